@@ -1,0 +1,48 @@
+# Everything here can be repeated; the environment is rebuilt only when pyproject.toml changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install quickstart test slow check clean
+
+help:
+	@echo "make quickstart  install, then train, attack and tabulate a small matrix (about seven minutes)"
+	@echo "make test        install, then run the fast tests"
+	@echo "make slow        install, then run the tests that train networks"
+	@echo "make check       install, then run ruff, mypy and import-linter"
+	@echo "make install     the environment alone, in $(VENV)"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "segbench needs Python 3.11 or newer; $(PYTHON) is older: name another with make PYTHON=python3.12"; exit 1; }
+	@echo "==> creating $(VENV) and installing segbench with its dependencies (a few minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+quickstart: install
+	@echo "==> segbench run quickstart"
+	@$(BIN)/segbench run quickstart
+
+test: install
+	@echo "==> fast tests"
+	@$(BIN)/python -m pytest
+
+slow: install
+	@echo "==> slow tests"
+	@$(BIN)/python -m pytest -m slow
+
+check: install
+	@echo "==> ruff"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "==> mypy --strict"
+	@$(BIN)/mypy
+	@echo "==> import-linter"
+	@$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build *.egg-info

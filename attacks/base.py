@@ -1,0 +1,306 @@
+"""The contract of an attack: a function of tensors, tagged by `@attack`.
+
+A tagged function sees images in [0, 1] and returns adversarial images of the same shape; a *nested* one is a
+generator that yields its iterates, so that iterate k is the result of the k-step attack. Calling the tagged
+object runs the function under a guard that leaves the network, its gradients and the global random state as
+they were and counts the passes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import update_wrapper
+from typing import Any, Generic, Literal, ParamSpec
+
+import torch
+from torch import Tensor, nn
+
+Norm = Literal["linf", "l2", "rms"]
+Access = Literal["none", "logits", "gradients"]
+Generators = Sequence[torch.Generator]
+
+CONTEXT = ("model", "images", "masks", "ignore_index", "generator", "class_pixels")
+"""Parameters that the caller of an attack fills in; all others are options."""
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """What an attack may change in an image.
+
+    Attributes:
+        norm: "linf" (largest change of a value), "l2" (Euclidean norm of an image's change) or "rms" (the same
+            divided by the square root of the number of values); None where no norm bounds the change.
+        eps: radius of the ball, in [0, 1] units; None where nothing bounds the change.
+        access: what the attacker uses of the network: "none", "logits" or "gradients".
+    """
+
+    norm: Norm | None
+    eps: float | None
+    access: Access
+
+
+@dataclass
+class Passes:
+    """Forward and backward passes of the attacked network, counted in images."""
+
+    forward: int = 0
+    backward: int = 0
+
+
+class BudgetExceeded(RuntimeError):
+    """An attack returned images that its threat model does not allow."""
+
+
+@dataclass(frozen=True)
+class Attack(Generic[P]):
+    """A tagged attack; call it like the function that it wraps.
+
+    Attributes:
+        name: what matrices and tables call it.
+        version: raised when the same options give other images.
+        function: the tagged function.
+        nested: it yields its iterates, and iterate k is the result of `steps=k`.
+        access: what it uses of the network.
+    """
+
+    kind = "attack"
+    name: str
+    version: int
+    function: Callable[P, Tensor | Iterator[Tensor]]
+    nested: bool
+    access: Access
+    __wrapped__: Any = field(init=False, repr=False, compare=False)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        """Return the adversarial images, (N, 3, H, W)."""
+        bound = self._bound(*args, **kwargs)
+        with _prepared(bound.arguments):
+            made = self.function(*bound.args, **bound.kwargs)
+            if isinstance(made, Tensor):
+                return made.detach()
+            last: Tensor = bound.arguments["images"]
+            for last in made:
+                pass
+            return last.detach()
+
+    def iterates(self, at: Collection[int], *args: P.args, **kwargs: P.kwargs) -> dict[int, Tensor]:
+        """Return the results of a nested attack after each number of steps in `at`, from one trajectory.
+
+        Args:
+            at: numbers of steps, each at most the attack's `steps`.
+            *args: the attack's arguments.
+            **kwargs: the attack's options.
+        """
+        bound = self._bound(*args, **kwargs)
+        with _prepared(bound.arguments):
+            made = self.function(*bound.args, **bound.kwargs)
+            if isinstance(made, Tensor):
+                raise TypeError(f"{self.name} is not nested: call it once for each number of steps")
+            return {step: images.detach() for step, images in enumerate(made, 1) if step in at}
+
+    def _bound(self, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
+        bound = inspect.signature(self.function).bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound
+
+    def bind(self, **options: Any) -> BoundAttack:
+        """Fix options, by default those of the signature; the images come later."""
+        signature = inspect.signature(self.function).parameters
+        known = {name: p.default for name, p in signature.items() if name not in CONTEXT}
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise TypeError(f"{self.name} takes no {unknown[0]!r}; it takes {', '.join(known)}")
+        return BoundAttack(self, {**known, **options})
+
+
+@dataclass(frozen=True)
+class BoundAttack:
+    """An attack with all its options: what a matrix names and a defense trains against."""
+
+    attack: Attack[...]
+    options: Mapping[str, Any]
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        masks: Tensor,
+        *,
+        ignore_index: int = 255,
+        generator: torch.Generator | Generators | None = None,
+        class_pixels: Tensor | None = None,
+    ) -> Tensor:
+        """Attack a batch: images (N, 3, H, W) in [0, 1], masks (N, H, W); see `Attack.__call__`."""
+        context = self._context(ignore_index, generator, class_pixels)
+        return self.attack(model, images, masks, **self.options, **context)
+
+    def iterates(
+        self,
+        at: Collection[int],
+        model: nn.Module,
+        images: Tensor,
+        masks: Tensor,
+        *,
+        ignore_index: int = 255,
+        generator: torch.Generator | Generators | None = None,
+        class_pixels: Tensor | None = None,
+    ) -> dict[int, Tensor]:
+        """Attack a batch once and return its images after each number of steps in `at`; the attack is nested."""
+        context = self._context(ignore_index, generator, class_pixels)
+        return self.attack.iterates(at, model, images, masks, **self.options, **context)
+
+    def _context(self, ignore_index: int, generator: Any, class_pixels: Tensor | None) -> dict[str, Any]:
+        given = {"ignore_index": ignore_index, "generator": generator, "class_pixels": class_pixels}
+        takes = inspect.signature(self.attack.function).parameters
+        return {name: value for name, value in given.items() if name in takes}
+
+    @property
+    def threat(self) -> ThreatModel:
+        """The bound that the attack promises to keep, read from its options `norm` and `eps`."""
+        eps = self.options.get("eps")
+        norm = self.options.get("norm", "linf") if eps is not None else None
+        return ThreatModel(norm, eps, self.attack.access)
+
+
+def attack(
+    name: str, *, version: int = 1, nested: bool = False, access: Access = "gradients"
+) -> Callable[[Callable[P, Tensor | Iterator[Tensor]]], Attack[P]]:
+    """Tag a function as an attack; the catalog finds it by this.
+
+    Args:
+        name: what matrices and tables call it.
+        version: raise it when the same options give other images.
+        nested: the function yields its iterates, and iterate k is the result of `steps=k`.
+        access: what the attack uses of the network: "none", "logits" or "gradients".
+    """
+
+    def tag(function: Callable[P, Tensor | Iterator[Tensor]]) -> Attack[P]:
+        tagged = Attack(name, version, function, nested, access)
+        update_wrapper(tagged, function, updated=())  # type: ignore[arg-type]
+        return tagged
+
+    return tag
+
+
+def per_image(generator: torch.Generator | Generators | None, count: int) -> Generators:
+    """Give every image of a batch its own generator, so that the rest of the batch has no say in its noise.
+
+    Args:
+        generator: one generator, from which a seed per image is drawn; or one per image; or none for seed 0.
+        count: number of images.
+    """
+    if generator is None or (isinstance(generator, Sequence) and not generator):
+        generator = torch.Generator().manual_seed(0)
+    if isinstance(generator, torch.Generator):
+        seeds = torch.randint(2**62, (count,), generator=generator, device=generator.device).tolist()
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+    if len(generator) != count:
+        raise ValueError(f"{count} images need {count} generators, got {len(generator)}")
+    return generator
+
+
+def uniform_like(images: Tensor, generators: Generators, low: float, high: float) -> Tensor:
+    """Draw uniform noise of the shape of `images`, each image from its own generator (on the CPU)."""
+    noise = [torch.rand(images.shape[1:], generator=g) for g in generators]
+    return torch.stack(noise).to(images).mul_(high - low).add_(low)
+
+
+def check_budget(adversarial: Tensor, images: Tensor, threat: ThreatModel, *, tolerance: float = 1e-6) -> None:
+    """Raise unless a batch is finite, in [0, 1] and within its threat model; computed in float64.
+
+    Args:
+        adversarial: images after the attack, (N, 3, H, W).
+        images: the same before it.
+        threat: the bound to keep.
+        tolerance: how far rounding may exceed it, in [0, 1] units.
+
+    Raises:
+        BudgetExceeded: with what is exceeded and by how much.
+    """
+    if adversarial.shape != images.shape:
+        raise BudgetExceeded(f"images changed shape from {tuple(images.shape)} to {tuple(adversarial.shape)}")
+    if not torch.isfinite(adversarial).all():
+        raise BudgetExceeded("adversarial images hold values that are not finite")
+    low, high = adversarial.min().item(), adversarial.max().item()
+    if low < -tolerance or high > 1 + tolerance:
+        raise BudgetExceeded(f"adversarial images leave [0, 1]: they span {low:.6g} to {high:.6g}")
+    if threat.norm is not None and threat.eps is not None:
+        used = distance(adversarial, images, threat.norm).max().item()
+        if used > threat.eps + tolerance:
+            raise BudgetExceeded(f"{threat.norm} distance {used:.8g} exceeds eps {threat.eps:.8g}")
+
+
+def distance(adversarial: Tensor, images: Tensor, norm: Norm) -> Tensor:
+    """Return how far each image was moved, (N,) float64, in the units of `ThreatModel.eps`."""
+    change = (adversarial.double() - images.double()).flatten(1)
+    if norm == "linf":
+        return change.abs().amax(1)
+    length = change.norm(dim=1)
+    return length if norm == "l2" else length / change.shape[1] ** 0.5
+
+
+@contextlib.contextmanager
+def count_passes(model: nn.Module) -> Iterator[Passes]:
+    """Count the passes through `model`: forward per call, backward per gradient that reaches its logits."""
+    passes = Passes()
+
+    def count(module: nn.Module, inputs: Any, logits: Tensor) -> None:
+        passes.forward += len(logits)
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: _add_backward(passes, len(gradient)))
+
+    handle = model.register_forward_hook(count)
+    try:
+        yield passes
+    finally:
+        handle.remove()
+
+
+def _add_backward(passes: Passes, count: int) -> None:
+    passes.backward += count
+
+
+@contextlib.contextmanager
+def _prepared(arguments: dict[str, Any]) -> Iterator[None]:
+    """Check an attack's arguments, give each image its generator, and guard the world while it runs."""
+    model, images, masks = arguments["model"], arguments["images"], arguments["masks"]
+    if images.ndim != 4 or masks.shape != (len(images), *images.shape[2:]):
+        raise ValueError(
+            "images must be (N, 3, H, W) and masks (N, H, W), "
+            f"got {tuple(images.shape)} and {tuple(masks.shape)}"
+        )
+    if not images.is_floating_point() or images.min() < 0 or images.max() > 1:
+        raise ValueError("images must be floats in [0, 1]: divide 0-255 images by 255, normalise in the model")
+    if "generator" in arguments:
+        arguments["generator"] = per_image(arguments["generator"], len(images))
+    arguments["images"] = images.detach()
+    with guarded(model, images.device):
+        yield
+
+
+@contextlib.contextmanager
+def guarded(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Run with the network in eval mode and gradients on; afterwards all is as it was found.
+
+    The mode of every module, the global random state and the parameters' `.grad` are restored or untouched.
+    Autocast to float16 is off inside, because small input gradients underflow in it.
+    """
+    training = [module for module in model.modules() if module.training]
+    fp16 = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
+    devices = [device] if device.type == "cuda" else []
+    with contextlib.ExitStack() as stack:
+        if fp16:
+            stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(torch.random.fork_rng(devices))
+        stack.enter_context(torch.enable_grad())
+        model.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True

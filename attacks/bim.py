@@ -1,0 +1,50 @@
+"""Basic iterative method (BIM)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from torch import Tensor, nn
+
+from attacks.base import Norm, attack
+from attacks.losses import cross_entropy, input_gradient
+from attacks.projections import project, step
+
+
+@attack("bim", nested=True)
+def bim(
+    model: nn.Module,
+    images: Tensor,
+    masks: Tensor,
+    *,
+    eps: float = 0.03,
+    alpha: float = 0.01,
+    steps: int = 6,
+    norm: Norm = "linf",
+    ignore_index: int = 255,
+) -> Iterator[Tensor]:
+    """Basic iterative method: steps of size alpha up the cross-entropy, from the clean image.
+
+    With `steps * alpha < eps` the budget is not used up. Under "linf" a step is the sign of the gradient, under
+    "l2" and "rms" the gradient divided by its norm, per image.
+
+    Args:
+        model: network, images -> logits.
+        images: (N, 3, H, W) in [0, 1].
+        masks: (N, H, W).
+        eps: radius of the ball, in [0, 1] units.
+        alpha: size of a step, in [0, 1] units.
+        steps: number of steps.
+        norm: "linf", "l2" (Euclidean norm of an image's change) or "rms" (the same divided by sqrt(3HW)).
+        ignore_index: label of void pixels.
+
+    Source: Kurakin et al. 2016, https://arxiv.org/abs/1607.02533; Xu et al. 2021, eq. 2.
+    Departs from it in: the gradient is that of each image's own mean, which changes no sign and no direction.
+    """
+    loss = partial(cross_entropy, ignore_index=ignore_index)
+    adversarial = images
+    for _ in range(steps):
+        gradient, _, _ = input_gradient(model, adversarial, masks, loss, ignore_index=ignore_index)
+        adversarial = project(adversarial + step(gradient, norm, alpha), images, norm, eps)
+        yield adversarial

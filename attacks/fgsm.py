@@ -1,0 +1,39 @@
+"""Fast gradient sign method."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor, nn
+
+from attacks.base import Norm, attack
+from attacks.losses import cross_entropy, input_gradient
+from attacks.projections import project, step
+
+
+@attack("fgsm")
+def fgsm(
+    model: nn.Module,
+    images: Tensor,
+    masks: Tensor,
+    *,
+    eps: float = 0.03,
+    norm: Norm = "linf",
+    ignore_index: int = 255,
+) -> Tensor:
+    """Fast gradient sign method: one step of size eps up the cross-entropy.
+
+    Args:
+        model: network, images -> logits.
+        images: (N, 3, H, W) in [0, 1].
+        masks: (N, H, W).
+        eps: radius of the ball and size of the step, in [0, 1] units.
+        norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
+        ignore_index: label of void pixels.
+
+    Source: Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572; for segmentation Arnab et al. 2018,
+        https://arxiv.org/abs/1711.09856.
+    """
+    loss = partial(cross_entropy, ignore_index=ignore_index)
+    gradient, _, _ = input_gradient(model, images, masks, loss, ignore_index=ignore_index)
+    return project(images + step(gradient, norm, eps), images, norm, eps)

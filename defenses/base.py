@@ -1,0 +1,90 @@
+"""The contract of a defense: what is trained, the loss of one batch, and what is deployed.
+
+What `@defense` tags makes an `nn.Module` built around a `Segmenter`. Its state holds every branch that training
+needs, so a checkpoint of it resumes training; `deploy()` gives back what is evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model_zoo.base import Segmenter, tagger
+
+CONTEXT = ("segmenter", "aux_weight", "ignore_index")
+"""Parameters that training fills in; all others are options of the defense."""
+
+
+class Losses(NamedTuple):
+    """The loss of one batch, a scalar to go down, and named parts of it to record (detached scalars)."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+class TrainingDefense(Protocol):
+    """What a class tagged with `@defense` offers beside being an `nn.Module`."""
+
+    def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Losses:
+        """Return the loss of one batch in train mode.
+
+        Args:
+            images: (N, 3, H, W) in [0, 1].
+            masks: (N, H, W).
+            generator: source of all randomness that is not the network's own.
+        """
+        ...
+
+    def deploy(self) -> nn.Module:
+        """Return the network to evaluate: images (N, 3, H, W) -> logits (N, C, H, W)."""
+        ...
+
+
+D = TypeVar("D", bound=Callable[..., nn.Module])
+
+
+def defense(name: str, *, version: int = 1) -> Callable[[D], D]:
+    """Tag a class or factory as a defense; the catalog finds it by this.
+
+    Args:
+        name: what matrices and tables call it.
+        version: raise it when the same options train another network.
+    """
+    return tagger("defense", name, version)
+
+
+def segmentation_loss(
+    segmenter: Segmenter, images: Tensor, masks: Tensor, *, aux_weight: float, ignore_index: int
+) -> Losses:
+    """Cross-entropy of the main classifier plus `aux_weight` times that of the auxiliary one.
+
+    Args:
+        segmenter: the network, in train mode.
+        images: (N, 3, H, W) in [0, 1].
+        masks: (N, H, W).
+        aux_weight: weight of the auxiliary classifier; without one it has no effect.
+        ignore_index: label of void pixels.
+    """
+    features = segmenter.features(images)
+    main = cross_entropy(segmenter.classify(segmenter.classifier, features.main, images), masks, ignore_index)
+    auxiliary = auxiliary_loss(segmenter, features.auxiliary, images, masks, ignore_index)
+    return Losses(main + aux_weight * auxiliary, {"main": main.detach(), "auxiliary": auxiliary.detach()})
+
+
+def auxiliary_loss(
+    segmenter: Segmenter, features: Tensor | None, images: Tensor, masks: Tensor, ignore_index: int
+) -> Tensor:
+    """Cross-entropy of the auxiliary classifier, 0 where the network has none."""
+    if segmenter.auxiliary is None or features is None:
+        return images.new_zeros(())
+    return cross_entropy(segmenter.classify(segmenter.auxiliary, features, images), masks, ignore_index)
+
+
+def cross_entropy(logits: Tensor, masks: Tensor, ignore_index: int) -> Tensor:
+    """Mean cross-entropy over valid pixels, 0 where a batch has none."""
+    valid = (masks != ignore_index).sum().clamp_min(1)
+    return F.cross_entropy(logits.float(), masks, ignore_index=ignore_index, reduction="sum") / valid

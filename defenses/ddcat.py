@@ -1,0 +1,175 @@
+"""Dynamic divide-and-conquer adversarial training (DDC-AT)."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attacks.base import BoundAttack, guarded
+from defenses.base import Losses, auxiliary_loss, defense
+from defenses.sat import PAPER_ATTACK
+from model_zoo.base import Segmenter
+
+Divided = Literal["clean", "adversarial", "both"]
+"""Whose flipped pixels the auxiliary branch gets: DDC-AT "clean", DDC-AT-N "adversarial", DDC-AT-M "both"."""
+
+
+class Branches(NamedTuple):
+    """Logits of the three branches, each at the images' size."""
+
+    main: Tensor
+    auxiliary: Tensor
+    mask: Tensor
+
+    def merged(self) -> Tensor:
+        """The auxiliary branch where the mask branch says 1, the main branch elsewhere: a hard gate."""
+        return torch.where(self.gate().unsqueeze(1), self.auxiliary, self.main)
+
+    def gate(self) -> Tensor:
+        """Pixels that the mask branch sends to the auxiliary branch, (N, H, W) bool."""
+        return self.mask.argmax(1) == 1
+
+
+class DivideAndConquer(nn.Module):
+    """The training network of DDC-AT and its variants: three classifiers on one trunk, of which one is deployed.
+
+    Args:
+        segmenter: the network to train; its classifier is the main branch.
+        divided: whose flipped pixels the mask branch learns to send to the auxiliary branch; mask labels are 0
+            in all other images.
+        attack: the attack inside training.
+        lambda_main: weight of L_n in eq. 5.
+        lambda_aux: weight of L_a in eq. 5.
+        lambda_mask: weight of L_m in eq. 5.
+        aux_weight: weight of the auxiliary classifier on the earlier features.
+        ignore_index: label of void pixels.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        *,
+        divided: Divided,
+        attack: BoundAttack,
+        lambda_main: float,
+        lambda_aux: float,
+        lambda_mask: float,
+        aux_weight: float,
+        ignore_index: int,
+    ) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.auxiliary_branch = segmenter.make_classifier(segmenter.num_classes)
+        self.mask_branch = segmenter.make_classifier(2)
+        self.divided = divided
+        self.attack = attack
+        self.lambdas = (lambda_main, lambda_aux, lambda_mask)
+        self.aux_weight = aux_weight
+        self.ignore_index = ignore_index
+
+    def branches(self, images: Tensor, features: Tensor) -> Branches:
+        """Run the three classifiers on main features."""
+        heads = (self.segmenter.classifier, self.auxiliary_branch, self.mask_branch)
+        return Branches(*(self.segmenter.classify(head, features, images) for head in heads))
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Label maps (N, H, W) of the merged logits, in eval mode."""
+        with guarded(self, images.device), torch.no_grad():
+            return self.branches(images, self.segmenter.features(images).main).merged().argmax(1)
+
+    def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Losses:
+        """Return the loss of the half-attacked batch; see `defenses.base.TrainingDefense`.
+
+        The terms also hold `mask_predicted` and `mask_real`: the shares of the divided images' pixels that the mask
+        branch and the mask labels send to the auxiliary branch (figure 4 of the paper). Adversarial images are made
+        only where they are trained on or needed for a mask label.
+        """
+        count, half = len(images), len(images) // 2
+        divided = {"clean": slice(0, half), "adversarial": slice(half, count), "both": slice(0, count)}[
+            self.divided
+        ]
+        start = divided.start
+        attacked = self.attack(
+            self.segmenter,
+            images[start:],
+            masks[start:],
+            ignore_index=self.ignore_index,
+            generator=generator,
+        )
+        mixed = torch.cat([images[:half], attacked[half - start :]])
+        mask_labels = torch.zeros_like(masks)
+        mask_labels[divided] = (
+            self.predict(images[divided]) != self.predict(attacked[: divided.stop - start])
+        ).long()
+
+        features = self.segmenter.features(mixed)
+        branches = self.branches(mixed, features.main)
+        gate = branches.gate()
+        segmentation = self._segmentation_loss(branches, gate, masks)
+        mask = F.cross_entropy(branches.mask.float(), mask_labels)
+        auxiliary = auxiliary_loss(self.segmenter, features.auxiliary, mixed, masks, self.ignore_index)
+        terms = {
+            "merged": segmentation,
+            "mask": mask,
+            "auxiliary": auxiliary,
+            "mask_predicted": gate[divided].float().mean(),
+            "mask_real": mask_labels[divided].float().mean(),
+        }
+        total = segmentation + self.lambdas[2] * mask + self.aux_weight * auxiliary
+        return Losses(total, {name: value.detach() for name, value in terms.items()})
+
+    def _segmentation_loss(self, branches: Branches, gate: Tensor, masks: Tensor) -> Tensor:
+        """lambda_main L_n + lambda_aux L_a of eq. 3, as means over the valid pixels of both branches together."""
+        lambda_main, lambda_aux, _ = self.lambdas
+        losses = F.cross_entropy(
+            branches.merged().float(), masks, ignore_index=self.ignore_index, reduction="none"
+        )
+        weights = torch.where(gate, lambda_aux, lambda_main)
+        return (losses * weights).sum() / (masks != self.ignore_index).sum().clamp_min(1)
+
+    def deploy(self) -> Segmenter:
+        """Return the main branch: the plain network, without a parameter more."""
+        return self.segmenter
+
+
+@defense("ddcat")
+def ddcat(
+    segmenter: Segmenter,
+    *,
+    attack: BoundAttack = PAPER_ATTACK,
+    lambda_main: float = 1.0,
+    lambda_aux: float = 1.0,
+    lambda_mask: float = 1.0,
+    aux_weight: float = 0.4,
+    ignore_index: int = 255,
+) -> DivideAndConquer:
+    """Dynamic divide-and-conquer adversarial training: boundary pixels of clean images get a branch of their own.
+
+    The batch is half clean, half attacked. A mask branch learns which pixels of clean images flip under attack; it
+    sends them to an auxiliary branch, all others to the main one, and the merged logits are trained. Only the main
+    branch is deployed.
+
+    Args:
+        segmenter: the network to train; its classifier is the main branch.
+        attack: the attack inside training.
+        lambda_main: weight of L_n in eq. 5.
+        lambda_aux: weight of L_a in eq. 5.
+        lambda_mask: weight of L_m in eq. 5.
+        aux_weight: weight of the auxiliary classifier on the earlier features.
+        ignore_index: label of void pixels.
+
+    Source: Xu et al. 2021, algorithms 2 and 3, eq. 3-5, https://arxiv.org/abs/2003.06555.
+    """
+    return DivideAndConquer(
+        segmenter,
+        divided="clean",
+        attack=attack,
+        lambda_main=lambda_main,
+        lambda_aux=lambda_aux,
+        lambda_mask=lambda_mask,
+        aux_weight=aux_weight,
+        ignore_index=ignore_index,
+    )

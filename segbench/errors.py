@@ -1,0 +1,35 @@
+"""The exception tree.
+
+SegbenchError        a user's mistake or a known limit: one sentence, no traceback, exit code 2
+|-- MatrixError      mistakes in a matrix file, all of them
+|-- DataError        a dataset is missing, incomplete or holds unusable files
+|-- StoreError       a store was damaged, or is used by another process
+`-- CellError        a cell cannot be computed (stored as failed; the rest goes on)
+Stopped              the user asked to stop; everything done so far is kept
+"""
+
+from __future__ import annotations
+
+
+class SegbenchError(Exception):
+    """A user's mistake or a known limit: where, what, and what instead, in one sentence."""
+
+
+class MatrixError(SegbenchError):
+    """Mistakes in a matrix file; the text holds one a line."""
+
+
+class DataError(SegbenchError):
+    """A dataset is missing, incomplete or holds unusable files."""
+
+
+class StoreError(SegbenchError):
+    """A store was damaged, or is used by another process."""
+
+
+class CellError(SegbenchError):
+    """A cell cannot be computed; it is stored as failed and the rest goes on."""
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
+    """The user asked to stop; everything done so far is kept."""

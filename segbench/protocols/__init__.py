@@ -1,0 +1,1 @@
+"""Protocols: versioned names for how an image is attacked and scored, one file each (contract in `protocols.base`)."""
