@@ -68,13 +68,17 @@ class Attack(Generic[P]):
         access: what it uses of the network.
     """
 
-    kind = "attack"
     name: str
     version: int
     function: Callable[P, Tensor | Iterator[Tensor]]
     nested: bool
     access: Access
     __wrapped__: Any = field(init=False, repr=False, compare=False)
+
+    @property
+    def kind(self) -> str:
+        """What the catalog files it under."""
+        return "attack"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
         """Return the adversarial images, (N, 3, H, W)."""
@@ -210,7 +214,9 @@ def uniform_like(images: Tensor, generators: Generators, low: float, high: float
     return torch.stack(noise).to(images).mul_(high - low).add_(low)
 
 
-def check_budget(adversarial: Tensor, images: Tensor, threat: ThreatModel, *, tolerance: float = 1e-6) -> None:
+def check_budget(
+    adversarial: Tensor, images: Tensor, threat: ThreatModel, *, tolerance: float = 1e-6
+) -> None:
     """Raise unless a batch is finite, in [0, 1] and within its threat model; computed in float64.
 
     Args:
@@ -275,7 +281,9 @@ def _prepared(arguments: dict[str, Any]) -> Iterator[None]:
             f"got {tuple(images.shape)} and {tuple(masks.shape)}"
         )
     if not images.is_floating_point() or images.min() < 0 or images.max() > 1:
-        raise ValueError("images must be floats in [0, 1]: divide 0-255 images by 255, normalise in the model")
+        raise ValueError(
+            "images must be floats in [0, 1]: divide 0-255 images by 255, normalise in the model"
+        )
     if "generator" in arguments:
         arguments["generator"] = per_image(arguments["generator"], len(images))
     arguments["images"] = images.detach()
