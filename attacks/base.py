@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import update_wrapper
 from typing import Any, Generic, Literal, ParamSpec
 
@@ -56,7 +57,7 @@ class BudgetExceeded(RuntimeError):
     """An attack returned images that its threat model does not allow."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Attack(Generic[P]):
     """A tagged attack; call it like the function that it wraps.
 
@@ -73,7 +74,6 @@ class Attack(Generic[P]):
     function: Callable[P, Tensor | Iterator[Tensor]]
     nested: bool
     access: Access
-    __wrapped__: Any = field(init=False, repr=False, compare=False)
 
     @property
     def kind(self) -> str:
@@ -87,10 +87,8 @@ class Attack(Generic[P]):
             made = self.function(*bound.args, **bound.kwargs)
             if isinstance(made, Tensor):
                 return made.detach()
-            last: Tensor = bound.arguments["images"]
-            for last in made:
-                pass
-            return last.detach()
+            last = deque(made, maxlen=1)
+            return last.pop().detach() if last else bound.arguments["images"]
 
     def iterates(self, at: Collection[int], *args: P.args, **kwargs: P.kwargs) -> dict[int, Tensor]:
         """Return the results of a nested attack after each number of steps in `at`, from one trajectory.
@@ -185,7 +183,7 @@ def attack(
 
     def tag(function: Callable[P, Tensor | Iterator[Tensor]]) -> Attack[P]:
         tagged = Attack(name, version, function, nested, access)
-        update_wrapper(tagged, function, updated=())  # type: ignore[arg-type]
+        update_wrapper(tagged, function, updated=())
         return tagged
 
     return tag
@@ -214,9 +212,7 @@ def uniform_like(images: Tensor, generators: Generators, low: float, high: float
     return torch.stack(noise).to(images).mul_(high - low).add_(low)
 
 
-def check_budget(
-    adversarial: Tensor, images: Tensor, threat: ThreatModel, *, tolerance: float = 1e-6
-) -> None:
+def check_budget(adversarial: Tensor, images: Tensor, threat: ThreatModel, *, tolerance: float = 1e-6) -> None:
     """Raise unless a batch is finite, in [0, 1] and within its threat model; computed in float64.
 
     Args:
@@ -246,7 +242,7 @@ def distance(adversarial: Tensor, images: Tensor, norm: Norm) -> Tensor:
     change = (adversarial.double() - images.double()).flatten(1)
     if norm == "linf":
         return change.abs().amax(1)
-    length = change.norm(dim=1)
+    length: Tensor = torch.linalg.vector_norm(change, dim=1)
     return length if norm == "l2" else length / change.shape[1] ** 0.5
 
 
@@ -258,7 +254,7 @@ def count_passes(model: nn.Module) -> Iterator[Passes]:
     def count(module: nn.Module, inputs: Any, logits: Tensor) -> None:
         passes.forward += len(logits)
         if logits.requires_grad:
-            logits.register_hook(lambda gradient: _add_backward(passes, len(gradient)))
+            logits.register_hook(lambda gradient: _add_backward(passes, len(gradient)))  # type: ignore[no-untyped-call]
 
     handle = model.register_forward_hook(count)
     try:
@@ -277,13 +273,10 @@ def _prepared(arguments: dict[str, Any]) -> Iterator[None]:
     model, images, masks = arguments["model"], arguments["images"], arguments["masks"]
     if images.ndim != 4 or masks.shape != (len(images), *images.shape[2:]):
         raise ValueError(
-            "images must be (N, 3, H, W) and masks (N, H, W), "
-            f"got {tuple(images.shape)} and {tuple(masks.shape)}"
+            f"images must be (N, 3, H, W) and masks (N, H, W), got {tuple(images.shape)} and {tuple(masks.shape)}"
         )
     if not images.is_floating_point() or images.min() < 0 or images.max() > 1:
-        raise ValueError(
-            "images must be floats in [0, 1]: divide 0-255 images by 255, normalise in the model"
-        )
+        raise ValueError("images must be floats in [0, 1]: divide 0-255 images by 255, normalise in the model")
     if "generator" in arguments:
         arguments["generator"] = per_image(arguments["generator"], len(images))
     arguments["images"] = images.detach()

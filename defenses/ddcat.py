@@ -88,9 +88,7 @@ class DivideAndConquer(nn.Module):
         only where they are trained on or needed for a mask label.
         """
         count, half = len(images), len(images) // 2
-        divided = {"clean": slice(0, half), "adversarial": slice(half, count), "both": slice(0, count)}[
-            self.divided
-        ]
+        divided = {"clean": slice(0, half), "adversarial": slice(half, count), "both": slice(0, count)}[self.divided]
         start = divided.start
         attacked = self.attack(
             self.segmenter,
@@ -101,9 +99,7 @@ class DivideAndConquer(nn.Module):
         )
         mixed = torch.cat([images[:half], attacked[half - start :]])
         mask_labels = torch.zeros_like(masks)
-        mask_labels[divided] = (
-            self.predict(images[divided]) != self.predict(attacked[: divided.stop - start])
-        ).long()
+        mask_labels[divided] = (self.predict(images[divided]) != self.predict(attacked[: divided.stop - start])).long()
 
         features = self.segmenter.features(mixed)
         branches = self.branches(mixed, features.main)
@@ -124,9 +120,7 @@ class DivideAndConquer(nn.Module):
     def _segmentation_loss(self, branches: Branches, gate: Tensor, masks: Tensor) -> Tensor:
         """lambda_main L_n + lambda_aux L_a of eq. 3, as means over the valid pixels of both branches together."""
         lambda_main, lambda_aux, _ = self.lambdas
-        losses = F.cross_entropy(
-            branches.merged().float(), masks, ignore_index=self.ignore_index, reduction="none"
-        )
+        losses = F.cross_entropy(branches.merged().float(), masks, ignore_index=self.ignore_index, reduction="none")
         weights = torch.where(gate, lambda_aux, lambda_main)
         return (losses * weights).sum() / (masks != self.ignore_index).sum().clamp_min(1)
 

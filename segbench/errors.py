@@ -31,5 +31,5 @@ class CellError(SegbenchError):
     """A cell cannot be computed; it is stored as failed and the rest goes on."""
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
+class Stopped(Exception):
     """The user asked to stop; everything done so far is kept."""

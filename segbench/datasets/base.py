@@ -155,8 +155,7 @@ def check_labels(sample: Sample, num_classes: int, ignore_index: int) -> None:
     wrong = [label for label in labels if label >= num_classes and label != ignore_index]
     if wrong:
         raise DataError(
-            f"{sample.name}: mask holds label {wrong[0]}; allowed are 0 to {num_classes - 1} and "
-            f"{ignore_index} (void)"
+            f"{sample.name}: mask holds label {wrong[0]}; allowed are 0 to {num_classes - 1} and {ignore_index} (void)"
         )
 
 
