@@ -1,9 +1,9 @@
 """The contract of an attack: a function of tensors, tagged by `@attack`.
 
 A tagged function sees images in [0, 1] and returns adversarial images of the same shape; a *nested* one is a
-generator that yields its iterates, so that iterate k is the result of the k-step attack. Calling the tagged
-object runs the function under a guard that leaves the network, its gradients and the global random state as
-they were and counts the passes.
+generator that yields its iterates, so that iterate k is the result of the k-step attack; an *ensemble* returns
+its parts by name, and calling it gives each image's worst part. Calling the tagged object runs the function
+under a guard that leaves the network, its gradients and the global random state as they were.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import update_wrapper
 from typing import Any, Generic, Literal, ParamSpec
@@ -23,7 +23,10 @@ Norm = Literal["linf", "l2", "rms"]
 Access = Literal["none", "logits", "gradients"]
 Generators = Sequence[torch.Generator]
 
-CONTEXT = ("model", "images", "masks", "ignore_index", "generator", "class_pixels")
+Images = Tensor | Iterator[Tensor] | Mapping[str, Tensor]
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+CONTEXT = ("model", "images", "masks", "ignore_index", "generator", "class_pixels", "perturbation")
 """Parameters that the caller of an attack fills in; all others are options."""
 
 P = ParamSpec("P")
@@ -67,13 +70,20 @@ class Attack(Generic[P]):
         function: the tagged function.
         nested: it yields its iterates, and iterate k is the result of `steps=k`.
         access: what it uses of the network.
+        minimises: the norm in which it seeks the least change, where it does: without an eps, the distances of its
+            images are its result.
+        ensemble: it returns its parts by name; see `parts`.
+        fit: makes its perturbation from training batches, where it has one; see `BoundAttack.fit`.
     """
 
     name: str
     version: int
-    function: Callable[P, Tensor | Iterator[Tensor]]
+    function: Callable[P, Images]
     nested: bool
     access: Access
+    minimises: Norm | None = None
+    ensemble: bool = False
+    fit: Callable[..., Tensor] | None = None
 
     @property
     def kind(self) -> str:
@@ -87,6 +97,9 @@ class Attack(Generic[P]):
             made = self.function(*bound.args, **bound.kwargs)
             if isinstance(made, Tensor):
                 return made.detach()
+            if isinstance(made, Mapping):
+                ignore_index = bound.arguments["ignore_index"]
+                return worst_part(bound.arguments["model"], made, bound.arguments["masks"], ignore_index=ignore_index)
             last = deque(made, maxlen=1)
             return last.pop().detach() if last else bound.arguments["images"]
 
@@ -101,9 +114,18 @@ class Attack(Generic[P]):
         bound = self._bound(*args, **kwargs)
         with _prepared(bound.arguments):
             made = self.function(*bound.args, **bound.kwargs)
-            if isinstance(made, Tensor):
+            if not self.nested or isinstance(made, Tensor | Mapping):
                 raise TypeError(f"{self.name} is not nested: call it once for each number of steps")
             return {step: images.detach() for step, images in enumerate(made, 1) if step in at}
+
+    def parts(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Tensor]:
+        """Return the adversarial images of every part of an ensemble by name, to be scored one by one."""
+        bound = self._bound(*args, **kwargs)
+        with _prepared(bound.arguments):
+            made = self.function(*bound.args, **bound.kwargs)
+            if not isinstance(made, Mapping):
+                raise TypeError(f"{self.name} is no ensemble: it has no parts")
+            return {name: images.detach() for name, images in made.items()}
 
     def _bound(self, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
         bound = inspect.signature(self.function).bind(*args, **kwargs)
@@ -136,9 +158,10 @@ class BoundAttack:
         ignore_index: int = 255,
         generator: torch.Generator | Generators | None = None,
         class_pixels: Tensor | None = None,
+        perturbation: Tensor | None = None,
     ) -> Tensor:
         """Attack a batch: images (N, 3, H, W) in [0, 1], masks (N, H, W); see `Attack.__call__`."""
-        context = self._context(ignore_index, generator, class_pixels)
+        context = self._context(ignore_index, generator, class_pixels, perturbation)
         return self.attack(model, images, masks, **self.options, **context)
 
     def iterates(
@@ -153,11 +176,49 @@ class BoundAttack:
         class_pixels: Tensor | None = None,
     ) -> dict[int, Tensor]:
         """Attack a batch once and return its images after each number of steps in `at`; the attack is nested."""
-        context = self._context(ignore_index, generator, class_pixels)
+        context = self._context(ignore_index, generator, class_pixels, None)
         return self.attack.iterates(at, model, images, masks, **self.options, **context)
 
-    def _context(self, ignore_index: int, generator: Any, class_pixels: Tensor | None) -> dict[str, Any]:
-        given = {"ignore_index": ignore_index, "generator": generator, "class_pixels": class_pixels}
+    def parts(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        masks: Tensor,
+        *,
+        ignore_index: int = 255,
+        generator: torch.Generator | Generators | None = None,
+        class_pixels: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Attack a batch with every part of an ensemble; see `Attack.parts`."""
+        context = self._context(ignore_index, generator, class_pixels, None)
+        return self.attack.parts(model, images, masks, **self.options, **context)
+
+    def fit(self, model: nn.Module, batches: Batches, *, ignore_index: int = 255) -> Tensor:
+        """Make the perturbation of a universal attack, to be given to every later call.
+
+        Args:
+            model: network, images -> logits.
+            batches: pairs of images (N, 3, H, W) in [0, 1] and masks (N, H, W) of a training split, all of one
+                height and width; iterated once per epoch.
+            ignore_index: label of void pixels.
+
+        Returns:
+            The perturbation, (3, H, W).
+        """
+        if self.attack.fit is None:
+            raise TypeError(f"{self.attack.name} has nothing to fit")
+        with guarded(model, next(model.parameters(), torch.empty(0)).device):
+            return self.attack.fit(model, batches, ignore_index=ignore_index, **self.options).detach()
+
+    def _context(
+        self, ignore_index: int, generator: Any, class_pixels: Tensor | None, perturbation: Tensor | None
+    ) -> dict[str, Any]:
+        given = {
+            "ignore_index": ignore_index,
+            "generator": generator,
+            "class_pixels": class_pixels,
+            "perturbation": perturbation,
+        }
         takes = inspect.signature(self.attack.function).parameters
         return {name: value for name, value in given.items() if name in takes}
 
@@ -170,8 +231,15 @@ class BoundAttack:
 
 
 def attack(
-    name: str, *, version: int = 1, nested: bool = False, access: Access = "gradients"
-) -> Callable[[Callable[P, Tensor | Iterator[Tensor]]], Attack[P]]:
+    name: str,
+    *,
+    version: int = 1,
+    nested: bool = False,
+    access: Access = "gradients",
+    minimises: Norm | None = None,
+    ensemble: bool = False,
+    fit: Callable[..., Tensor] | None = None,
+) -> Callable[[Callable[P, Images]], Attack[P]]:
     """Tag a function as an attack; the catalog finds it by this.
 
     Args:
@@ -179,10 +247,14 @@ def attack(
         version: raise it when the same options give other images.
         nested: the function yields its iterates, and iterate k is the result of `steps=k`.
         access: what the attack uses of the network: "none", "logits" or "gradients".
+        minimises: the norm in which the attack seeks the least change, if it does.
+        ensemble: the function returns its parts by name, and takes `ignore_index`.
+        fit: function of (model, batches), `ignore_index` and the attack's options that makes the `perturbation`
+            which the tagged function takes.
     """
 
-    def tag(function: Callable[P, Tensor | Iterator[Tensor]]) -> Attack[P]:
-        tagged = Attack(name, version, function, nested, access)
+    def tag(function: Callable[P, Images]) -> Attack[P]:
+        tagged = Attack(name, version, function, nested, access, minimises, ensemble, fit)
         update_wrapper(tagged, function, updated=())
         return tagged
 
@@ -210,6 +282,22 @@ def uniform_like(images: Tensor, generators: Generators, low: float, high: float
     """Draw uniform noise of the shape of `images`, each image from its own generator (on the CPU)."""
     noise = [torch.rand(images.shape[1:], generator=g) for g in generators]
     return torch.stack(noise).to(images).mul_(high - low).add_(low)
+
+
+def worst_part(model: nn.Module, parts: Mapping[str, Tensor], masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Return for every image the part that leaves the fewest valid pixels right; the first of equals.
+
+    Args:
+        model: network, images -> logits.
+        parts: adversarial images by name, each (N, 3, H, W).
+        masks: (N, H, W).
+        ignore_index: label of void pixels.
+    """
+    valid = masks != ignore_index
+    with torch.no_grad():
+        right = [((model(images).argmax(1) == masks) & valid).flatten(1).sum(1) for images in parts.values()]
+    worst = torch.stack(right).argmin(0)
+    return torch.stack(list(parts.values()))[worst, torch.arange(len(masks), device=masks.device)]
 
 
 def check_budget(adversarial: Tensor, images: Tensor, threat: ThreatModel, *, tolerance: float = 1e-6) -> None:

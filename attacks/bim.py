@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from itertools import repeat
 
 from torch import Tensor, nn
 
+from attacks.ascent import ascend
 from attacks.base import Norm, attack
-from attacks.losses import cross_entropy, input_gradient
-from attacks.projections import project, step
+from attacks.losses import cross_entropy, objective
 
 
 @attack("bim", nested=True)
@@ -22,6 +22,8 @@ def bim(
     alpha: float = 0.01,
     steps: int = 6,
     norm: Norm = "linf",
+    target: int | None = None,
+    rescale: bool = False,
     ignore_index: int = 255,
 ) -> Iterator[Tensor]:
     """Basic iterative method: steps of size alpha up the cross-entropy, from the clean image.
@@ -37,14 +39,24 @@ def bim(
         alpha: size of a step, in [0, 1] units.
         steps: number of steps.
         norm: "linf", "l2" (Euclidean norm of an image's change) or "rms" (the same divided by sqrt(3HW)).
+        target: class to push every valid pixel to, down its cross-entropy; None pushes away from the masks.
+        rescale: divide each image's logits by their mean gap between the two highest classes, so that a network
+            gains nothing by larger or smaller logits (`attacks.losses.logit_scale`).
         ignore_index: label of void pixels.
 
     Source: Kurakin et al. 2016, https://arxiv.org/abs/1607.02533; Xu et al. 2021, eq. 2.
-    Departs from it in: the gradient is that of each image's own mean, which changes no sign and no direction.
+    Departs from it in: the gradient is that of each image's own mean, which changes no sign and no direction;
+        `rescale` is ours.
     """
-    loss = partial(cross_entropy, ignore_index=ignore_index)
-    adversarial = images
-    for _ in range(steps):
-        gradient, _, _ = input_gradient(model, adversarial, masks, loss, ignore_index=ignore_index)
-        adversarial = project(adversarial + step(gradient, norm, alpha), images, norm, eps)
-        yield adversarial
+    loss = objective(cross_entropy, target=target, rescale=rescale, ignore_index=ignore_index)
+    yield from ascend(
+        model,
+        images,
+        masks,
+        images,
+        repeat(loss, steps),
+        eps=eps,
+        alpha=alpha,
+        norm=norm,
+        ignore_index=ignore_index,
+    )

@@ -5,13 +5,17 @@ Every loss takes logits (N, C, H, W) and masks (N, H, W) and returns (N, H, W) w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
+LossName = Literal["ce", "masked-ce", "balanced-masked-ce", "js", "masked-spherical", "cw-margin"]
 
 
 def cross_entropy(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
@@ -19,10 +23,145 @@ def cross_entropy(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> 
     return F.cross_entropy(logits, masks, ignore_index=ignore_index, reduction="none")
 
 
+def masked_cross_entropy(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Cross-entropy of the pixels that are right now, 0 elsewhere.
+
+    Source: Croce et al. 2024, section 3, https://arxiv.org/abs/2306.12941.
+    """
+    return cross_entropy(logits, masks, ignore_index=ignore_index) * (logits.argmax(1) == masks)
+
+
+def balanced_masked_cross_entropy(
+    logits: Tensor, masks: Tensor, *, class_pixels: Tensor, ignore_index: int = 255
+) -> Tensor:
+    """Masked cross-entropy, divided by the number of training pixels of the pixel's class.
+
+    The weights are scaled so that the rarest class has weight 1, which changes no sign.
+
+    Args:
+        logits: (N, C, H, W).
+        masks: (N, H, W).
+        class_pixels: (C,) number of pixels of each class in the training split.
+        ignore_index: label of void pixels.
+
+    Source: Croce et al. 2024, section 3, https://arxiv.org/abs/2306.12941.
+    """
+    pixels = class_pixels.to(logits).clamp_min(1)
+    weights = pixels.min() / pixels
+    labels = masks.where(masks != ignore_index, 0)
+    return masked_cross_entropy(logits, masks, ignore_index=ignore_index) * weights[labels]
+
+
+def jensen_shannon(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Jensen-Shannon divergence between softmax(logits) and the one-hot label, in nats.
+
+    It depends on the probability p of the true class alone: log 2 + (p log p - (1 + p) log(1 + p)) / 2. Written with
+    log p from the log-softmax, it and its gradient stay finite where p underflows.
+
+    Source: Croce et al. 2024, section 3, https://arxiv.org/abs/2306.12941.
+    """
+    log_p = -cross_entropy(logits, masks, ignore_index=ignore_index)
+    p = log_p.exp()
+    return (math.log(2) + (p * log_p - (1 + p) * p.log1p()) / 2) * (masks != ignore_index)
+
+
+def masked_spherical(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Minus the true class's share of the logits' Euclidean length at the pixels that are right now, 0 elsewhere.
+
+    Source: Croce et al. 2023, https://arxiv.org/abs/2306.12941v1.
+    """
+    valid = masks != ignore_index
+    true = logits.gather(1, masks.where(valid, 0).unsqueeze(1)).squeeze(1)
+    right = (logits.argmax(1) == masks) & valid
+    return -true / logits.norm(dim=1).clamp_min(1e-12) * right
+
+
+def margin(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """How far the true class's logit lies above the highest other one: negative at wrong pixels."""
+    valid = masks != ignore_index
+    labels = masks.where(valid, 0).unsqueeze(1)
+    true = logits.gather(1, labels).squeeze(1)
+    others = logits.scatter(1, labels, -torch.inf).amax(1)
+    return (true - others) * valid
+
+
+def carlini_wagner(logits: Tensor, masks: Tensor, *, kappa: float = 0.0, ignore_index: int = 255) -> Tensor:
+    """Minus the margin, which counts no further once it is below -kappa.
+
+    Source: Carlini and Wagner 2017, f6, https://arxiv.org/abs/1608.04644.
+    """
+    return -margin(logits, masks, ignore_index=ignore_index).clamp_min(-kappa) * (masks != ignore_index)
+
+
+def named_loss(name: LossName, *, ignore_index: int = 255, class_pixels: Tensor | None = None) -> PixelLoss:
+    """Return a loss by the name that matrices use.
+
+    Args:
+        name: which one.
+        ignore_index: label of void pixels.
+        class_pixels: (C,) number of pixels of each class in the training split, for "balanced-masked-ce".
+    """
+    if name == "balanced-masked-ce":
+        if class_pixels is None:
+            raise ValueError("balanced-masked-ce weighs classes by their training pixels: give class_pixels, (C,)")
+        return partial(balanced_masked_cross_entropy, class_pixels=class_pixels, ignore_index=ignore_index)
+    losses: dict[str, Callable[..., Tensor]] = {
+        "ce": cross_entropy,
+        "masked-ce": masked_cross_entropy,
+        "js": jensen_shannon,
+        "masked-spherical": masked_spherical,
+        "cw-margin": carlini_wagner,
+    }
+    return partial(losses[name], ignore_index=ignore_index)
+
+
+def objective(
+    loss: Callable[..., Tensor], *, target: int | None = None, rescale: bool = False, ignore_index: int = 255
+) -> PixelLoss:
+    """Return what an attack raises: a loss, or minus the loss towards a target class, of rescaled logits if asked.
+
+    Args:
+        loss: one of this module's losses, with an `ignore_index`.
+        target: class that every valid pixel shall be given, or None to push away from the masks.
+        rescale: divide the logits of each image by `logit_scale` first.
+        ignore_index: label of void pixels.
+    """
+
+    def raised(logits: Tensor, masks: Tensor) -> Tensor:
+        if rescale:
+            logits = logits / logit_scale(logits, masks, ignore_index=ignore_index)
+        if target is None:
+            return loss(logits, masks, ignore_index=ignore_index)
+        return -loss(logits, towards(masks, target, ignore_index=ignore_index), ignore_index=ignore_index)
+
+    return raised
+
+
+def towards(masks: Tensor, target: int, *, ignore_index: int = 255) -> Tensor:
+    """Masks that ask for one class at every valid pixel."""
+    return masks.where(masks == ignore_index, target)
+
+
+def logit_scale(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Mean gap between the two highest logits over each image's valid pixels, (N, 1, 1, 1), detached; 1 where it is 0.
+
+    Logits divided by it do not depend on a constant factor, and their cross-entropy does not saturate.
+    """
+    highest = logits.detach().topk(2, dim=1).values
+    gap = image_mean(highest[:, 0] - highest[:, 1], masks, ignore_index=ignore_index)
+    return torch.where(gap > 0, gap, 1).view(-1, 1, 1, 1)
+
+
 def image_mean(pixel_values: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
     """Mean over the valid pixels of each image, (N,); 0 where an image has none."""
     valid = masks != ignore_index
     return (pixel_values * valid).flatten(1).sum(1) / valid.flatten(1).sum(1).clamp_min(1)
+
+
+def right_pixels(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Number of valid pixels of each image that are right, (N,)."""
+    right: Tensor = ((logits.argmax(1) == masks) & (masks != ignore_index)).flatten(1).sum(1)
+    return right
 
 
 def input_gradient(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
+from itertools import repeat
 
 import torch
 from torch import Tensor, nn
 
-from attacks.base import Generators, Norm, attack, uniform_like
-from attacks.losses import cross_entropy, image_mean, input_gradient
-from attacks.projections import project, step
+from attacks.ascent import ascend, last, random_start
+from attacks.base import Generators, Norm, attack
+from attacks.losses import cross_entropy, image_mean, objective
 
 
 @attack("pgd")
@@ -23,14 +23,16 @@ def pgd(
     steps: int = 10,
     restarts: int = 1,
     norm: Norm = "linf",
+    target: int | None = None,
+    rescale: bool = False,
     ignore_index: int = 255,
     generator: Generators = (),
 ) -> Tensor:
     """Projected gradient descent: BIM from random starts, the best restart of each image kept.
 
     The start is uniform in the box of half-width eps (for "l2" and "rms": a random direction, a uniform radius),
-    projected to [0, 1]. With several restarts, the last iterate of each is scored by the mean cross-entropy over
-    valid pixels and the image's best is returned, so that more restarts never give less loss.
+    projected to [0, 1]. With several restarts, the last iterate of each is scored by the mean loss over valid pixels
+    and the image's best is returned, so that more restarts never give less loss.
 
     Args:
         model: network, images -> logits.
@@ -41,28 +43,38 @@ def pgd(
         steps: number of steps of each restart.
         restarts: number of random starts.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
+        target: class to push every valid pixel to, down its cross-entropy; None pushes away from the masks.
+        rescale: divide each image's logits by their mean gap between the two highest classes, so that a network
+            gains nothing by larger or smaller logits (`attacks.losses.logit_scale`); restarts are compared without.
         ignore_index: label of void pixels.
         generator: source of the random starts, one per image.
 
     Source: Madry et al. 2018, https://arxiv.org/abs/1706.06083.
+    Departs from it in: `rescale` is ours.
     """
-    loss = partial(cross_entropy, ignore_index=ignore_index)
+    loss = objective(cross_entropy, target=target, rescale=rescale, ignore_index=ignore_index)
+    score = objective(cross_entropy, target=target, ignore_index=ignore_index)
     best, best_loss = images, torch.full_like(images[:, 0, 0, 0], -torch.inf)
     for _ in range(restarts):
-        noise = uniform_like(images, generator, -1, 1)
-        if norm == "linf":
-            noise = noise * eps
-        else:
-            noise = step(noise, norm, eps) * uniform_like(images[:, :1, :1, :1], generator, 0, 1)
-        has_valid = (masks != ignore_index).flatten(1).any(1).view(-1, 1, 1, 1)
-        adversarial = project(images + noise * has_valid, images, norm, eps)
-        for _ in range(steps):
-            gradient, _, _ = input_gradient(model, adversarial, masks, loss, ignore_index=ignore_index)
-            adversarial = project(adversarial + step(gradient, norm, alpha), images, norm, eps)
+        start = random_start(images, masks, generator, eps=eps, norm=norm, ignore_index=ignore_index)
+        adversarial = last(
+            ascend(
+                model,
+                images,
+                masks,
+                start,
+                repeat(loss, steps),
+                eps=eps,
+                alpha=alpha,
+                norm=norm,
+                ignore_index=ignore_index,
+            ),
+            start,
+        )
         if restarts == 1:
             return adversarial
         with torch.no_grad():
-            losses = image_mean(loss(model(adversarial), masks), masks, ignore_index=ignore_index)
+            losses = image_mean(score(model(adversarial), masks), masks, ignore_index=ignore_index)
         better = losses > best_loss
         best = torch.where(better.view(-1, 1, 1, 1), adversarial, best)
         best_loss = torch.where(better, losses, best_loss)

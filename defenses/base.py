@@ -2,12 +2,15 @@
 
 What `@defense` tags makes an `nn.Module` built around a `Segmenter`. Its state holds every branch that training
 needs, so a checkpoint of it resumes training; `deploy()` gives back what is evaluated.
+
+What is deployed is a plain `Segmenter`, unless the defense acts at inference. Then it is a module that also offers what
+one of `Wrapped`, `Certified` and `Dynamic` says, and the evaluation takes it up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +44,75 @@ class TrainingDefense(Protocol):
 
     def deploy(self) -> nn.Module:
         """Return the network to evaluate: images (N, 3, H, W) -> logits (N, C, H, W)."""
+        ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A defense with work to do once, before the first batch; not when training resumes or weights are loaded."""
+
+    def prepare(self) -> None:
+        """Make the networks ready for training."""
+        ...
+
+
+@runtime_checkable
+class Wrapped(Protocol):
+    """A deployed network around another one.
+
+    The *adaptive* attacker attacks the deployed network, the *oblivious* one attacks `plain` and is scored on the
+    deployed network. Both numbers belong in a table: the second alone says nothing about robustness.
+
+    Attributes:
+        plain: the network without the defense, images -> logits; part of the deployed network, with its weights.
+    """
+
+    plain: nn.Module
+
+
+class Certificate(NamedTuple):
+    """Labels that no perturbation within a radius changes, with high probability.
+
+    Attributes:
+        labels: (N, H, W) int64, `ABSTAIN` where nothing is guaranteed.
+        radius: L2 radius in [0, 1] units for which the labels of an image hold, all at once.
+    """
+
+    labels: Tensor
+    radius: float
+
+
+ABSTAIN = -1
+"""The label of pixels without a certificate."""
+
+
+@runtime_checkable
+class Certified(Protocol):
+    """A deployed network that can certify its labels."""
+
+    def certify(self, images: Tensor, generators: Sequence[torch.Generator]) -> Certificate:
+        """Return certified labels.
+
+        Args:
+            images: (N, 3, H, W) in [0, 1].
+            generators: source of the noise, one per image.
+        """
+        ...
+
+
+@runtime_checkable
+class Dynamic(Protocol):
+    """A deployed network with a state that incoming images change: order counts, and so does what came before.
+
+    Calling the network changes nothing, so that attacks see it as it stands.
+    """
+
+    def adapt(self, images: Tensor) -> None:
+        """Take in images that are about to be scored, (N, 3, H, W) in [0, 1]."""
+        ...
+
+    def reset(self) -> None:
+        """Return to the state of deployment; an evaluation starts from it."""
         ...
 
 

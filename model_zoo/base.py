@@ -21,6 +21,10 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+class ModelError(ValueError):
+    """An option or a file of weights that a network cannot take: what, and what instead, in one sentence."""
+
+
 class Features(NamedTuple):
     """What a trunk returns: the features that classifiers see, and an earlier map for the auxiliary one."""
 
@@ -36,7 +40,9 @@ class Segmenter(nn.Module):
         make_classifier: number of classes -> a fresh classifier of the trunk's main features.
         num_classes: classes of the main and the auxiliary classifier.
         auxiliary: classifier of the auxiliary features, or None.
-        divisor: height and width are padded with the mean colour to a multiple of this; logits are cut back.
+        divisor: height and width are padded with the mean colour to a multiple of this plus `remainder`; logits are
+            cut back.
+        remainder: what padded sizes leave when divided by `divisor`.
         align_corners: how logits are resized to the input's size (bilinear).
         mean: subtracted from images, per channel.
         std: divides images, per channel.
@@ -53,6 +59,7 @@ class Segmenter(nn.Module):
         *,
         auxiliary: nn.Module | None = None,
         divisor: int = 1,
+        remainder: int = 0,
         align_corners: bool = False,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
@@ -64,6 +71,7 @@ class Segmenter(nn.Module):
         self.classifier = make_classifier(num_classes)
         self.auxiliary = auxiliary
         self.divisor = divisor
+        self.remainder = remainder
         self.align_corners = align_corners
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -74,9 +82,8 @@ class Segmenter(nn.Module):
 
     def features(self, images: Tensor) -> Features:
         """Normalise, pad and run the trunk."""
-        height, width = images.shape[-2:]
         normalised = (images - self.mean) / self.std
-        bottom, right = -height % self.divisor, -width % self.divisor
+        bottom, right = self._padding(images)
         if bottom or right:
             normalised = F.pad(normalised, (0, right, 0, bottom))
         features: Features = self.trunk(normalised)
@@ -91,11 +98,18 @@ class Segmenter(nn.Module):
             images: the images that the features came from; only their size is used.
         """
         height, width = images.shape[-2:]
-        padded = (height + -height % self.divisor, width + -width % self.divisor)
-        logits: Tensor = classifier(features)
+        bottom, right = self._padding(images)
+        padded = (height + bottom, width + right)
+        # Rows of pixels, not of classes: log-softmax over a channels_last map would copy it at full size.
+        logits: Tensor = classifier(features).contiguous()
         if logits.shape[-2:] != padded:
             logits = F.interpolate(logits, padded, mode="bilinear", align_corners=self.align_corners)
         return logits[..., :height, :width]
+
+    def _padding(self, images: Tensor) -> tuple[int, int]:
+        """Rows added below and columns added at the right."""
+        height, width = images.shape[-2:]
+        return (self.remainder - height) % self.divisor, (self.remainder - width) % self.divisor
 
 
 @dataclass(frozen=True)

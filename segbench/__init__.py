@@ -1,0 +1,1 @@
+"""segbench: robustness benchmarks for semantic segmentation."""

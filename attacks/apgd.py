@@ -1,0 +1,277 @@
+"""Auto-PGD (APGD): projected steps with momentum and a step size that halves itself."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from attacks.ascent import random_start
+from attacks.base import Generators, Norm, attack
+from attacks.losses import (
+    LossName,
+    PixelLoss,
+    cross_entropy,
+    image_mean,
+    input_gradient,
+    named_loss,
+    right_pixels,
+)
+from attacks.projections import project, step
+
+RHO = 0.75
+MOMENTUM = 0.75
+Keep = Literal["accuracy", "loss"]
+
+
+@attack("apgd")
+def apgd(
+    model: nn.Module,
+    images: Tensor,
+    masks: Tensor,
+    *,
+    eps: float = 0.03,
+    steps: int = 100,
+    loss: LossName = "ce",
+    keep: Keep = "accuracy",
+    norm: Norm = "linf",
+    ignore_index: int = 255,
+    generator: Generators = (),
+    class_pixels: Tensor | None = None,
+) -> Tensor:
+    """Auto-PGD: momentum, a step size from 2 eps that halves when progress stalls, the best iterate kept.
+
+    Plain cross-entropy controls the step size, whatever loss makes the gradient. The start is uniform in the ball. With
+    keep="accuracy" an image is finished as soon as none of its pixels is right.
+
+    Args:
+        model: network, images -> logits.
+        images: (N, 3, H, W) in [0, 1].
+        masks: (N, H, W).
+        eps: radius of the ball, in [0, 1] units.
+        steps: number of steps.
+        loss: "ce", "masked-ce" (right pixels only), "balanced-masked-ce" (divided by the class's training pixels), "js"
+            (Jensen-Shannon), "masked-spherical" or "cw-margin" (see `attacks.losses`).
+        keep: which iterate of each image is returned: that with the fewest right pixels, or with the largest mean
+            cross-entropy.
+        norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
+        ignore_index: label of void pixels.
+        generator: source of the random start, one per image.
+        class_pixels: (C,) number of training pixels of each class, for "balanced-masked-ce".
+
+    Source: Croce and Hein 2020, algorithm 1, https://arxiv.org/abs/2003.01690; losses and control by cross-entropy from
+        Croce et al. 2024, https://arxiv.org/abs/2306.12941.
+    Departs from it in: the iterate with the fewest right pixels is kept by default, since a segmentation is seldom
+        fooled as a whole.
+    """
+    raised = named_loss(loss, ignore_index=ignore_index, class_pixels=class_pixels)
+    start = random_start(images, masks, generator, eps=eps, norm=norm, ignore_index=ignore_index)
+    return auto_pgd(
+        model, images, masks, start, raised, eps=eps, steps=steps, keep=keep, norm=norm, ignore_index=ignore_index
+    )
+
+
+class _State(NamedTuple):
+    """Where the attack of each image of a batch stands; every field's first axis is the image.
+
+    Attributes:
+        images: centres of the balls.
+        masks: labels.
+        now: current iterate.
+        before: iterate before it.
+        gradient: gradient at the current iterate.
+        loss: cross-entropy of the current iterate.
+        best: iterate of largest cross-entropy so far.
+        best_gradient: gradient there.
+        best_loss: cross-entropy there.
+        checked_loss: `best_loss` at the last checkpoint.
+        halved: whether the step size was halved at the last checkpoint.
+        rises: steps since the last checkpoint that raised the cross-entropy.
+        size: step size.
+        right: fewest right pixels of an iterate so far.
+        worst: that iterate.
+    """
+
+    images: Tensor
+    masks: Tensor
+    now: Tensor
+    before: Tensor
+    gradient: Tensor
+    loss: Tensor
+    best: Tensor
+    best_gradient: Tensor
+    best_loss: Tensor
+    checked_loss: Tensor
+    halved: Tensor
+    rises: Tensor
+    size: Tensor
+    right: Tensor
+    worst: Tensor
+
+
+def auto_pgd(
+    model: nn.Module,
+    images: Tensor,
+    masks: Tensor,
+    start: Tensor,
+    raised: PixelLoss,
+    *,
+    eps: float,
+    steps: int,
+    keep: Keep = "accuracy",
+    norm: Norm = "linf",
+    ignore_index: int = 255,
+) -> Tensor:
+    """Run Auto-PGD from a given start; see `apgd`.
+
+    Args:
+        model: network, images -> logits.
+        images: centres of the balls, (N, 3, H, W).
+        masks: (N, H, W).
+        start: first iterate, within the balls.
+        raised: loss that makes the gradient.
+        eps: radius of the ball, in [0, 1] units.
+        steps: number of steps.
+        keep: "accuracy" or "loss"; see `apgd`.
+        norm: "linf", "l2" or "rms".
+        ignore_index: label of void pixels.
+    """
+    result = start.clone()
+    running = torch.arange(len(images), device=images.device)
+    state = _begin(model, images, masks, start, raised, eps, ignore_index)
+    checks = checkpoints(steps)
+    last_check = 0
+    for k in range(1, steps + 1):
+        if keep == "accuracy":
+            result[running] = state.worst
+            unfinished = state.right > 0
+            if not unfinished.all():
+                running = running[unfinished]
+                state = _State(*(field[unfinished] for field in state))
+            if not len(running):
+                return result
+        momentum = MOMENTUM if k > 1 else 1.0
+        state = _advance(model, state, raised, eps, norm, momentum, k == steps, ignore_index)
+        if k in checks:
+            state = _check(state, k - last_check)
+            last_check = k
+    result[running] = state.worst if keep == "accuracy" else state.best
+    return result
+
+
+def checkpoints(steps: int) -> frozenset[int]:
+    """Return the steps at which the step size is reviewed: at 22 % of all, then at intervals that shrink to 6 %."""
+    found, at, interval = [], 22, 22
+    while at < 100:
+        found.append(-(-at * steps // 100))
+        interval = max(interval - 3, 6)
+        at += interval
+    return frozenset(found)
+
+
+def halve(rises: Tensor, window: int, halved: Tensor, checked_loss: Tensor, best_loss: Tensor) -> Tensor:
+    """Say of each image whether its step size is halved at a checkpoint.
+
+    Args:
+        rises: steps since the last checkpoint that raised the loss, (N,).
+        window: steps since the last checkpoint.
+        halved: whether it was halved at the last checkpoint, (N,).
+        checked_loss: largest loss by the last checkpoint, (N,).
+        best_loss: largest loss by now, (N,).
+    """
+    return (rises < RHO * window) | (~halved & (checked_loss >= best_loss))
+
+
+def _begin(
+    model: nn.Module,
+    images: Tensor,
+    masks: Tensor,
+    start: Tensor,
+    raised: PixelLoss,
+    eps: float,
+    ignore_index: int,
+) -> _State:
+    gradient, loss, right = _measure(model, start, masks, raised, False, ignore_index)
+    return _State(
+        images=images,
+        masks=masks,
+        now=start,
+        before=start,
+        gradient=gradient,
+        loss=loss,
+        best=start,
+        best_gradient=gradient,
+        best_loss=loss,
+        checked_loss=loss,
+        halved=torch.zeros_like(loss, dtype=torch.bool),
+        rises=torch.zeros_like(loss),
+        size=torch.full_like(loss, 2 * eps),
+        right=right,
+        worst=start,
+    )
+
+
+def _advance(
+    model: nn.Module,
+    state: _State,
+    raised: PixelLoss,
+    eps: float,
+    norm: Norm,
+    momentum: float,
+    final: bool,
+    ignore_index: int,
+) -> _State:
+    """Take one step and measure it; the last one needs no gradient."""
+    ahead = state.now + state.size.view(-1, 1, 1, 1) * step(state.gradient, norm, 1.0)
+    ahead = project(ahead, state.images, norm, eps)
+    moved = state.now + momentum * (ahead - state.now) + (1 - momentum) * (state.now - state.before)
+    now = project(moved, state.images, norm, eps)
+    gradient, loss, right = _measure(model, now, state.masks, raised, final, ignore_index)
+    better = loss > state.best_loss
+    fewer = right <= state.right
+    return state._replace(
+        now=now,
+        before=state.now,
+        gradient=gradient,
+        loss=loss,
+        rises=state.rises + (loss > state.loss),
+        best=_where(better, now, state.best),
+        best_gradient=_where(better, gradient, state.best_gradient),
+        best_loss=torch.where(better, loss, state.best_loss),
+        right=torch.where(fewer, right, state.right),
+        worst=_where(fewer, now, state.worst),
+    )
+
+
+def _check(state: _State, window: int) -> _State:
+    """Halve the step size where progress stalls, and go on from the best iterate there."""
+    halved = halve(state.rises, window, state.halved, state.checked_loss, state.best_loss)
+    return state._replace(
+        size=torch.where(halved, state.size / 2, state.size),
+        now=_where(halved, state.best, state.now),
+        gradient=_where(halved, state.best_gradient, state.gradient),
+        loss=torch.where(halved, state.best_loss, state.loss),
+        halved=halved,
+        checked_loss=state.best_loss,
+        rises=torch.zeros_like(state.rises),
+    )
+
+
+def _measure(
+    model: nn.Module, images: Tensor, masks: Tensor, raised: PixelLoss, final: bool, ignore_index: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradient of the raised loss (zeros in the final step), the cross-entropy and the right pixels."""
+    if final:
+        with torch.no_grad():
+            gradient, logits = torch.zeros_like(images), model(images)
+    else:
+        gradient, _, logits = input_gradient(model, images, masks, raised, ignore_index=ignore_index)
+    control = partial(cross_entropy, ignore_index=ignore_index)
+    loss = image_mean(control(logits, masks), masks, ignore_index=ignore_index)
+    return gradient, loss, right_pixels(logits, masks, ignore_index=ignore_index)
+
+
+def _where(choice: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(choice.view(-1, 1, 1, 1), yes, no)

@@ -1,0 +1,83 @@
+"""CosPGD: pixels weighted by how well their scores agree with their label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import repeat
+from typing import Literal
+
+from torch import Tensor, nn
+
+from attacks.ascent import ascend, random_start
+from attacks.base import Generators, Norm, attack
+from attacks.losses import cross_entropy, towards
+
+Activation = Literal["softmax", "sigmoid"]
+
+
+@attack("cospgd", nested=True)
+def cospgd(
+    model: nn.Module,
+    images: Tensor,
+    masks: Tensor,
+    *,
+    eps: float = 0.03,
+    alpha: float = 0.01,
+    steps: int = 10,
+    norm: Norm = "linf",
+    activation: Activation = "softmax",
+    target: int | None = None,
+    ignore_index: int = 255,
+    generator: Generators = (),
+) -> Iterator[Tensor]:
+    """CosPGD: PGD whose cross-entropy weighs each pixel by the cosine of its activated logits and one-hot label.
+
+    The weights are taken anew at every step and carry no gradient; the start is uniform in the ball.
+
+    Args:
+        model: network, images -> logits.
+        images: (N, 3, H, W) in [0, 1].
+        masks: (N, H, W).
+        eps: radius of the ball, in [0, 1] units.
+        alpha: size of a step, in [0, 1] units.
+        steps: number of steps.
+        norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
+        activation: of the logits in the weight: "softmax", or "sigmoid" as some other libraries have it.
+        target: class to push every valid pixel to, with 1 - cosine as weight; None pushes away from the masks.
+        ignore_index: label of void pixels.
+        generator: source of the random start, one per image.
+
+    Source: Agnihotri et al. 2024, https://arxiv.org/abs/2302.02213.
+    """
+    loss = partial(cospgd_loss, activation=activation, target=target, ignore_index=ignore_index)
+    start = random_start(images, masks, generator, eps=eps, norm=norm, ignore_index=ignore_index)
+    yield from ascend(
+        model, images, masks, start, repeat(loss, steps), eps=eps, alpha=alpha, norm=norm, ignore_index=ignore_index
+    )
+
+
+def cospgd_loss(
+    logits: Tensor,
+    masks: Tensor,
+    *,
+    activation: Activation = "softmax",
+    target: int | None = None,
+    ignore_index: int = 255,
+) -> Tensor:
+    """Cross-entropy times the detached cosine of activated logits and one-hot label; see `cospgd`.
+
+    Args:
+        logits: (N, C, H, W).
+        masks: (N, H, W).
+        activation: "softmax" or "sigmoid".
+        target: class that every valid pixel shall be given, or None to push away from the masks.
+        ignore_index: label of void pixels.
+    """
+    labels = masks if target is None else towards(masks, target, ignore_index=ignore_index)
+    scores = logits.detach()
+    scores = scores.softmax(1) if activation == "softmax" else scores.sigmoid()
+    true = scores.gather(1, labels.where(labels != ignore_index, 0).unsqueeze(1)).squeeze(1)
+    cosine = true / scores.norm(dim=1).clamp_min(1e-12)
+    loss = cross_entropy(logits, labels, ignore_index=ignore_index)
+    return loss * cosine if target is None else -loss * (1 - cosine)

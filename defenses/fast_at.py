@@ -1,0 +1,41 @@
+"""Adversarial training with one-step attacks (Fast-AT)."""
+
+from __future__ import annotations
+
+from attacks.base import BoundAttack
+from attacks.pgd import pgd
+from defenses.adversarial import AdversarialTraining
+from defenses.base import defense
+from model_zoo.base import Segmenter
+
+ONE_STEP = pgd.bind(eps=0.03, alpha=0.0375, steps=1)
+"""One step of 1.25 eps from a uniform random start."""
+
+
+@defense("fast-at")
+def fast_at(
+    segmenter: Segmenter,
+    *,
+    attack: BoundAttack = ONE_STEP,
+    warmup: int = 0,
+    aux_weight: float = 0.4,
+    ignore_index: int = 255,
+) -> AdversarialTraining:
+    """Fast adversarial training: every image attacked by one step of 1.25 eps from a random start.
+
+    It can fail at once and unseen (catastrophic overfitting: one-step accuracy rises, many-step accuracy falls to
+    nothing), so judge it by an iterative attack only.
+
+    Args:
+        segmenter: the network to train.
+        attack: the attack inside training.
+        warmup: number of batches over which the attack's `eps` and `alpha` grow to their values.
+        aux_weight: weight of the auxiliary classifier's loss.
+        ignore_index: label of void pixels.
+
+    Source: Wong et al. 2020, algorithm 3, https://arxiv.org/abs/2001.03994.
+    Departs from it in: the attack runs in eval mode, as every attack here; theirs keeps the training mode.
+    """
+    return AdversarialTraining(
+        segmenter, attack=attack, warmup=warmup, aux_weight=aux_weight, ignore_index=ignore_index
+    )

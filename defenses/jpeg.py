@@ -1,0 +1,51 @@
+"""JPEG compression of the input."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torchvision.io import decode_jpeg, encode_jpeg
+
+from defenses.base import defense
+from defenses.transforms import InputTransform
+from model_zoo.base import Segmenter
+
+
+@defense("jpeg")
+def jpeg(
+    segmenter: Segmenter, *, quality: int = 75, aux_weight: float = 0.4, ignore_index: int = 255
+) -> InputTransform:
+    """JPEG compression of the images at inference; the network is trained without a defense.
+
+    Broken by an adaptive attack: look at both columns.
+
+    Args:
+        segmenter: the network to train.
+        quality: of the compression, 1 to 100.
+        aux_weight: weight of the auxiliary classifier's loss.
+        ignore_index: label of void pixels.
+
+    Raises:
+        ValueError: the quality is out of range.
+
+    Source: Dziugaite et al. 2016, https://arxiv.org/abs/1608.00853; Guo et al. 2018, https://arxiv.org/abs/1711.00117.
+    Departs from it in: Guo et al. also train on transformed images.
+    """
+    if not 1 <= quality <= 100:
+        raise ValueError(f"jpeg: quality must be 1 to 100, got {quality}")
+    transform = partial(compress, quality=quality)
+    return InputTransform(segmenter, transform=transform, aux_weight=aux_weight, ignore_index=ignore_index)
+
+
+def compress(images: Tensor, quality: int) -> Tensor:
+    """Return the images as they come back from 8-bit JPEG files (on the CPU, chroma at half size).
+
+    Args:
+        images: (N, 3, H, W) in [0, 1].
+        quality: 1 to 100.
+    """
+    levels = (images.detach().float() * 255).round().to("cpu", torch.uint8)
+    decoded = [decode_jpeg(encode_jpeg(image.contiguous(), quality)) for image in levels]
+    return torch.stack(decoded).to(images) / 255

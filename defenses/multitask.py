@@ -1,0 +1,108 @@
+"""Multitask training: auxiliary tasks on the shared trunk."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attacks.base import BoundAttack
+from defenses.base import Losses, auxiliary_loss, cross_entropy, defense
+from model_zoo.base import Segmenter
+
+Task = Literal["reconstruction", "edges"]
+
+CHANNELS: dict[Task, int] = {"reconstruction": 3, "edges": 2}
+"""Channels of a task's head."""
+
+
+@defense("multitask")
+class Multitask(nn.Module):
+    """Multitask training: the trunk also learns to rebuild the image and to find the borders of segments.
+
+    Published: auxiliary tasks with heads of their own on a shared encoder, the loss main + weight / number of tasks *
+    sum of the tasks' losses, training on clean images; adversarial training as an extension. The heads are dropped at
+    inference.
+
+    Our reconstruction: which tasks (theirs come from Taskonomy and Cityscapes: depth, normals, edges and others; here
+    those that need no further labels), the heads (a classifier of the architecture each), L1 for the image,
+    cross-entropy for edges, the weight.
+
+    Args:
+        segmenter: the network to train.
+        tasks: "reconstruction" of the image, "edges" between segments.
+        weight: of the auxiliary tasks together.
+        attack: an attack inside training, from the main classifier's loss, on every image; none for clean training.
+        aux_weight: weight of the auxiliary classifier's loss.
+        ignore_index: label of void pixels.
+
+    Raises:
+        ValueError: there is no task.
+
+    Source: Mao et al. 2020, section 4, https://arxiv.org/abs/2007.07236.
+    Departs from it in: see above.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        *,
+        tasks: tuple[Task, ...] = ("reconstruction", "edges"),
+        weight: float = 0.1,
+        attack: BoundAttack | None = None,
+        aux_weight: float = 0.4,
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__()
+        if not tasks:
+            raise ValueError("multitask: tasks must name at least one of reconstruction, edges")
+        self.segmenter = segmenter
+        self.heads = nn.ModuleDict({task: segmenter.make_classifier(CHANNELS[task]) for task in tasks})
+        self.weight = weight
+        self.attack = attack
+        self.aux_weight = aux_weight
+        self.ignore_index = ignore_index
+
+    def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Losses:
+        """Return main, auxiliary and task losses; see `defenses.base.TrainingDefense`."""
+        seen = images
+        if self.attack is not None:
+            seen = self.attack(
+                self.segmenter, images, masks, ignore_index=self.ignore_index, generator=generator
+            )
+        features = self.segmenter.features(seen)
+        logits = self.segmenter.classify(self.segmenter.classifier, features.main, images)
+        main = cross_entropy(logits, masks, self.ignore_index)
+        auxiliary = auxiliary_loss(self.segmenter, features.auxiliary, images, masks, self.ignore_index)
+        tasks = {
+            task: self._task_loss(task, self.segmenter.classify(head, features.main, images), images, masks)
+            for task, head in self.heads.items()
+        }
+        total = main + self.aux_weight * auxiliary + self.weight / len(tasks) * sum(tasks.values())
+        terms = {"main": main, "auxiliary": auxiliary, **tasks}
+        return Losses(total, {name: value.detach() for name, value in terms.items()})
+
+    def _task_loss(self, task: str, output: Tensor, images: Tensor, masks: Tensor) -> Tensor:
+        if task == "reconstruction":
+            return F.l1_loss(output.float(), images)
+        return cross_entropy(output, edges(masks, self.ignore_index), self.ignore_index)
+
+    def deploy(self) -> Segmenter:
+        """Return the network without the tasks' heads."""
+        return self.segmenter
+
+
+def edges(masks: Tensor, ignore_index: int) -> Tensor:
+    """Return 1 where a pixel's label differs from its right or lower neighbour's, 0 elsewhere, void kept void.
+
+    Args:
+        masks: (N, H, W).
+        ignore_index: label of void pixels; a border with void is no edge.
+    """
+    valid = masks != ignore_index
+    found = torch.zeros_like(masks, dtype=torch.bool)
+    found[:, :, :-1] |= (masks[:, :, :-1] != masks[:, :, 1:]) & valid[:, :, 1:]
+    found[:, :-1] |= (masks[:, :-1] != masks[:, 1:]) & valid[:, 1:]
+    return torch.where(valid, found.long(), ignore_index)

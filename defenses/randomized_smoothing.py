@@ -1,0 +1,168 @@
+"""Randomized smoothing, with certified labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from defenses.base import Certificate, Losses, defense, segmentation_loss
+from defenses.certification import certified_radius, certify_votes
+from model_zoo.base import Segmenter
+
+
+class Smoothed(nn.Module):
+    """A network averaged over Gaussian noise on its input.
+
+    The noise of the forward pass is fixed by `seed` and the same for every image, so predictions repeat, and the
+    attacker, who sees it, has the exact gradient of the average (the strongest form of expectation over
+    transformation). Certification draws fresh noise.
+
+    Args:
+        plain: images (N, 3, H, W) in [0, 1] -> logits (N, C, H, W).
+        sigma: standard deviation of the noise, in [0, 1] units.
+        samples: noises averaged in the forward pass.
+        seed: of these noises.
+        picking: fresh noises that choose the label to certify ("n0").
+        counting: fresh noises that certify it ("n").
+        tau: bound on the probability of the certified label, in [0.5, 1).
+        alpha: probability that any label of an image is certified wrongly.
+    """
+
+    def __init__(
+        self,
+        plain: nn.Module,
+        *,
+        sigma: float,
+        samples: int,
+        seed: int,
+        picking: int,
+        counting: int,
+        tau: float,
+        alpha: float,
+    ) -> None:
+        super().__init__()
+        self.plain = plain
+        self.sigma = sigma
+        self.samples = samples
+        self.seed = seed
+        self.picking = picking
+        self.counting = counting
+        self.tau = tau
+        self.alpha = alpha
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logarithm of the mean softmax over the noises, (N, C, H, W)."""
+        generator = torch.Generator().manual_seed(self.seed)
+        log_probabilities = []
+        for _ in range(self.samples):
+            noise = torch.randn(images.shape[1:], generator=generator).to(images)
+            log_probabilities.append(F.log_softmax(self.plain(images + self.sigma * noise).float(), 1))
+        return torch.stack(log_probabilities).logsumexp(0) - torch.tensor(float(self.samples)).log().to(images.device)
+
+    def certify(self, images: Tensor, generators: Sequence[torch.Generator]) -> Certificate:
+        """Return labels that no perturbation within the radius changes; see `defenses.base.Certified`."""
+        labels = []
+        for image, generator in zip(images, generators, strict=True):
+            picks = self._votes(image, self.picking, generator).argmax(0)
+            wins = self._votes(image, self.counting, generator).gather(0, picks[None])[0]
+            certified = certify_votes(
+                picks.cpu().numpy(), wins.cpu().numpy(), samples=self.counting, tau=self.tau, alpha=self.alpha
+            )
+            labels.append(torch.from_numpy(certified))
+        return Certificate(torch.stack(labels), certified_radius(self.sigma, self.tau))
+
+    @torch.no_grad()
+    def _votes(self, image: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """How many of `count` noises give each label, (C, H, W)."""
+        votes: Tensor | None = None
+        for _ in range(count):
+            noise = torch.randn(image.shape, generator=generator).to(image)
+            logits = self.plain((image + self.sigma * noise)[None])[0]
+            won = F.one_hot(logits.argmax(0), len(logits)).permute(2, 0, 1)
+            votes = won if votes is None else votes + won
+        if votes is None:
+            raise ValueError("certification needs at least one sample")
+        return votes
+
+
+@defense("randomized-smoothing")
+class RandomizedSmoothing(nn.Module):
+    """Training under Gaussian noise; the average over noise is deployed, and certifies labels in an L2 ball.
+
+    A certificate says that a label does not change, not that it is right; it holds for the votes under fresh noise,
+    which the average of the forward pass stands in for.
+
+    Args:
+        segmenter: the network to train.
+        sigma: standard deviation of the noise, in [0, 1] units.
+        samples: noises averaged in the forward pass of the deployed network.
+        seed: of these noises.
+        picking: fresh noises that choose the label to certify ("n0").
+        counting: fresh noises that certify it ("n").
+        tau: bound on the probability of the certified label, in [0.5, 1).
+        alpha: probability that any label of an image is certified wrongly.
+        aux_weight: weight of the auxiliary classifier's loss.
+        ignore_index: label of void pixels.
+
+    Raises:
+        ValueError: an option is out of range.
+
+    Source: Fischer et al. 2021 (SegCertify), algorithm 2, https://arxiv.org/abs/2107.00228; Cohen et al. 2019,
+        https://arxiv.org/abs/1902.02918.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        *,
+        sigma: float = 0.25,
+        samples: int = 8,
+        seed: int = 0,
+        picking: int = 10,
+        counting: int = 100,
+        tau: float = 0.75,
+        alpha: float = 0.001,
+        aux_weight: float = 0.4,
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__()
+        if not 0.5 <= tau < 1:
+            raise ValueError(f"randomized-smoothing: tau must be at least 0.5 and less than 1, got {tau}")
+        if not 0 < alpha < 1:
+            raise ValueError(f"randomized-smoothing: alpha must lie between 0 and 1, got {alpha}")
+        if sigma < 0 or min(samples, picking, counting) < 1:
+            raise ValueError("randomized-smoothing: sigma must not be negative, and every number of samples at least 1")
+        self.segmenter = segmenter
+        self.sigma = sigma
+        self.samples = samples
+        self.seed = seed
+        self.picking = picking
+        self.counting = counting
+        self.tau = tau
+        self.alpha = alpha
+        self.aux_weight = aux_weight
+        self.ignore_index = ignore_index
+
+    def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Losses:
+        """Return the loss of the noisy batch; see `defenses.base.TrainingDefense`."""
+        noise = torch.randn(images.shape, generator=generator).to(images)
+        noisy = images + self.sigma * noise
+        return segmentation_loss(
+            self.segmenter, noisy, masks, aux_weight=self.aux_weight, ignore_index=self.ignore_index
+        )
+
+    def deploy(self) -> Smoothed:
+        """Return the network averaged over noise."""
+        return Smoothed(
+            self.segmenter,
+            sigma=self.sigma,
+            samples=self.samples,
+            seed=self.seed,
+            picking=self.picking,
+            counting=self.counting,
+            tau=self.tau,
+            alpha=self.alpha,
+        )

@@ -1,0 +1,117 @@
+"""Checkpoints that the authors of DDC-AT published: read strictly, as networks of this package.
+
+PSPNet and DeepLabv3 on the deep-stem ResNet-50, plainly trained (also by SAT) or by DDC-AT with its three branches.
+The authors normalise images of 0-255 with 255 times the ImageNet mean and deviation: the same as ours in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from model_zoo.base import ModelError, Segmenter
+from model_zoo.deeplabv3 import deeplabv3
+from model_zoo.encoders import DEEPSTEM
+from model_zoo.pspnet import pspnet
+from model_zoo.weights import check_keys, read_state
+
+ARCHITECTURES = {"ppm.features.": pspnet, "aspp.convs.": deeplabv3}
+"""The authors' name of each context module, and our factory."""
+
+PLAIN = {"classifier.": "cls.", "auxiliary.": "aux."}
+DIVIDED = {
+    "classifier.": "cls1.",
+    "auxiliary.": "aux_cls1.",
+    "auxiliary_branch.": "cls2.",
+    "mask_branch.": "mask1.",
+}
+"""Our names of classifiers, and the authors' in checkpoints of plain training and of DDC-AT."""
+
+
+class Official(NamedTuple):
+    """An official checkpoint with all that it holds.
+
+    Attributes:
+        architecture: "pspnet" or "deeplabv3", with the encoder "resnet50-deepstem".
+        segmenter: what is deployed; for DDC-AT its classifier is the main branch.
+        auxiliary_branch: the auxiliary branch of DDC-AT, else None.
+        mask_branch: its mask branch, else None.
+    """
+
+    architecture: str
+    segmenter: Segmenter
+    auxiliary_branch: nn.Module | None
+    mask_branch: nn.Module | None
+
+
+def load_official(path: str | Path) -> Segmenter:
+    """Load the deployable network of an official checkpoint, in eval mode: images in [0, 1] -> logits.
+
+    Architecture and number of classes are read from the file.
+
+    Args:
+        path: the authors' .pth file.
+
+    Raises:
+        ModelError: the file cannot be read without running code, or its keys are not those of the authors' networks.
+    """
+    return load_official_training(path).segmenter
+
+
+def load_official_training(path: str | Path) -> Official:
+    """Load an official checkpoint with the branches that only training needs; see `load_official`."""
+    return from_official_state(read_state(path), where=str(path))
+
+
+def from_official_state(state: Mapping[str, Tensor], *, where: str) -> Official:
+    """Build the networks of an official state dict, in eval mode.
+
+    Args:
+        state: without the prefix `module.`.
+        where: what an error names, usually the file.
+
+    Raises:
+        ModelError: with the keys that are missing, unexpected or of another shape.
+    """
+    context = next((name for name in ARCHITECTURES if any(key.startswith(name) for key in state)), None)
+    if context is None:
+        raise ModelError(
+            f"{where}: none of the authors' networks, whose keys begin with {' or '.join(ARCHITECTURES)}; a backbone "
+            f"file goes into the option weights of a network with encoder={DEEPSTEM}"
+        )
+    divided = any(key.startswith(("cls1.", "cls2.", "mask1.", "aux_cls1.")) for key in state)
+    names = {"trunk.encoder.": "", "trunk.context.branches.": context, **(DIVIDED if divided else PLAIN)}
+    factory = ARCHITECTURES[context]
+    segmenter = factory(_num_classes(state, where), encoder=DEEPSTEM)
+    branches = nn.ModuleDict()
+    if divided:
+        branches["auxiliary_branch"] = segmenter.make_classifier(segmenter.num_classes)
+        branches["mask_branch"] = segmenter.make_classifier(2)
+
+    expected = {**_renamed(segmenter, names), **_renamed(branches, names)}
+    check_keys(state, {name: tensor for name, (_, tensor) in expected.items()}, where=where)
+    for module in (segmenter, branches):
+        module.load_state_dict({ours: state[name] for name, (ours, _) in _renamed(module, names).items()})
+    segmenter.eval()
+    branches.eval()
+    return Official(factory.__name__, segmenter, *(branches.values() if divided else (None, None)))
+
+
+def _num_classes(state: Mapping[str, Tensor], where: str) -> int:
+    for head in ("cls", "cls1", "cls2", "aux", "aux_cls1"):
+        for name in (f"{head}.4.weight", f"{head}.4.bias"):
+            if name in state:
+                return len(state[name])
+    raise ModelError(f"{where}: missing: cls.4.weight or cls1.4.weight, which tell the number of classes")
+
+
+def _renamed(module: nn.Module, names: Mapping[str, str]) -> dict[str, tuple[str, Tensor]]:
+    """The authors' names of a module's state: official name -> (our name, tensor)."""
+    renamed = {}
+    for ours, tensor in module.state_dict().items():
+        prefix = next(prefix for prefix in names if ours.startswith(prefix))
+        renamed[names[prefix] + ours.removeprefix(prefix)] = (ours, tensor)
+    return renamed

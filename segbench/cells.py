@@ -1,0 +1,233 @@
+"""The two kinds of work as data, each with a digest of all that can change its numbers: trainings, evaluations."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from attacks.base import BoundAttack, ThreatModel
+from model_zoo.base import Segmenter
+from reports import records
+from reports.records import Component
+from segbench import catalog, specs
+from segbench.errors import SegbenchError
+from segbench.specs import Bound
+
+TRAINING_VERSION = 1
+"""Raised when training gives other weights from the same cell."""
+EVALUATION_VERSION = 1
+"""Raised when evaluation gives other numbers from the same cell."""
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """Hash canonical JSON: keys sorted, no white space, floats as they round-trip."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Data(BaseModel):
+    """A dataset as cells see it.
+
+    Attributes:
+        component: the dataset and its options.
+        fingerprint: hash of its files; "unknown" where they are not there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    component: Component
+    fingerprint: str
+
+
+class TrainCell(BaseModel):
+    """One network to train.
+
+    Attributes:
+        data: what it is trained on.
+        model: architecture.
+        defense: training method.
+        recipe: the resolved recipe, as plain data.
+        seed: seed of initial weights, order, augmentation and attacks.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: Data
+    model: Component
+    defense: Component
+    recipe: Mapping[str, Any]
+    seed: int
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of the training."""
+        return digest(
+            {
+                "kind": "train",
+                "version": TRAINING_VERSION,
+                "data": _data_identity(self.data),
+                "model": component_identity(self.model),
+                "defense": component_identity(self.defense),
+                "recipe": dict(self.recipe),
+                "seed": self.seed,
+            }
+        )
+
+    @property
+    def label(self) -> str:
+        """What progress lines and errors call it."""
+        return f"{self.model.short} {self.defense.short} seed {self.seed}"
+
+    def network(self, weights_sha256: str | None = None) -> records.Network:
+        """Return what a record says of this network."""
+        return records.Network(
+            model=self.model,
+            defense=self.defense,
+            recipe=self.recipe,
+            seed=self.seed,
+            digest=self.digest,
+            weights_sha256=weights_sha256,
+        )
+
+
+class EvalCell(BaseModel):
+    """One target network under an attack made on a source network.
+
+    Attributes:
+        target: the network that is scored.
+        source: the network that the attack uses; the target itself unless this is a transfer.
+        attack: the attack.
+        protocol: how images are attacked and scored.
+        split: the split that is scored.
+        limit: number of its first images; None for all.
+        seed: seed of the attack's randomness.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: TrainCell
+    source: TrainCell
+    attack: Component
+    protocol: Component
+    split: str
+    limit: int | None
+    seed: int
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of the evaluation."""
+        return digest(
+            {
+                "kind": "eval",
+                "version": EVALUATION_VERSION,
+                "target": self.target.digest,
+                "source": self.source.digest,
+                "attack": component_identity(self.attack),
+                "protocol": component_identity(self.protocol),
+                "split": self.split,
+                "limit": self.limit,
+                "seed": self.seed,
+            }
+        )
+
+    @property
+    def label(self) -> str:
+        """What progress lines and errors call it."""
+        source = "" if self.source == self.target else f" from {self.source.label}"
+        return f"{self.attack.short} on {self.target.label}{source}"
+
+    @property
+    def setting(self) -> records.Setting:
+        """Clean, white-box or black-box."""
+        if self.source.digest != self.target.digest:
+            return "black-box"
+        return "clean" if self.attack.name == "clean" else "white-box"
+
+    def expected(self) -> records.Record:
+        """Return the record of this evaluation before it has been done."""
+        threat = threat_of(self.attack)
+        protocol = revive("protocol", self.protocol).make()
+        dataset = self.target.data
+        return records.Record(
+            digest=self.digest,
+            status="missing",
+            setting=self.setting,
+            dataset=dataset.component,
+            data_fingerprint=dataset.fingerprint,
+            classes=(),
+            split=self.split,
+            limit=self.limit,
+            protocol=self.protocol,
+            absent=protocol.absent,
+            target=self.target.network(),
+            source=self.source.network(),
+            attack=self.attack,
+            threat=records.Threat(norm=threat.norm, eps=threat.eps, access=threat.access),
+            seed=self.seed,
+        )
+
+
+def component_identity(component: Component) -> dict[str, Any]:
+    """Return the part of a component that can change numbers: not how it is written."""
+    return {"name": component.name, "version": component.version, "options": _plain(component.options)}
+
+
+def revive(kind: str, component: Component) -> Bound:
+    """Bind a stored component to today's catalog again.
+
+    Raises:
+        SegbenchError: it is not there any more, in that version, or does not take those options.
+    """
+    bound = specs.bound(kind, {"name": component.name, **_plain(component.options)})
+    if bound.component.version != component.version:
+        raise SegbenchError(
+            f"{kind} {component.name} is at version {bound.component.version} now, this needs {component.version}"
+        )
+    return bound
+
+
+def attack_of(component: Component) -> BoundAttack:
+    """Return the attack that a stored component means."""
+    return revive("attack", component).attack()
+
+
+def threat_of(component: Component) -> ThreatModel:
+    """Return the threat model of a stored attack."""
+    return attack_of(component).threat
+
+
+def build_defense(cell: TrainCell, num_classes: int, ignore_index: int) -> Any:
+    """Build the training network of a cell, with fresh weights from the global random state."""
+    segmenter: Segmenter = revive("model", cell.model).make(num_classes=num_classes)
+    return revive("defense", cell.defense).make(
+        segmenter=segmenter, aux_weight=cell.recipe["aux_weight"], ignore_index=ignore_index
+    )
+
+
+def open_dataset(component: Component, root: Any = None) -> Any:
+    """Open a stored dataset; `root` is its folder, for those that have files."""
+    bound = revive("dataset", component)
+    return bound.make(root=root) if needs_root(bound.component) else bound.make()
+
+
+def needs_root(component: catalog.Component) -> bool:
+    """Whether a dataset reads files from a folder that the user names."""
+    return "root" in inspect.signature(component.object).parameters
+
+
+def _data_identity(data: Data) -> dict[str, Any]:
+    return {**component_identity(data.component), "fingerprint": data.fingerprint}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

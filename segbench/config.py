@@ -1,0 +1,421 @@
+"""A matrix file -> a frozen Matrix, or every mistake in it at once, each with its line."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from segbench import catalog, specs
+from segbench.augment import Augmentation
+from segbench.errors import MatrixError, SegbenchError
+from segbench.specs import Bound, Problem
+
+IDENTITY = "identity"
+"""Marks a field that can change the numbers: it is part of the digest."""
+RUNTIME = "runtime"
+"""Marks a field that says how or where cells run: it is not part of the digest."""
+LAYOUT = "layout"
+"""Marks a field that says which cells there are, or how they are shown."""
+
+
+class Frozen(BaseModel):
+    """Immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Recipe(Frozen):
+    """How a network is trained, whatever its defense.
+
+    Attributes:
+        optimizer: "sgd" (momentum) or "adamw".
+        lr: base learning rate, of the trunk.
+        head_lr_factor: learning rate of all classifiers and context modules, as a multiple of `lr`.
+        momentum: of SGD.
+        weight_decay: of all weights but biases and normalisation under AdamW; of all parameters under SGD.
+        warmup: iterations over which the learning rate rises linearly.
+        power: of the poly schedule, per iteration.
+        batch_size: images a step.
+        iterations: steps; or None where `epochs` says how long.
+        epochs: passes over the training split; or None where `iterations` says how long.
+        aux_weight: weight of the auxiliary classifier's loss.
+        precision: "fp32", or autocast to "bf16" or "fp16" (the latter with loss scaling).
+        clip_norm: largest gradient norm, or None.
+        split: the split that is trained on.
+        augmentation: changes to training images.
+    """
+
+    optimizer: Annotated[Literal["sgd", "adamw"], IDENTITY] = "sgd"
+    lr: Annotated[float, IDENTITY] = Field(default=0.01, gt=0)
+    head_lr_factor: Annotated[float, IDENTITY] = Field(default=1.0, gt=0)
+    momentum: Annotated[float, IDENTITY] = Field(default=0.9, ge=0, lt=1)
+    weight_decay: Annotated[float, IDENTITY] = Field(default=1e-4, ge=0)
+    warmup: Annotated[int, IDENTITY] = Field(default=0, ge=0)
+    power: Annotated[float, IDENTITY] = Field(default=0.9, ge=0)
+    batch_size: Annotated[int, IDENTITY] = Field(default=16, ge=2)
+    iterations: Annotated[int | None, IDENTITY] = Field(default=None, ge=1)
+    epochs: Annotated[int | None, IDENTITY] = Field(default=None, ge=1)
+    aux_weight: Annotated[float, IDENTITY] = Field(default=0.4, ge=0)
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], IDENTITY] = "fp32"
+    clip_norm: Annotated[float | None, IDENTITY] = Field(default=None, gt=0)
+    split: Annotated[str, IDENTITY] = "train"
+    augmentation: Annotated[Augmentation, IDENTITY] = Augmentation()
+
+
+class Runtime(Frozen):
+    """How and where cells run; changes none of their identities.
+
+    Attributes:
+        store: folder of checkpoints, records and reports.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        workers: processes on this machine; None for what fits it.
+        data: folder of each dataset that has files.
+        eval_batch: images (or crops) attacked at once.
+        loader_workers: processes that read training images, per training.
+        checkpoint_every: seconds between checkpoints of a training.
+    """
+
+    store: Annotated[Path, RUNTIME] = Path("runs")
+    device: Annotated[str, RUNTIME] = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    workers: Annotated[int | None, RUNTIME] = Field(default=None, ge=1)
+    data: Annotated[Mapping[str, Path], RUNTIME] = Field(default_factory=dict)
+    eval_batch: Annotated[int, RUNTIME] = Field(default=25, ge=1)
+    loader_workers: Annotated[int, RUNTIME] = Field(default=0, ge=0)
+    checkpoint_every: Annotated[float, RUNTIME] = Field(default=30.0, gt=0)
+
+
+class Transfer(Frozen):
+    """Black-box attacks: adversarial images of the other architectures, trained with one defense.
+
+    Attributes:
+        substitutes: the substitutes' defense, by name; each must be in the matrix.
+        attacks: the attacks that are transferred; None for all that use gradients or logits.
+    """
+
+    substitutes: Annotated[str, LAYOUT] = "sat"
+    attacks: Annotated[tuple[Any, ...] | None, LAYOUT] = None
+
+
+def _many(value: Any) -> Any:
+    return value if isinstance(value, list | tuple | None) else [value]
+
+
+Many = Annotated[tuple[Any, ...], BeforeValidator(_many), LAYOUT]
+
+
+class MatrixFile(Frozen):
+    """A matrix as it is written; see `Matrix` for what it means.
+
+    Attributes:
+        name: name of the matrix; by default that of its file.
+        title: head of its report.
+        datasets: datasets, each a name or a name with options; `dataset` for one.
+        models: architectures.
+        defenses: defenses; one written as a mapping may carry its own `recipe`, laid over the common one.
+        seeds: seeds of training; every network is trained once for each.
+        attacks: attacks; an `eps` that is a list stands for one attack each.
+        white_box: attack every network itself.
+        transfer: black-box attacks, or None.
+        worst_of: sets of attacks whose worst case is reported, by the name of the column.
+        recipe: how networks are trained.
+        protocol: how images are attacked and scored.
+        split: the split that is scored.
+        limit: number of its first images that are scored; None for all.
+        attack_seed: seed of the attacks' randomness.
+        runtime: how and where cells run.
+    """
+
+    name: Annotated[str | None, LAYOUT] = None
+    title: Annotated[str | None, LAYOUT] = None
+    datasets: Many = ("digits",)
+    models: Many = ("pspnet",)
+    defenses: Many = ("none",)
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_many), LAYOUT] = (0,)
+    attacks: Many = ("clean", "bim")
+    white_box: Annotated[bool, LAYOUT] = True
+    transfer: Annotated[Transfer | None, LAYOUT] = None
+    worst_of: Annotated[Mapping[str, tuple[str, ...]], LAYOUT] = Field(default_factory=dict)
+    recipe: Annotated[Mapping[str, Any], IDENTITY] = Field(default_factory=dict)
+    protocol: Annotated[Any, IDENTITY] = "whole-v1"
+    split: Annotated[str, IDENTITY] = "val"
+    limit: Annotated[int | None, IDENTITY] = Field(default=None, ge=1)
+    attack_seed: Annotated[int, IDENTITY] = Field(default=0, ge=0)
+    runtime: Annotated[Runtime, RUNTIME] = Runtime()
+
+
+class Trained(Frozen):
+    """A defense with the recipe that trains it."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    defense: Bound
+    recipe: Recipe
+
+
+class Matrix(Frozen):
+    """A validated matrix: components bound to their options; see `MatrixFile` for the fields' meaning."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    name: str
+    title: str
+    datasets: tuple[Bound, ...]
+    models: tuple[Bound, ...]
+    defenses: tuple[Trained, ...]
+    seeds: tuple[int, ...]
+    attacks: tuple[Bound, ...]
+    white_box: bool
+    substitutes: str | None
+    transfer_attacks: tuple[Bound, ...]
+    worst_of: Mapping[str, tuple[str, ...]]
+    protocol: Bound
+    split: str
+    limit: int | None
+    attack_seed: int
+    runtime: Runtime
+
+
+def builtin_matrices() -> dict[str, str]:
+    """Names of the built-in matrices with their titles."""
+    found = {}
+    for entry in sorted(files("segbench.matrices").iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".yaml"):
+            found[entry.name.removesuffix(".yaml")] = str(yaml.safe_load(entry.read_text()).get("title", ""))
+    return found
+
+
+def load(matrix: str, overrides: Sequence[str] = ()) -> Matrix:
+    """Read a built-in matrix or a YAML file.
+
+    Args:
+        matrix: name of a built-in matrix, or path of a file.
+        overrides: "key.path=value" texts, laid over the file.
+
+    Raises:
+        MatrixError: with every mistake found, a line each.
+    """
+    source, content = _read(matrix)
+    try:
+        root = yaml.compose(content, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise MatrixError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
+    lines = dict(_lines(root)) if root is not None else {}
+    data = yaml.safe_load(content) or {}
+    if not isinstance(data, dict):
+        raise MatrixError(f"{source}: a matrix is a mapping of keys such as 'models' and 'attacks'")
+    for text in overrides:
+        _override(data, text, lines)
+    default_name = Path(matrix).stem if source != matrix or matrix.endswith((".yaml", ".yml")) else matrix
+    found, problems = _validate(data, default_name)
+    if found is None or problems:
+        raise MatrixError("\n".join(dict.fromkeys(f"{source}{_line(lines, p.path)}: {p.message}" for p in problems)))
+    return found
+
+
+def _read(matrix: str) -> tuple[str, str]:
+    path = Path(matrix)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        if not path.is_file():
+            raise MatrixError(f"{matrix}: no such file; built-in matrices: {', '.join(builtin_matrices())}")
+        return matrix, path.read_text()
+    entry = files("segbench.matrices") / f"{matrix}.yaml"
+    if not entry.is_file():
+        raise MatrixError(f"{catalog.unknown('matrix', matrix, builtin_matrices())}; a file's name ends in .yaml")
+    return f"{matrix}.yaml", entry.read_text()
+
+
+def _lines(node: yaml.Node, path: tuple[str | int, ...] = ()) -> Iterable[tuple[tuple[str | int, ...], int]]:
+    """Yield the line of every key and item of a document."""
+    yield path, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _lines(value, (*path, key.value))
+            yield (*path, key.value), key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _lines(value, (*path, index))
+
+
+def _line(lines: Mapping[tuple[str | int, ...], int], path: Sequence[str | int]) -> str:
+    for end in range(len(path), 0, -1):
+        if tuple(path[:end]) in lines:
+            line = lines[tuple(path[:end])]
+            return f":{line}" if line else " (--set)"
+    return ""
+
+
+def _override(data: dict[str, Any], text: str, lines: dict[tuple[str | int, ...], int]) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise MatrixError(f"--set {text}: expected key.path=value, for instance recipe.iterations=100")
+    path: tuple[str | int, ...] = tuple(int(part) if part.isdigit() else part for part in key.split("."))
+    here: Any = data
+    for step, following in itertools.pairwise(path):
+        if isinstance(here, list) and isinstance(step, int) and step < len(here):
+            here = here[step]
+        elif isinstance(here, dict):
+            here = here.setdefault(str(step), [] if isinstance(following, int) else {})
+        else:
+            raise MatrixError(f"--set {text}: there is nothing at {step!r} of {key}")
+    try:
+        here[path[-1] if isinstance(here, list) else str(path[-1])] = yaml.safe_load(value)
+    except (TypeError, IndexError) as error:
+        raise MatrixError(f"--set {text}: there is nothing at {path[-1]!r} of {key}") from error
+    lines[path] = 0
+
+
+def _validate(data: dict[str, Any], default_name: str) -> tuple[Matrix | None, list[Problem]]:
+    """Check a document against `MatrixFile` and bind every component in it."""
+    data = dict(data)
+    for one, many in (("dataset", "datasets"), ("model", "models"), ("defense", "defenses"), ("seed", "seeds")):
+        if one in data and many not in data:
+            data[many] = data.pop(one)
+    try:
+        written = MatrixFile.model_validate(data)
+    except ValidationError as error:
+        known = {path: names for path, names in (((), MatrixFile.model_fields), (("runtime",), Runtime.model_fields))}
+        return None, [_problem(tuple(d["loc"]), d, known) for d in error.errors()]
+    problems: list[Problem] = []
+
+    def each(kind: str, key: str, values: Iterable[Any], drop: str | None = None) -> list[Bound]:
+        bound = []
+        for index, value in enumerate(values):
+            if drop and isinstance(value, Mapping):
+                value = {k: v for k, v in value.items() if k != drop}
+            result, found = specs.bind(kind, value)
+            problems.extend(Problem((*key.split("."), index, *p.path), p.message) for p in found)
+            bound += [result] if result else []
+        return bound
+
+    datasets = each("dataset", "datasets", written.datasets)
+    models = each("model", "models", written.models)
+    defenses = each("defense", "defenses", written.defenses, drop="recipe")
+    attacks = each("attack", "attacks", _expanded(written.attacks))
+    transfer = written.transfer
+    if transfer and transfer.attacks is not None:
+        transferred = each("attack", "transfer.attacks", _expanded(transfer.attacks))
+    else:
+        transferred = [a for a in attacks if a.attack().threat.access != "none"] if transfer else []
+    protocol, found = specs.bind("protocol", written.protocol)
+    problems += [Problem(("protocol", *p.path), p.message) for p in found]
+    common, found = _recipe(written.recipe, ("recipe",))
+    problems += found
+    recipes = []
+    for index, value in enumerate(written.defenses):
+        own = value.get("recipe", {}) if isinstance(value, Mapping) else {}
+        recipe, found = _recipe({**written.recipe, **own}, ("defenses", index, "recipe")) if own else (common, [])
+        problems += found
+        recipes.append(recipe)
+    if transfer and transfer.substitutes not in [d.component.name for d in defenses] and defenses:
+        names = {d.component.name: d for d in defenses}
+        message = catalog.unknown("defense", transfer.substitutes, names)
+        problems.append(Problem(("transfer", "substitutes"), f"{message} (substitutes are networks of this matrix)"))
+    if transfer and len(models) == 1 and not problems:
+        problems.append(Problem(("transfer",), "transfer needs a second model: substitutes are other architectures"))
+    problems += _repeated("seeds", written.seeds)
+    for key, group in (("datasets", datasets), ("models", models), ("attacks", attacks)):
+        problems += _repeated(key, [b.short for b in group])
+    for key, values in (("datasets", datasets), ("models", models), ("attacks", attacks), ("seeds", written.seeds)):
+        if not values and not any(p.path and p.path[0] == key for p in problems):
+            problems.append(Problem((key,), f"{key} must not be empty"))
+    shorts = {a.short for a in attacks} | {a.component.name for a in attacks}
+    for column, members in written.worst_of.items():
+        for member in members:
+            known, wrong = specs.bind("attack", member)
+            if wrong or (known and known.short not in shorts and member not in shorts):
+                message = wrong[0].message if wrong else f"{member!r} is not one of the matrix's attacks"
+                problems.append(Problem(("worst_of", column), message))
+    if problems or protocol is None:
+        return None, problems
+    trained = [Trained(defense=d, recipe=r) for d, r in zip(defenses, recipes, strict=True) if r is not None]
+    matrix = Matrix(
+        name=written.name or default_name,
+        title=written.title or f"segbench: {written.name or default_name}",
+        datasets=tuple(datasets),
+        models=tuple(models),
+        defenses=tuple(trained),
+        seeds=written.seeds,
+        attacks=tuple(attacks),
+        white_box=written.white_box,
+        substitutes=transfer.substitutes if transfer else None,
+        transfer_attacks=tuple(transferred),
+        worst_of=written.worst_of,
+        protocol=protocol,
+        split=written.split,
+        limit=written.limit,
+        attack_seed=written.attack_seed,
+        runtime=_with_environment(written.runtime, datasets),
+    )
+    return matrix, []
+
+
+def _expanded(values: Iterable[Any]) -> list[Any]:
+    """Replace an attack whose eps is a list by one attack for each eps: a robustness curve."""
+    expanded: list[Any] = []
+    for value in values:
+        try:
+            name, options = specs.parse(value)
+        except SegbenchError:
+            expanded.append(value)
+            continue
+        eps = options.get("eps")
+        if isinstance(eps, str) and eps.startswith("["):
+            eps = [part.strip() for part in eps.strip("[]").split(",")]
+        if isinstance(eps, list):
+            expanded += [{"name": name, **options, "eps": one} for one in eps]
+        else:
+            expanded.append(value)
+    return expanded
+
+
+def _recipe(values: Mapping[str, Any], where: tuple[str | int, ...]) -> tuple[Recipe | None, list[Problem]]:
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        known = {(): Recipe.model_fields, ("augmentation",): Augmentation.model_fields}
+        found = [_problem(tuple(d["loc"]), d, known) for d in error.errors()]
+        return None, [Problem((*where, *p.path), p.message) for p in found]
+    if (recipe.iterations is None) == (recipe.epochs is None):
+        both = "both are given" if recipe.iterations else "neither is"
+        return None, [Problem(where, f"a recipe says how long: iterations or epochs, here {both}")]
+    return recipe, []
+
+
+def _problem(path: tuple[str | int, ...], detail: Any, known: Mapping[Any, Any]) -> Problem:
+    key = str(path[-1]) if path else ""
+    if detail["type"] == "extra_forbidden":
+        return Problem(path, catalog.unknown("key", key, known.get(path[:-1], {})))
+    message = str(detail["msg"])
+    where = ".".join(str(part) for part in path)
+    return Problem(path, f"{where}: {message[0].lower()}{message[1:]}, got {detail['input']!r}")
+
+
+def _repeated(key: str, values: Sequence[Any]) -> list[Problem]:
+    return [
+        Problem((key, index), f"{value} stands twice in {key}")
+        for index, value in enumerate(values)
+        if value in values[:index]
+    ]
+
+
+def _with_environment(runtime: Runtime, datasets: Sequence[Bound]) -> Runtime:
+    """Add the folders that SEGBENCH_DATA_<NAME> names, where the matrix names none."""
+    data = dict(runtime.data)
+    for dataset in datasets:
+        name = dataset.component.name
+        variable = data_variable(name)
+        if name not in data and variable in os.environ:
+            data[name] = Path(os.environ[variable])
+    return runtime.model_copy(update={"data": data})
+
+
+def data_variable(dataset: str) -> str:
+    """Return the environment variable that may name a dataset's folder."""
+    return f"SEGBENCH_DATA_{dataset.upper().replace('-', '_')}"

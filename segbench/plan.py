@@ -1,0 +1,149 @@
+"""A Matrix -> a Plan: the trainings and evaluations that it asks for, each once, grouped into sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from reports.records import Component, Manifest
+from segbench.cells import Data, EvalCell, TrainCell, attack_of, digest
+from segbench.config import Matrix, Trained
+from segbench.specs import Bound
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Evaluations that share adversarial images: one source, one split, one protocol, one trajectory.
+
+    Attributes:
+        source: the network that is attacked.
+        cells: evaluations; their attacks differ in `steps` at most, and only where the attack is nested.
+    """
+
+    source: TrainCell
+    cells: tuple[EvalCell, ...]
+
+    @property
+    def attack(self) -> Component:
+        """The attack with the most steps: its iterates hold all the others."""
+        return max((cell.attack for cell in self.cells), key=lambda a: a.options.get("steps", 0))
+
+    @property
+    def targets(self) -> tuple[TrainCell, ...]:
+        """The networks that are scored, each once."""
+        return tuple({cell.target.digest: cell.target for cell in self.cells}.values())
+
+    @property
+    def label(self) -> str:
+        """What progress lines call it."""
+        return f"{self.attack.short} on {self.source.label}"
+
+    @property
+    def key(self) -> str:
+        """Identity of the trajectory: the same for any subset of the cells."""
+        return _trajectory(self.cells[0])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a matrix asks for.
+
+    Attributes:
+        matrix: the matrix.
+        trainings: networks, each once, in the order of the matrix.
+        evaluations: evaluations, each once, in the order of the tables.
+        sweeps: the same evaluations, grouped.
+    """
+
+    matrix: Matrix
+    trainings: tuple[TrainCell, ...]
+    evaluations: tuple[EvalCell, ...]
+    sweeps: tuple[Sweep, ...]
+
+    def manifest(self) -> Manifest:
+        """Return what the store keeps of the plan, so that a report needs no matrix file."""
+        return Manifest(
+            name=self.matrix.name,
+            title=self.matrix.title,
+            records=tuple(cell.expected() for cell in self.evaluations),
+        )
+
+
+def build(matrix: Matrix, fingerprints: Mapping[str, str]) -> Plan:
+    """Lay out the cells of a matrix.
+
+    Args:
+        matrix: the matrix.
+        fingerprints: by the dataset's short string; "unknown" where the data is not there.
+    """
+    trainings: list[TrainCell] = []
+    evaluations: list[EvalCell] = []
+    for dataset in matrix.datasets:
+        data = Data(component=dataset.identity, fingerprint=fingerprints[dataset.short])
+        grid = {
+            (model.short, index, seed): _train_cell(data, model, trained, seed)
+            for model in matrix.models
+            for index, trained in enumerate(matrix.defenses)
+            for seed in matrix.seeds
+        }
+        trainings += grid.values()
+        if matrix.white_box:
+            evaluations += [
+                _eval_cell(matrix, target, target, attack) for target in grid.values() for attack in matrix.attacks
+            ]
+        evaluations += _transfers(matrix, list(grid.values()))
+    unique_trainings = tuple({cell.digest: cell for cell in trainings}.values())
+    unique_evaluations = tuple({cell.digest: cell for cell in evaluations}.values())
+    return Plan(matrix, unique_trainings, unique_evaluations, group(unique_evaluations))
+
+
+def group(evaluations: Sequence[EvalCell]) -> tuple[Sweep, ...]:
+    """Group evaluations that share adversarial images."""
+    groups: dict[str, list[EvalCell]] = {}
+    for cell in evaluations:
+        groups.setdefault(_trajectory(cell), []).append(cell)
+    return tuple(Sweep(cells[0].source, tuple(cells)) for cells in groups.values())
+
+
+def _transfers(matrix: Matrix, networks: Sequence[TrainCell]) -> Iterator[EvalCell]:
+    """Every network against the substitutes of every other architecture."""
+    substitutes = [cell for cell in networks if cell.defense.name == matrix.substitutes]
+    for target in networks:
+        for source in substitutes:
+            if source.model != target.model:
+                for attack in matrix.transfer_attacks:
+                    yield _eval_cell(matrix, target, source, attack)
+
+
+def _train_cell(data: Data, model: Bound, trained: Trained, seed: int) -> TrainCell:
+    recipe = trained.recipe.model_dump(mode="json")
+    return TrainCell(data=data, model=model.identity, defense=trained.defense.identity, recipe=recipe, seed=seed)
+
+
+def _eval_cell(matrix: Matrix, target: TrainCell, source: TrainCell, attack: Bound) -> EvalCell:
+    return EvalCell(
+        target=target,
+        source=source,
+        attack=attack.identity,
+        protocol=matrix.protocol.identity,
+        split=matrix.split,
+        limit=matrix.limit,
+        seed=matrix.attack_seed,
+    )
+
+
+def _trajectory(cell: EvalCell) -> str:
+    """Identity of what an evaluation's adversarial images are read from."""
+    options = dict(cell.attack.options)
+    if attack_of(cell.attack).attack.nested:
+        options.pop("steps")
+    return digest(
+        {
+            "source": cell.source.digest,
+            "attack": [cell.attack.name, cell.attack.version, options],
+            "protocol": [cell.protocol.name, cell.protocol.version, dict(cell.protocol.options)],
+            "split": cell.split,
+            "limit": cell.limit,
+            "seed": cell.seed,
+        }
+    )

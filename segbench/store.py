@@ -1,0 +1,209 @@
+"""The only module that knows where things lie: atomic writes, locks and checksums.
+
+    STORE/
+      train/<digest>/  cell.json  weights.safetensors  history.csv  done.json | failed.json  checkpoint.pt
+      eval/<digest>/   cell.json  counts.npz  record.json | failed.json
+      matrices/<name>.json        what a matrix asked for
+      reports/<name>/             what was rendered from it
+      cache/                      checks of datasets that passed
+
+A folder of `train` is complete once it has done.json, one of `eval` once it has record.json; both are written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import traceback
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from reports.records import SCHEMA_VERSION, Manifest, Record
+from segbench.errors import StoreError
+
+
+class Store:
+    """A folder of trainings, evaluations and reports.
+
+    Args:
+        root: the folder; made when something is first written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def train_dir(self, digest: str) -> Path:
+        """Folder of a training."""
+        return self.root / "train" / digest
+
+    def eval_dir(self, digest: str) -> Path:
+        """Folder of an evaluation."""
+        return self.root / "eval" / digest
+
+    def report_dir(self, name: str) -> Path:
+        """Folder of a matrix's report."""
+        return self.root / "reports" / name
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of what can be made again."""
+        return self.root / "cache"
+
+    def trained(self, digest: str) -> dict[str, Any] | None:
+        """Return done.json of a training, or None before it is complete."""
+        return read_json(self.train_dir(digest) / "done.json")
+
+    def evaluated(self, digest: str) -> bool:
+        """Whether an evaluation is complete."""
+        return (self.eval_dir(digest) / "record.json").is_file()
+
+    def weights_sha256(self, digest: str) -> str:
+        """Return the hash of a trained network's weights."""
+        done = self.trained(digest)
+        if done is None:
+            raise StoreError(f"{self.train_dir(digest)}: this network is not trained")
+        return str(done["weights_sha256"])
+
+    def weights(self, digest: str) -> Path:
+        """Return a training's weights file, checked against the hash that was stored with it."""
+        done = self.trained(digest)
+        path = self.train_dir(digest) / "weights.safetensors"
+        if done is None or not path.is_file():
+            raise StoreError(f"{path}: no such weights; run the matrix that trains them")
+        if file_sha256(path) != done["weights_sha256"]:
+            raise StoreError(f"{path}: the file changed since it was trained; delete its folder to train it again")
+        return path
+
+    def record(self, digest: str) -> Record | None:
+        """Return the record of an evaluation, "failed" included, or None before there is one."""
+        folder = self.eval_dir(digest)
+        for name in ("record.json", "failed.json"):
+            content = read_json(folder / name)
+            if content is not None:
+                return _record(content, folder / name)
+        return None
+
+    def counts(self, digest: str) -> NDArray[np.int64] | None:
+        """Return an evaluation's per-image counts (N, 3, C), or None; see `segbench.metrics`."""
+        path = self.eval_dir(digest) / "counts.npz"
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            counts: NDArray[np.int64] = arrays["counts"].astype(np.int64)
+        return counts
+
+    def write_record(self, record: Record, counts: NDArray[np.int64], names: Iterable[str]) -> None:
+        """Store an evaluation: counts first, the record last."""
+        folder = self.eval_dir(record.digest)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, counts=counts.astype(np.int32), names=np.array(list(names), dtype=str))
+        write_bytes(folder / "counts.npz", buffer.getvalue())
+        write_json(folder / "record.json", record.model_dump(mode="json"))
+        (folder / "failed.json").unlink(missing_ok=True)
+
+    def write_failure(self, folder: Path, error: BaseException, content: Mapping[str, Any]) -> None:
+        """Store that a cell failed, with its traceback."""
+        trace = "".join(traceback.format_exception(error))
+        write_json(folder / "failed.json", {**content, "error": describe(error)})
+        write_bytes(folder / "traceback.txt", trace.encode())
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Store what a matrix asked for."""
+        write_json(self.root / "matrices" / f"{manifest.name}.json", manifest.model_dump(mode="json"))
+
+    def manifest(self, name: str) -> Manifest | None:
+        """Return what a matrix asked for, with the records that there are in place of the expected ones."""
+        content = read_json(self.root / "matrices" / f"{name}.json")
+        if content is None:
+            return None
+        try:
+            manifest = Manifest.model_validate(content)
+        except ValidationError as error:
+            raise StoreError(f"{self.root}/matrices/{name}.json: not a manifest of this version of segbench") from error
+        found = tuple(self.record(record.digest) or record for record in manifest.records)
+        return manifest.model_copy(update={"records": found})
+
+    def manifests(self) -> list[str]:
+        """Names of the matrices that were run in this store."""
+        return sorted(path.stem for path in (self.root / "matrices").glob("*.json"))
+
+    def lock(self, folder: Path) -> FileLock:
+        """Return the lock of a cell's folder: one process at a time works on a cell."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / ".lock")
+
+
+def acquire(lock: FileLock, what: str) -> None:
+    """Take a lock, or say that another process keeps it; one that was just killed lets go within seconds."""
+    try:
+        lock.acquire(timeout=10)
+    except Timeout as error:
+        raise StoreError(f"{what}: another segbench process is working on it in this store") from error
+
+
+def describe(error: BaseException) -> str:
+    """Say in one sentence what went wrong."""
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    return text if name.endswith("Error") and type(error).__module__.startswith("segbench") else f"{name}: {text}"
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object, or None where there is no file.
+
+    Raises:
+        StoreError: the file is not JSON.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); delete its folder to make it again") from error
+    if not isinstance(content, dict):
+        raise StoreError(f"{path}: not a JSON object; delete its folder to make it again")
+    return content
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically."""
+    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old or the new one, whole, whatever happens meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _record(content: dict[str, Any], path: Path) -> Record:
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise StoreError(f"{path}: schema version {version}, this segbench reads {SCHEMA_VERSION}")
+    try:
+        return Record.model_validate(content)
+    except ValidationError as error:
+        raise StoreError(f"{path}: not a valid record ({error.errors()[0]['msg']})") from error

@@ -1,0 +1,340 @@
+"""One TrainCell -> weights. Killed at any moment and run again, it ends with the same weights bit for bit.
+
+Nothing depends on how many random numbers were drawn before: order, augmentation, dropout and attacks of iteration i
+come from generators seeded by the cell's seed and i. A checkpoint is therefore the parameters, the optimizer, the
+loss scaler, the iteration and the history so far.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from segbench.augment import augment
+from segbench.cells import TrainCell, build_defense, open_dataset
+from segbench.config import Recipe
+from segbench.datasets.base import Split
+from segbench.errors import CellError, DataError, Stopped
+from segbench.provenance import provenance
+from segbench.seeding import derive, generator
+from segbench.store import Store, acquire, file_sha256, write_bytes, write_json
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+CHECK_EVERY = 20
+"""Iterations between looks at the loss: a look waits for the device."""
+
+
+class Reporter(Protocol):
+    """How a job tells how far it is, and hears that it should stop."""
+
+    def update(self, done: int, total: int, note: str) -> None:
+        """Report progress; raises `Stopped` once the user asked to stop."""
+        ...
+
+
+class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
+    """A split as (image, mask) pairs, augmented by a generator of their own: loader workers change nothing."""
+
+    def __init__(self, split: Split, recipe: Recipe, seed: int) -> None:
+        self.split = split
+        self.augmentation = recipe.augmentation
+        self.seed = seed
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return sample `index` as epoch `epoch` sees it; the key is (epoch, index)."""
+        epoch, index = key
+        return augment(self.split[index], self.augmentation, generator(self.seed, "augment", epoch, index))
+
+
+def run(
+    cell: TrainCell,
+    store: Store,
+    *,
+    device: torch.device,
+    root: Path | None,
+    loader_workers: int,
+    checkpoint_every: float,
+    reporter: Reporter,
+) -> None:
+    """Train a cell, or go on where its checkpoint ends, and store weights and history.
+
+    Args:
+        cell: what to train.
+        store: where it goes.
+        device: where it runs.
+        root: folder of the dataset, where it has files.
+        loader_workers: processes that read images.
+        checkpoint_every: seconds between checkpoints.
+        reporter: hears of progress.
+
+    Raises:
+        CellError: the loss is not finite.
+        Stopped: the user asked to stop; a checkpoint was written.
+    """
+    folder = store.train_dir(cell.digest)
+    lock = store.lock(folder)
+    acquire(lock, cell.label)
+    try:
+        if store.trained(cell.digest) is None:
+            _train(cell, folder, device, root, loader_workers, checkpoint_every, reporter)
+    finally:
+        lock.release()
+
+
+def load(cell: TrainCell, store: Store, device: torch.device, num_classes: int, ignore_index: int) -> nn.Module:
+    """Return the deployed network of a trained cell in eval mode."""
+    weights = load_file(store.weights(cell.digest))
+    network: nn.Module = build_defense(cell, num_classes, ignore_index).deploy()
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _train(
+    cell: TrainCell,
+    folder: Path,
+    device: torch.device,
+    root: Path | None,
+    loader_workers: int,
+    checkpoint_every: float,
+    reporter: Reporter,
+) -> None:
+    recipe = Recipe.model_validate(cell.recipe)
+    dataset = open_dataset(cell.data.component, root)
+    split = dataset.split(recipe.split)
+    epoch_length = len(split) // recipe.batch_size
+    if not epoch_length:
+        raise DataError(f"{recipe.split} has {len(split)} images, fewer than one batch of {recipe.batch_size}")
+    total = recipe.iterations or epoch_length * (recipe.epochs or 0)
+
+    torch.manual_seed(derive(cell.seed, "weights"))
+    defense = build_defense(cell, len(dataset.classes), dataset.ignore_index)
+    defense.to(device, memory_format=torch.channels_last).train()
+    optimizer = make_optimizer(defense, recipe)
+    scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+    history = History(folder / "history.csv")
+    write_json(folder / "cell.json", cell.model_dump(mode="json"))
+    done, seconds = _restore(folder, defense, optimizer, scaler, history, device)
+
+    images_seen = TrainingImages(split, recipe, cell.seed)
+    keys = batches(len(split), recipe.batch_size, cell.seed, done, total)
+    loader = DataLoader(
+        images_seen,
+        batch_sampler=keys,  # type: ignore[arg-type]
+        num_workers=loader_workers,
+        pin_memory=device.type == "cuda",
+        multiprocessing_context="spawn" if loader_workers else None,
+    )
+    started = saved = time.monotonic()
+    resumed_at = done
+    for images, masks in loader:
+        torch.manual_seed(derive(cell.seed, "iteration", done))
+        images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+        masks = masks.to(device, non_blocking=True)
+        rate = learning_rate(done, total, recipe)
+        _step(defense, optimizer, scaler, images, masks, recipe, rate, generator(cell.seed, "attack", done), history)
+        done += 1
+        now = time.monotonic()
+        end_of_epoch = done % epoch_length == 0 or done == total
+        if end_of_epoch or done % CHECK_EVERY == 0 or done == resumed_at + 1:
+            loss = history.loss()
+            if not math.isfinite(loss):
+                raise CellError(
+                    f"the loss of {cell.label} became {loss} by iteration {done}; "
+                    "lower recipe.lr, or set recipe.clip_norm or recipe.warmup"
+                )
+            pace = (done - resumed_at) * recipe.batch_size / (now - started)
+            if end_of_epoch:
+                history.close(epoch=-(-done // epoch_length), iteration=done, lr=rate, images_per_second=pace)
+            try:
+                reporter.update(done, total, f"loss {loss:.3f}, {pace:.0f} images/s")
+            except Stopped:
+                _save(folder, defense, optimizer, scaler, history, done, seconds + now - started)
+                raise
+        if now - saved > checkpoint_every and done < total:
+            _save(folder, defense, optimizer, scaler, history, done, seconds + now - started)
+            saved = time.monotonic()
+    seconds += time.monotonic() - started
+    _finish(folder, defense, history, device, total, seconds)
+
+
+def _step(
+    defense: Any,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    images: Tensor,
+    masks: Tensor,
+    recipe: Recipe,
+    rate: float,
+    source: torch.Generator,
+    history: History,
+) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
+    dtype = DTYPES.get(recipe.precision)
+    with torch.autocast(images.device.type, dtype) if dtype else nullcontext():
+        losses = defense.loss(images, masks, source)
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(losses.total).backward()
+    if recipe.clip_norm is not None:
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(defense.parameters(), recipe.clip_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    history.add(losses.total.detach(), losses.terms)
+
+
+def batches(length: int, batch_size: int, seed: int, start: int, total: int) -> list[list[tuple[int, int]]]:
+    """Return the keys (epoch, index) of iterations start..total-1; incomplete batches are dropped.
+
+    Args:
+        length: images in the split.
+        batch_size: images an iteration.
+        seed: seed of the order; every epoch has its own.
+        start: first iteration.
+        total: one past the last.
+    """
+    epoch_length = length // batch_size
+    found, epoch, order = [], -1, []
+    for iteration in range(start, total):
+        if iteration // epoch_length != epoch:
+            epoch = iteration // epoch_length
+            order = torch.randperm(length, generator=generator(seed, "order", epoch)).tolist()
+        first = iteration % epoch_length * batch_size
+        found.append([(epoch, index) for index in order[first : first + batch_size]])
+    return found
+
+
+def learning_rate(iteration: int, total: int, recipe: Recipe) -> float:
+    """Return the base learning rate of an iteration: linear warm-up, then poly."""
+    if iteration < recipe.warmup:
+        return recipe.lr * (iteration + 1) / recipe.warmup
+    return recipe.lr * float(1 - iteration / total) ** recipe.power
+
+
+def make_optimizer(defense: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Build the optimizer: the encoder at the base rate, all else at `head_lr_factor` times it.
+
+    AdamW decays weights of two or more dimensions only; SGD decays all, as the networks of the paper were trained.
+    """
+    segmenter = getattr(defense, "segmenter", defense)
+    encoder = {id(p) for p in segmenter.trunk.encoder.parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in defense.parameters():
+        if parameter.requires_grad:
+            factor = 1.0 if id(parameter) in encoder else recipe.head_lr_factor
+            decayed = recipe.optimizer == "sgd" or parameter.ndim > 1
+            groups.setdefault((factor, recipe.weight_decay if decayed else 0.0), []).append(parameter)
+    described = [
+        {"params": parameters, "factor": factor, "weight_decay": decay}
+        for (factor, decay), parameters in groups.items()
+    ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(described, lr=recipe.lr, momentum=recipe.momentum)
+    return torch.optim.AdamW(described, lr=recipe.lr, fused=True)
+
+
+class History:
+    """Means of the loss terms per epoch; sums stay on the device until they are asked for.
+
+    Args:
+        path: the CSV file that rows end up in.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
+        """Add one iteration."""
+        for name, value in {"loss": loss, **terms}.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+        self.count += 1
+
+    def loss(self) -> float:
+        """Mean loss since the last row; waits for the device."""
+        if "loss" not in self.sums:
+            return self.rows[-1]["loss"] if self.rows else 0.0
+        return float(self.sums["loss"]) / self.count
+
+    def close(self, **columns: float) -> None:
+        """End an epoch: turn the sums into a row."""
+        means = {name: float(value) / self.count for name, value in self.sums.items()}
+        self.rows.append({**columns, **means})
+        self.sums, self.count = {}, 0
+
+    def write(self) -> None:
+        """Write all rows."""
+        write_bytes(self.path, pd.DataFrame(self.rows).to_csv(index=False).encode())
+
+
+def _save(
+    folder: Path,
+    defense: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    history: History,
+    done: int,
+    seconds: float,
+) -> None:
+    buffer = io.BytesIO()
+    state = {
+        "defense": defense.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scaler": scaler.state_dict(),
+        "rows": history.rows,
+        "sums": history.sums,
+        "count": history.count,
+        "done": done,
+        "seconds": seconds,
+    }
+    torch.save(state, buffer)
+    write_bytes(folder / "checkpoint.pt", buffer.getvalue())
+
+
+def _restore(
+    folder: Path,
+    defense: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    history: History,
+    device: torch.device,
+) -> tuple[int, float]:
+    path = folder / "checkpoint.pt"
+    if not path.is_file():
+        return 0, 0.0
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    defense.load_state_dict(state["defense"])
+    optimizer.load_state_dict(state["optimizer"])
+    scaler.load_state_dict(state["scaler"])
+    history.rows, history.sums, history.count = state["rows"], state["sums"], state["count"]
+    return state["done"], state["seconds"]
+
+
+def _finish(folder: Path, defense: Any, history: History, device: torch.device, total: int, seconds: float) -> None:
+    weights = {name: value.detach().cpu().contiguous() for name, value in defense.deploy().state_dict().items()}
+    path = folder / "weights.safetensors"
+    save_file(weights, folder / ".weights.safetensors")
+    (folder / ".weights.safetensors").replace(path)
+    history.write()
+    done = {
+        "weights_sha256": file_sha256(path),
+        "iterations": total,
+        "seconds": round(seconds, 3),
+        "provenance": provenance(device),
+    }
+    write_json(folder / "done.json", done)
+    for name in ("checkpoint.pt", "failed.json", "traceback.txt"):
+        (folder / name).unlink(missing_ok=True)
