@@ -64,7 +64,8 @@ def apgd(
     Source: Croce and Hein 2020, algorithm 1, https://arxiv.org/abs/2003.01690; losses and control by cross-entropy from
         Croce et al. 2024, https://arxiv.org/abs/2306.12941.
     Departs from it in: the iterate with the fewest right pixels is kept by default, since a segmentation is seldom
-        fooled as a whole.
+        fooled as a whole. Where the released code and the paper differ, this is the paper: checkpoints are rounded up,
+        and a step size is halved below 75 % of rising steps, not at 75 %.
     """
     raised = named_loss(loss, ignore_index=ignore_index, class_pixels=class_pixels)
     start = random_start(images, masks, generator, eps=eps, norm=norm, ignore_index=ignore_index)
@@ -82,7 +83,7 @@ class _State(NamedTuple):
         now: current iterate.
         before: iterate before it.
         gradient: gradient at the current iterate.
-        loss: cross-entropy of the current iterate.
+        loss: cross-entropy of the iterate that was measured last.
         best: iterate of largest cross-entropy so far.
         best_gradient: gradient there.
         best_loss: cross-entropy there.
@@ -252,7 +253,6 @@ def _check(state: _State, window: int) -> _State:
         size=torch.where(halved, state.size / 2, state.size),
         now=_where(halved, state.best, state.now),
         gradient=_where(halved, state.best_gradient, state.gradient),
-        loss=torch.where(halved, state.best_loss, state.loss),
         halved=halved,
         checked_loss=state.best_loss,
         rises=torch.zeros_like(state.rises),

@@ -78,6 +78,6 @@ def cospgd_loss(
     scores = logits.detach()
     scores = scores.softmax(1) if activation == "softmax" else scores.sigmoid()
     true = scores.gather(1, labels.where(labels != ignore_index, 0).unsqueeze(1)).squeeze(1)
-    cosine = true / scores.norm(dim=1).clamp_min(1e-12)
+    cosine: Tensor = true / scores.norm(dim=1).clamp_min(1e-12)
     loss = cross_entropy(logits, labels, ignore_index=ignore_index)
     return loss * cosine if target is None else -loss * (1 - cosine)

@@ -73,7 +73,8 @@ def masked_spherical(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) 
     valid = masks != ignore_index
     true = logits.gather(1, masks.where(valid, 0).unsqueeze(1)).squeeze(1)
     right = (logits.argmax(1) == masks) & valid
-    return -true / logits.norm(dim=1).clamp_min(1e-12) * right
+    share: Tensor = true / logits.norm(dim=1).clamp_min(1e-12)
+    return -share * right
 
 
 def margin(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:

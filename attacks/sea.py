@@ -49,7 +49,7 @@ def sea(
     Departs from it in: void pixels are right nowhere, where the authors' code counts them as wrong at a stage's start
         and as right later.
     """
-    parts = {}
+    parts: dict[str, Tensor] = {}
     for name in LOSSES:
         raised = named_loss(name, ignore_index=ignore_index, class_pixels=class_pixels)
         radius = STAGES[0][0] * eps

@@ -72,11 +72,8 @@ def segpgd_loss(
         target: class that every valid pixel shall be given, or None to push away from the masks.
         ignore_index: label of void pixels.
     """
-    preds = logits.argmax(1)
-    if target is None:
-        weights = (preds == masks) * (1 - 2 * weight) + weight
-        return cross_entropy(logits, masks, ignore_index=ignore_index) * weights
-    weights = (preds != target) * (1 - 2 * weight) + weight
-    return (
-        -cross_entropy(logits, towards(masks, target, ignore_index=ignore_index), ignore_index=ignore_index) * weights
-    )
+    labels = masks if target is None else towards(masks, target, ignore_index=ignore_index)
+    agrees = logits.argmax(1) == labels
+    pending = agrees if target is None else ~agrees
+    losses = cross_entropy(logits, labels, ignore_index=ignore_index) * (pending * (1 - 2 * weight) + weight)
+    return losses if target is None else -losses

@@ -57,6 +57,21 @@ class Prepared(Protocol):
 
 
 @runtime_checkable
+class LearnsFromVideo(Protocol):
+    """A defense that learns from unlabelled video beside the labelled images."""
+
+    def video_loss(self, frames: Tensor, intrinsics: Tensor, generator: torch.Generator) -> Losses:
+        """Return the loss of one batch of short clips, to be added to that of the labelled batch.
+
+        Args:
+            frames: (N, 3, 3, H, W) in [0, 1]: of each clip the frame before, the frame itself and the one after.
+            intrinsics: (N, 3, 3) camera matrices in pixels of these frames, (0, 0) the centre of the first pixel.
+            generator: source of all randomness that is not the network's own.
+        """
+        ...
+
+
+@runtime_checkable
 class Wrapped(Protocol):
     """A deployed network around another one.
 

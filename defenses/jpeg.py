@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
-from torchvision.io import decode_jpeg, encode_jpeg
 
 from defenses.base import defense
 from defenses.transforms import InputTransform
@@ -46,6 +49,13 @@ def compress(images: Tensor, quality: int) -> Tensor:
         images: (N, 3, H, W) in [0, 1].
         quality: 1 to 100.
     """
-    levels = (images.detach().float() * 255).round().to("cpu", torch.uint8)
-    decoded = [decode_jpeg(encode_jpeg(image.contiguous(), quality)) for image in levels]
-    return torch.stack(decoded).to(images) / 255
+    levels = (images.detach().float() * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
+    stacked = np.stack([_through_a_file(image, quality) for image in levels])
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).to(images) / 255
+
+
+def _through_a_file(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    with io.BytesIO() as file:
+        Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+        with Image.open(file) as decoded:
+            return np.array(decoded)

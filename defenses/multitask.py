@@ -69,9 +69,7 @@ class Multitask(nn.Module):
         """Return main, auxiliary and task losses; see `defenses.base.TrainingDefense`."""
         seen = images
         if self.attack is not None:
-            seen = self.attack(
-                self.segmenter, images, masks, ignore_index=self.ignore_index, generator=generator
-            )
+            seen = self.attack(self.segmenter, images, masks, ignore_index=self.ignore_index, generator=generator)
         features = self.segmenter.features(seen)
         logits = self.segmenter.classify(self.segmenter.classifier, features.main, images)
         main = cross_entropy(logits, masks, self.ignore_index)

@@ -69,7 +69,7 @@ class Redundant(nn.Module):
                 with torch.no_grad():
                     for parameter, gradient in zip(parameters, gradients, strict=True):
                         if gradient is not None:
-                            parameter -= self.lr * gradient
+                            parameter.sub_(self.lr * gradient)
 
     def inverse_matching(self, features: Features, static: Features) -> Tensor:
         """Weighted sum over layers of the mean squared cosine between two networks' features."""

@@ -138,7 +138,7 @@ def building(what: str, weights: str | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # their downloads fail with the exceptions of four libraries
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split()).partition(". ")[0][:200] or type(error).__name__
         if weights == IMAGENET:
             advice = "weights=imagenet needs a download; give the path of a file as weights, or none"
         else:

@@ -6,7 +6,7 @@ The authors normalise images of 0-255 with 255 times the ImageNet mean and devia
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from model_zoo.encoders import DEEPSTEM
 from model_zoo.pspnet import pspnet
 from model_zoo.weights import check_keys, read_state
 
-ARCHITECTURES = {"ppm.features.": pspnet, "aspp.convs.": deeplabv3}
+ARCHITECTURES: dict[str, Callable[..., Segmenter]] = {"ppm.features.": pspnet, "aspp.convs.": deeplabv3}
 """The authors' name of each context module, and our factory."""
 
 PLAIN = {"classifier.": "cls.", "auxiliary.": "aux."}

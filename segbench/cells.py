@@ -16,7 +16,6 @@ from model_zoo.base import Segmenter
 from reports import records
 from reports.records import Component
 from segbench import catalog, specs
-from segbench.errors import SegbenchError
 from segbench.specs import Bound
 
 TRAINING_VERSION = 1
@@ -184,12 +183,7 @@ def revive(kind: str, component: Component) -> Bound:
     Raises:
         SegbenchError: it is not there any more, in that version, or does not take those options.
     """
-    bound = specs.bound(kind, {"name": component.name, **_plain(component.options)})
-    if bound.component.version != component.version:
-        raise SegbenchError(
-            f"{kind} {component.name} is at version {bound.component.version} now, this needs {component.version}"
-        )
-    return bound
+    return specs.bound(kind, component_identity(component))
 
 
 def attack_of(component: Component) -> BoundAttack:

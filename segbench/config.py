@@ -185,7 +185,7 @@ class Matrix(Frozen):
 def builtin_matrices() -> dict[str, str]:
     """Names of the built-in matrices with their titles."""
     found = {}
-    for entry in sorted(files("segbench.matrices").iterdir(), key=lambda e: e.name):
+    for entry in sorted((files("segbench") / "matrices").iterdir(), key=lambda e: e.name):
         if entry.name.endswith(".yaml"):
             found[entry.name.removesuffix(".yaml")] = str(yaml.safe_load(entry.read_text()).get("title", ""))
     return found
@@ -225,7 +225,7 @@ def _read(matrix: str) -> tuple[str, str]:
         if not path.is_file():
             raise MatrixError(f"{matrix}: no such file; built-in matrices: {', '.join(builtin_matrices())}")
         return matrix, path.read_text()
-    entry = files("segbench.matrices") / f"{matrix}.yaml"
+    entry = files("segbench") / "matrices" / f"{matrix}.yaml"
     if not entry.is_file():
         raise MatrixError(f"{catalog.unknown('matrix', matrix, builtin_matrices())}; a file's name ends in .yaml")
     return f"{matrix}.yaml", entry.read_text()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attacks.base import BoundAttack, Passes, check_budget, count_passes, distance
+from reports.statistics import mean_iou
 from segbench import metrics, train
 from segbench.cells import EvalCell, attack_of, open_dataset, revive
 from segbench.errors import CellError, Stopped
@@ -144,7 +145,7 @@ class _Run:
         attacked = self.attack.threat.access != "none"
         adversarial = made[cell.attack.options.get("steps", 0)]
         scores = self.protocol.scores(self.networks[cell.target.digest], adversarial, attacked=attacked)
-        pieces = scores.split([len(own.images) for own in crops])
+        pieces = torch.split(scores, [len(own.images) for own in crops])
         for member, own, part in zip(members, crops, pieces, strict=True):
             yield member, self.protocol.merge(part, own)
 
@@ -178,11 +179,11 @@ class _Run:
     def _used(self, attack: BoundAttack, adversarial: Tensor, images: Tensor) -> float:
         threat = attack.threat
         check_budget(adversarial, images, threat)
-        return distance(adversarial, images, threat.norm).max().item() if threat.norm else 0.0
+        return float(distance(adversarial, images, threat.norm).max()) if threat.norm else 0.0
 
     def _miou(self) -> float:
         first = self.tallies[self.sweep.cells[-1].digest].counts
-        return metrics.miou(np.sum(first, axis=0), self.protocol.absent)
+        return 100 * float(mean_iou(np.sum(first, axis=0), self.protocol.absent))
 
     def _write(self, cell: EvalCell, seconds: float) -> None:
         tally = self.tallies[cell.digest]

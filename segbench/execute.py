@@ -111,7 +111,8 @@ def run(plan: Plan, store: Store, runtime: Runtime, display: Display) -> list[Re
     board = pending(plan, store)
     cells = len(plan.trainings) + len(plan.evaluations)
     left = len(board.trainings) + sum(len(sweep.cells) for sweep in board.sweeps.values())
-    labels = {key: job.label for key, job in (*board.trainings.items(), *board.sweeps.items())}
+    jobs: dict[str, Job] = {**board.trainings, **board.sweeps}
+    labels = {key: job.label for key, job in jobs.items()}
     display.start(labels, cells, cells - left)
     if labels:
         devices = engine.resolve_devices(runtime.device, runtime.workers, len(labels))
@@ -156,9 +157,12 @@ def _run_processes(
     stop: Any = context.Event()
     with _interruptible(stop):
         while not stop.is_set():
-            executor = engine.local(len(devices), devices, threads, updates, stop)
-            with executor:
-                broken = _work_off(executor, board, store, runtime, display, len(devices), updates, stop)
+            try:
+                with engine.local(len(devices), devices, threads, updates, stop) as executor:
+                    broken = _work_off(executor, board, store, runtime, display, len(devices), updates, stop)
+            except KeyboardInterrupt:
+                stop.set()
+                break
             if not broken:
                 break
         _drain(updates, display)

@@ -65,12 +65,17 @@ class Bound(NamedTuple):
 
 
 def parse(written: Any) -> tuple[str, dict[str, Any]]:
-    """Split what a user wrote into a name and options: a short string, or a mapping with `name` and options.
+    """Split what a user wrote, or a cell stores, into a name and options.
+
+    Args:
+        written: a short string, or a mapping with `name` and options, or one of `name`, `version` and `options`.
 
     Raises:
         SegbenchError: it is neither.
     """
     if isinstance(written, Mapping):
+        if set(written) == {"name", "version", "options"}:
+            return written["name"], dict(written["options"])
         options = dict(written)
         name = options.pop("name", None)
         if not isinstance(name, str):
@@ -102,9 +107,17 @@ def bind(kind: str, written: Any) -> tuple[Bound | None, list[Problem]]:
     try:
         name, options = parse(written)
         component = catalog.find(kind, name)
+        _same_version(written, component)
     except SegbenchError as error:
         return None, [Problem(("name",) if isinstance(written, Mapping) else (), str(error))]
     return bind_options(component, options)
+
+
+def _same_version(written: Any, component: catalog.Component) -> None:
+    """Raise where a stored component is of another version than the catalog's."""
+    version = written.get("version") if isinstance(written, Mapping) and "options" in written else None
+    if version not in (None, component.version):
+        raise SegbenchError(f"{component.name} is at version {component.version} now, this was made with {version}")
 
 
 def bind_options(component: catalog.Component, options: Mapping[str, Any]) -> tuple[Bound | None, list[Problem]]:

@@ -130,7 +130,7 @@ def _train(
     keys = batches(len(split), recipe.batch_size, cell.seed, done, total)
     loader = DataLoader(
         images_seen,
-        batch_sampler=keys,  # type: ignore[arg-type]
+        batch_sampler=keys,
         num_workers=loader_workers,
         pin_memory=device.type == "cuda",
         multiprocessing_context="spawn" if loader_workers else None,
@@ -219,7 +219,7 @@ def learning_rate(iteration: int, total: int, recipe: Recipe) -> float:
     """Return the base learning rate of an iteration: linear warm-up, then poly."""
     if iteration < recipe.warmup:
         return recipe.lr * (iteration + 1) / recipe.warmup
-    return recipe.lr * float(1 - iteration / total) ** recipe.power
+    return recipe.lr * math.pow(1 - iteration / total, recipe.power)
 
 
 def make_optimizer(defense: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -227,7 +227,7 @@ def make_optimizer(defense: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
     AdamW decays weights of two or more dimensions only; SGD decays all, as the networks of the paper were trained.
     """
-    segmenter = getattr(defense, "segmenter", defense)
+    segmenter: Any = getattr(defense, "segmenter", defense)
     encoder = {id(p) for p in segmenter.trunk.encoder.parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in defense.parameters():

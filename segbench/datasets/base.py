@@ -22,7 +22,7 @@ class Sample(NamedTuple):
     Attributes:
         name: unique in its split.
         image: (3, H, W) uint8.
-        mask: (H, W) uint8; labels 0..C-1 and the ignore index.
+        mask: (H, W) uint8; labels 0..C-1, and 255 for void.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Dataset(Protocol):
     Attributes:
         classes: names of the labels 0..C-1.
         palette: a colour per class, (C, 3) in 0..255.
-        ignore_index: label of void pixels.
+        ignore_index: label of void pixels: 255, whatever the files hold.
     """
 
     classes: tuple[str, ...]

@@ -66,11 +66,6 @@ class Pairs:
         return sample
 
 
-def plain_labels(num_classes: int, ignore_index: int) -> dict[int, int]:
-    """Return the mapping of masks that hold labels 0..C-1 and the ignore index already."""
-    return {label: label for label in (*range(num_classes), ignore_index)}
-
-
 def read_pair(pair: Pair, labels: Mapping[int, int], size: Size | None) -> Sample:
     """Read an image and its mask, map the labels and resize both; see `Pairs`.
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from segbench.datasets.base import Size, dataset
-from segbench.datasets.files import Pair, Pairs, plain_labels
+from segbench.datasets.files import Pair, Pairs
 from segbench.datasets.hashes import fingerprint_files
 from segbench.errors import DataError
 
@@ -26,7 +26,7 @@ class Description(BaseModel):
     Attributes:
         classes: names of the labels 0..C-1.
         palette: a colour per class; by default colours far from one another.
-        ignore_index: label of void pixels.
+        ignore_index: label of void pixels in the files; it becomes 255.
         splits: names of splits that are subfolders of images and masks, or a list file for each name.
     """
 
@@ -61,13 +61,14 @@ class Folder:
         size: height and width that images (antialiased) and masks (nearest) are resized to; null keeps the files'.
     """
 
+    ignore_index = 255
+
     def __init__(self, root: Path, *, size: Size | None = None) -> None:
         self.root = Path(root)
         self.size = size if size is None else (size[0], size[1])
         self.description = _read(self.root / "dataset.yaml")
         self.classes = self.description.classes
         self.palette = self.description.palette or _colours(len(self.classes))
-        self.ignore_index = self.description.ignore_index
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -76,7 +77,8 @@ class Folder:
 
     def split(self, name: str) -> Pairs:
         """Return a split; see `Dataset`."""
-        return Pairs(self._pairs(name), plain_labels(len(self.classes), self.ignore_index), self.size)
+        labels = {label: label for label in range(len(self.classes))}
+        return Pairs(self._pairs(name), {**labels, self.description.ignore_index: self.ignore_index}, self.size)
 
     def fingerprint(self) -> str:
         """Hash dataset.yaml, the names in all splits, all files and the size."""

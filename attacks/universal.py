@@ -1,0 +1,103 @@
+"""Universal perturbation: one change for all images of a split."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attacks.base import Batches, Norm, attack
+from attacks.losses import cross_entropy, input_gradient, objective
+from attacks.projections import project, step
+
+
+def fit_universal(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    eps: float,
+    alpha: float,
+    epochs: int,
+    norm: Norm,
+    target: int | None,
+    ignore_index: int,
+) -> Tensor:
+    """Make the perturbation: projected steps along the gradient summed over a batch; see `universal`.
+
+    Args:
+        model: network, images -> logits.
+        batches: pairs of images (N, 3, H, W) in [0, 1] and masks (N, H, W), all of one height and width.
+        eps: radius of the ball, in [0, 1] units.
+        alpha: size of a step, in [0, 1] units.
+        epochs: passes through the batches.
+        norm: "linf", "l2" or "rms".
+        target: class, or None.
+        ignore_index: label of void pixels.
+
+    Returns:
+        The perturbation, (3, H, W).
+    """
+    loss = objective(cross_entropy, target=target, ignore_index=ignore_index)
+    perturbation: Tensor | None = None
+    for _ in range(epochs):
+        for images, masks in batches:
+            if perturbation is None:
+                perturbation = torch.zeros_like(images[0])
+            _check_size(perturbation, images)
+            attacked = (images + perturbation).clamp(0, 1)
+            gradient, _, _ = input_gradient(model, attacked, masks, loss, ignore_index=ignore_index)
+            moved = perturbation + step(gradient.sum(0, keepdim=True), norm, alpha)[0]
+            # Half grey leaves the box of +-1/2 around it free, so that only the ball projects.
+            grey = torch.full_like(moved, 0.5)[None]
+            perturbation = project(grey + moved, grey, norm, eps)[0] - 0.5
+    if perturbation is None:
+        raise ValueError("universal was fitted on no batch: give at least one")
+    return perturbation
+
+
+@attack("universal", fit=fit_universal)
+def universal(
+    model: nn.Module,
+    images: Tensor,
+    masks: Tensor,
+    *,
+    eps: float = 0.03,
+    alpha: float = 0.003,
+    epochs: int = 5,
+    norm: Norm = "linf",
+    target: int | None = None,
+    ignore_index: int = 255,
+    perturbation: Tensor | None = None,
+) -> Tensor:
+    """Universal perturbation: one change for all images, fitted on the train split and scored on another.
+
+    Fitted by steps of size alpha up the cross-entropy summed over a batch of training images, from zero.
+
+    Args:
+        model: network, images -> logits.
+        images: (N, 3, H, W) in [0, 1], of the size of the training images.
+        masks: (N, H, W); only an image without a valid pixel stays as it is.
+        eps: radius of the ball, in [0, 1] units.
+        alpha: size of a step, in [0, 1] units.
+        epochs: passes through the training batches.
+        norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
+        target: class to push every valid pixel to; None pushes away from the masks.
+        ignore_index: label of void pixels.
+        perturbation: (3, H, W), made by `fit`.
+
+    Source: Metzen et al. 2017, https://arxiv.org/abs/1704.05712.
+    Departs from it in: a step per batch in place of one per pass through the split; untargeted by default; no periodic
+        tiling.
+    """
+    if perturbation is None:
+        raise ValueError("universal needs a perturbation: make one with `fit` on training batches")
+    _check_size(perturbation, images)
+    has_valid = (masks != ignore_index).flatten(1).any(1).view(-1, 1, 1, 1)
+    return project(images + perturbation.to(images) * has_valid, images, norm, eps)
+
+
+def _check_size(perturbation: Tensor, images: Tensor) -> None:
+    if perturbation.shape != images.shape[1:]:
+        raise ValueError(
+            f"universal needs images of one size: its perturbation is {tuple(perturbation.shape[1:])}, "
+            f"these images are {tuple(images.shape[2:])}; resize them or use a protocol of crops"
+        )

@@ -1,0 +1,154 @@
+"""mIoU from confusion counts, and how sure a finite set of images leaves us of it.
+
+`counts` are int64, (N, 3, C) for N images of one run or (R, N, 3, C) for R runs (seeds) over the same images; axis -2
+holds the intersection, the predicted and the true pixels of a class. Void pixels are counted nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Absent = Literal["skip", "zero"]
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+RESAMPLES = 1000
+_CHUNK = 100
+
+
+class Interval(NamedTuple):
+    """A value with its 95 % interval, in per cent."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """A difference of two mIoU with its 95 % interval, in percentage points, and its two-sided p-value."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def class_iou(totals: NDArray[np.generic], absent: Absent) -> Floats:
+    """Return the IoU of every class, in [0, 1].
+
+    Args:
+        totals: (..., 3, C) counts, already summed over images.
+        absent: what a class in neither truth nor prediction gets: "skip" gives NaN, "zero" gives 0.
+    """
+    intersection, predicted, true = np.moveaxis(totals.astype(np.float64), -2, 0)
+    union = predicted + true - intersection
+    missing = np.nan if absent == "skip" else 0.0
+    iou: Floats = np.divide(intersection, union, out=np.full(union.shape, missing), where=union > 0)
+    return iou
+
+
+def mean_iou(totals: NDArray[np.generic], absent: Absent) -> Floats:
+    """Return the mean IoU over classes, in [0, 1]; NaN where no class is left.
+
+    Args:
+        totals: (..., 3, C) counts, already summed over images.
+        absent: whether classes in neither truth nor prediction are left out ("skip") or count 0 ("zero").
+    """
+    iou = class_iou(totals, absent)
+    present = ~np.isnan(iou)
+    number = present.sum(-1)
+    total = np.where(present, iou, 0.0).sum(-1)
+    mean: Floats = np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+    return mean
+
+
+def interval(counts: Counts, absent: Absent, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """Bootstrap the mIoU, averaged over runs: resample images, and runs where there are several.
+
+    Args:
+        counts: (N, 3, C), or (R, N, 3, C) for several runs over the same images.
+        absent: see `mean_iou`.
+        resamples: number of bootstrap samples.
+        seed: seed of the resampling.
+    """
+    runs = _runs(counts)
+    value = float(mean_iou(runs.sum(1), absent).mean())
+    drawn = np.concatenate(
+        [_means(runs, weights, absent, rng) for weights, rng in _draws(len(runs[0]), resamples, seed)]
+    )
+    low, high = _ends(drawn)
+    return Interval(100 * value, 100 * low, 100 * high)
+
+
+def paired_bootstrap(
+    counts_a: Counts, counts_b: Counts, absent: Absent, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Difference:
+    """Bootstrap the difference in mIoU, a less b, of two networks scored on the same images.
+
+    Every bootstrap sample holds the same images for both; runs, where there are several, are resampled for each.
+    The p-value is twice the smaller share of samples on one side of 0, counting the observation itself, so that it is
+    never below 2 / (resamples + 1).
+
+    Args:
+        counts_a: (N, 3, C) or (R, N, 3, C).
+        counts_b: the same images in the same order; the number of runs may differ.
+        absent: see `mean_iou`.
+        resamples: number of bootstrap samples.
+        seed: seed of the resampling.
+
+    Raises:
+        ValueError: the two were not scored on the same pixels.
+    """
+    a, b = _runs(counts_a), _runs(counts_b)
+    if a.shape[1:] != b.shape[1:] or not np.array_equal(a[0, :, 2], b[0, :, 2]):
+        raise ValueError(
+            f"a paired comparison needs the same images, got {a.shape[1:]} and {b.shape[1:]} counts of them"
+        )
+    value = float(mean_iou(a.sum(1), absent).mean() - mean_iou(b.sum(1), absent).mean())
+    drawn = np.concatenate(
+        [
+            _means(a, weights, absent, rng) - _means(b, weights, absent, rng)
+            for weights, rng in _draws(a.shape[1], resamples, seed)
+        ]
+    )
+    drawn = drawn[~np.isnan(drawn)]
+    low, high = _ends(drawn)
+    side = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    p = min(1.0, 2 * (side + 1) / (len(drawn) + 1))
+    return Difference(100 * value, 100 * low, 100 * high, p)
+
+
+def _runs(counts: Counts) -> Counts:
+    if counts.ndim not in (3, 4) or counts.shape[-2] != 3 or counts.shape[-3] == 0:
+        raise ValueError(f"counts must be (N, 3, C) or (R, N, 3, C) with N > 0, got {counts.shape}")
+    return counts if counts.ndim == 4 else counts[None]
+
+
+def _draws(images: int, resamples: int, seed: int) -> Iterator[tuple[Floats, np.random.Generator]]:
+    """Yield how often each image is drawn, (resamples, N) in chunks that bound the memory."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, _CHUNK):
+        size = min(_CHUNK, resamples - start)
+        picks = rng.integers(images, size=(size, images)) + images * np.arange(size)[:, None]
+        yield np.bincount(picks.ravel(), minlength=size * images).reshape(size, images).astype(np.float64), rng
+
+
+def _means(runs: Counts, weights: Floats, absent: Absent, rng: np.random.Generator) -> Floats:
+    """Return the mIoU of every bootstrap sample, averaged over resampled runs; sums of whole numbers are exact."""
+    _, images, _, classes = runs.shape
+    flat = runs.reshape(len(runs), images, 3 * classes).astype(np.float64)
+    per_run = np.stack([mean_iou((weights @ run).reshape(-1, 3, classes), absent) for run in flat], axis=1)
+    if len(runs) == 1:
+        return per_run[:, 0]
+    picks = rng.integers(len(runs), size=per_run.shape)
+    means: Floats = np.take_along_axis(per_run, picks, axis=1).mean(1)
+    return means
+
+
+def _ends(drawn: Floats) -> tuple[float, float]:
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return float(low), float(high)
