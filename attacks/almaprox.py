@@ -46,8 +46,8 @@ def almaprox(
         model: network, images -> logits of at least 3 classes (with a target 4).
         images: (N, 3, H, W) in [0, 1].
         masks: (N, H, W).
-        eps: radius to which the result is clipped, in [0, 1] units; None leaves it as it is, so that its distance is the
-            result.
+        eps: radius to which the result is clipped, in [0, 1] units; None leaves it as it is, so that its
+            distance is the result.
         alpha: initial step size; it falls to a tenth.
         steps: number of steps.
         share: of the valid pixels to fool, in [0, 1].

@@ -33,8 +33,8 @@ def cw(
 ) -> Tensor:
     """C&W: lowers each pixel's margin of the true logit over the others until it is -kappa, inside the eps ball.
 
-    From the clean image, by sign steps or by Adam, projected after each; the iterate that leaves the fewest pixels right
-    (with a target: the fewest off target) is kept.
+    From the clean image, by sign steps or by Adam, projected after each; the iterate that leaves the fewest pixels
+    right (with a target: the fewest off target) is kept.
 
     Args:
         model: network, images -> logits.

@@ -24,7 +24,7 @@ def deepfool(
     steps: int = 50,
     ignore_index: int = 255,
 ) -> Tensor:
-    """DeepFool: the least L_inf step that closes the mean margin of the still right pixels, repeated until none is left.
+    """DeepFool: least L_inf steps that close the mean margin of the still right pixels, until none is left.
 
     With F the mean over right pixels of (true logit - highest other logit), a step is 1.02 F / ||grad F||_1 down the
     sign of grad F, projected to the ball and [0, 1]. An image stops when none of its pixels is right.

@@ -22,11 +22,23 @@ def project(adversarial: Tensor, images: Tensor, norm: Norm, eps: float) -> Tens
     if norm == "linf":
         adversarial = torch.minimum(torch.maximum(adversarial, images - eps), images + eps)
     else:
-        change = adversarial - images
-        radius = torch.as_tensor(l2_radius(images, norm, eps), dtype=change.dtype, device=change.device)
-        length = change.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        adversarial = images + change * (radius / length.clamp_min(radius))
+        adversarial = images + shrink(adversarial - images, norm, eps)
     return adversarial.clamp(0, 1)
+
+
+def shrink(change: Tensor, norm: Norm, eps: float) -> Tensor:
+    """Project a change, (N, 3, H, W), onto the ball of radius `eps` around zero.
+
+    Args:
+        change: what is added to images.
+        norm: "linf", "l2" or "rms".
+        eps: radius in [0, 1] units.
+    """
+    if norm == "linf":
+        return change.clamp(-eps, eps)
+    radius = l2_radius(change, norm, eps)
+    length = change.double().flatten(1).norm(dim=1).clamp_min(1e-30)
+    return change * (radius / length).clamp_max(1).to(change).view(-1, 1, 1, 1)
 
 
 def step(gradient: Tensor, norm: Norm, alpha: float) -> Tensor:

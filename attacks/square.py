@@ -77,7 +77,7 @@ def window_side(query: int, queries: int, share: float, size: torch.Size) -> int
         size: height and width of the image.
     """
     halvings = sum(query * 10_000 // queries > at for at in HALVINGS)
-    covered = share / 2**halvings * size[0] * size[1]
+    covered: float = share / 2.0**halvings * size[0] * size[1]
     return min(max(round(covered**0.5), 1), *size)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from attacks.base import Batches, Norm, attack
 from attacks.losses import cross_entropy, input_gradient, objective
-from attacks.projections import project, step
+from attacks.projections import project, shrink, step
 
 
 def fit_universal(
@@ -45,10 +45,8 @@ def fit_universal(
             _check_size(perturbation, images)
             attacked = (images + perturbation).clamp(0, 1)
             gradient, _, _ = input_gradient(model, attacked, masks, loss, ignore_index=ignore_index)
-            moved = perturbation + step(gradient.sum(0, keepdim=True), norm, alpha)[0]
-            # Half grey leaves the box of +-1/2 around it free, so that only the ball projects.
-            grey = torch.full_like(moved, 0.5)[None]
-            perturbation = project(grey + moved, grey, norm, eps)[0] - 0.5
+            moved = perturbation + step(gradient.sum(0, keepdim=True), norm, alpha)
+            perturbation = shrink(moved, norm, eps)[0]
     if perturbation is None:
         raise ValueError("universal was fitted on no batch: give at least one")
     return perturbation

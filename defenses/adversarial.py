@@ -20,13 +20,13 @@ class AdversarialTraining(nn.Module):
     Args:
         segmenter: the network to train.
         attack: the attack inside training.
-        clean: share of each batch, from its start, that stays clean, in [0, 1].
+        clean: share of each batch, from its start, that stays clean, in [0, 1).
         warmup: number of batches over which `eps` and `alpha` of the attack grow linearly to their values.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
 
     Raises:
-        ValueError: there is a warm-up, but the attack has no `eps` to warm up.
+        ValueError: nothing is left to attack, or there is a warm-up but the attack has no `eps` to warm up.
     """
 
     batches: Tensor
@@ -42,6 +42,8 @@ class AdversarialTraining(nn.Module):
         ignore_index: int,
     ) -> None:
         super().__init__()
+        if not 0 <= clean < 1:
+            raise ValueError(f"clean must be at least 0 and less than 1, got {clean}")
         if warmup and attack.threat.eps is None:
             raise ValueError(f"{attack.attack.name} has no eps to warm up; set warmup to 0")
         self.segmenter = segmenter

@@ -27,7 +27,7 @@ def segpgd_at(
     Args:
         segmenter: the network to train.
         attack: the attack inside training.
-        clean: share of each batch, from its start, that stays clean, in [0, 1].
+        clean: share of each batch, from its start, that stays clean, in [0, 1).
         warmup: number of batches over which the attack's `eps` and `alpha` grow to their values.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.

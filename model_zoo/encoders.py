@@ -116,7 +116,7 @@ def check_name(name: str) -> None:
         known, given = [*encoders, "tiny", DEEPSTEM], name
     if given not in known:
         close = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-        hint = f"did you mean {name.removesuffix(given)}{close[0]}?" if close else "timm's take the prefix 'tu-'"
+        hint = f"did you mean '{name.removesuffix(given)}{close[0]}'?" if close else "timm's take the prefix 'tu-'"
         raise ModelError(f"there is no encoder {name!r}; {hint}")
 
 

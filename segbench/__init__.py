@@ -14,7 +14,7 @@ def _guard() -> None:
         spec = find_spec(name)
         origin = Path(spec.origin).parent if spec is not None and spec.origin else None
         if origin is None or not (origin / "base.py" if name != "reports" else origin / "records.py").is_file():
-            found = origin or (list(spec.submodule_search_locations or ["?"])[0] if spec else "nowhere")
+            found = origin or (next(iter(spec.submodule_search_locations or ["?"])) if spec else "nowhere")
             raise SystemExit(
                 f"segbench needs its own package {name!r}, but Python finds {found}; "
                 f"run from another folder, or rename that {name!r}"

@@ -26,7 +26,9 @@ data_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 MatrixArgument = Annotated[str, typer.Argument(help="Name of a built-in matrix, or a YAML file.")]
-StoreOption = Annotated[Path | None, typer.Option(help="Folder of checkpoints, records and reports.", show_default="runs")]
+StoreOption = Annotated[
+    Path | None, typer.Option(help="Folder of checkpoints, records and reports.", show_default="runs")
+]
 DataOption = Annotated[
     list[str] | None,
     typer.Option("--data", help="Folder of a dataset, NAME=PATH; also SEGBENCH_DATA_<NAME>.", metavar="NAME=PATH"),
@@ -126,9 +128,7 @@ def plan(
 def report(
     what: Annotated[str, typer.Argument(help="Name of a matrix that was run, or a store's folder.")] = "runs",
     store: StoreOption = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the files.", show_default="STORE/reports/MATRIX")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the files.", show_default="STORE/reports/MATRIX")] = None,
     provenance: Annotated[bool, typer.Option("--provenance", help="Add dates, durations and machines.")] = False,
 ) -> None:
     """Regenerate the tables of a matrix, or of all in a store, from records alone."""

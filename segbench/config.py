@@ -328,8 +328,8 @@ def _validate(data: dict[str, Any], default_name: str) -> tuple[Matrix | None, l
     shorts = {a.short for a in attacks} | {a.component.name for a in attacks}
     for column, members in written.worst_of.items():
         for member in members:
-            known, wrong = specs.bind("attack", member)
-            if wrong or (known and known.short not in shorts and member not in shorts):
+            chosen, wrong = specs.bind("attack", member)
+            if wrong or (chosen and chosen.short not in shorts and member not in shorts):
                 message = wrong[0].message if wrong else f"{member!r} is not one of the matrix's attacks"
                 problems.append(Problem(("worst_of", column), message))
     if problems or protocol is None:

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from model_zoo.base import tagger
 
 Absent = Literal["skip", "zero"]
+Void = Literal["skip", "background"]
+Size = tuple[int, int]
+"""Height and width in pixels."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +38,20 @@ class EvaluationProtocol(Protocol):
 
     Attributes:
         absent: what a class that is neither in truth nor prediction counts in mIoU: left out, or 0.
+        void: what void pixels are: left out of losses and scores, or counted as class 0.
         scope: in words, what one adversarial image covers ("image" or "crop"); goes into every record.
     """
 
     absent: Absent
+    void: Void
     scope: str
 
     def crops(self, image: Tensor, mask: Tensor) -> Crops:
         """Cut a sample into the pieces that are attacked and predicted.
 
         Args:
-            image: (3, H, W) uint8.
-            mask: (H, W) uint8 labels.
+            image: (3, H, W), uint8 or float in [0, 1].
+            mask: (H, W) labels, 255 where void.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -27,7 +27,9 @@ class SmallTrunk(nn.Module):
 
 
 def small_classifier(num_classes: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.1), nn.Conv2d(8, num_classes, 1))
+    return nn.Sequential(
+        nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.1), nn.Conv2d(8, num_classes, 1)
+    )
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ class Spy:
 
 
 @pytest.fixture
-def spy() -> Iterator[Spy]:
+def spy() -> Spy:
     @attack("brighten")
     def brighten(
         model: nn.Module, images: Tensor, masks: Tensor, *, eps: float = 0.1, ignore_index: int = 255
@@ -92,4 +94,4 @@ def spy() -> Iterator[Spy]:
         return (images + eps).clamp(0, 1)
 
     seen = Spy(brighten.bind())
-    yield seen
+    return seen

@@ -189,4 +189,3 @@ def test_only_dynamic_defenses_have_a_state(name: str, build: Build) -> None:
 def test_docstring_names_a_source(name: str) -> None:
     if name != "none":
         assert "Source:" in catalog.find("defense", name).doc
-

@@ -1,0 +1,107 @@
+"""Names for components and networks: as short as they can be without two different ones sharing a name."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from reports.records import Component, Network, Record
+
+NetworkKey = tuple[str, str, str, str]
+
+
+def canonical(value: Any) -> str:
+    """Return data as JSON that is the same for equal data."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+
+
+def component_key(component: Component) -> str:
+    """Return a text that two components share only if they are the same in name, version and options."""
+    return f"{component.name}\0{component.version}\0{canonical(dict(component.options))}"
+
+
+class Labels:
+    """The labels of all components and networks in some records."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        kinds: dict[str, dict[str, Component]] = defaultdict(dict)
+        networks: dict[tuple[str, str, str], dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+        self._recipes: dict[str, Mapping[str, Any]] = {}
+        for record in records:
+            kinds["dataset"][component_key(record.dataset)] = record.dataset
+            kinds["protocol"][component_key(record.protocol)] = record.protocol
+            kinds["attack"][component_key(record.attack)] = record.attack
+            for network in (record.target, record.source):
+                kinds["model"][component_key(network.model)] = network.model
+                kinds["defense"][component_key(network.defense)] = network.defense
+                key = self._plain_key(network)
+                networks[key][network.seed].add(f"{network.digest} {record.dataset.short} {record.data_fingerprint}")
+        self._components = {kind: _component_labels(found) for kind, found in kinds.items()}
+        self._ambiguous = {key for key, seeds in networks.items() if any(_collide(found) for found in seeds.values())}
+        self._variants: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for model, defense, recipe in networks:
+            self._variants[model, defense].append(recipe)
+
+    def component(self, kind: str, component: Component) -> str:
+        """Return the label of a component: its name, else its short string, else that with what differs."""
+        return self._components[kind][component_key(component)]
+
+    def key(self, network: Network) -> NetworkKey:
+        """Return what networks share that differ in their seed alone; only such are ever averaged."""
+        key = self._plain_key(network)
+        return (*key, network.digest if key in self._ambiguous else "")
+
+    def defense(self, network: Network) -> str:
+        """Return the label of a network's defense, with its recipe or digest where only these tell two apart."""
+        label = self.component("defense", network.defense)
+        model, defense, recipe, digest = self.key(network)
+        variants = self._variants[model, defense]
+        if len(variants) > 1:
+            mine = self._recipes[recipe]
+            others = [self._recipes[other] for other in variants]
+            differing = sorted(k for k in set().union(*others) if len({canonical(o.get(k)) for o in others}) > 1)
+            label += f" [{', '.join(f'{k}={mine.get(k)}' for k in differing)}]"
+        return f"{label} [{digest[:8]}]" if digest else label
+
+    def model(self, network: Network) -> str:
+        """Return the label of a network's architecture."""
+        return self.component("model", network.model)
+
+    def network(self, network: Network) -> str:
+        """Return architecture and defense in words."""
+        return f"{self.model(network)} with {self.defense(network)}"
+
+    def _plain_key(self, network: Network) -> tuple[str, str, str]:
+        recipe = canonical(dict(network.recipe))
+        self._recipes.setdefault(recipe, network.recipe)
+        return component_key(network.model), component_key(network.defense), recipe
+
+
+def _collide(found: set[str]) -> bool:
+    """Whether two networks of one seed were trained on the same data and still are not the same."""
+    data = [entry.split(" ", 1)[1] for entry in found]
+    return len(set(data)) < len(data)
+
+
+def _component_labels(components: Mapping[str, Component]) -> dict[str, str]:
+    by_name, by_short = defaultdict(list), defaultdict(list)
+    for key, component in components.items():
+        by_name[component.name].append(key)
+        by_short[component.short].append(key)
+    labels = {}
+    for key, component in components.items():
+        if len(by_name[component.name]) == 1:
+            labels[key] = component.name
+        elif len(by_short[component.short]) == 1:
+            labels[key] = component.short
+        else:
+            labels[key] = f"{component.short} [{_what_differs(component, [components[k] for k in by_short[component.short]])}]"
+    return labels
+
+
+def _what_differs(component: Component, others: list[Component]) -> str:
+    if len({other.version for other in others}) == len(others):
+        return f"version {component.version}"
+    return f"version {component.version}, {canonical(dict(component.options))}"

@@ -1,0 +1,281 @@
+"""Records -> tables laid out as in papers: a block per model, a row per defense, clean and attacks as columns."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Literal
+
+from reports.labels import Labels, component_key
+from reports.records import Component, Record
+
+State = Literal["done", "partial", "failed", "missing", "not asked for"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What the runs of one defense under one attack found.
+
+    Attributes:
+        state: "partial" where some runs are done and others are not.
+        mean: mean mIoU of the runs that are done, in per cent.
+        std: their sample standard deviation (n - 1); None for fewer than two.
+        low: lower end of the 95 % interval, where it is known.
+        high: upper end of it.
+        done: number of runs that are done.
+        expected: number of runs asked for.
+        rank: 1 for the best of a block's column, 2 for the second, else 0.
+        flags: sanity checks that a run did not pass.
+        records: the runs.
+    """
+
+    state: State
+    mean: float | None = None
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
+    done: int = 0
+    expected: int = 0
+    rank: int = 0
+    flags: tuple[str, ...] = ()
+    records: tuple[Record, ...] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    """An attack.
+
+    Attributes:
+        label: its name in this report.
+        group: head over neighbouring columns of one attack; empty where it stands alone.
+        sub: its name below that head.
+        attack: the attack; None for clean images.
+    """
+
+    label: str
+    group: str
+    sub: str
+    attack: Component | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A defense: a cell per column."""
+
+    label: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A model: a row per defense."""
+
+    label: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of mIoU; all its values share dataset, split, number of images and protocol.
+
+    Attributes:
+        name: unique among the tables of a report.
+        setting: "white-box" or "black-box".
+        heading: what is attacked how, in a few words.
+        caption: what the numbers are, in sentences.
+        columns: clean images first, then the attacks in the order of the records.
+        blocks: the models.
+    """
+
+    name: str
+    setting: Literal["white-box", "black-box"]
+    heading: str
+    caption: str
+    columns: tuple[Column, ...]
+    blocks: tuple[Block, ...]
+
+
+def layouts(records: Sequence[Record], labels: Labels) -> list[Table]:
+    """Lay out all tables that the records hold: white-box before black-box, per dataset, split, limit and protocol.
+
+    Args:
+        records: the records, in the order of the matrix.
+        labels: the names of their components.
+    """
+    conditions: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        conditions.setdefault(_condition(record), []).append(record)
+    tables: list[Table] = []
+    for own in conditions.values():
+        where = _where(own[0], labels, _wanted(conditions.values()))
+        clean = [r for r in own if r.setting == "clean"]
+        white = [r for r in own if r.setting == "white-box"]
+        if white or clean:
+            tables.append(_table(f"table-{len(tables) + 1}", "white-box", f"White-box: {where}", [*clean, *white], labels))
+        substitutes: dict[str, list[Record]] = {}
+        for record in own:
+            if record.setting == "black-box":
+                substitutes.setdefault(labels.defense(record.source), []).append(record)
+        for defense, black in substitutes.items():
+            targets = {labels.key(r.target) for r in black}
+            own_clean = [r for r in clean if labels.key(r.target) in targets]
+            heading = f"Black-box: {where}, attacked through other networks trained with {defense}"
+            tables.append(_table(f"table-{len(tables) + 1}", "black-box", heading, [*own_clean, *black], labels))
+    return tables
+
+
+def _condition(record: Record) -> tuple[object, ...]:
+    """What all values of a table share."""
+    return (
+        component_key(record.dataset),
+        record.data_fingerprint,
+        record.split,
+        record.limit,
+        component_key(record.protocol),
+        record.absent,
+    )
+
+
+def _wanted(conditions: Iterable[list[Record]]) -> list[Record]:
+    return [own[0] for own in conditions]
+
+
+def _where(record: Record, labels: Labels, others: Sequence[Record]) -> str:
+    """Name a condition; protocol, limit and fingerprint only where these tell two tables apart."""
+    text = f"{labels.component('dataset', record.dataset)} ({record.split})"
+    if len({component_key(other.protocol) for other in others}) > 1:
+        text += f", {labels.component('protocol', record.protocol)}"
+    if len({other.limit for other in others}) > 1:
+        text += ", all images" if record.limit is None else f", first {record.limit} images"
+    same = [o for o in others if component_key(o.dataset) == component_key(record.dataset)]
+    if len({other.data_fingerprint for other in same}) > 1:
+        text += f", data {record.data_fingerprint[:8]}"
+    return text
+
+
+def _table(
+    name: str, setting: Literal["white-box", "black-box"], heading: str, records: Sequence[Record], labels: Labels
+) -> Table:
+    columns = _columns(records, labels)
+    position = {column.label: index for index, column in enumerate(columns)}
+    rows: dict[str, dict[object, list[list[Record]]]] = {}
+    names: dict[object, str] = {}
+    for record in records:
+        key = labels.key(record.target)
+        names[key] = labels.defense(record.target)
+        cells = rows.setdefault(labels.model(record.target), {}).setdefault(key, [[] for _ in columns])
+        cells[position[_column_label(record, labels)]].append(record)
+    blocks = tuple(
+        Block(model, _ranked([Row(names[key], tuple(_cell(runs) for runs in cells)) for key, cells in found.items()]))
+        for model, found in rows.items()
+    )
+    return Table(name, setting, heading, _caption(setting, records, blocks, labels), columns, blocks)
+
+
+def _column_label(record: Record, labels: Labels) -> str:
+    return "clean" if record.setting == "clean" else labels.component("attack", record.attack)
+
+
+def _columns(records: Sequence[Record], labels: Labels) -> tuple[Column, ...]:
+    found: dict[str, Component | None] = {}
+    if any(record.setting == "clean" for record in records):
+        found["clean"] = None
+    for record in records:
+        if record.setting != "clean":
+            found.setdefault(labels.component("attack", record.attack), record.attack)
+    columns: list[Column] = []
+    for name, members in groupby(found.items(), key=lambda item: item[1].name if item[1] else None):
+        run = list(members)
+        for label, attack in run:
+            sub = label.removeprefix(f"{name}(").removesuffix(")") if len(run) > 1 and name else ""
+            columns.append(Column(label, name if len(run) > 1 and name else "", sub or label, attack))
+    return tuple(columns)
+
+
+def _cell(runs: Sequence[Record]) -> Cell:
+    if not runs:
+        return Cell("not asked for")
+    values = [run.scores.miou for run in runs if run.scores]
+    states = {run.status for run in runs}
+    if not values:
+        return Cell("failed" if "failed" in states else "missing", expected=len(runs), records=tuple(runs))
+    only = runs[0].scores if len(runs) == 1 else None
+    return Cell(
+        state="done" if len(values) == len(runs) else "partial",
+        mean=statistics.fmean(values),
+        std=statistics.stdev(values) if len(values) > 1 else None,
+        low=only.miou_low if only else None,
+        high=only.miou_high if only else None,
+        done=len(values),
+        expected=len(runs),
+        flags=tuple(sorted({flag for run in runs for flag in run.flags})),
+        records=tuple(runs),
+    )
+
+
+def _ranked(rows: list[Row]) -> tuple[Row, ...]:
+    """Mark the best and second-best mean of every column among rows with all their runs; equal as shown is equal."""
+    ranks: list[list[int]] = []
+    for cells in zip(*(row.cells for row in rows), strict=True):
+        shown = [round(cell.mean, 1) if cell.state == "done" and cell.mean is not None else None for cell in cells]
+        best = sorted({value for value in shown if value is not None}, reverse=True)
+        known = sum(value is not None for value in shown)
+        ranks.append([best.index(v) + 1 if v is not None and v in best[:2] and known > 1 else 0 for v in shown])
+    return tuple(
+        replace(row, cells=tuple(replace(c, rank=r) for c, r in zip(row.cells, own, strict=True)))
+        for row, own in zip(rows, zip(*ranks, strict=True), strict=True)
+    )
+
+
+def _caption(setting: str, records: Sequence[Record], blocks: Sequence[Block], labels: Labels) -> str:
+    cells = [cell for block in blocks for row in block.rows for cell in row.cells]
+    seeds = {record.target.seed for record in records}
+    images = {record.n_images for record in records if record.n_images is not None}
+    most = max(cell.expected for cell in cells)
+    parts = [_mean_of(setting, most, len(seeds))]
+    if images:
+        parts.append(f"{_span(images)} {'image' if images == {1} else 'images'}")
+    parts.append(f"protocol {labels.component('protocol', records[0].protocol)}")
+    parts.append(f"classes in neither truth nor prediction {'left out' if records[0].absent == 'skip' else 'count 0'}")
+    text = f"mIoU in per cent; {'; '.join(parts)}."
+    if budget := _budget(records):
+        text += f" {budget}"
+    if any(cell.rank for cell in cells):
+        text += " Best of each model in bold, second underlined."
+    if any(cell.state == "partial" for cell in cells):
+        text += " Values with fewer runs than asked for say so and are not ranked."
+    return text
+
+
+def _mean_of(setting: str, runs: int, seeds: int) -> str:
+    number = f"{seeds} seed{'s' if seeds > 1 else ''}"
+    if runs == 1:
+        return "one run each" if seeds == 1 else f"one run each, {number}"
+    if setting == "white-box":
+        return f"mean and sample standard deviation (n - 1) over {number}"
+    return f"mean and sample standard deviation (n - 1) over up to {runs} pairs of target and source ({number}), clean over {number}"
+
+
+def _budget(records: Sequence[Record]) -> str:
+    bounds = {(r.threat.norm, r.threat.eps) for r in records if r.setting != "clean" and r.threat.eps is not None}
+    if len(bounds) != 1:
+        return ""
+    ((norm, eps),) = bounds
+    return f"All attacks are bounded by {norm} eps = {number(eps)}."
+
+
+def _span(values: set[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def number(value: float | None) -> str:
+    """Write a number as short as it reads back, whole 255ths as such: 0.03, 8/255."""
+    if value is None:
+        return "none"
+    short, in_255 = f"{value:g}", value * 255
+    if float(short) == value and len(short) <= 6:
+        return short
+    return f"{round(in_255)}/255" if abs(in_255 - round(in_255)) < 1e-9 else f"{value:.4g}"

@@ -1,0 +1,91 @@
+"""Records as a tidy table: one row a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from reports.labels import canonical
+from reports.records import Record
+
+INTEGERS = ("limit", "seed", "source_seed", "attack_seed", "steps", "n_images", "forward", "backward")
+NUMBERS = ("eps", "budget_used", "miou", "miou_low", "miou_high", "macc", "aacc")
+
+
+def tidy(records: Iterable[Record]) -> pd.DataFrame:
+    """Return a row per record, in the records' order; what a record does not have is missing.
+
+    Metrics are in per cent, eps and budget_used in [0, 1] units; options and recipes are JSON.
+
+    Args:
+        records: the records.
+    """
+    frame = pd.DataFrame([_row(record) for record in records], columns=list(COLUMNS))
+    for column in INTEGERS:
+        frame[column] = frame[column].astype("Int64")
+    for column in NUMBERS:
+        frame[column] = frame[column].astype("float64")
+    return frame
+
+
+def _row(record: Record) -> tuple[Any, ...]:
+    scores = record.scores
+    values = {
+        "dataset": record.dataset.name,
+        "dataset_options": canonical(dict(record.dataset.options)),
+        "data_fingerprint": record.data_fingerprint,
+        "split": record.split,
+        "limit": record.limit,
+        "protocol": record.protocol.short,
+        "absent": record.absent,
+        "model": record.target.model.name,
+        "model_options": canonical(dict(record.target.model.options)),
+        "defense": record.target.defense.name,
+        "defense_options": canonical(dict(record.target.defense.options)),
+        "recipe": canonical(dict(record.target.recipe)),
+        "seed": record.target.seed,
+        "setting": record.setting,
+        "source_model": record.source.model.name,
+        "source_model_options": canonical(dict(record.source.model.options)),
+        "source_defense": record.source.defense.name,
+        "source_defense_options": canonical(dict(record.source.defense.options)),
+        "source_seed": record.source.seed,
+        "attack": record.attack.short,
+        "attack_options": canonical(dict(record.attack.options)),
+        "attack_seed": record.seed,
+        "norm": record.threat.norm,
+        "eps": record.threat.eps,
+        "access": record.threat.access,
+        "steps": record.attack.options.get("steps"),
+        "budget_used": record.budget_used,
+        "forward": record.passes.get("forward"),
+        "backward": record.passes.get("backward"),
+        "n_images": record.n_images,
+        "miou": scores.miou if scores else None,
+        "miou_low": scores.miou_low if scores else None,
+        "miou_high": scores.miou_high if scores else None,
+        "macc": scores.macc if scores else None,
+        "aacc": scores.aacc if scores else None,
+        "class_iou": canonical(dict(zip(record.classes, scores.class_iou, strict=False))) if scores else None,
+        "status": record.status,
+        "flags": " ".join(record.flags),
+        "error": record.error,
+        "extras": canonical(dict(record.extras)),
+        "weights_sha256": record.target.weights_sha256,
+        "source_weights_sha256": record.source.weights_sha256,
+        "digest": record.digest,
+    }
+    return tuple(values[column] for column in COLUMNS)
+
+
+COLUMNS = (
+    *("dataset", "dataset_options", "data_fingerprint", "split", "limit", "protocol", "absent"),
+    *("model", "model_options", "defense", "defense_options", "recipe", "seed", "setting"),
+    *("source_model", "source_model_options", "source_defense", "source_defense_options", "source_seed"),
+    *("attack", "attack_options", "attack_seed", "norm", "eps", "access", "steps", "budget_used", "forward", "backward"),
+    *("n_images", "miou", "miou_low", "miou_high", "macc", "aacc", "class_iou"),
+    *("status", "flags", "error", "extras", "weights_sha256", "source_weights_sha256", "digest"),
+)
+"""Columns of the tidy table, in order."""

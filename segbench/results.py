@@ -1,0 +1,57 @@
+"""The results of a run as tables for a terminal; the report has the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from reports.records import Record
+
+
+def results_tables(records: Sequence[Record]) -> list[Table]:
+    """Return a table per dataset and setting: a row per network, a column per attack, mIoU in per cent.
+
+    Args:
+        records: evaluations in the order of the matrix; those that failed or are missing are shown as such.
+    """
+    tables = []
+    for dataset in dict.fromkeys(r.dataset.short for r in records):
+        for setting in ("white-box", "black-box"):
+            chosen = [r for r in records if r.dataset.short == dataset and r.setting == setting]
+            if setting == "white-box":
+                chosen += [r for r in records if r.dataset.short == dataset and r.setting == "clean"]
+            if chosen:
+                tables.append(_table(f"{dataset}, {setting}, mIoU in per cent", chosen))
+    return tables
+
+
+def _table(title: str, records: Sequence[Record]) -> Table:
+    attacks = sorted(dict.fromkeys(r.attack.short for r in records), key=lambda short: short != "clean")
+    table = Table(title=title, title_justify="left")
+    for heading in ("model", "defense"):
+        table.add_column(heading)
+    for short in attacks:
+        table.add_column(short, justify="right")
+    rows: dict[tuple[str, str], dict[str, list[Record]]] = {}
+    for record in records:
+        row = rows.setdefault((record.target.model.short, record.target.defense.short), {})
+        row.setdefault(record.attack.short, []).append(record)
+    for (model, defense), row in rows.items():
+        table.add_row(model, defense, *(_cell(row.get(short, [])) for short in attacks))
+    return table
+
+
+def _cell(records: Sequence[Record]) -> str:
+    """Mean and sample standard deviation over seeds (and pairs), or what there is in place of numbers."""
+    scores = [r.scores.miou for r in records if r.scores is not None]
+    absent = len(records) - len(scores)
+    if not records:
+        return ""
+    if not scores:
+        return f"[red]{records[0].status}[/]"
+    mean = sum(scores) / len(scores)
+    text = f"{mean:.1f}"
+    if len(scores) > 1:
+        text += f" [dim]±{(sum((s - mean) ** 2 for s in scores) / (len(scores) - 1)) ** 0.5:.1f}[/]"
+    return f"{text} [red]({absent} {next(r.status for r in records if r.scores is None)})[/]" if absent else text

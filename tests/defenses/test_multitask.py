@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from defenses.base import segmentation_loss
+from defenses.multitask import Multitask, edges
+
+
+def test_edges_by_hand() -> None:
+    masks = torch.tensor([[[0, 0, 1], [0, 2, 1], [255, 2, 2]]])
+    expected = torch.tensor([[[0, 1, 0], [1, 1, 1], [255, 0, 0]]])
+    assert torch.equal(edges(masks, 255), expected)
+
+
+def test_loss_adds_the_mean_of_the_tasks(segmenter, batch) -> None:
+    images, masks = batch
+    defense = Multitask(segmenter, weight=0.6).eval()
+    losses = defense.loss(images, masks, torch.Generator())
+    plain = segmentation_loss(segmenter, images, masks, aux_weight=0.4, ignore_index=255).total
+    features = segmenter.features(images).main
+    rebuilt = segmenter.classify(defense.heads["reconstruction"], features, images)
+    found = segmenter.classify(defense.heads["edges"], features, images)
+    first = (rebuilt - images).abs().mean()
+    second = torch.nn.functional.cross_entropy(found, edges(masks, 255), ignore_index=255)
+    torch.testing.assert_close(losses.total, plain + 0.6 / 2 * (first + second))
+
+
+def test_tasks_are_optional_and_train_the_trunk(segmenter, batch) -> None:
+    defense = Multitask(segmenter, tasks=("reconstruction",), weight=1.0)
+    assert list(defense.heads) == ["reconstruction"]
+    images, masks = batch
+    void = torch.full_like(masks, 255)
+    defense.loss(images, void, torch.Generator()).total.backward()
+    assert segmenter.trunk.encoder[0].weight.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match="at least one of reconstruction, edges"):
+        Multitask(segmenter, tasks=())
+
+
+def test_with_an_attack_the_clean_image_is_rebuilt_from_the_attacked_one(segmenter, batch, spy) -> None:
+    images, masks = batch
+    defense = Multitask(segmenter, tasks=("reconstruction",), attack=spy.bound).eval()
+    losses = defense.loss(images, masks, torch.Generator())
+    features = segmenter.features((images + 0.1).clamp(0, 1)).main
+    rebuilt = segmenter.classify(defense.heads["reconstruction"], features, images)
+    torch.testing.assert_close(losses.terms["reconstruction"], (rebuilt - images).abs().mean().detach())
+    assert spy.counts == [4]

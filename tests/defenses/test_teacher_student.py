@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from attacks.fgsm import fgsm
+from defenses.base import Dynamic, Wrapped
+from defenses.teacher_student import distillation, majority, teacher_student
+from defenses.teacher_student_vote import teacher_student_vote
+
+MAKERS = {"teacher-student": teacher_student, "teacher-student-vote": teacher_student_vote}
+
+
+def logits_of(probabilities: list[float]) -> Tensor:
+    return torch.tensor(probabilities).log().view(1, -1, 1, 1)
+
+
+def test_two_of_three_win_against_the_most_certain() -> None:
+    voters = [[0.4, 0.35, 0.25], [0.4, 0.3, 0.3], [0.0001, 0.0001, 0.9998]]
+    assert majority([logits_of(p) for p in voters]).argmax(1).item() == 0
+
+
+def test_a_three_way_tie_goes_to_the_highest_mean_probability() -> None:
+    voters = [[0.5, 0.3, 0.2], [0.1, 0.5, 0.4], [0.2, 0.38, 0.42]]
+    scores = majority([logits_of(p) for p in voters])
+    torch.testing.assert_close(scores.flatten(), torch.tensor([1 + 0.8 / 3, 1 + 1.18 / 3, 1 + 1.02 / 3]))
+    assert scores.argmax(1).item() == 1
+
+
+def test_gradient_of_the_vote_is_that_of_the_mean_probability() -> None:
+    voters = [torch.randn(2, 3, 4, 4).requires_grad_() for _ in range(3)]
+    weights = torch.randn(2, 3, 4, 4)
+    through = torch.autograd.grad((majority(voters) * weights).sum(), voters)
+    mean = torch.stack([v.softmax(1) for v in voters]).mean(0).log()
+    expected = torch.autograd.grad((mean * weights).sum(), voters)
+    for ours, theirs in zip(through, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_distillation_is_zero_at_the_teacher_and_by_hand_elsewhere() -> None:
+    target = torch.tensor([0.5, 0.5]).view(1, 2, 1, 1)
+    assert distillation(target.log(), target).item() == pytest.approx(0, abs=1e-7)
+    student = torch.tensor([0.8, 0.2]).view(1, 2, 1, 1)
+    expected = 0.5 * torch.tensor(0.5 / 0.8).log() + 0.5 * torch.tensor(0.5 / 0.2).log()
+    assert distillation(student.log(), target).item() == pytest.approx(expected.item())
+
+
+def test_distillation_does_not_train_the_teacher(segmenter, batch) -> None:
+    images, masks = batch
+    defense = teacher_student(segmenter)
+    defense.loss(images, torch.full_like(masks, 255), torch.Generator()).total.backward()
+    assert all(p.grad is None or p.grad.abs().sum() == 0 for p in defense.segmenter.parameters())
+    assert any(p.grad.abs().sum() > 0 for p in defense.student.parameters())
+
+
+def test_student_starts_with_weights_of_its_own(segmenter) -> None:
+    defense = teacher_student(segmenter)
+    assert not torch.equal(defense.student.trunk.last[0].weight, segmenter.trunk.last[0].weight)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_adapting_changes_one_network_and_reset_undoes_it(name: str, segmenter, batch) -> None:
+    network = MAKERS[name](segmenter).deploy().eval()
+    assert isinstance(network, Dynamic)
+    assert isinstance(network, Wrapped)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    network.adapt(batch[0])
+    changed = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed
+    assert all(key.startswith("adapting.") for key in changed)
+    assert not any("running" in key or "num_batches" in key for key in changed)
+    network.reset()
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_order_of_images_changes_the_answer(segmenter, batch) -> None:
+    images, _ = batch
+    answers = []
+    for order in (images, images.flip(0)):
+        network = teacher_student(segmenter, lr=0.1).deploy().eval()
+        torch.manual_seed(0)
+        network.plain.load_state_dict(segmenter.state_dict(), strict=False)
+        network.reset()
+        for image in order:
+            network.adapt(image[None])
+        answers.append(network(images))
+    assert not torch.equal(*answers)
+
+
+def test_adapting_follows_the_teacher_and_leaves_the_static_features(segmenter, batch) -> None:
+    images, _ = batch
+    network = teacher_student(segmenter, lr=0.1, weight=1.0).deploy().eval()
+
+    def measure() -> tuple[float, float]:
+        with torch.no_grad():
+            target = network.teacher(images).softmax(1)
+            matching = network.inverse_matching(network.adapting.features(images), network.plain.features(images))
+            return distillation(network.adapting(images), target).item(), matching.item()
+
+    first_distance, first_matching = measure()
+    assert first_matching == pytest.approx(1)
+    for _ in range(60):
+        network.adapt(images)
+    distance, matching = measure()
+    assert distance < 0.5 * first_distance
+    assert matching < 0.9
+
+
+def test_adapting_works_under_no_grad_and_leaves_no_gradients(segmenter, batch) -> None:
+    network = teacher_student(segmenter).deploy().train()
+    before = network.adapting.trunk.last[0].weight.clone()
+    with torch.no_grad():
+        network.adapt(batch[0])
+    assert not torch.equal(network.adapting.trunk.last[0].weight, before)
+    assert all(p.grad is None for p in network.parameters())
+    assert all(module.training for module in network.modules())
+
+
+def test_both_attackers_of_the_papers_can_be_run(segmenter, batch) -> None:
+    """The one who knows the static student, and the one who attacks through the vote."""
+    network = teacher_student_vote(segmenter).deploy().eval()
+    oblivious = fgsm(network.plain, *batch, eps=0.1)
+    adaptive = fgsm(network, *batch, eps=0.1)
+    assert not torch.equal(oblivious, adaptive)
