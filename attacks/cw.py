@@ -23,9 +23,9 @@ def cw(
     masks: Tensor,
     *,
     eps: float = 0.03,
-    alpha: float = 0.01,
-    steps: int = 20,
-    kappa: float = 0.0,
+    alpha: float = 0.03,
+    steps: int = 50,
+    kappa: float = 5.0,
     optimizer: Optimizer = "sign",
     norm: Norm = "linf",
     target: int | None = None,
@@ -33,15 +33,15 @@ def cw(
 ) -> Tensor:
     """C&W: lowers each pixel's margin of the true logit over the others until it is -kappa, inside the eps ball.
 
-    From the clean image, by sign steps or by Adam, projected after each; the iterate that leaves the fewest pixels
-    right (with a target: the fewest off target) is kept.
+    From the clean image, by sign steps or by Adam, with a step size that falls linearly to zero, projected after each;
+    the iterate that leaves the fewest pixels right (with a target: the fewest off target) is kept.
 
     Args:
         model: network, images -> logits.
         images: (N, 3, H, W) in [0, 1].
         masks: (N, H, W).
         eps: radius of the ball, in [0, 1] units.
-        alpha: size of a step, or Adam's learning rate, in [0, 1] units.
+        alpha: size of the first step, or Adam's first learning rate, in [0, 1] units.
         steps: number of steps.
         kappa: margin by which a pixel must be wrong before it counts no further, in logits.
         optimizer: "sign" (under "l2" and "rms": the normalised gradient) or "adam".
@@ -74,12 +74,13 @@ def cw(
         fewest = torch.where(fewer, right.to(fewest), fewest)
         if t > steps:
             break
+        size = alpha * (1 - (t - 1) / steps)
         if optimizer == "sign":
-            change = step(gradient, norm, alpha)
+            change = step(gradient, norm, size)
         else:
             mean = BETAS[0] * mean + (1 - BETAS[0]) * gradient
             variance = BETAS[1] * variance + (1 - BETAS[1]) * gradient.square()
             scale = (variance / (1 - BETAS[1] ** t)).sqrt().clamp_min(1e-12)
-            change = alpha * mean / (1 - BETAS[0] ** t) / scale
+            change = size * mean / (1 - BETAS[0] ** t) / scale
         adversarial = project(adversarial + change, images, norm, eps)
     return best

@@ -38,7 +38,8 @@ def shrink(change: Tensor, norm: Norm, eps: float) -> Tensor:
         return change.clamp(-eps, eps)
     radius = l2_radius(change, norm, eps)
     length = change.double().flatten(1).norm(dim=1).clamp_min(1e-30)
-    return change * (radius / length).clamp_max(1).to(change).view(-1, 1, 1, 1)
+    factor: Tensor = (radius / length).clamp_max(1).to(change)
+    return change * factor.view(-1, 1, 1, 1)
 
 
 def step(gradient: Tensor, norm: Norm, alpha: float) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -77,8 +79,9 @@ def window_side(query: int, queries: int, share: float, size: torch.Size) -> int
         size: height and width of the image.
     """
     halvings = sum(query * 10_000 // queries > at for at in HALVINGS)
-    covered: float = share / 2.0**halvings * size[0] * size[1]
-    return min(max(round(covered**0.5), 1), *size)
+    covered = share / 2.0**halvings * size[0] * size[1]
+    side = max(round(math.sqrt(covered)), 1)
+    return min(side, size[0], size[1])
 
 
 def _query(

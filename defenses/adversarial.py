@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from attacks.base import BoundAttack
 from defenses.base import Losses, segmentation_loss
-from model_zoo.base import Segmenter
+from model_zoo.base import ModelError, Segmenter
+from model_zoo.encoders import load_encoder
 
 
 class AdversarialTraining(nn.Module):
@@ -22,6 +23,7 @@ class AdversarialTraining(nn.Module):
         attack: the attack inside training.
         clean: share of each batch, from its start, that stays clean, in [0, 1).
         warmup: number of batches over which `eps` and `alpha` of the attack grow linearly to their values.
+        backbone: file of weights that the encoder starts from, or None to leave it as it is.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
 
@@ -38,6 +40,7 @@ class AdversarialTraining(nn.Module):
         attack: BoundAttack,
         clean: float = 0.0,
         warmup: int = 0,
+        backbone: str | None = None,
         aux_weight: float,
         ignore_index: int,
     ) -> None:
@@ -50,9 +53,23 @@ class AdversarialTraining(nn.Module):
         self.attack = attack
         self.clean = clean
         self.warmup = warmup
+        self.backbone = backbone
         self.aux_weight = aux_weight
         self.ignore_index = ignore_index
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+
+    def prepare(self) -> None:
+        """Load the backbone's weights into the encoder, where a file is given; see `defenses.base.Prepared`.
+
+        Raises:
+            ModelError: the network has no encoder, or the file does not fit it.
+        """
+        if self.backbone is None:
+            return
+        encoder = getattr(self.segmenter.trunk, "encoder", None)
+        if encoder is None:
+            raise ModelError("a backbone needs a network whose trunk has an encoder, such as pspnet or deeplabv3")
+        load_encoder(encoder, self.backbone)
 
     def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Losses:
         """Return the loss of the partly attacked batch; see `defenses.base.TrainingDefense`."""

@@ -17,7 +17,7 @@ def bit_depth(
 ) -> InputTransform:
     """Rounding of the images to fewer bits at inference; the network is trained without a defense.
 
-    Broken by an adaptive attack: look at both columns.
+    Broken by an adaptive attack: look at both columns. The adaptive attacker's gradient passes straight through.
 
     Args:
         segmenter: the network to train.

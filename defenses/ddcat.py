@@ -30,7 +30,7 @@ class Branches(NamedTuple):
 
     def gate(self) -> Tensor:
         """Pixels that the mask branch sends to the auxiliary branch, (N, H, W) bool."""
-        return self.mask.argmax(1) == 1
+        return self.mask[:, 1] > self.mask[:, 0]
 
 
 class DivideAndConquer(nn.Module):
@@ -78,7 +78,7 @@ class DivideAndConquer(nn.Module):
     def predict(self, images: Tensor) -> Tensor:
         """Label maps (N, H, W) of the merged logits, in eval mode."""
         with guarded(self, images.device), torch.no_grad():
-            return self.branches(images, self.segmenter.features(images).main).merged().argmax(1)
+            return self.branches(images, self.segmenter.features(images).main).merged().max(1).indices
 
     def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Losses:
         """Return the loss of the half-attacked batch; see `defenses.base.TrainingDefense`.

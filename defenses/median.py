@@ -16,7 +16,8 @@ from model_zoo.base import Segmenter
 def median(segmenter: Segmenter, *, size: int = 3, aux_weight: float = 0.4, ignore_index: int = 255) -> InputTransform:
     """Median filter on the images at inference; the network is trained without a defense.
 
-    Broken by an adaptive attack: look at both columns.
+    Broken by an adaptive attack: look at both columns. The adaptive attacker has the filter's own gradient, which goes
+    to the pixels that are medians; with the identity in its place the attack is weaker.
 
     Args:
         segmenter: the network to train.
@@ -32,7 +33,9 @@ def median(segmenter: Segmenter, *, size: int = 3, aux_weight: float = 0.4, igno
     if size < 1 or size % 2 == 0:
         raise ValueError(f"median: size must be odd and at least 1, got {size}")
     transform = partial(median_filter, size=size)
-    return InputTransform(segmenter, transform=transform, aux_weight=aux_weight, ignore_index=ignore_index)
+    return InputTransform(
+        segmenter, transform=transform, stand_in=transform, aux_weight=aux_weight, ignore_index=ignore_index
+    )
 
 
 def median_filter(images: Tensor, size: int) -> Tensor:

@@ -56,7 +56,9 @@ class Redundant(nn.Module):
 
     def adapt(self, images: Tensor) -> None:
         """Let the adapting student learn from incoming images; see `defenses.base.Dynamic`."""
-        parameters = [p for p in self.adapting.parameters() if p.requires_grad]
+        parameters = list(self.adapting.parameters())
+        frozen = [parameter for parameter in parameters if not parameter.requires_grad]
+        self.adapting.requires_grad_()
         with guarded(self, images.device):
             with torch.no_grad():
                 target = F.softmax(self.teacher(images).float(), 1)
@@ -70,6 +72,8 @@ class Redundant(nn.Module):
                     for parameter, gradient in zip(parameters, gradients, strict=True):
                         if gradient is not None:
                             parameter.sub_(self.lr * gradient)
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
     def inverse_matching(self, features: Features, static: Features) -> Tensor:
         """Weighted sum over layers of the mean squared cosine between two networks' features."""

@@ -1,4 +1,4 @@
-"""Networks behind a transformation of their input that has no useful gradient of its own."""
+"""Networks behind a transformation of their input."""
 
 from __future__ import annotations
 
@@ -15,39 +15,48 @@ Transform = Callable[[Tensor], Tensor]
 """Images (N, 3, H, W) in [0, 1] -> images of the same shape and range, each image by itself."""
 
 
-class StraightThrough(torch.autograd.Function):
-    """A transformation forward, the identity backward: BPDA, the gradient of an attacker who knows the defense.
+class Substituted(torch.autograd.Function):
+    """A transformation forward, the gradient of a stand-in backward (BPDA); without a stand-in, the identity's.
 
     Source: Athalye et al. 2018, section 4.1, https://arxiv.org/abs/1802.00420.
     """
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, transform: Transform) -> Tensor:
+    def forward(ctx: Any, images: Tensor, transform: Transform, stand_in: Transform | None) -> Tensor:
         """Return the transformed images."""
-        return transform(images).to(images)
+        ctx.save_for_backward(images)
+        ctx.stand_in = stand_in
+        return transform(images.detach()).to(images)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Return the gradient as it is."""
-        return gradients[0], None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient that the stand-in hands back."""
+        if ctx.stand_in is None:
+            return gradients[0], None, None
+        with torch.enable_grad():
+            images = ctx.saved_tensors[0].detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(ctx.stand_in(images), images, gradients[0])
+        return gradient, None, None
 
 
 class Transformed(nn.Module):
-    """A network that sees transformed images; gradients pass the transformation straight through.
+    """A network that sees transformed images; the attacker who goes through it has the stand-in's gradient.
 
     Args:
         plain: images (N, 3, H, W) in [0, 1] -> logits.
         transform: what is done to the images.
+        stand_in: a function like `transform` with a useful gradient, or None for the identity.
     """
 
-    def __init__(self, plain: nn.Module, transform: Transform) -> None:
+    def __init__(self, plain: nn.Module, transform: Transform, stand_in: Transform | None = None) -> None:
         super().__init__()
         self.plain = plain
         self.transform = transform
+        self.stand_in = stand_in
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of the transformed images."""
-        logits: Tensor = self.plain(StraightThrough.apply(images, self.transform))
+        logits: Tensor = self.plain(Substituted.apply(images, self.transform, self.stand_in))
         return logits
 
 
@@ -59,14 +68,24 @@ class InputTransform(nn.Module):
     Args:
         segmenter: the network to train.
         transform: what is done to images at inference.
+        stand_in: where an adaptive attacker takes the transformation's gradient from; see `Transformed`.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
     """
 
-    def __init__(self, segmenter: Segmenter, *, transform: Transform, aux_weight: float, ignore_index: int) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        *,
+        transform: Transform,
+        stand_in: Transform | None = None,
+        aux_weight: float,
+        ignore_index: int,
+    ) -> None:
         super().__init__()
         self.segmenter = segmenter
         self.transform = transform
+        self.stand_in = stand_in
         self.aux_weight = aux_weight
         self.ignore_index = ignore_index
 
@@ -78,4 +97,4 @@ class InputTransform(nn.Module):
 
     def deploy(self) -> Transformed:
         """Return the network behind the transformation."""
-        return Transformed(self.segmenter, self.transform)
+        return Transformed(self.segmenter, self.transform, self.stand_in)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model_zoo.base import Segmenter, model
+from model_zoo.base import ModelError, Segmenter, model
 from model_zoo.encoders import OutputStride, get_encoder
 from model_zoo.heads import assemble, conv_bn_relu
 
@@ -17,10 +17,15 @@ class AtrousPooling(nn.Module):
         in_channels: channels of the features.
         channels: of each branch.
         rates: dilation of each 3x3 convolution.
+
+    Raises:
+        ModelError: there are no rates, or one is not positive.
     """
 
     def __init__(self, in_channels: int, channels: int, rates: tuple[int, ...]) -> None:
         super().__init__()
+        if not rates or min(rates) < 1:
+            raise ModelError(f"rates must be dilations from 1, got {list(rates)}")
         self.branches = nn.ModuleList(
             [
                 nn.Sequential(*conv_bn_relu(in_channels, channels, 1)),
@@ -69,14 +74,17 @@ def deeplabv3(
     """
     tiny = encoder == "tiny"
     backbone = get_encoder(encoder, output_stride=output_stride, weights=weights, widths=widths)
-    width = channels or (48 if tiny else 256)
-    context = AtrousPooling(backbone.channels, width, tuple(rates or ((1, 2, 3) if tiny else (6, 12, 18))))
+    if channels is None:
+        channels = 48 if tiny else 256
+    if rates is None:
+        rates = (1, 2, 3) if tiny else (6, 12, 18)
+    context = AtrousPooling(backbone.channels, channels, tuple(rates))
     return assemble(
         backbone,
         context,
         context.channels,
         num_classes,
-        channels=width,
+        channels=channels,
         kernel_size=1,
         dropout=dropout,
         auxiliary=auxiliary,

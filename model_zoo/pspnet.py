@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model_zoo.base import Segmenter, model
+from model_zoo.base import ModelError, Segmenter, model
 from model_zoo.encoders import OutputStride, get_encoder
 from model_zoo.heads import assemble, conv_bn_relu
 
@@ -18,10 +18,15 @@ class PyramidPooling(nn.Module):
         in_channels: channels of the features; the averages are reduced to as many in total.
         bins: cells of each grid along a side.
         align_corners: how the averages are resized.
+
+    Raises:
+        ModelError: there are no bins, or one is not positive.
     """
 
     def __init__(self, in_channels: int, bins: tuple[int, ...], *, align_corners: bool) -> None:
         super().__init__()
+        if not bins or min(bins) < 1:
+            raise ModelError(f"bins must be numbers of cells from 1, got {list(bins)}")
         width = in_channels // len(bins)
         self.branches = nn.ModuleList(
             nn.Sequential(nn.AdaptiveAvgPool2d(size), *conv_bn_relu(in_channels, width, 1)) for size in bins
@@ -67,6 +72,7 @@ def pspnet(
 
     Source: Zhao et al. 2017, https://arxiv.org/abs/1612.01105.
     """
+    default = 48 if encoder == "tiny" else 512
     backbone = get_encoder(encoder, output_stride=output_stride, weights=weights, widths=widths)
     context = PyramidPooling(backbone.channels, tuple(bins), align_corners=backbone.align_corners)
     return assemble(
@@ -74,7 +80,7 @@ def pspnet(
         context,
         context.channels,
         num_classes,
-        channels=channels or (48 if encoder == "tiny" else 512),
+        channels=default if channels is None else channels,
         kernel_size=3,
         dropout=dropout,
         auxiliary=auxiliary,

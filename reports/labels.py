@@ -97,7 +97,8 @@ def _component_labels(components: Mapping[str, Component]) -> dict[str, str]:
         elif len(by_short[component.short]) == 1:
             labels[key] = component.short
         else:
-            labels[key] = f"{component.short} [{_what_differs(component, [components[k] for k in by_short[component.short]])}]"
+            twins = [components[twin] for twin in by_short[component.short]]
+            labels[key] = f"{component.short} [{_what_differs(component, twins)}]"
     return labels
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
@@ -12,6 +12,21 @@ from reports.labels import Labels, component_key
 from reports.records import Component, Record
 
 State = Literal["done", "partial", "failed", "missing", "not asked for"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value from elsewhere.
+
+    Attributes:
+        mean: mIoU in per cent; None where it is not known.
+        std: its standard deviation.
+        note: what must be known of it.
+    """
+
+    mean: float | None
+    std: float | None
+    note: str
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,8 @@ class Cell:
         rank: 1 for the best of a block's column, 2 for the second, else 0.
         flags: sanity checks that a run did not pass.
         records: the runs.
+        published: what a paper reports for it.
+        significant: whether it is the best and its lead over the second is significant.
     """
 
     state: State
@@ -41,6 +58,15 @@ class Cell:
     rank: int = 0
     flags: tuple[str, ...] = ()
     records: tuple[Record, ...] = ()
+    published: Value | None = None
+    significant: bool = False
+
+    @property
+    def difference(self) -> float | None:
+        """Own mean less the published one, in percentage points."""
+        if self.mean is None or self.published is None or self.published.mean is None:
+            return None
+        return self.mean - self.published.mean
 
 
 @dataclass(frozen=True)
@@ -87,6 +113,7 @@ class Table:
         caption: what the numbers are, in sentences.
         columns: clean images first, then the attacks in the order of the records.
         blocks: the models.
+        remarks: what was added to the table, in sentences.
     """
 
     name: str
@@ -95,6 +122,21 @@ class Table:
     caption: str
     columns: tuple[Column, ...]
     blocks: tuple[Block, ...]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> Record:
+        """A record; what all of a table share may be read from it."""
+        return next(run for block in self.blocks for row in block.rows for cell in row.cells for run in cell.records)
+
+    @property
+    def heads(self) -> tuple[tuple[str, int], ...]:
+        """The upper row of the head: a label and how many columns stand below it, 0 where it spans both rows."""
+        heads: list[tuple[str, int]] = []
+        for group, members in groupby(self.columns, key=lambda column: column.group):
+            run = list(members)
+            heads += [(group, len(run))] if group else [(column.label, 0) for column in run]
+        return tuple(heads)
 
 
 def layouts(records: Sequence[Record], labels: Labels) -> list[Table]:
@@ -108,12 +150,14 @@ def layouts(records: Sequence[Record], labels: Labels) -> list[Table]:
     for record in records:
         conditions.setdefault(_condition(record), []).append(record)
     tables: list[Table] = []
+    firsts = [own[0] for own in conditions.values()]
     for own in conditions.values():
-        where = _where(own[0], labels, _wanted(conditions.values()))
+        where = _where(own[0], labels, firsts)
         clean = [r for r in own if r.setting == "clean"]
         white = [r for r in own if r.setting == "white-box"]
         if white or clean:
-            tables.append(_table(f"table-{len(tables) + 1}", "white-box", f"White-box: {where}", [*clean, *white], labels))
+            name = f"table-{len(tables) + 1}"
+            tables.append(_table(name, "white-box", f"White-box: {where}", [*clean, *white], labels))
         substitutes: dict[str, list[Record]] = {}
         for record in own:
             if record.setting == "black-box":
@@ -121,7 +165,7 @@ def layouts(records: Sequence[Record], labels: Labels) -> list[Table]:
         for defense, black in substitutes.items():
             targets = {labels.key(r.target) for r in black}
             own_clean = [r for r in clean if labels.key(r.target) in targets]
-            heading = f"Black-box: {where}, attacked through other networks trained with {defense}"
+            heading = f"Black-box: {where}, substitutes trained with {defense}"
             tables.append(_table(f"table-{len(tables) + 1}", "black-box", heading, [*own_clean, *black], labels))
     return tables
 
@@ -136,10 +180,6 @@ def _condition(record: Record) -> tuple[object, ...]:
         component_key(record.protocol),
         record.absent,
     )
-
-
-def _wanted(conditions: Iterable[list[Record]]) -> list[Record]:
-    return [own[0] for own in conditions]
 
 
 def _where(record: Record, labels: Labels, others: Sequence[Record]) -> str:
@@ -255,7 +295,9 @@ def _mean_of(setting: str, runs: int, seeds: int) -> str:
         return "one run each" if seeds == 1 else f"one run each, {number}"
     if setting == "white-box":
         return f"mean and sample standard deviation (n - 1) over {number}"
-    return f"mean and sample standard deviation (n - 1) over up to {runs} pairs of target and source ({number}), clean over {number}"
+    return (
+        f"mean and sample standard deviation (n - 1) over up to {runs} pairs of target and source, clean over {number}"
+    )
 
 
 def _budget(records: Sequence[Record]) -> str:

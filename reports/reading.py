@@ -11,14 +11,23 @@ COLLAPSE = 0.5
 """A network that keeps less than this share of its clean mIoU is said to collapse."""
 
 
-class _Fate(NamedTuple):
-    network: str
+class Fate(NamedTuple):
+    """What an attacker leaves of a network: mIoU before, and under the worst attack of a table."""
+
+    model: str
+    defense: str
     clean: float
     worst: float
     attack: str
 
     @property
+    def network(self) -> str:
+        """Architecture and defense in words."""
+        return f"{self.model} with {self.defense}"
+
+    @property
     def kept(self) -> float:
+        """Share of the clean mIoU that is left."""
         return self.worst / self.clean
 
 
@@ -29,13 +38,18 @@ def reading(tables: Sequence[Table]) -> str:
         tables: the tables of a report, white-box first.
     """
     for table in tables:
-        fates = _fates(table)
+        fates = fates_of(table)
         if fates:
             return _sentences(table, fates)
     return ""
 
 
-def _fates(table: Table) -> list[_Fate]:
+def fates_of(table: Table) -> list[Fate]:
+    """Return what is left of every network of a table, leaving out those with a value missing.
+
+    Args:
+        table: the table.
+    """
     fates = []
     attacked = [index for index, column in enumerate(table.columns) if column.attack is not None]
     clean = next((index for index, column in enumerate(table.columns) if column.attack is None), None)
@@ -45,16 +59,20 @@ def _fates(table: Table) -> list[_Fate]:
         for row in block.rows:
             before = row.cells[clean].mean
             values = [(mean, table.columns[i].label) for i in attacked if (mean := row.cells[i].mean) is not None]
-            if before and values:
-                fates.append(_Fate(f"{block.label} with {row.label}", before, *min(values)))
+            whole = all(cell.state == "done" for cell in row.cells)
+            if before and values and whole:
+                fates.append(Fate(block.label, row.label, before, *min(values, key=lambda value: value[0])))
     return fates
 
 
-def _sentences(table: Table, fates: list[_Fate]) -> str:
+def _sentences(table: Table, fates: list[Fate]) -> str:
     kind = f"{table.setting} attack"
-    hit, best = min(fates, key=lambda fate: fate.kept), max(fates, key=lambda fate: fate.worst)
-    fallen = sum(fate.kept < COLLAPSE for fate in fates)
-    if len(fates) == 1:
+    rows = sum(any(cell.expected for cell in row.cells) for block in table.blocks for row in block.rows)
+    networks = f"{len(fates)} networks" if rows == len(fates) else f"{len(fates)} completely evaluated networks"
+    standing = [fate for fate in fates if fate.kept >= COLLAPSE]
+    hit, best = min(fates, key=lambda fate: fate.kept), max(standing or fates, key=lambda fate: fate.worst)
+    fallen = len(fates) - len(standing)
+    if rows == 1:
         verb = "collapses" if fallen else "falls"
         return (
             f"{hit.network} {verb} from {hit.clean:.1f} to {hit.worst:.1f} mIoU under {hit.attack}, the worst "
@@ -62,16 +80,16 @@ def _sentences(table: Table, fates: list[_Fate]) -> str:
         )
     if fallen:
         first = (
-            f"{fallen} of {len(fates)} networks lose{'s' if fallen == 1 else ''} more than half of "
+            f"{fallen} of {networks} lose{'s' if fallen == 1 else ''} more than half of "
             f"{'its' if fallen == 1 else 'their'} clean mIoU under {'its' if fallen == 1 else 'their'} worst {kind}: "
             f"{hit.network} collapses from {hit.clean:.1f} to {hit.worst:.1f} under {hit.attack}."
         )
     else:
         first = (
-            f"None of {len(fates)} networks loses more than half of its clean mIoU under its worst {kind}; "
+            f"None of {networks} loses more than half of its clean mIoU under its worst {kind}; "
             f"{hit.network} is hit hardest, from {hit.clean:.1f} to {hit.worst:.1f} under {hit.attack}."
         )
-    if fallen == len(fates):
+    if not standing:
         second = f"Nothing holds: the best, {best.network}, keeps {best.worst:.1f} of its {best.clean:.1f}."
     else:
         second = f"{best.network} holds best and keeps {best.worst:.1f} of its {best.clean:.1f} under {best.attack}."
@@ -84,12 +102,16 @@ def notes(table: Table) -> list[str]:
     Args:
         table: the table.
     """
-    found = [note for column in table.columns if (note := _unused_budget(column))]
+    rows = [row for block in table.blocks for row in block.rows]
+    found = []
+    for index, column in enumerate(table.columns):
+        if note := _unused_budget(column, [row.cells[index] for row in rows]):
+            found.append(note)
     attacks = [column.attack for column in table.columns if column.attack is not None]
-    if attacks and not any(attack.name.startswith("sea") for attack in attacks):
+    if table.setting == "white-box" and attacks and not any(attack.name.startswith("sea") for attack in attacks):
         found.append(
-            "Values under attack are upper bounds of robustness; the Segmentation Ensemble Attack (sea) is not "
-            "among these attacks, and networks that hold here have fallen to it before."
+            "A stronger attack may lower these values: the Segmentation Ensemble Attack (sea) is not among them, and "
+            "adversarially trained networks that held against weaker attacks have fallen to it (Croce et al. 2024)."
         )
     cells = [(f"{b.label} with {r.label}", cell) for b in table.blocks for r in b.rows for cell in r.cells]
     failed = sum(run.status == "failed" for _, cell in cells for run in cell.records)
@@ -98,22 +120,21 @@ def notes(table: Table) -> list[str]:
         found.append(f"{failed} evaluation{'s' if failed > 1 else ''} failed; the reasons are below.")
     if missing:
         found.append(f"{missing} evaluation{'s have' if missing > 1 else ' has'} not been run yet.")
-    return found + _flagged(cells)
+    return [*found, *_flagged(cells), *table.remarks]
 
 
-def _unused_budget(column: Column) -> str:
-    """Say where steps of a fixed size cannot reach the bound."""
-    if column.attack is None:
-        return ""
-    options = column.attack.options
+def _unused_budget(column: Column, cells: Sequence[Cell]) -> str:
+    """Say where steps of a fixed size did not reach the bound: few and short, and the measured change agrees."""
+    options = column.attack.options if column.attack else {}
     steps, alpha, eps = options.get("steps"), options.get("alpha"), options.get("eps")
-    if not all(isinstance(value, int | float) for value in (steps, alpha, eps)) or options.get("random_start"):
+    used = [run.budget_used for cell in cells for run in cell.records if run.budget_used is not None]
+    if not (isinstance(steps, int) and isinstance(alpha, float) and isinstance(eps, float) and used):
         return ""
-    if steps * alpha >= eps * (1 - 1e-9):
+    if steps * alpha >= eps * (1 - 1e-9) or max(used) > steps * alpha + 1e-6:
         return ""
     return (
-        f"{column.label} cannot use up its budget: {steps} steps of {number(alpha)} reach {number(steps * alpha)} "
-        f"of eps = {number(eps)}."
+        f"{column.label} does not use up its budget: {steps} {'step' if steps == 1 else 'steps'} of {number(alpha)} "
+        f"reach {number(steps * alpha)} of eps = {number(eps)}."
     )
 
 

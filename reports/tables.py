@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reports.labels import canonical
+from reports.layouts import Table
 from reports.records import Record
 
 INTEGERS = ("limit", "seed", "source_seed", "attack_seed", "steps", "n_images", "forward", "backward")
@@ -27,6 +28,43 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
         frame[column] = frame[column].astype("Int64")
     for column in NUMBERS:
         frame[column] = frame[column].astype("float64")
+    return frame
+
+
+def cells(tables: Iterable[Table]) -> pd.DataFrame:
+    """Return a row per cell of the laid-out tables, with everything that is known of it.
+
+    Args:
+        tables: the tables.
+    """
+    rows = [
+        {
+            "table": table.name,
+            "heading": table.heading,
+            "model": block.label,
+            "defense": row.label,
+            "attack": column.label,
+            "state": cell.state,
+            "mean": cell.mean,
+            "std": cell.std,
+            "low": cell.low,
+            "high": cell.high,
+            "done": cell.done,
+            "expected": cell.expected,
+            "rank": cell.rank or None,
+            "significant": cell.significant,
+            "published_mean": cell.published.mean if cell.published else None,
+            "published_std": cell.published.std if cell.published else None,
+            "difference": cell.difference,
+            "published_note": cell.published.note if cell.published else None,
+        }
+        for table in tables
+        for block in table.blocks
+        for row in block.rows
+        for column, cell in zip(table.columns, row.cells, strict=True)
+    ]
+    frame = pd.DataFrame(rows, columns=list(CELL_COLUMNS))
+    frame["rank"] = frame["rank"].astype("Int64")
     return frame
 
 
@@ -84,8 +122,15 @@ COLUMNS = (
     *("dataset", "dataset_options", "data_fingerprint", "split", "limit", "protocol", "absent"),
     *("model", "model_options", "defense", "defense_options", "recipe", "seed", "setting"),
     *("source_model", "source_model_options", "source_defense", "source_defense_options", "source_seed"),
-    *("attack", "attack_options", "attack_seed", "norm", "eps", "access", "steps", "budget_used", "forward", "backward"),
+    *("attack", "attack_options", "attack_seed", "norm", "eps", "access", "steps", "budget_used"),
+    *("forward", "backward"),
     *("n_images", "miou", "miou_low", "miou_high", "macc", "aacc", "class_iou"),
     *("status", "flags", "error", "extras", "weights_sha256", "source_weights_sha256", "digest"),
 )
 """Columns of the tidy table, in order."""
+
+CELL_COLUMNS = (
+    *("table", "heading", "model", "defense", "attack", "state", "mean", "std", "low", "high", "done", "expected"),
+    *("rank", "significant", "published_mean", "published_std", "difference", "published_note"),
+)
+"""Columns of the table of cells, in order."""

@@ -58,6 +58,7 @@ def augment(sample: Sample, augmentation: Augmentation, generator: torch.Generat
         generator: all randomness; the same number of values is drawn whatever is done.
 
     Source: order, probabilities and padding of Xu et al. 2021, https://arxiv.org/abs/2003.06555
+    Departs from it in: masks are resized to the nearest pixel centre, which keeps them on the image's grid.
     """
     draws = torch.rand(7, generator=generator).tolist()
     image, mask = sample.image.float() / 255, sample.mask[None]

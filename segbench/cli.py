@@ -212,7 +212,7 @@ def data_check(
     from segbench.datasets import check
 
     opened = prepare.open_bound(specs.bound("dataset", dataset), _folders(data, (dataset.partition("(")[0],)))
-    _console().print(check.check(opened, cache=None))
+    _console().print(check.describe(check.check(opened)), markup=False, highlight=False)
     if sheet is not None:
         check.contact_sheet(opened, sheet)
         typer.echo(f"contact sheet: {sheet}")

@@ -25,6 +25,10 @@ LAYOUT = "layout"
 """Marks a field that says which cells there are, or how they are shown."""
 
 
+SINGULAR = ("dataset", "model", "defense", "seed", "attack")
+"""Keys that may be written in place of their plural, for one value."""
+
+
 class Frozen(BaseModel):
     """Immutable, and an unknown field is an error."""
 
@@ -212,6 +216,10 @@ def load(matrix: str, overrides: Sequence[str] = ()) -> Matrix:
         raise MatrixError(f"{source}: a matrix is a mapping of keys such as 'models' and 'attacks'")
     for text in overrides:
         _override(data, text, lines)
+    for one in SINGULAR:
+        if one in data and f"{one}s" not in data:
+            data[f"{one}s"] = [data.pop(one)]
+            lines |= {(f"{one}s", 0, *path[1:]): line for path, line in lines.items() if path[:1] == (one,)}
     default_name = Path(matrix).stem if source != matrix or matrix.endswith((".yaml", ".yml")) else matrix
     found, problems = _validate(data, default_name)
     if found is None or problems:
@@ -273,10 +281,6 @@ def _override(data: dict[str, Any], text: str, lines: dict[tuple[str | int, ...]
 
 def _validate(data: dict[str, Any], default_name: str) -> tuple[Matrix | None, list[Problem]]:
     """Check a document against `MatrixFile` and bind every component in it."""
-    data = dict(data)
-    for one, many in (("dataset", "datasets"), ("model", "models"), ("defense", "defenses"), ("seed", "seeds")):
-        if one in data and many not in data:
-            data[many] = data.pop(one)
     try:
         written = MatrixFile.model_validate(data)
     except ValidationError as error:

@@ -49,10 +49,10 @@ def checked_plan(matrix: Matrix, cache: Path) -> Plan:
     fingerprints = {}
     for bound in matrix.datasets:
         dataset = open_bound(bound, matrix.runtime.data)
-        for split in {matrix.split, *(trained.recipe.split for trained in matrix.defenses)}:
-            if split not in dataset.splits:
-                raise DataError(f"{bound.short} has no split {split!r}; it has {', '.join(dataset.splits)}")
-        check(dataset, cache=cache)
+        used = dict.fromkeys((*(trained.recipe.split for trained in matrix.defenses), matrix.split))
+        for split in used:
+            dataset.split(split)
+        check(dataset, splits=list(used), cache=cache)
         fingerprints[bound.short] = dataset.fingerprint()
     return build(matrix, fingerprints)
 

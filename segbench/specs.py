@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import math
 import re
+from functools import partial
 from collections.abc import Mapping
 from typing import Any, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from attacks.base import BoundAttack
 from reports import records
@@ -16,6 +17,8 @@ from segbench import catalog
 from segbench.errors import SegbenchError
 
 _CALL = re.compile(r"\s*(?P<name>[\w.-]+)\s*(?:\((?P<arguments>.*)\))?\s*", re.DOTALL)
+_WORDS = {"null": None, "true": True, "false": False}
+"""What YAML would make of these words, in short strings too."""
 _FRACTION = re.compile(r"\s*([\d.]+(?:e-?\d+)?)\s*/\s*([\d.]+)\s*")
 
 
@@ -166,11 +169,14 @@ def text(value: Any) -> str:
         return f"{round(in_255)}/255" if math.isclose(in_255, round(in_255), abs_tol=1e-9) else repr(value)
     if isinstance(value, tuple | list):
         return f"[{', '.join(text(item) for item in value)}]"
-    return str(value)
+    words = {written: word for word, written in _WORDS.items()}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def _value(source: str, node: ast.expr) -> Any:
     """A literal where it is one; else the text as written: names, names with options, fractions, paths."""
+    if isinstance(node, ast.Name) and node.id in _WORDS:
+        return _WORDS[node.id]
     try:
         return ast.literal_eval(node)
     except ValueError:
@@ -203,10 +209,16 @@ def _plain(value: Any) -> Any:
 def _signature_model(component: catalog.Component) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for name, parameter in component.options.items():
-        required = parameter.default is parameter.empty
-        fields[name] = (parameter.annotation, ... if required else parameter.default)
+        default = parameter.default
+        # A factory, because a plain default would be copied, and attacks are compared by identity.
+        given = Field() if default is parameter.empty else Field(default_factory=partial(_same, default))
+        fields[name] = (parameter.annotation, given)
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
     return create_model(component.name, __config__=config, **fields)
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _sentence(path: tuple[str | int, ...], detail: Any) -> str:

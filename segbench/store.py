@@ -31,6 +31,10 @@ from reports.records import SCHEMA_VERSION, Manifest, Record
 from segbench.errors import StoreError
 
 
+LOCK_PATIENCE = 10.0
+"""Seconds to wait for a lock: a process that was just killed lets go of its own within them."""
+
+
 class Store:
     """A folder of trainings, evaluations and reports.
 
@@ -143,9 +147,9 @@ class Store:
 
 
 def acquire(lock: FileLock, what: str) -> None:
-    """Take a lock, or say that another process keeps it; one that was just killed lets go within seconds."""
+    """Take a lock, or say that another process keeps it."""
     try:
-        lock.acquire(timeout=10)
+        lock.acquire(timeout=LOCK_PATIENCE)
     except Timeout as error:
         raise StoreError(f"{what}: another segbench process is working on it in this store") from error
 

@@ -114,6 +114,24 @@ def check(dataset: Dataset, *, splits: Sequence[str] | None = None, cache: Path 
     return summary
 
 
+def describe(summary: Summary) -> str:
+    """Write a summary as text: images and sizes of each split, and the share of valid pixels of each class."""
+    lines = [f"fingerprint {summary.fingerprint}"]
+    for name, split in summary.splits.items():
+        smallest, largest = ("x".join(map(str, size)) for size in split.sizes)
+        sizes = smallest if smallest == largest else f"{smallest} to {largest}"
+        lines.append(f"{name}: {split.images:,} images, {sizes}, {100 * split.void_share:.1f} % void")
+    width = max(map(len, summary.classes))
+    lines.append(" " * width + "".join(f"{name:>16}" for name in summary.splits) + "   (share of pixels, images)")
+    for label, class_name in enumerate(summary.classes):
+        cells = [
+            f"{100 * split.class_shares[label]:.2f} % {split.class_images[label]:>7,}"
+            for split in summary.splits.values()
+        ]
+        lines.append(f"{class_name:<{width}}" + "".join(f"{cell:>16}" for cell in cells))
+    return "\n".join(lines)
+
+
 def contact_sheet(dataset: Dataset, path: Path, *, split: str = "val", count: int = 12, side: int = 240) -> None:
     """Write a PNG of images beside their coloured masks, with a row of class colours below.
 

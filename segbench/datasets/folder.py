@@ -128,7 +128,7 @@ def _by_name(folder: Path, allowed: tuple[str, ...]) -> dict[str, Path]:
         raise DataError(f"{folder}: no such folder; dataset.yaml says that there is one, see docs/data.md")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES:
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             continue
         if path.suffix.lower() not in allowed:
             raise DataError(f"{path}: this format changes labels when it compresses; save masks as PNG")

@@ -61,5 +61,5 @@ def predict(
                 adversarial = made(network, images, own, generator=generator)
                 check_budget(adversarial, images, made.threat)
                 images = adversarial
-            scores.append(procedure.scores(model, images, attacked=made is not None and made.attack.name != "clean"))
+            scores.append(procedure.scores(model, images, attacked=made is not None and made.threat.access != "none"))
     return procedure.merge(torch.cat(scores), crops).cpu()

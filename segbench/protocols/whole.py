@@ -69,7 +69,7 @@ class Whole:
 class SlidingWindow(nn.Module):
     """A network under sliding windows: logits are averaged where windows overlap.
 
-    Each window keeps no activations but is run again for its gradient, so memory does not grow with the image.
+    Each window keeps no activations but is run again for its gradient: of the whole image, only logits are kept.
 
     Args:
         model: network, images -> logits.

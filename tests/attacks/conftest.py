@@ -67,11 +67,73 @@ class PixelLinear(nn.Module):
 def pixel_linear() -> Callable[..., PixelLinear]:
     """Make a per-pixel linear network: (classes, height, width, seed) -> network."""
 
-    def make(num_classes: int = 2, height: int = 6, width: int = 5, seed: int = 0) -> PixelLinear:
+    def make(num_classes: int = 2, height: int = 6, width: int = 5, seed: int = 0, noise: float = 0.1) -> PixelLinear:
         generator = torch.Generator().manual_seed(seed)
         weight = torch.randn(num_classes, 3, height, width, generator=generator)
         # Logits are near zero at half grey, so that small changes suffice and the box of [0, 1] does not bind.
-        noise = 0.1 * torch.randn(num_classes, height, width, generator=generator)
-        return PixelLinear(weight, noise - 0.5 * weight.sum(1))
+        bias = noise * torch.randn(num_classes, height, width, generator=generator)
+        return PixelLinear(weight, bias - 0.5 * weight.sum(1))
 
     return make
+
+
+class Trained(NamedTuple):
+    model: nn.Module
+    images: Tensor
+    masks: Tensor
+    train_images: Tensor
+    train_masks: Tensor
+
+
+def fit(model: nn.Module, images: Tensor, masks: Tensor, *, iterations: int, rate: float, batch: int) -> nn.Module:
+    """Train with AdamW, 30 iterations of warm-up and a falling rate."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-4)
+    for i in range(iterations):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (i + 1) / 30) * (1 - i / iterations) ** 0.9
+        picked = torch.randperm(len(images))[:batch]
+        loss = nn.functional.cross_entropy(model(images[picked]), masks[picked], ignore_index=VOID)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def colours() -> Trained:
+    """A small network of segmentation-models-pytorch that tells which of four faint colours a pixel has."""
+    import segmentation_models_pytorch as smp
+
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(150, 3, 8, 8, generator=generator)
+    noise = nn.functional.interpolate(noise, (32, 32), mode="bicubic")
+    corners = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    masks = torch.einsum("kc,nchw->nkhw", corners, noise).argmax(1)
+    masks[:, :2, :5] = VOID
+    images = (0.5 + 0.05 * noise).clamp(0, 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = smp.Unet("resnet18", encoder_weights=None, encoder_depth=3, decoder_channels=(24, 16, 8), classes=4)
+        fit(model, images[:144], masks[:144], iterations=120, rate=0.005, batch=8)
+    return Trained(model, images[144:], masks[144:], images[:144], masks[:144])
+
+
+@pytest.fixture(scope="session")
+def trained() -> Trained:
+    """The small PSPNet of the quickstart, trained on scenes of digits, with 12 scenes that it has not seen."""
+    from model_zoo.pspnet import pspnet
+    from segbench.datasets.digits import Digits
+
+    scenes = Digits(train=800, val=12)
+
+    def batch(split: str, count: int) -> tuple[Tensor, Tensor]:
+        samples = [scenes.split(split)[i] for i in range(count)]
+        images = torch.stack([sample.image for sample in samples]).float() / 255
+        return images, torch.stack([sample.mask for sample in samples]).long()
+
+    images, masks = batch("train", 800)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = pspnet(len(scenes.classes), encoder="tiny", auxiliary=False).to(memory_format=torch.channels_last)
+        fit(model, images, masks, iterations=400, rate=0.01, batch=16)
+    return Trained(model, *batch("val", 12), images, masks)

@@ -125,8 +125,8 @@ def right_labels(model: nn.Module, images: Tensor) -> Tensor:
     return labels
 
 
-def least_linf(model: Any, images: Tensor, labels: Tensor) -> Tensor:
-    """Per image the least L_inf change after which no valid pixel is right: the hardest pixel's margin over its L1."""
+def least_linf(model: Any, images: Tensor, labels: Tensor, share: float = 1.0) -> Tensor:
+    """Per image the least L_inf change that fools a share of the valid pixels: a pixel's margin over its slope's L1."""
     logits = model(images).detach()
     true = labels.where(labels != 255, 0)
     weight = model.weight.detach()[None].expand(len(images), *model.weight.shape)
@@ -136,7 +136,9 @@ def least_linf(model: Any, images: Tensor, labels: Tensor) -> Tensor:
         margins = logits.gather(1, true[:, None])[:, 0] - logits[:, other]
         ratios.append(torch.where(true == other, torch.inf, margins / (chosen - weight[:, other]).abs().sum(1)))
     per_pixel = torch.stack(ratios).amin(0)
-    return torch.where(labels == 255, 0, per_pixel).flatten(1).amax(1)
+    ordered = torch.where(labels == 255, torch.inf, per_pixel).flatten(1).sort(1).values
+    needed = ((labels != 255).flatten(1).sum(1) * share).ceil().long()
+    return ordered.gather(1, needed[:, None] - 1)[:, 0]
 
 
 def test_deepfool_stops_at_the_least_change_that_fools(pixel_linear: Linear, grey: Tensor) -> None:
@@ -152,15 +154,18 @@ def test_deepfool_stops_at_the_least_change_that_fools(pixel_linear: Linear, gre
     assert (used <= least * 1.0201).all()
 
 
-def test_almaprox_comes_near_the_least_change_that_fools(pixel_linear: Linear, grey: Tensor) -> None:
-    model = pixel_linear(num_classes=3)
-    labels = right_labels(model, grey)
-    made = almaprox(model, grey, labels, steps=500, share=1.0)
+def test_almaprox_never_undercuts_the_least_change_and_comes_near_it(pixel_linear: Linear) -> None:
+    model = pixel_linear(num_classes=4, height=12, width=12, noise=0.02)
+    images = 0.49 + 0.02 * torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(3))
+    labels = right_labels(model, images)
+    made = almaprox(model, images, labels, steps=500, share=0.9)
+    valid = labels != 255
     with torch.no_grad():
-        assert not ((model(made).argmax(1) == labels) & (labels != 255)).any()
-    used, least = distance(made, grey, "linf"), least_linf(model, grey, labels).double()
+        wrong = ((model(made).argmax(1) != labels) & valid).flatten(1).sum(1) / valid.flatten(1).sum(1)
+    assert (wrong >= 0.9).all()
+    used, least = distance(made, images, "linf"), least_linf(model, images, labels, share=0.9).double()
     assert (used >= least * 0.9999).all()
-    assert (used <= least * 1.1).all()
+    assert (used <= least * 1.6).all(), used / least
 
 
 def test_cw_fools_all_that_can_be_fooled(pixel_linear: Linear, grey: Tensor) -> None:

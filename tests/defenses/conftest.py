@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -95,3 +96,61 @@ def spy() -> Spy:
 
     seen = Spy(brighten.bind())
     return seen
+
+
+class Clip(NamedTuple):
+    """Clips of still planes before a camera whose motion is known.
+
+    Attributes:
+        frames: (N, 3, 3, H, W): before, the frame itself, after.
+        depth: of the frame itself, (N, 1, H, W).
+        transforms: camera of the frame itself -> cameras before and after, (N, 4, 4) each.
+        intrinsics: (N, 3, 3).
+    """
+
+    frames: Tensor
+    depth: Tensor
+    transforms: list[Tensor]
+    intrinsics: Tensor
+
+
+@pytest.fixture
+def film() -> Callable[..., Clip]:
+    """Render a near reddish plane of random place and depth before a far bluish one, seen from a moving camera."""
+
+    def make(count: int, seed: int = 0, size: tuple[int, int] = (32, 48)) -> Clip:
+        generator = torch.Generator().manual_seed(seed)
+
+        def uniform(low: float, high: float) -> Tensor:
+            return torch.rand(count, 1, 1, generator=generator) * (high - low) + low
+
+        height, width = size
+        focal = 40.0
+        intrinsics = torch.tensor([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        slope_x = (columns - intrinsics[0, 2]) / focal
+        slope_y = (rows - intrinsics[1, 2]) / focal
+        near, far = uniform(1.2, 1.8), uniform(4, 6)
+        left, top = uniform(-0.6, 0.1), uniform(-0.5, 0.0)
+        frequencies = [torch.rand(count, 2, 1, 1, generator=generator) * 4 + 6 for _ in range(2)]
+
+        def texture(across: Tensor, down: Tensor, frequency: Tensor, colour: tuple[float, float, float]) -> Tensor:
+            wave = torch.sin(frequency[:, 0] * across) * torch.cos(frequency[:, 1] * down) * 0.25
+            return torch.stack([(wave + value).clamp(0, 1) for value in colour], 1)
+
+        def view(position: float) -> tuple[Tensor, Tensor]:
+            """The picture from a camera moved to the right, and its depth."""
+            across, down = slope_x * near + position, slope_y * near
+            hit = (across > left) & (across < left + 0.7) & (down > top) & (down < top + 0.6)
+            front = texture(across, down, frequencies[0], (0.7, 0.4, 0.3))
+            behind = texture(slope_x * far + position, slope_y * far, frequencies[1] / 3, (0.3, 0.4, 0.7))
+            return torch.where(hit[:, None], front, behind), torch.where(hit, near, far)[:, None]
+
+        step = 0.15
+        frames = torch.stack([view(position)[0] for position in (-step, 0.0, step)], 1)
+        transforms = [torch.eye(4).repeat(count, 1, 1) for _ in range(2)]
+        unit = 0.1  # of length: puts the scene where an untrained depth head looks
+        transforms[0][:, 0, 3], transforms[1][:, 0, 3] = unit * step, -unit * step
+        return Clip(frames, unit * view(0.0)[1], transforms, intrinsics.repeat(count, 1, 1))
+
+    return make

@@ -5,7 +5,7 @@ import torch
 
 from defenses.base import Prepared
 from defenses.pgd_at import pgd_at
-from defenses.pir_at import PirAT
+from defenses.pir_at import pir_at
 from model_zoo.base import ModelError
 
 
@@ -17,7 +17,7 @@ def robust(make_segmenter, tmp_path) -> str:
 
 def test_prepare_loads_the_encoder_and_nothing_else(make_segmenter, robust) -> None:
     segmenter, before, source = make_segmenter(), make_segmenter(), make_segmenter(seed=9)
-    defense = PirAT(segmenter, backbone=robust)
+    defense = pir_at(segmenter, backbone=robust)
     assert isinstance(defense, Prepared)
     assert torch.equal(segmenter.trunk.encoder[0].weight, before.trunk.encoder[0].weight)
     defense.prepare()
@@ -26,7 +26,7 @@ def test_prepare_loads_the_encoder_and_nothing_else(make_segmenter, robust) -> N
 
 
 def test_after_preparation_it_trains_as_pgd_at(make_segmenter, robust, batch) -> None:
-    prepared, loaded = (PirAT(make_segmenter(), backbone=robust) for _ in range(2))
+    prepared, loaded = (pir_at(make_segmenter(), backbone=robust) for _ in range(2))
     prepared.prepare()
     loaded.prepare()
     losses = []
@@ -37,11 +37,11 @@ def test_after_preparation_it_trains_as_pgd_at(make_segmenter, robust, batch) ->
 
 
 def test_building_it_for_evaluation_needs_no_file(segmenter) -> None:
-    assert PirAT(segmenter, backbone="nowhere.pth").deploy() is segmenter
+    assert pir_at(segmenter, backbone="nowhere.pth").deploy() is segmenter
 
 
 def test_a_missing_file_and_a_network_without_encoder_are_errors(segmenter, pixel_segmenter, robust) -> None:
     with pytest.raises(ModelError, match=r"nowhere\.pth"):
-        PirAT(segmenter, backbone="nowhere.pth").prepare()
+        pir_at(segmenter, backbone="nowhere.pth").prepare()
     with pytest.raises(ModelError, match="trunk has an encoder"):
-        PirAT(pixel_segmenter, backbone=robust).prepare()
+        pir_at(pixel_segmenter, backbone=robust).prepare()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from defenses.bit_depth import bit_depth, quantise
 from defenses.jpeg import compress, jpeg
 from defenses.median import median, median_filter
 from defenses.none import NoDefense
-from defenses.transforms import StraightThrough, Transformed
+from defenses.smooth_jpeg import smooth_jpeg
+from defenses.transforms import Substituted, Transformed
 
 MAKERS = {"jpeg": jpeg, "bit-depth": bit_depth, "median": median}
 
@@ -65,23 +67,65 @@ def test_options_out_of_range_are_refused(make, options, message: str, segmenter
         make(segmenter, **options)
 
 
-def test_gradient_passes_straight_through() -> None:
+def test_without_a_stand_in_the_gradient_passes_straight_through() -> None:
     images = torch.rand(1, 3, 4, 4, requires_grad=True)
     weights = torch.randn(1, 3, 4, 4)
-    (StraightThrough.apply(images, lambda given: quantise(given, 1)) * weights).sum().backward()
+    (Substituted.apply(images, partial(quantise, bits=1), None) * weights).sum().backward()
     assert torch.equal(images.grad, weights)
+
+
+def test_with_a_stand_in_the_value_is_the_transformations_and_the_gradient_the_stand_ins() -> None:
+    images = torch.rand(1, 3, 4, 4, requires_grad=True)
+    weights = torch.randn(1, 3, 4, 4)
+    made = Substituted.apply(images, partial(quantise, bits=1), torch.square)
+    assert torch.equal(made, quantise(images, 1))
+    (made * weights).sum().backward()
+    torch.testing.assert_close(images.grad, 2 * images.detach() * weights)
 
 
 def test_network_sees_the_transformed_images_and_the_attacker_its_gradient_there(segmenter, batch) -> None:
     images, _ = batch
     segmenter.eval()
-    network = Transformed(segmenter, lambda given: quantise(given, 2))
+    network = Transformed(segmenter, partial(quantise, bits=2))
     given = images.clone().requires_grad_()
     inside = quantise(images, 2).requires_grad_()
     assert torch.equal(network(given), segmenter(inside))
     (through,) = torch.autograd.grad(network(given).logsumexp(1).sum(), given)
     (there,) = torch.autograd.grad(segmenter(inside).logsumexp(1).sum(), inside)
     assert torch.equal(through, there)
+
+
+def test_adaptive_gradient_of_the_median_is_its_own(segmenter, batch) -> None:
+    network = median(segmenter).deploy().eval()
+    given, direct = (batch[0].clone().requires_grad_() for _ in range(2))
+    (through,) = torch.autograd.grad(network(given).logsumexp(1).sum(), given)
+    (own,) = torch.autograd.grad(segmenter(median_filter(direct, 3)).logsumexp(1).sum(), direct)
+    torch.testing.assert_close(through, own)
+
+
+@pytest.mark.parametrize("size", [(32, 48), (21, 30)])
+@pytest.mark.parametrize("quality", [90, 50])
+def test_smooth_jpeg_is_close_to_the_file(quality: int, size: tuple[int, int]) -> None:
+    rows, columns = torch.meshgrid(*(torch.linspace(0, 1, n) for n in size), indexing="ij")
+    images = torch.stack([0.2 + 0.5 * rows, 0.5 + 0.3 * torch.sin(9 * columns), 0.8 - 0.4 * rows * columns])[None]
+    images = (images + 0.03 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    file = compress(images, quality)
+    error = (smooth_jpeg(images, quality) - file).abs().mean()
+    assert error < 0.3 * (images - file).abs().mean()
+
+
+def test_smooth_jpeg_has_the_slope_of_the_cubic() -> None:
+    """Along the mean of a grey image, which is one coefficient of a block over its table's entry."""
+    step = 16 / (8 * 255)  # of the mean, for one unit of the first coefficient at quality 50
+
+    def slope(units: float) -> float:
+        images = torch.full((1, 3, 16, 16), 128 / 255 + units * step, requires_grad=True)
+        smooth_jpeg(images, 50).mean().backward()
+        return images.grad.sum().item()
+
+    for units in (0.0, 0.25, 0.4, -0.4, 3.25):
+        away = units - round(units)
+        assert slope(units) == pytest.approx(3 * away**2, abs=2e-3)
 
 
 @pytest.mark.parametrize("name", MAKERS)

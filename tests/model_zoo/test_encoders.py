@@ -121,7 +121,7 @@ def test_a_download_that_fails_says_what_else_to_do(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", unreachable)
     monkeypatch.setattr("timm.models._builder.load_pretrained", unreachable)
-    with pytest.raises(ModelError, match="name not known.*needs a download; give the path of a file"):
+    with pytest.raises(ModelError, match=r"name not known.*needs a download; give the path of a file"):
         get_encoder(name, weights="imagenet")
 
 
@@ -133,7 +133,6 @@ def test_a_download_that_fails_says_what_else_to_do(monkeypatch: pytest.MonkeyPa
         ("resnet18", {"output_stride": 4}, "output_stride must be 8 or 16, got 4"),
         ("resnet18", {"widths": (1, 2, 3, 4)}, "widths belong to the tiny encoder"),
         ("tiny", {"weights": "imagenet"}, "no download of ImageNet weights for tiny"),
-        ("mit_b0", {}, "mit_b0 with output stride 8 cannot be built"),
         ("tu-vit_tiny_patch16_224", {}, "cannot be built"),
     ],
 )

@@ -89,7 +89,7 @@ def test_every_fault_is_listed_and_long_lists_are_cut() -> None:
         )
     assert str(caught.value).startswith("file: ")
     assert str(caught.value).endswith("missing: a, c; unexpected: d; misshapen: b is (2,) instead of (3,)")
-    with pytest.raises(ModelError, match="k0, k1, k2, k3, k4, k5, k6, k7 and 1 more$"):
+    with pytest.raises(ModelError, match=r"k0, k1, k2, k3, k4, k5, k6, k7 and 1 more$"):
         check_keys({f"k{i}": torch.zeros(1) for i in range(9)}, {}, where="file")
 
 

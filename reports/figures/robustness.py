@@ -1,0 +1,169 @@
+"""mIoU against steps and eps, and clean against robust mIoU."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from reports.figures.base import COLOURS, MARKERS, Figure, new_canvas, plain
+from reports.labels import Labels, canonical
+from reports.layouts import Table
+from reports.reading import fates_of
+from reports.records import Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+
+Points = dict[float, list[float]]
+Curves = dict[str, dict[str, Points]]
+"""Model -> defense -> value of an option -> mIoU of the runs."""
+
+
+def curves(table: Table, labels: Labels, option: str) -> list[Figure]:
+    """Return mIoU against an attack's option, where the table holds an attack with two values of it or more.
+
+    Args:
+        table: the table.
+        labels: names of components.
+        option: "steps" or "eps".
+    """
+    families: dict[str, list[Record]] = defaultdict(list)
+    clean: list[Record] = []
+    for run in _runs(table):
+        if run.setting == "clean":
+            clean.append(run)
+        elif isinstance(run.attack.options.get(option), int | float):
+            rest = {key: value for key, value in run.attack.options.items() if key != option}
+            families[canonical([run.attack.name, run.attack.version, rest])].append(run)
+    figures: list[Figure] = []
+    for members in families.values():
+        if len({run.attack.options[option] for run in members}) < 2:
+            continue
+        found = _curves([*clean, *members], labels, option)
+        attack = members[0].attack.name
+        fixed = [
+            f"{k} = {members[0].attack.options[k]:g}"
+            for k in ("eps", "steps")
+            if k != option and k in members[0].attack.options
+        ]
+        scale = "number of steps" if option == "steps" else "eps, in 255ths"
+        figures.append(
+            Figure(
+                f"{table.name}-{attack}-{option}-{len(figures) + 1}",
+                f"{table.heading}: mIoU against the {scale} of {attack}",
+                f"Lines are means over runs ({', '.join(fixed) or 'all else equal'}), bars span the runs; 0 is the "
+                "clean image. A line that still falls at its right end has not met its worst attack.",
+                _curves_alt(found),
+                partial(_draw_curves, found, scale, 255.0 if option == "eps" else 1.0),
+            )
+        )
+    return figures
+
+
+def scatter(table: Table) -> list[Figure]:
+    """Return clean mIoU against mIoU under the worst attack, a point a defense.
+
+    Args:
+        table: the table.
+    """
+    fates = fates_of(table)
+    if len(fates) < 2:
+        return []
+    points = [(fate.model, fate.defense, fate.clean, fate.worst) for fate in fates]
+    best = max(fates, key=lambda fate: fate.worst)
+    return [
+        Figure(
+            f"{table.name}-scatter",
+            f"{table.heading}: clean against robust mIoU",
+            f"Up and to the right is better; on the diagonal nothing would be lost. {best.network} is highest.",
+            "; ".join(f"{f.network}: clean {f.clean:.1f}, worst attack {f.worst:.1f}" for f in fates) + ".",
+            partial(_draw_scatter, points),
+        )
+    ]
+
+
+def _runs(table: Table) -> list[Record]:
+    cells = [cell for block in table.blocks for row in block.rows for cell in row.cells]
+    return [run for cell in cells for run in cell.records if run.scores]
+
+
+def _curves(runs: Sequence[Record], labels: Labels, option: str) -> Curves:
+    found: Curves = {}
+    for run in runs:
+        value = 0.0 if run.setting == "clean" else float(run.attack.options[option])
+        points = found.setdefault(labels.model(run.target), {}).setdefault(labels.defense(run.target), {})
+        points.setdefault(value, []).append(run.scores.miou if run.scores else 0.0)
+    return found
+
+
+def _curves_alt(found: Curves) -> str:
+    lines = []
+    for model, defenses in found.items():
+        for defense, points in defenses.items():
+            values = [f"{statistics.fmean(points[at]):.1f} at {at:.4g}" for at in sorted(points)]
+            lines.append(f"{model} with {defense}: {', '.join(values)}")
+    return "; ".join(lines) + "."
+
+
+def _draw_curves(found: Curves, scale: str, factor: float) -> Canvas:
+    columns = min(3, len(found))
+    rows = -(-len(found) // columns)
+    canvas, axes = new_canvas(1.2 + 3.0 * columns, 2.8 * rows + 0.3, rows, columns)
+    defenses = list(dict.fromkeys(defense for own in found.values() for defense in own))
+    for ax, (model, own) in zip(axes, found.items(), strict=False):
+        for defense, points in own.items():
+            at = sorted(points)
+            means = [statistics.fmean(points[value]) for value in at]
+            spread = [
+                [mean - min(points[value]) for mean, value in zip(means, at, strict=True)],
+                [max(points[value]) - mean for mean, value in zip(means, at, strict=True)],
+            ]
+            index = defenses.index(defense)
+            ax.errorbar(
+                [value * factor for value in at],
+                means,
+                yerr=spread,
+                label=plain(defense),
+                color=COLOURS[index % len(COLOURS)],
+                marker=MARKERS[index % len(MARKERS)],
+                capsize=2,
+            )
+        ax.set_title(plain(model))
+        ax.set_xlabel(scale)
+        ax.set_ylim(bottom=0)
+    for ax in axes[len(found) :]:
+        ax.set_visible(False)
+    axes[0].set_ylabel("mIoU, %")
+    handles, names = axes[0].get_legend_handles_labels()
+    canvas.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)))
+    return canvas
+
+
+def _draw_scatter(points: Sequence[tuple[str, str, float, float]]) -> Canvas:
+    canvas, (ax,) = new_canvas(6.2, 4.2)
+    models = list(dict.fromkeys(model for model, *_ in points))
+    defenses = list(dict.fromkeys(defense for _, defense, *_ in points))
+    top = max(clean for *_, clean, _ in points) * 1.08
+    ax.axline((0, 0), slope=1, color=COLOURS[-1], linewidth=0.8, linestyle=":")
+    for model, defense, clean, worst in points:
+        colour = COLOURS[defenses.index(defense) % len(COLOURS)]
+        marker = MARKERS[models.index(model) % len(MARKERS)]
+        ax.plot(
+            clean,
+            worst,
+            linestyle="none",
+            color=colour,
+            marker=marker,
+            markersize=8,
+            label=plain(f"{model}, {defense}"),
+        )
+    low = min(clean for *_, clean, _ in points)
+    ax.set_xlim(max(0, low - 0.35 * (top - low) - 5), top)
+    ax.set_ylim(0, top)
+    ax.set_xlabel("clean mIoU, %")
+    ax.set_ylabel("mIoU under the worst attack, %")
+    canvas.legend(loc="outside right upper")
+    return canvas

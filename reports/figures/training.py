@@ -1,0 +1,94 @@
+"""Training curves, and the shares of boundary pixels that DDC-AT predicts (the paper's Figure 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from reports.figures.base import COLOURS, Figure, new_canvas, plain
+from reports.labels import Labels
+from reports.records import Network, Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+
+Histories = list[tuple[str, pd.DataFrame]]
+
+
+def training(records: Sequence[Record], labels: Labels, history: Callable[[str], Path | None]) -> list[Figure]:
+    """Return the loss of every network against its epochs, and the shares of boundary pixels where they were kept.
+
+    Args:
+        records: the records.
+        labels: names of networks.
+        history: digest of a training -> its history, a CSV file with a row per epoch.
+    """
+    networks: dict[str, Network] = {r.target.digest: r.target for r in records}
+    several = len({network.seed for network in networks.values()}) > 1
+    histories: Histories = []
+    for digest, network in networks.items():
+        path = history(digest)
+        if path is not None and path.is_file():
+            frame = pd.read_csv(path)
+            if {"epoch", "loss"} <= set(frame.columns) and len(frame) > 1:
+                name = labels.network(network) + (f", seed {network.seed}" if several else "")
+                histories.append((name, frame))
+    figures = []
+    if histories:
+        ends = "; ".join(f"{name}: {frame['loss'].iloc[-1]:.3g}" for name, frame in histories)
+        figures.append(
+            Figure(
+                "training-loss",
+                "Training: loss per epoch",
+                "Losses of different defenses have different terms: compare a line's shape with itself, not its height "
+                "with another's.",
+                f"Loss at the last epoch: {ends}.",
+                partial(_draw_loss, histories),
+            )
+        )
+    shares = [(name, frame) for name, frame in histories if {"mask_predicted", "mask_real"} <= set(frame.columns)]
+    if shares:
+        ends = "; ".join(
+            f"{name}: predicted {100 * frame['mask_predicted'].iloc[-1]:.1f} %, "
+            f"real {100 * frame['mask_real'].iloc[-1]:.1f} %"
+            for name, frame in shares
+        )
+        figures.append(
+            Figure(
+                "training-boundary",
+                "Training: share of pixels with boundary property",
+                "Dashed: real share, pixels whose prediction the attack flips. Solid: share that the mask branch "
+                "predicts. Lines that meet mean that the branch has learnt which pixels flip.",
+                f"At the last epoch: {ends}.",
+                partial(_draw_shares, shares),
+            )
+        )
+    return figures
+
+
+def _draw_loss(histories: Histories) -> Canvas:
+    canvas, (ax,) = new_canvas(8.2, 3.6)
+    for index, (name, frame) in enumerate(histories):
+        style = ("-", "--", ":")[index // len(COLOURS) % 3]
+        ax.plot(frame["epoch"], frame["loss"], linestyle=style, color=COLOURS[index % len(COLOURS)], label=plain(name))
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("loss")
+    canvas.legend(loc="outside right upper", fontsize=8)
+    return canvas
+
+
+def _draw_shares(histories: Histories) -> Canvas:
+    canvas, (ax,) = new_canvas(8.2, 3.6)
+    for index, (name, frame) in enumerate(histories):
+        colour = COLOURS[index % len(COLOURS)]
+        ax.plot(frame["epoch"], 100 * frame["mask_predicted"], color=colour, label=plain(name))
+        ax.plot(frame["epoch"], 100 * frame["mask_real"], color=colour, linestyle="--")
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("share of pixels, %")
+    ax.set_ylim(bottom=0)
+    canvas.legend(loc="outside right upper", fontsize=8)
+    return canvas

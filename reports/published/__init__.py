@@ -1,0 +1,146 @@
+"""Reference values from papers, a CSV file each, and how they stand beside one's own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import Any
+
+from reports.layouts import Block, Cell, Column, Row, Table, Value
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A published value.
+
+    Attributes:
+        where: dataset, setting, model, defense and attack, by their names here.
+        options: options of the attack that must agree.
+        value: what was published.
+    """
+
+    where: tuple[str, str, str, str, str]
+    options: Mapping[str, Any]
+    value: Value
+
+
+@dataclass(frozen=True)
+class Source:
+    """A paper.
+
+    Attributes:
+        citation: authors, year, venue and tables.
+        url: where to read it.
+        protocol: name of the protocol that its values were measured by.
+        entries: its values; the first of two for one cell counts.
+    """
+
+    citation: str
+    url: str
+    protocol: str
+    entries: tuple[Entry, ...]
+
+
+PAPERS = {
+    "xu2021": (
+        "Xu, Zhao and Jia 2021 (ICCV), Tables 1 to 6",
+        "https://arxiv.org/abs/2003.06555",
+        "ddcat-crop-v1",
+    )
+}
+
+
+def load(name: str) -> Source:
+    """Read the values of a paper.
+
+    Args:
+        name: a key of `PAPERS`.
+
+    Raises:
+        ValueError: there is no such paper.
+    """
+    if name not in PAPERS:
+        raise ValueError(f"no published values are called {name!r}; there are: {', '.join(PAPERS)}")
+    text = (files("reports.published") / f"{name}.csv").read_text(encoding="utf-8")
+    return Source(*PAPERS[name], tuple(_entry(row) for row in csv.DictReader(text.splitlines())))
+
+
+def beside(tables: Sequence[Table], source: Source) -> list[Table]:
+    """Put published values beside one's own, and add rows for defenses that were published but not run.
+
+    Args:
+        tables: one's own tables.
+        source: the paper.
+    """
+    return [_beside(table, source) for table in tables]
+
+
+def _beside(table: Table, source: Source) -> Table:
+    entries = [e for e in source.entries if e.where[0] == table.first.dataset.name and e.where[1] == table.setting]
+    blocks = tuple(_block(block, table.columns, entries) for block in table.blocks)
+    if blocks == table.blocks:
+        return table
+    remark = f"Published: {source.citation}, {source.url}; differences are one's own less the published value."
+    if table.first.protocol.name != source.protocol or table.first.limit is not None:
+        own = table.first.protocol.name + ("" if table.first.limit is None else f" on {table.first.limit} images")
+        remark += f" They were measured by {source.protocol} on all images, these by {own}: not like for like."
+    cells = [cell for block in blocks for row in block.rows for cell in row.cells]
+    remarks = dict.fromkeys(
+        f"Of the published values: {c.published.note}." for c in cells if c.published and c.published.note
+    )
+    return replace(table, blocks=blocks, remarks=(*table.remarks, remark, *remarks))
+
+
+def _block(block: Block, columns: Sequence[Column], entries: Sequence[Entry]) -> Block:
+    runs = [run for row in block.rows for cell in row.cells for run in cell.records]
+    models = {run.target.model.name for run in runs}
+    own = [entry for entry in entries if entry.where[2] in models]
+    rows, defenses = [], set()
+    for row in block.rows:
+        defense = next(run.target.defense.name for cell in row.cells for run in cell.records)
+        defenses.add(defense)
+        rows.append(replace(row, cells=_cells(row.cells, columns, defense, own)))
+    empty = tuple(Cell("not asked for") for _ in columns)
+    for defense in dict.fromkeys(entry.where[3] for entry in own):
+        cells = _cells(empty, columns, defense, own)
+        if defense not in defenses and any(cell.published for cell in cells):
+            rows.append(Row(f"{defense} (published)", cells))
+    return replace(block, rows=tuple(rows))
+
+
+def _cells(
+    cells: Sequence[Cell], columns: Sequence[Column], defense: str, entries: Sequence[Entry]
+) -> tuple[Cell, ...]:
+    return tuple(
+        replace(cell, published=next((e.value for e in entries if e.where[3] == defense and _same(column, e)), None))
+        for cell, column in zip(cells, columns, strict=True)
+    )
+
+
+def _same(column: Column, entry: Entry) -> bool:
+    if column.attack is None:
+        return entry.where[4] == "clean"
+    options = column.attack.options
+    return column.attack.name == entry.where[4] and all(_equal(options.get(k), v) for k, v in entry.options.items())
+
+
+def _equal(own: object, published: object) -> bool:
+    if isinstance(own, int | float) and isinstance(published, int | float):
+        return math.isclose(own, published, rel_tol=1e-6)
+    return own == published
+
+
+def _entry(row: Mapping[str, str]) -> Entry:
+    return Entry(
+        (row["dataset"], row["setting"], row["model"], row["defense"], row["attack"]),
+        json.loads(row["options"] or "{}"),
+        Value(_number(row["mean"]), _number(row["std"]), row["note"]),
+    )
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None

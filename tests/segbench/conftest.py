@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from segbench import config, prepare
+from segbench.config import Matrix
+from segbench.plan import Plan
+
+TINY: dict[str, Any] = {
+    "dataset": {"name": "digits", "size": 16, "train": 12, "val": 5, "dev": 2, "digits": [0, 1]},
+    "models": [
+        {"name": "pspnet", "encoder": "tiny", "widths": [4, 4, 6, 6], "bins": [1, 2], "channels": 4},
+        {"name": "deeplabv3", "encoder": "tiny", "widths": [4, 4, 6, 6], "rates": [1, 2], "channels": 4},
+    ],
+    "defenses": ["none", "sat"],
+    "seeds": [0],
+    "attacks": ["clean", "bim(steps=1)", "bim(steps=3)"],
+    "transfer": {"substitutes": "sat"},
+    "recipe": {"optimizer": "adamw", "lr": 0.01, "batch_size": 4, "iterations": 4},
+    "runtime": {"workers": 1, "device": "cpu", "eval_batch": 2},
+}
+
+
+@pytest.fixture
+def write_matrix(tmp_path: Path) -> Callable[..., Path]:
+    """Write the tiny matrix, changed by keyword arguments, and return its path."""
+
+    def write(name: str = "tiny", **changes: Any) -> Path:
+        content = {**TINY, **changes}
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tiny_matrix(write_matrix: Callable[..., Path], tmp_path: Path) -> Callable[..., Matrix]:
+    """Load the tiny matrix, changed by keyword arguments, with its store in a temporary folder."""
+
+    def load(**changes: Any) -> Matrix:
+        return config.load(str(write_matrix(**changes)), [f"runtime.store={tmp_path / 'runs'}"])
+
+    return load
+
+
+@pytest.fixture
+def tiny_plan(tiny_matrix: Callable[..., Matrix]) -> Callable[..., Plan]:
+    """Plan the tiny matrix, changed by keyword arguments."""
+    return lambda **changes: prepare.tentative_plan(tiny_matrix(**changes))
+
+
+class Silent:
+    """A reporter and a display that keep what they hear."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.stop_at = stop_at
+        self.heard: list[Any] = []
+        self.finished: dict[str, str | None] = {}
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def start(self, jobs: Any, cells: int, cached: int) -> None:
+        self.jobs, self.cells, self.cached = dict(jobs), cells, cached
+
+    def update(self, *told: Any) -> None:
+        from segbench.errors import Stopped
+
+        self.heard.append(told)
+        if self.stop_at is not None and told[0] >= self.stop_at:
+            raise Stopped
+
+    def finish(self, job: str, cells: int, error: str | None) -> None:
+        self.finished[job] = error
+
+
+@pytest.fixture
+def silent() -> type[Silent]:
+    return Silent
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    import os
+
+    for name in [name for name in os.environ if name.startswith("SEGBENCH_DATA_")]:
+        monkeypatch.delenv(name)
+    yield

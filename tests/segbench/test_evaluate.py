@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from attacks.base import BudgetExceeded, attack
+from segbench import evaluate, train
+from segbench.cells import TrainCell, open_dataset
+from segbench.errors import CellError, Stopped
+from segbench.plan import Plan, Sweep
+from segbench.protocols.base import Crops
+from segbench.store import Store
+
+CPU = torch.device("cpu")
+
+
+def sweep_into(store: Store, sweep: Sweep, reporter: Any, *, batch: int = 2, every: float = 1e9) -> None:
+    evaluate.run(sweep, store, device=CPU, root=None, batch=batch, checkpoint_every=every, reporter=reporter)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[TrainCell], Path]]:
+    """Train a cell once for all tests of this module and return the folder of its store."""
+    root = tmp_path_factory.mktemp("trained")
+
+    class Quiet:
+        def update(self, *told: Any) -> None:
+            pass
+
+    def ensure(cell: TrainCell) -> Path:
+        train.run(
+            cell, Store(root), device=CPU, root=None, loader_workers=0, checkpoint_every=1e9, reporter=Quiet()
+        )
+        return root
+
+    yield ensure
+
+
+@pytest.fixture
+def plan_and_store(
+    tiny_plan: Callable[..., Plan], trained: Callable[[TrainCell], Path], tmp_path: Path
+) -> tuple[Plan, Callable[[str], Store]]:
+    plan = tiny_plan()
+    for cell in plan.trainings:
+        root = trained(cell)
+
+    def store(name: str) -> Store:
+        made = tmp_path / name
+        made.mkdir()
+        (made / "train").symlink_to(root / "train")
+        return Store(made)
+
+    return plan, store
+
+
+def numbers(store: Store, digest: str) -> dict[str, Any]:
+    record = store.record(digest)
+    assert record is not None
+    assert record.status == "done"
+    return record.model_dump(mode="json", exclude={"provenance"})
+
+
+def test_swept_and_separate_evaluation_give_the_same_records(
+    plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any]
+) -> None:
+    plan, make = plan_and_store
+    swept, separate = make("swept"), make("separate")
+    for sweep in plan.sweeps:
+        sweep_into(swept, sweep, silent())
+        for cell in sweep.cells:
+            sweep_into(separate, Sweep(cell.source, (cell,)), silent())
+    for cell in plan.evaluations:
+        assert numbers(swept, cell.digest) == numbers(separate, cell.digest), cell.label
+        np.testing.assert_array_equal(swept.counts(cell.digest), separate.counts(cell.digest))
+
+
+def test_counts_are_those_of_a_slow_loop(
+    plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any]
+) -> None:
+    plan, make = plan_and_store
+    store = make("counted")
+    cell = next(c for c in plan.evaluations if c.setting == "clean")
+    sweep_into(store, Sweep(cell.source, (cell,)), silent())
+    network = train.load(cell.target, store, CPU, 3, 255)
+    split = open_dataset(cell.target.data.component).split("val")
+    expected = np.zeros((len(split), 3, 3), dtype=int)
+    for index in range(len(split)):
+        _, image, mask = split[index]
+        with torch.no_grad():
+            preds = network(image[None].float() / 255)[0].argmax(0)
+        for pred, true in zip(preds.flatten().tolist(), mask.flatten().tolist(), strict=True):
+            if true != 255:
+                expected[index, 0, true] += pred == true
+                expected[index, 1, pred] += 1
+                expected[index, 2, true] += 1
+    counts = store.counts(cell.digest)
+    np.testing.assert_array_equal(counts, expected)
+    total = expected.sum(0)
+    iou = total[0] / (total[1] + total[2] - total[0])
+    record = store.record(cell.digest)
+    assert record is not None
+    assert record.scores is not None
+    assert record.scores.miou == pytest.approx(100 * iou.mean())
+
+
+def test_a_stopped_sweep_goes_on_with_the_same_numbers(
+    plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any]
+) -> None:
+    plan, make = plan_and_store
+    whole, parts = make("whole"), make("parts")
+    sweep = next(s for s in plan.sweeps if s.attack.name == "bim" and len(s.targets) > 1)
+    sweep_into(whole, sweep, silent())
+    with pytest.raises(Stopped):
+        sweep_into(parts, sweep, silent(stop_at=2))
+    assert not any(parts.evaluated(cell.digest) for cell in sweep.cells)
+    listener = silent()
+    sweep_into(parts, sweep, listener)
+    assert listener.heard[0][0] == 4  # images 3 and 4: the first two were kept
+    for cell in sweep.cells:
+        assert numbers(whole, cell.digest) == numbers(parts, cell.digest)
+
+
+def test_the_batch_size_changes_nothing_that_is_scored(
+    plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any]
+) -> None:
+    plan, make = plan_and_store
+    two, five = make("two"), make("five")
+    sweep = next(s for s in plan.sweeps if s.attack.name == "bim")
+    sweep_into(two, sweep, silent(), batch=2)
+    sweep_into(five, sweep, silent(), batch=5)
+    for cell in sweep.cells:
+        # Kernels may round otherwise for another batch size; a pixel on the fence may then tip over.
+        difference = np.abs(two.counts(cell.digest) - five.counts(cell.digest)).sum()
+        assert difference <= 0.01 * five.counts(cell.digest).sum()
+
+
+def test_records_say_what_was_used(plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any]) -> None:
+    plan, make = plan_and_store
+    store = make("said")
+    sweep = next(s for s in plan.sweeps if s.attack.name == "bim" and len(s.targets) > 1)
+    sweep_into(store, sweep, silent())
+    for cell in sweep.cells:
+        record = store.record(cell.digest)
+        assert record is not None
+        steps = cell.attack.options["steps"]
+        assert record.passes == {"forward": 5 * steps, "backward": 5 * steps}
+        assert record.budget_used == pytest.approx(min(0.01 * steps, 0.03), abs=1e-6)
+        assert record.n_images == 5
+        assert record.classes == ("background", "0", "1")
+        assert record.target.weights_sha256 == store.weights_sha256(cell.target.digest)
+        assert record.source.weights_sha256 == store.weights_sha256(cell.source.digest)
+        assert {"versions", "device", "threads", "sweep_seconds"} <= set(record.provenance)
+
+
+def test_a_limit_takes_the_first_images(
+    tiny_plan: Callable[..., Plan], trained: Callable[[TrainCell], Path], silent: type[Any]
+) -> None:
+    plan = tiny_plan(limit=3)
+    cell = plan.evaluations[0]
+    store = Store(trained(cell.target))
+    sweep_into(store, Sweep(cell.source, (cell,)), silent())
+    counts = store.counts(cell.digest)
+    assert counts is not None
+    assert len(counts) == 3
+
+
+def test_an_attack_that_exceeds_its_budget_is_caught(
+    plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @attack("cheat")
+    def cheat(model: Any, images: Any, masks: Any, *, eps: float = 0.03) -> torch.Tensor:
+        return (images + 2 * eps).clamp(0, 1)
+
+    plan, make = plan_and_store
+    sweep = next(s for s in plan.sweeps if s.attack.name == "clean")
+    monkeypatch.setattr(evaluate, "attack_of", lambda component: cheat.bind())
+    with pytest.raises(BudgetExceeded, match="linf distance"):
+        sweep_into(make("cheated"), sweep, silent())
+
+
+def test_confusion_skips_void_and_refuses_unknown_labels() -> None:
+    truth = torch.tensor([[0, 1, 255], [2, 2, 255]])
+    preds = torch.tensor([[0, 2, 1], [2, 0, 0]])
+    expected = [[1, 0, 1], [2, 0, 2], [1, 1, 2]]
+    np.testing.assert_array_equal(evaluate.confusion(preds, truth, 3, 255), expected)
+    with pytest.raises(CellError, match="holds label 2, but there are 2 classes"):
+        evaluate.confusion(preds, truth, 2, 255)
+
+
+def test_packs_hold_one_size_and_no_more_than_the_batch() -> None:
+    def crops(pieces: int, size: int) -> Crops:
+        return Crops(
+            torch.zeros(pieces, 3, size, size), torch.zeros(pieces, size, size).long(), torch.zeros(size, size).long()
+        )
+
+    images = [crops(1, 8), crops(2, 4), crops(1, 8), crops(1, 8), crops(9, 8)]
+    found = list(evaluate.packs(images, 2))
+    assert sorted(sum(found, [])) == [0, 1, 2, 3, 4]
+    assert sorted(map(sorted, found)) == [[0, 2], [1], [3], [4]]

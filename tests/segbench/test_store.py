@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reports.records import Record
+from segbench import store as stores
+from segbench.errors import StoreError
+from segbench.plan import Plan
+from segbench.store import Store
+
+
+@pytest.fixture
+def record(tiny_plan) -> Record:
+    plan: Plan = tiny_plan()
+    return plan.evaluations[0].expected().model_copy(update={"status": "done", "n_images": 2})
+
+
+def test_a_write_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a" / "file.json"
+    stores.write_json(path, {"value": 1})
+
+    def power_cut(*names: object) -> None:
+        raise OSError("power cut")
+
+    monkeypatch.setattr(os, "replace", power_cut)
+    with pytest.raises(OSError, match="power cut"):
+        stores.write_json(path, {"value": 2})
+    assert stores.read_json(path) == {"value": 1}
+    assert [p.name for p in path.parent.iterdir()] == ["file.json"]
+
+
+def test_counts_and_record_come_back(tmp_path: Path, record: Record) -> None:
+    store = Store(tmp_path)
+    counts = np.arange(12).reshape(2, 3, 2)
+    assert not store.evaluated(record.digest)
+    store.write_record(record, counts, ["a", "b"])
+    assert store.evaluated(record.digest)
+    assert store.record(record.digest) == record
+    np.testing.assert_array_equal(store.counts(record.digest), counts)
+
+
+def test_a_failure_is_kept_with_its_traceback_until_it_is_done(tmp_path: Path, record: Record) -> None:
+    store = Store(tmp_path)
+    folder = store.eval_dir(record.digest)
+    try:
+        raise RuntimeError("no memory")
+    except RuntimeError as error:
+        failed = record.model_copy(update={"status": "failed", "error": stores.describe(error)})
+        store.write_failure(folder, error, failed.model_dump(mode="json"))
+    found = store.record(record.digest)
+    assert found is not None
+    assert (found.status, found.error) == ("failed", "RuntimeError: no memory")
+    assert "raise RuntimeError" in (folder / "traceback.txt").read_text()
+    assert not store.evaluated(record.digest)
+    store.write_record(record, np.zeros((2, 3, 2)), ["a", "b"])
+    assert store.record(record.digest) == record
+
+
+def test_changed_weights_are_noticed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder = store.train_dir("abc")
+    stores.write_bytes(folder / "weights.safetensors", b"weights")
+    stores.write_json(
+        folder / "done.json", {"weights_sha256": stores.file_sha256(folder / "weights.safetensors")}
+    )
+    assert store.weights("abc").is_file()
+    stores.write_bytes(folder / "weights.safetensors", b"others!")
+    with pytest.raises(StoreError, match="the file changed since it was trained"):
+        store.weights("abc")
+    with pytest.raises(StoreError, match="no such weights"):
+        store.weights("def")
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", ""])
+def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "record.json").write_text(content)
+    with pytest.raises(StoreError, match=r"record\.json"):
+        stores.read_json(tmp_path / "record.json")
+
+
+def test_a_record_of_another_schema_is_refused(tmp_path: Path, record: Record) -> None:
+    store = Store(tmp_path)
+    content = {**record.model_dump(mode="json"), "schema_version": 99}
+    stores.write_json(store.eval_dir(record.digest) / "record.json", content)
+    with pytest.raises(StoreError, match="schema version 99"):
+        store.record(record.digest)
+
+
+def test_two_processes_do_not_share_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    monkeypatch.setattr(stores, "LOCK_PATIENCE", 0.1)
+    with (
+        store.lock(store.train_dir("abc")),
+        pytest.raises(StoreError, match="another segbench process"),
+    ):
+        stores.acquire(store.lock(store.train_dir("abc")), "cell abc")
