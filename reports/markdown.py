@@ -46,7 +46,7 @@ def _table(table: Table) -> str:
         for block in table.blocks
         for index, row in enumerate(block.rows)
     ]
-    return _grid(heads, rows, numbers_from=2)
+    return grid(heads, rows, numbers_from=2)
 
 
 def _head(column: Column) -> str:
@@ -78,10 +78,17 @@ def _published(cell: Cell) -> str:
 
 def _facts(facts: Facts) -> str:
     rows = [[escape(value) for value in row] for row in facts.rows]
-    return f"### {escape(facts.heading)}\n\n{_grid(list(facts.columns), rows, numbers_from=len(facts.columns))}"
+    return f"### {escape(facts.heading)}\n\n{grid(list(facts.columns), rows, numbers_from=len(facts.columns))}"
 
 
-def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int) -> str:
+def grid(heads: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int) -> str:
+    """Lay out a Markdown table whose source reads well too.
+
+    Args:
+        heads: heads of the columns.
+        rows: cells, escaped already.
+        numbers_from: first column that is aligned to the right.
+    """
     widths = [max(3, *(len(row[i]) for row in [heads, *rows])) for i in range(len(heads))]
     rule = ["-" * (w - 1) + ":" if i >= numbers_from else "-" * w for i, w in enumerate(widths)]
     lines = []

@@ -137,26 +137,26 @@ def manifest(records: list[Record]) -> Manifest:
     return Manifest(name="example", title="Three defenses on synthetic numbers", records=tuple(records))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build() -> Callable[..., list[Record]]:
     return matrix
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def one() -> Callable[..., Record]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def net() -> Callable[..., Network]:
     return network
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def part() -> Callable[..., Component]:
     return component
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def attack_bim() -> Callable[..., Component]:
     return bim

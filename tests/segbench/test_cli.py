@@ -39,7 +39,7 @@ def test_run_prints_results_and_the_report(finished: tuple[Path, Path]) -> None:
     result = runner.invoke(cli.app, ["run", str(matrix), "--store", str(store)])
     assert result.exit_code == 0
     assert "bim(steps=3)" in result.output
-    assert "20 cells, 20 done already, 0 jobs to run" in result.output.replace("\n", " ")
+    assert "24 cells, 24 done already, 0 jobs to run" in result.output.replace("\n", " ")
     page = store / "reports" / "tiny" / "report.html"
     assert str(page) in result.output.replace("\n", "")
     assert page.is_file()

@@ -1,0 +1,183 @@
+"""Two sets of records side by side: what differs in their numbers, and what differs in where these come from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports.inference import CountsOf
+from reports.labels import Labels, canonical, component_key
+from reports.markdown import escape, grid
+from reports.page import STEADY
+from reports.records import Network, Record
+from reports.statistics import Difference, paired_bootstrap
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same evaluation in both sets.
+
+    Attributes:
+        a: the first.
+        b: the second.
+        test: the difference b less a by a paired bootstrap over images, where the counts of both are there.
+        changed: what differs between them, in words.
+    """
+
+    a: Record
+    b: Record
+    test: Difference | None
+    changed: tuple[str, ...]
+
+    @property
+    def difference(self) -> float | None:
+        """Difference in mIoU, b less a, in percentage points."""
+        return self.b.scores.miou - self.a.scores.miou if self.a.scores and self.b.scores else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sets of records.
+
+    Attributes:
+        pairs: evaluations that both hold, in the order of the first.
+        only_a: those that only the first holds.
+        only_b: those that only the second holds.
+        labels: names of components over both.
+    """
+
+    pairs: tuple[Pair, ...]
+    only_a: tuple[Record, ...]
+    only_b: tuple[Record, ...]
+    labels: Labels
+
+
+def compare(
+    a: Sequence[Record], b: Sequence[Record], counts_a: CountsOf | None = None, counts_b: CountsOf | None = None
+) -> Comparison:
+    """Pair the evaluations of two sets by what was asked for: data, networks by name and seed, attack, protocol.
+
+    Recipes, weights, files and software may differ, and are told where they do; where one set holds two evaluations
+    that differ in their recipe alone, the recipe must agree too.
+
+    Args:
+        a: records of the first set.
+        b: records of the second.
+        counts_a: digest -> counts per image of the first set, for intervals.
+        counts_b: the same of the second.
+    """
+    repeated = {key for own in (a, b) for key, number in Counter(map(_key, own)).items() if number > 1}
+
+    def full_key(record: Record) -> tuple[str, ...]:
+        key = _key(record)
+        return (*key, canonical([dict(n.recipe) for n in (record.target, record.source)])) if key in repeated else key
+
+    theirs = {full_key(record): record for record in b}
+    pairs, only_a, used = [], [], set()
+    for record in a:
+        other = theirs.get(full_key(record))
+        if other is None:
+            only_a.append(record)
+        else:
+            used.add(other.digest)
+            pairs.append(Pair(record, other, _test(record, other, counts_a, counts_b), _changes(record, other)))
+    only_b = tuple(record for record in b if record.digest not in used)
+    return Comparison(tuple(pairs), tuple(only_a), only_b, Labels([*a, *b]))
+
+
+def to_markdown(comparison: Comparison, name_a: str = "A", name_b: str = "B") -> str:
+    """Write a comparison as Markdown, the largest differences first.
+
+    Args:
+        comparison: the comparison.
+        name_a: what the first set is called.
+        name_b: what the second set is called.
+    """
+    labels = comparison.labels
+    parts = [f"# {escape(name_a)} and {escape(name_b)}", _summary(comparison, name_a, name_b)]
+    pairs = sorted(comparison.pairs, key=lambda pair: -abs(pair.difference or 0.0))
+    rows = [
+        [
+            escape(labels.component("dataset", p.a.dataset)),
+            escape(labels.model(p.a.target)),
+            escape(p.a.target.defense.short),
+            str(p.a.target.seed),
+            escape(labels.component("attack", p.a.attack)),
+            "itself" if p.a.setting == "white-box" else "" if p.a.setting == "clean" else escape(_short(p.a.source)),
+            f"{p.a.scores.miou:.2f}" if p.a.scores else p.a.status,
+            f"{p.b.scores.miou:.2f}" if p.b.scores else p.b.status,
+            f"{p.difference:+.2f}" if p.difference is not None else "",
+            f"{p.test.low:+.2f} to {p.test.high:+.2f}, p {p.test.p:.3f}" if p.test else "",
+        ]
+        for p in pairs
+    ]
+    heads = ["dataset", "model", "defense", "seed", "attack", "made on"]
+    heads += [escape(name_a), escape(name_b), "difference", "95 % interval"]
+    if rows:
+        parts.append(grid(heads, rows, numbers_from=6))
+    changes = Counter(change for pair in comparison.pairs for change in pair.changed)
+    if changes:
+        parts.append("## What changed")
+        parts.append("\n".join(f"- {escape(change)} ({number} evaluations)" for change, number in changes.items()))
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(comparison: Comparison, name_a: str, name_b: str) -> str:
+    same = sum(pair.difference == 0 for pair in comparison.pairs)
+    text = f"{len(comparison.pairs)} evaluations in both, {same} of them with the same mIoU to the last bit"
+    text += f"; {len(comparison.only_a)} only in {escape(name_a)}, {len(comparison.only_b)} only in {escape(name_b)}."
+    tests = sum(pair.test is not None for pair in comparison.pairs)
+    return text + (f" Intervals: paired bootstrap over images, {tests} comparisons, not corrected." if tests else "")
+
+
+def _key(record: Record) -> tuple[str, ...]:
+    return (
+        component_key(record.dataset),
+        record.split,
+        str(record.limit),
+        component_key(record.protocol),
+        *_network_key(record.target),
+        *_network_key(record.source),
+        component_key(record.attack),
+        str(record.seed),
+    )
+
+
+def _network_key(network: Network) -> tuple[str, str, str]:
+    return component_key(network.model), component_key(network.defense), str(network.seed)
+
+
+def _short(network: Network) -> str:
+    return f"{network.model.short} with {network.defense.short}, seed {network.seed}"
+
+
+def _test(a: Record, b: Record, counts_a: CountsOf | None, counts_b: CountsOf | None) -> Difference | None:
+    if counts_a is None or counts_b is None or a.data_fingerprint != b.data_fingerprint:
+        return None
+    first, second = counts_a(a.digest), counts_b(b.digest)
+    return paired_bootstrap(second, first, a.absent) if first is not None and second is not None else None
+
+
+def _changes(a: Record, b: Record) -> tuple[str, ...]:
+    found = []
+    if a.data_fingerprint != b.data_fingerprint:
+        found.append(f"data: {a.data_fingerprint} -> {b.data_fingerprint}")
+    found += _differences("recipe", a.target.recipe, b.target.recipe)
+    if a.target.weights_sha256 != b.target.weights_sha256:
+        found.append("the target's weights")
+    if a.setting == "black-box" and a.source.weights_sha256 != b.source.weights_sha256:
+        found.append("the source's weights")
+    for key in STEADY:
+        mine, other = a.provenance.get(key), b.provenance.get(key)
+        if isinstance(mine, Mapping) and isinstance(other, Mapping):
+            found += _differences(key, mine, other)
+        elif mine != other:
+            found.append(f"{key}: {mine} -> {other}")
+    return tuple(found)
+
+
+def _differences(what: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    keys = sorted(set(a) | set(b))
+    return [f"{what} {key}: {a.get(key)} -> {b.get(key)}" for key in keys if a.get(key) != b.get(key)]

@@ -1,0 +1,139 @@
+"""Figures show the records' numbers, the same bytes every time, with words for those who cannot see them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("matplotlib", reason="figures need matplotlib")
+
+from reports.evidence import Evidence, Example
+from reports.figures.examples import amplified, coloured, pick
+from reports.figures.gather import gather
+from reports.page import compose
+from reports.records import Manifest
+from reports.render import render
+
+
+def figures_of(records, evidence=None):
+    page = compose(Manifest(name="x", title="x", records=tuple(records)))
+    return {figure.name: figure for figure in gather(page, evidence)}
+
+
+@pytest.fixture
+def history(tmp_path):
+    path = tmp_path / "history.csv"
+    rows = {"epoch": [1, 2, 3], "loss": [2.0, 1.0, 0.5], "mask_predicted": [0.3, 0.2, 0.1], "mask_real": [0.2] * 3}
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def example(records):
+    rng = np.random.default_rng(0)
+    own = [r for r in records if r.target.seed == 0 and r.setting != "black-box" and r.attack.short != "bim(steps=2)"]
+    mask = np.array([[0, 1], [2, 255]], np.uint8)
+    return Example(
+        name="scene",
+        palette=np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8),
+        image=rng.integers(0, 255, size=(2, 2, 3)).astype(np.uint8),
+        mask=mask,
+        adversarial={r.digest: rng.integers(0, 255, size=(2, 2, 3)).astype(np.uint8) for r in own},
+        preds={r.digest: np.zeros((2, 2), np.uint8) for r in own},
+    )
+
+
+def test_what_records_alone_can_show(records) -> None:
+    assert set(figures_of(records)) == {
+        *("table-1-scatter", "table-1-bim-steps-1", "table-1-classes"),
+        *("table-2-bim-steps-1", "table-2-transfer"),
+    }
+
+
+def test_curves_hold_means_over_runs(records) -> None:
+    alt = figures_of(records)["table-1-bim-steps-1"].alt
+    assert "pspnet with none: 72.3 at 0, 56.4 at 2, 40.4 at 4, 24.4 at 6" in alt
+
+
+def test_curves_against_eps(one, net, attack_bim, part) -> None:
+    bims = [part("bim", f"bim(eps={e})", eps=e, alpha=0.01, steps=6) for e in (0.01, 0.03)]
+    records = [one(net("pspnet", "none", 0), a, miou=m) for a, m in zip(bims, (50.0, 20.0), strict=True)]
+    figures = figures_of([one(net("pspnet", "none", 0), miou=70.0), *records])
+    assert figures["table-1-bim-eps-1"].alt == "pspnet with none: 70.0 at 0, 50.0 at 0.01, 20.0 at 0.03."
+
+
+def test_attacks_that_differ_elsewhere_are_not_one_curve(one, net, part) -> None:
+    attacks = [part("bim", f"bim({n}, {s})", eps=0.03, steps=s, norm=n) for n, s in (("linf", 2), ("rms", 4))]
+    assert "steps" not in " ".join(figures_of([one(net("pspnet", "none", 0), a) for a in attacks]))
+
+
+def test_transfer_has_every_pair(records) -> None:
+    alt = figures_of(records)["table-2-transfer"].alt
+    values = [
+        r.scores.miou
+        for r in records
+        if r.setting == "black-box"
+        and (r.target.model.name, r.target.defense.name, r.attack.options["steps"]) == ("pspnet", "none", 6)
+    ]
+    assert f"pspnet with none: deeplabv3 with sat {np.mean(values):.0f}, itself 24" in alt
+
+
+def test_classes_that_are_nowhere_have_no_value(records) -> None:
+    figure = figures_of(records)["table-1-classes"]
+    assert "pspnet, none: clean: background 72, zero 72;" in figure.alt
+    assert "one" not in figure.alt.replace("none", "")
+
+
+def test_histories(records, history) -> None:
+    figures = figures_of(records, Evidence(history=lambda digest: history))
+    assert "pspnet with sat, seed 1: 0.5" in figures["training-loss"].alt
+    assert "predicted 10.0 %, real 20.0 %" in figures["training-boundary"].alt
+    assert not {"training-loss"} & set(figures_of(records, Evidence(history=lambda digest: history.parent / "none")))
+
+
+def test_examples_say_what_is_right(records, example) -> None:
+    figure = figures_of(records, Evidence(examples=[example]))["example-1"]
+    assert "pspnet with none under clean: 33 % of pixels right" in figure.alt
+    assert figure.svg("dark").startswith("<?xml")
+
+
+def test_pick_is_deterministic() -> None:
+    assert pick(np.array([0.5, np.nan, 0.9, 0.1, 0.9])) == {"best": 2, "median": 0, "worst": 3}
+    assert pick(np.array([np.nan])) == {}
+
+
+def test_colours_and_changes() -> None:
+    palette = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
+    found = coloured(np.array([[0, 1, 255]], np.uint8), palette)
+    np.testing.assert_array_equal(found, [[[1, 2, 3], [4, 5, 6], [255, 255, 255]]])
+    before, after = np.full((1, 1, 3), 100, np.uint8), np.array([[[102, 99, 255]]], np.uint8)
+    np.testing.assert_array_equal(amplified(after, before), [[[148, 118, 255]]])
+
+
+def test_every_figure_draws_and_draws_the_same_bytes_twice(records, history, example) -> None:
+    evidence = Evidence(history=lambda digest: history, examples=[example])
+    figures = figures_of(records, evidence)
+    assert len(figures) == 8
+    for figure in figures.values():
+        assert figure.svg("light").count("<path") > 5
+        assert figure.alt
+        assert figure.caption
+    figure = figures["table-1-scatter"]
+    for draw in (lambda: figure.svg("light"), figure.png, figure.pdf, figures["example-1"].png):
+        assert draw() == draw()
+
+
+def test_names_are_text(one, net, attack_bim) -> None:
+    evil = "<script>$\\frac{1}"
+    records = [one(net(evil, d, 0), a) for d in (evil, "sat") for a in (attack_bim(2), attack_bim(4))]
+    records += [one(net(evil, d, 0)) for d in (evil, "sat")]
+    for figure in figures_of(records).values():
+        assert "<script" not in figure.svg("light")
+
+
+def test_they_reach_page_and_folder(build, tmp_path) -> None:
+    records = build(models=("pspnet",), seeds=(0,), steps=(2,))
+    render(records, tmp_path, ["html", "figures"], figures=True)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<picture>") == 2
+    assert 'alt="pspnet with none: clean 72.0, worst attack 56.0' in page
+    assert {p.suffix for p in (tmp_path / "figures").iterdir()} == {".svg", ".pdf", ".png"}
