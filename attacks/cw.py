@@ -23,8 +23,8 @@ def cw(
     masks: Tensor,
     *,
     eps: float = 0.03,
-    alpha: float = 0.03,
-    steps: int = 50,
+    alpha: float = 0.06,
+    steps: int = 20,
     kappa: float = 5.0,
     optimizer: Optimizer = "sign",
     norm: Norm = "linf",
@@ -41,7 +41,7 @@ def cw(
         images: (N, 3, H, W) in [0, 1].
         masks: (N, H, W).
         eps: radius of the ball, in [0, 1] units.
-        alpha: size of the first step, or Adam's first learning rate, in [0, 1] units.
+        alpha: size of the first step, or Adam's first learning rate, in [0, 1] units; twice eps works well.
         steps: number of steps.
         kappa: margin by which a pixel must be wrong before it counts no further, in logits.
         optimizer: "sign" (under "l2" and "rms": the normalised gradient) or "adam".

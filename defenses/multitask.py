@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attacks.base import BoundAttack
+from attacks.clean import clean
 from defenses.base import Losses, auxiliary_loss, cross_entropy, defense
 from model_zoo.base import Segmenter
 
@@ -16,6 +17,10 @@ Task = Literal["reconstruction", "edges"]
 
 CHANNELS: dict[Task, int] = {"reconstruction": 3, "edges": 2}
 """Channels of a task's head."""
+
+
+UNATTACKED = clean.bind()
+"""The published default: training on clean images."""
 
 
 @defense("multitask")
@@ -34,7 +39,7 @@ class Multitask(nn.Module):
         segmenter: the network to train.
         tasks: "reconstruction" of the image, "edges" between segments.
         weight: of the auxiliary tasks together.
-        attack: an attack inside training, from the main classifier's loss, on every image; none for clean training.
+        attack: the attack inside training, on every image, from the main classifier's loss; `clean` is none.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
 
@@ -51,7 +56,7 @@ class Multitask(nn.Module):
         *,
         tasks: tuple[Task, ...] = ("reconstruction", "edges"),
         weight: float = 0.1,
-        attack: BoundAttack | None = None,
+        attack: BoundAttack = UNATTACKED,
         aux_weight: float = 0.4,
         ignore_index: int = 255,
     ) -> None:
@@ -67,9 +72,7 @@ class Multitask(nn.Module):
 
     def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Losses:
         """Return main, auxiliary and task losses; see `defenses.base.TrainingDefense`."""
-        seen = images
-        if self.attack is not None:
-            seen = self.attack(self.segmenter, images, masks, ignore_index=self.ignore_index, generator=generator)
+        seen = self.attack(self.segmenter, images, masks, ignore_index=self.ignore_index, generator=generator)
         features = self.segmenter.features(seen)
         logits = self.segmenter.classify(self.segmenter.classifier, features.main, images)
         main = cross_entropy(logits, masks, self.ignore_index)

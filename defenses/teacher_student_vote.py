@@ -11,8 +11,8 @@ from model_zoo.base import Segmenter
 def teacher_student_vote(
     segmenter: Segmenter,
     *,
-    early_weight: float = 1.0,
-    main_weight: float = 0.5,
+    early_weight: float = 0.1,
+    main_weight: float = 0.1,
     lr: float = 0.01,
     steps: int = 1,
     aux_weight: float = 0.4,

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import io
+
 import pandas as pd
 
+_CHUNK = 10_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\n")
 
 
-def to_csv(frame: pd.DataFrame) -> str:
-    """Write a tidy table as CSV; text that a spreadsheet would take for a formula gets an apostrophe in front.
+def to_csv(frame: pd.DataFrame) -> bytes:
+    """Write a tidy table as CSV in UTF-8; text that a spreadsheet would take for a formula gets an apostrophe in front.
 
     Args:
         frame: what `tables.tidy` returns.
     """
-    safe = frame.copy()
-    for column in safe.select_dtypes(include=["object", "string"]):
-        safe[column] = safe[column].map(_neutral, na_action="ignore")
-    return safe.to_csv(index=False, lineterminator="\n")
+    buffer = io.BytesIO()
+    for start in range(0, max(1, len(frame)), _CHUNK):
+        safe = frame.iloc[start : start + _CHUNK].copy()
+        for column in safe.select_dtypes(include=["object", "string"]):
+            safe[column] = safe[column].map(_neutral, na_action="ignore")
+        safe.to_csv(buffer, index=False, header=start == 0, lineterminator="\n")
+    return buffer.getvalue()
 
 
 def _neutral(value: object) -> object:

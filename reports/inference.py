@@ -83,9 +83,11 @@ def _tested(table: Table, counts: CountsOf) -> Table:
         for b, block in enumerate(table.blocks)
     )
     number = "1 comparison" if len(found) == 1 else f"{len(found)} comparisons"
+    test = f"paired bootstrap over images and runs, p < {LEVEL} after Holm's correction for {number}"
     remark = (
-        f"* above the second of its model and column: paired bootstrap over images and runs, p < {LEVEL} after Holm's "
-        f"correction for {number}; {len(marked)} of them marked."
+        f"* significantly above the second of its model and column ({test})."
+        if marked
+        else f"No best value is significantly above the second of its model and column ({test})."
     )
     return replace(table, blocks=blocks, remarks=(*table.remarks, remark))
 

@@ -12,9 +12,12 @@ from reports.records import Component, Network, Record
 NetworkKey = tuple[str, str, str, str]
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
+
+
 def canonical(value: Any) -> str:
     """Return data as JSON that is the same for equal data."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return _ENCODER.encode(value)
 
 
 def component_key(component: Component) -> str:
@@ -26,17 +29,19 @@ class Labels:
     """The labels of all components and networks in some records."""
 
     def __init__(self, records: Iterable[Record]) -> None:
+        self._records = tuple(records)
+        self._network_keys: dict[int, tuple[str, str, str]] = {}  # by id: the records keep their networks alive
         kinds: dict[str, dict[str, Component]] = defaultdict(dict)
         networks: dict[tuple[str, str, str], dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
         self._recipes: dict[str, Mapping[str, Any]] = {}
-        for record in records:
+        for record in self._records:
             kinds["dataset"][component_key(record.dataset)] = record.dataset
             kinds["protocol"][component_key(record.protocol)] = record.protocol
             kinds["attack"][component_key(record.attack)] = record.attack
             for network in (record.target, record.source):
-                kinds["model"][component_key(network.model)] = network.model
-                kinds["defense"][component_key(network.defense)] = network.defense
                 key = self._plain_key(network)
+                kinds["model"][key[0]] = network.model
+                kinds["defense"][key[1]] = network.defense
                 networks[key][network.seed].add(f"{network.digest} {record.dataset.short} {record.data_fingerprint}")
         self._components = {kind: _component_labels(found) for kind, found in kinds.items()}
         self._ambiguous = {key for key, seeds in networks.items() if any(_collide(found) for found in seeds.values())}
@@ -55,8 +60,8 @@ class Labels:
 
     def defense(self, network: Network) -> str:
         """Return the label of a network's defense, with its recipe or digest where only these tell two apart."""
-        label = self.component("defense", network.defense)
         model, defense, recipe, digest = self.key(network)
+        label = self._components["defense"][defense]
         variants = self._variants[model, defense]
         if len(variants) > 1:
             mine = self._recipes[recipe]
@@ -67,16 +72,20 @@ class Labels:
 
     def model(self, network: Network) -> str:
         """Return the label of a network's architecture."""
-        return self.component("model", network.model)
+        return self._components["model"][self._plain_key(network)[0]]
 
     def network(self, network: Network) -> str:
         """Return architecture and defense in words."""
         return f"{self.model(network)} with {self.defense(network)}"
 
     def _plain_key(self, network: Network) -> tuple[str, str, str]:
-        recipe = canonical(dict(network.recipe))
-        self._recipes.setdefault(recipe, network.recipe)
-        return component_key(network.model), component_key(network.defense), recipe
+        known = self._network_keys.get(id(network))
+        if known is None:
+            recipe = canonical(dict(network.recipe))
+            self._recipes.setdefault(recipe, network.recipe)
+            known = component_key(network.model), component_key(network.defense), recipe
+            self._network_keys[id(network)] = known
+        return known
 
 
 def _collide(found: set[str]) -> bool:

@@ -261,8 +261,7 @@ def _ranked(rows: list[Row]) -> tuple[Row, ...]:
     for cells in zip(*(row.cells for row in rows), strict=True):
         shown = [round(cell.mean, 1) if cell.state == "done" and cell.mean is not None else None for cell in cells]
         best = sorted({value for value in shown if value is not None}, reverse=True)
-        known = sum(value is not None for value in shown)
-        ranks.append([best.index(v) + 1 if v is not None and v in best[:2] and known > 1 else 0 for v in shown])
+        ranks.append([best.index(v) + 1 if v is not None and v in best[:2] and len(best) > 1 else 0 for v in shown])
     return tuple(
         replace(row, cells=tuple(replace(c, rank=r) for c, r in zip(row.cells, own, strict=True)))
         for row, own in zip(rows, zip(*ranks, strict=True), strict=True)

@@ -12,7 +12,7 @@ from reports.labels import Labels
 from reports.layouts import Cell, Table, layouts, number
 from reports.published import beside, load
 from reports.reading import Fate, fates_of, notes, reading
-from reports.records import Manifest, Record
+from reports.records import Manifest, Network, Record
 
 STEADY = ("versions", "git_revision", "platform", "device", "threads", "memory_format")
 """Provenance that is the same whenever the same run is repeated on the same machine."""
@@ -147,6 +147,8 @@ def _failures(records: Sequence[Record], labels: Labels) -> Facts | None:
 
 
 def _facts(records: Sequence[Record], labels: Labels, provenance: bool) -> list[Facts]:
+    networks = _networks(records)
+    done = any(record.status == "done" for record in records)
     return [
         _unique(
             "Data and protocol",
@@ -161,7 +163,7 @@ def _facts(records: Sequence[Record], labels: Labels, provenance: bool) -> list[
                     "left out" if r.absent == "skip" else "count 0",
                 )
                 for r in records
-                if r.status == "done" or not any(o.status == "done" for o in records)
+                if r.status == "done" or not done
             ],
         ),
         _unique(
@@ -172,14 +174,9 @@ def _facts(records: Sequence[Record], labels: Labels, provenance: bool) -> list[
         _unique(
             "Networks",
             ("model", "defense", "seed", "weights (SHA-256)"),
-            [
-                (labels.model(n), labels.defense(n), str(n.seed), n.weights_sha256 or "-")
-                for r in records
-                for n in (r.target, r.source)
-                if n.weights_sha256 or r.status != "done"
-            ],
+            [(labels.model(n), labels.defense(n), str(n.seed), n.weights_sha256 or "-") for n in networks],
         ),
-        _unique("Recipes", ("defense", "recipe"), _recipes(records, labels)),
+        _unique("Recipes", ("defenses", "recipe"), _recipes(networks, labels)),
         _unique("Software and hardware", ("what", "value"), _provenance(records, provenance)),
     ]
 
@@ -193,6 +190,7 @@ def _threats(records: Sequence[Record]) -> list[tuple[str, ...]]:
     for record in records:
         if record.budget_used is not None:
             largest[record.attack.short] = max(largest.get(record.attack.short, 0.0), record.budget_used)
+    attacks = {(r.attack.short, r.threat.norm, r.threat.eps): r for r in records}
     return [
         (
             r.attack.short,
@@ -202,13 +200,27 @@ def _threats(records: Sequence[Record]) -> list[tuple[str, ...]]:
             {"none": "nothing"}.get(r.threat.access, r.threat.access),
             _pairs(r.attack.options),
         )
-        for r in records
+        for r in attacks.values()
     ]
 
 
-def _recipes(records: Sequence[Record], labels: Labels) -> list[tuple[str, ...]]:
-    networks = [network for record in records for network in (record.target, record.source)]
-    return [(labels.defense(network), _pairs(network.recipe)) for network in networks if network.recipe]
+def _networks(records: Sequence[Record]) -> list[Network]:
+    """Return every network once, with its weights' hash if a record has it."""
+    found: dict[str, Network] = {}
+    for record in records:
+        for network in (record.target, record.source):
+            known = found.get(network.digest)
+            if known is None or (known.weights_sha256 is None and network.weights_sha256 is not None):
+                found[network.digest] = network
+    return list(found.values())
+
+
+def _recipes(networks: Sequence[Network], labels: Labels) -> list[tuple[str, ...]]:
+    defenses: dict[str, dict[str, None]] = {}
+    for network in networks:
+        if network.recipe:
+            defenses.setdefault(_pairs(network.recipe), {})[labels.defense(network)] = None
+    return [(", ".join(names), recipe) for recipe, names in defenses.items()]
 
 
 def _provenance(records: Sequence[Record], everything: bool) -> list[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 from reports.layouts import Cell, Column, Table, number
@@ -12,13 +13,17 @@ COLLAPSE = 0.5
 
 
 class Fate(NamedTuple):
-    """What an attacker leaves of a network: mIoU before, and under the worst attack of a table."""
+    """What an attacker leaves of a network: mIoU before, and under the worst attack of a table.
+
+    `classes` is the number of classes that it has learnt: those with an IoU of a per cent or more on clean images.
+    """
 
     model: str
     defense: str
     clean: float
     worst: float
     attack: str
+    classes: int
 
     @property
     def network(self) -> str:
@@ -39,8 +44,14 @@ def reading(tables: Sequence[Table]) -> str:
     """
     for table in tables:
         fates = fates_of(table)
+        learnt = [fate for fate in fates if fate.classes > 1]
+        if learnt:
+            return _sentences(table, learnt)
         if fates:
-            return _sentences(table, fates)
+            return (
+                f"No network of {len(fates)} has learnt more than one class, so that nothing can be said of their "
+                "robustness. Train them longer, or look for what went wrong."
+            )
     return ""
 
 
@@ -61,14 +72,23 @@ def fates_of(table: Table) -> list[Fate]:
             values = [(mean, table.columns[i].label) for i in attacked if (mean := row.cells[i].mean) is not None]
             whole = all(cell.state == "done" for cell in row.cells)
             if before and values and whole:
-                fates.append(Fate(block.label, row.label, before, *min(values, key=lambda value: value[0])))
+                learnt = _learnt(row.cells[clean])
+                fates.append(Fate(block.label, row.label, before, *min(values, key=lambda value: value[0]), learnt))
     return fates
+
+
+def _learnt(cell: Cell) -> int:
+    columns = zip(*(run.scores.class_iou for run in cell.records if run.scores), strict=True)
+    means = [fmean(value or 0.0 for value in column) for column in columns]
+    return sum(mean >= 1 for mean in means)
 
 
 def _sentences(table: Table, fates: list[Fate]) -> str:
     kind = f"{table.setting} attack"
     rows = sum(any(cell.expected for cell in row.cells) for block in table.blocks for row in block.rows)
-    networks = f"{len(fates)} networks" if rows == len(fates) else f"{len(fates)} completely evaluated networks"
+    networks = (
+        f"{len(fates)} networks" if rows == len(fates) else f"{len(fates)} trained and completely evaluated networks"
+    )
     standing = [fate for fate in fates if fate.kept >= COLLAPSE]
     hit, best = min(fates, key=lambda fate: fate.kept), max(standing or fates, key=lambda fate: fate.worst)
     fallen = len(fates) - len(standing)
@@ -116,6 +136,11 @@ def notes(table: Table) -> list[str]:
     cells = [(f"{b.label} with {r.label}", cell) for b in table.blocks for r in b.rows for cell in r.cells]
     failed = sum(run.status == "failed" for _, cell in cells for run in cell.records)
     missing = sum(run.status == "missing" for _, cell in cells for run in cell.records)
+    idle = [fate.network for fate in fates_of(table) if fate.classes < 2]
+    if idle:
+        found.append(
+            f"On clean images these predict one class alone, so that their robustness means nothing: {', '.join(idle)}."
+        )
     if failed:
         found.append(f"{failed} evaluation{'s' if failed > 1 else ''} failed; the reasons are below.")
     if missing:

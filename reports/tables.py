@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -68,30 +69,35 @@ def cells(tables: Iterable[Table]) -> pd.DataFrame:
     return frame
 
 
+def _shared(value: Mapping[str, Any]) -> str:
+    """Return data as JSON, equal texts as one object: many records share their options."""
+    return sys.intern(canonical(dict(value)))
+
+
 def _row(record: Record) -> tuple[Any, ...]:
     scores = record.scores
     values = {
         "dataset": record.dataset.name,
-        "dataset_options": canonical(dict(record.dataset.options)),
+        "dataset_options": _shared(record.dataset.options),
         "data_fingerprint": record.data_fingerprint,
         "split": record.split,
         "limit": record.limit,
         "protocol": record.protocol.short,
         "absent": record.absent,
         "model": record.target.model.name,
-        "model_options": canonical(dict(record.target.model.options)),
+        "model_options": _shared(record.target.model.options),
         "defense": record.target.defense.name,
-        "defense_options": canonical(dict(record.target.defense.options)),
-        "recipe": canonical(dict(record.target.recipe)),
+        "defense_options": _shared(record.target.defense.options),
+        "recipe": _shared(record.target.recipe),
         "seed": record.target.seed,
         "setting": record.setting,
         "source_model": record.source.model.name,
-        "source_model_options": canonical(dict(record.source.model.options)),
+        "source_model_options": _shared(record.source.model.options),
         "source_defense": record.source.defense.name,
-        "source_defense_options": canonical(dict(record.source.defense.options)),
+        "source_defense_options": _shared(record.source.defense.options),
         "source_seed": record.source.seed,
         "attack": record.attack.short,
-        "attack_options": canonical(dict(record.attack.options)),
+        "attack_options": _shared(record.attack.options),
         "attack_seed": record.seed,
         "norm": record.threat.norm,
         "eps": record.threat.eps,
@@ -110,7 +116,7 @@ def _row(record: Record) -> tuple[Any, ...]:
         "status": record.status,
         "flags": " ".join(record.flags),
         "error": record.error,
-        "extras": canonical(dict(record.extras)),
+        "extras": _shared(record.extras),
         "weights_sha256": record.target.weights_sha256,
         "source_weights_sha256": record.source.weights_sha256,
         "digest": record.digest,

@@ -1,4 +1,4 @@
-"""The two kinds of work as data, each with a digest of all that can change its numbers: trainings, evaluations."""
+"""Work as data, each piece with a digest of all that can change its numbers: networks, trained or given; evaluations."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from model_zoo.base import Segmenter
 from reports import records
 from reports.records import Component
 from segbench import catalog, specs
+from segbench.given import Given
 from segbench.specs import Bound
 
 TRAINING_VERSION = 1
 """Raised when training gives other weights from the same cell."""
+GIVEN_VERSION = 1
+"""Raised when a given network gives other logits from the same cell."""
 EVALUATION_VERSION = 1
 """Raised when evaluation gives other numbers from the same cell."""
 
@@ -53,6 +56,7 @@ class TrainCell(BaseModel):
         defense: training method.
         recipe: the resolved recipe, as plain data.
         seed: seed of initial weights, order, augmentation and attacks.
+        encoder_sha256: hash of the file that `model` takes initial weights from; null where there is none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,16 +66,21 @@ class TrainCell(BaseModel):
     defense: Component
     recipe: Mapping[str, Any]
     seed: int
+    encoder_sha256: str | None = None
 
     @cached_property
     def digest(self) -> str:
         """Identity of the training."""
+        model = component_identity(self.model)
+        if self.encoder_sha256 is not None:
+            # By content: where the file lies is no identity.
+            model["options"] = {**model["options"], "weights": f"sha256:{self.encoder_sha256}"}
         return digest(
             {
                 "kind": "train",
                 "version": TRAINING_VERSION,
                 "data": _data_identity(self.data),
-                "model": component_identity(self.model),
+                "model": model,
                 "defense": component_identity(self.defense),
                 "recipe": dict(self.recipe),
                 "seed": self.seed,
@@ -95,6 +104,72 @@ class TrainCell(BaseModel):
         )
 
 
+class GivenCell(BaseModel):
+    """One network that was not trained here.
+
+    Attributes:
+        data: what it is evaluated on.
+        given: where it comes from.
+        identity: what it is: hashes of its code, file and weights; "unknown" before it was looked at.
+        convention: the input that it expects, resolved, as plain data.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: Data
+    given: Given
+    identity: Mapping[str, str]
+    convention: Mapping[str, Any]
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of the network, and of what records call it."""
+        named = self.given.model_dump(mode="json", include={"name", "defense", "seed", "classes"})
+        return digest(
+            {
+                "kind": "given",
+                "version": GIVEN_VERSION,
+                "data": _data_identity(self.data),
+                "identity": dict(self.identity),
+                "convention": _plain(self.convention),
+                **named,
+            }
+        )
+
+    @property
+    def model(self) -> Component:
+        """What stands for its architecture: its name."""
+        return Component(name=self.given.name, short=self.given.name)
+
+    @property
+    def defense(self) -> Component:
+        """What stands for its training, in the user's words."""
+        return Component(name=self.given.defense, short=self.given.defense)
+
+    @property
+    def seed(self) -> int:
+        """Tells runs of one training apart."""
+        return self.given.seed
+
+    @property
+    def label(self) -> str:
+        """What progress lines and errors call it."""
+        return f"{self.given.name} {self.given.defense} seed {self.seed}"
+
+    def network(self, weights_sha256: str | None = None) -> records.Network:
+        """Return what a record says of this network."""
+        return records.Network(
+            model=self.model,
+            defense=self.defense,
+            seed=self.seed,
+            digest=self.digest,
+            weights_sha256=weights_sha256,
+        )
+
+
+NetworkCell = TrainCell | GivenCell
+
+
 class EvalCell(BaseModel):
     """One target network under an attack made on a source network.
 
@@ -110,8 +185,8 @@ class EvalCell(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    target: TrainCell
-    source: TrainCell
+    target: NetworkCell
+    source: NetworkCell
     attack: Component
     protocol: Component
     split: str

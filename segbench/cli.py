@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segbench.cli_zoo import zoo_app
 from segbench.errors import SegbenchError, Stopped
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(zoo_app, name="zoo")
 
 MatrixArgument = Annotated[str, typer.Argument(help="Name of a built-in matrix, or a YAML file.")]
 StoreOption = Annotated[

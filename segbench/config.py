@@ -10,29 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
-from segbench import catalog, specs
+from segbench import catalog, given, specs
 from segbench.augment import Augmentation
 from segbench.errors import MatrixError, SegbenchError
+from segbench.fields import IDENTITY, LAYOUT, RUNTIME, Frozen
+from segbench.given import Given
 from segbench.specs import Bound, Problem
 
-IDENTITY = "identity"
-"""Marks a field that can change the numbers: it is part of the digest."""
-RUNTIME = "runtime"
-"""Marks a field that says how or where cells run: it is not part of the digest."""
-LAYOUT = "layout"
-"""Marks a field that says which cells there are, or how they are shown."""
-
-
-SINGULAR = ("dataset", "model", "defense", "seed", "attack")
+SINGULAR = ("dataset", "model", "defense", "seed", "attack", "network")
 """Keys that may be written in place of their plural, for one value."""
-
-
-class Frozen(BaseModel):
-    """Immutable, and an unknown field is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Recipe(Frozen):
@@ -124,6 +112,7 @@ class MatrixFile(Frozen):
         models: architectures.
         defenses: defenses; one written as a mapping may carry its own `recipe`, laid over the common one.
         seeds: seeds of training; every network is trained once for each.
+        networks: networks that are not trained here (see `Given`); with them, models and defenses may be left out.
         attacks: attacks; an `eps` that is a list stands for one attack each.
         white_box: attack every network itself.
         transfer: black-box attacks, or None.
@@ -142,6 +131,7 @@ class MatrixFile(Frozen):
     models: Many = ("pspnet",)
     defenses: Many = ("none",)
     seeds: Annotated[tuple[int, ...], BeforeValidator(_many), LAYOUT] = (0,)
+    networks: Many = ()
     attacks: Many = ("clean", "bim")
     white_box: Annotated[bool, LAYOUT] = True
     transfer: Annotated[Transfer | None, LAYOUT] = None
@@ -174,6 +164,7 @@ class Matrix(Frozen):
     models: tuple[Bound, ...]
     defenses: tuple[Trained, ...]
     seeds: tuple[int, ...]
+    networks: tuple[Given, ...]
     attacks: tuple[Bound, ...]
     white_box: bool
     substitutes: str | None
@@ -224,6 +215,22 @@ def load(matrix: str, overrides: Sequence[str] = ()) -> Matrix:
     found, problems = _validate(data, default_name)
     if found is None or problems:
         raise MatrixError("\n".join(dict.fromkeys(f"{source}{_line(lines, p.path)}: {p.message}" for p in problems)))
+    return found
+
+
+def from_data(data: Mapping[str, Any], name: str) -> Matrix:
+    """Validate a matrix that was not written to a file.
+
+    Args:
+        data: what a file would hold.
+        name: name of the matrix.
+
+    Raises:
+        MatrixError: with every mistake found, a line each.
+    """
+    found, problems = _validate(dict(data), name)
+    if found is None or problems:
+        raise MatrixError("\n".join(dict.fromkeys(problem.message for problem in problems)))
     return found
 
 
@@ -299,8 +306,11 @@ def _validate(data: dict[str, Any], default_name: str) -> tuple[Matrix | None, l
         return bound
 
     datasets = each("dataset", "datasets", written.datasets)
-    models = each("model", "models", written.models)
-    defenses = each("defense", "defenses", written.defenses, drop="recipe")
+    trains = not written.networks or bool({"models", "defenses"} & written.model_fields_set)
+    models = each("model", "models", written.models) if trains else []
+    defenses = each("defense", "defenses", written.defenses, drop="recipe") if trains else []
+    networks, found = _networks(written.networks)
+    problems += found
     attacks = each("attack", "attacks", _expanded(written.attacks))
     transfer = written.transfer
     if transfer and transfer.attacks is not None:
@@ -309,25 +319,27 @@ def _validate(data: dict[str, Any], default_name: str) -> tuple[Matrix | None, l
         transferred = [a for a in attacks if a.attack().threat.access != "none"] if transfer else []
     protocol, found = specs.bind("protocol", written.protocol)
     problems += [Problem(("protocol", *p.path), p.message) for p in found]
-    common, found = _recipe(written.recipe, ("recipe",))
+    common, found = _recipe(written.recipe, ("recipe",)) if trains else (None, [])
     problems += found
+    if written.recipe and not trains:
+        problems.append(Problem(("recipe",), "a recipe trains nothing here: there are networks, but no models"))
     recipes = []
-    for index, value in enumerate(written.defenses):
+    for index, value in enumerate(written.defenses if trains else ()):
         own = value.get("recipe", {}) if isinstance(value, Mapping) else {}
         recipe, found = _recipe({**written.recipe, **own}, ("defenses", index, "recipe")) if own else (common, [])
         problems += found
         recipes.append(recipe)
-    if transfer and transfer.substitutes not in [d.component.name for d in defenses] and defenses:
-        names = {d.component.name: d for d in defenses}
+    names = {**{d.component.name: None for d in defenses}, **{network.defense: None for network in networks}}
+    if transfer and names and transfer.substitutes not in names:
         message = catalog.unknown("defense", transfer.substitutes, names)
         problems.append(Problem(("transfer", "substitutes"), f"{message} (substitutes are networks of this matrix)"))
-    if transfer and len(models) == 1 and not problems:
+    if transfer and len(models) + len({network.name for network in networks}) == 1 and not problems:
         problems.append(Problem(("transfer",), "transfer needs a second model: substitutes are other architectures"))
     problems += _repeated("seeds", written.seeds)
     for key, group in (("datasets", datasets), ("models", models), ("attacks", attacks)):
         problems += _repeated(key, [b.short for b in group])
     for key, values in (("datasets", datasets), ("models", models), ("attacks", attacks), ("seeds", written.seeds)):
-        if not values and not any(p.path and p.path[0] == key for p in problems):
+        if not values and (trains or key != "models") and not any(p.path and p.path[0] == key for p in problems):
             problems.append(Problem((key,), f"{key} must not be empty"))
     shorts = {a.short for a in attacks} | {a.component.name for a in attacks}
     for column, members in written.worst_of.items():
@@ -346,6 +358,7 @@ def _validate(data: dict[str, Any], default_name: str) -> tuple[Matrix | None, l
         models=tuple(models),
         defenses=tuple(trained),
         seeds=written.seeds,
+        networks=tuple(networks),
         attacks=tuple(attacks),
         white_box=written.white_box,
         substitutes=transfer.substitutes if transfer else None,
@@ -358,6 +371,21 @@ def _validate(data: dict[str, Any], default_name: str) -> tuple[Matrix | None, l
         runtime=_with_environment(written.runtime, datasets),
     )
     return matrix, []
+
+
+def _networks(values: Sequence[Any]) -> tuple[list[Given], list[Problem]]:
+    found: list[Given] = []
+    problems: list[Problem] = []
+    for index, value in enumerate(values):
+        network, wrong = given.parse(value)
+        problems += [Problem(("networks", index, *p.path), p.message) for p in wrong]
+        if network is None:
+            continue
+        if (network.name, network.defense, network.seed) in [(n.name, n.defense, n.seed) for n in found]:
+            message = f"{network.name} with {network.defense}, seed {network.seed}, stands twice; set 'name' or 'seed'"
+            problems.append(Problem(("networks", index), message))
+        found.append(network)
+    return found, problems
 
 
 def _expanded(values: Iterable[Any]) -> list[Any]:

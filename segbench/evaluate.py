@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attacks.base import BoundAttack, Passes, check_budget, count_passes, distance
+from attacks.base import Passes, check_budget, count_passes, distance
 from reports.statistics import mean_iou
-from segbench import metrics, train
+from segbench import metrics, networks
 from segbench.cells import EvalCell, attack_of, open_dataset, revive
+from segbench.datasets.base import Split
 from segbench.errors import CellError, Stopped
 from segbench.plan import Sweep
 from segbench.protocols.base import Crops, EvaluationProtocol
@@ -31,13 +34,14 @@ class Tally:
     """What one evaluation has found so far.
 
     Attributes:
-        counts: per image (3, C): intersections, predicted and true pixels of every class.
-        budget_used: largest distance of an adversarial image.
+        counts: per image (3, C): intersections, predicted and true pixels of every class; for each part of an
+            ensemble by its name, for all other attacks under "".
+        distances: how far each image was moved, in the norm of the attack; the largest of its parts.
         passes: of the source network, in images.
     """
 
-    counts: list[NDArray[np.int64]] = field(default_factory=list)
-    budget_used: float = 0.0
+    counts: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
+    distances: list[float] = field(default_factory=list)
     passes: Passes = field(default_factory=Passes)
 
 
@@ -88,11 +92,12 @@ class _Run:
         self.protocol: EvaluationProtocol = revive("protocol", sweep.cells[0].protocol).make()
         self.attack = attack_of(sweep.attack)
         self.networks = {
-            cell.digest: train.load(cell, store, device, len(self.dataset.classes), self.dataset.ignore_index)
+            cell.digest: networks.load(cell, store, device, len(self.dataset.classes), self.dataset.ignore_index)
             for cell in {c.digest: c for c in (sweep.source, *sweep.targets)}.values()
         }
         self.tallies = {cell.digest: Tally() for cell in sweep.cells}
         self.names: list[str] = []
+        self.context = self._context()
         self.partial = store.cache_dir / "sweeps" / sweep.key / "partial.npz"
 
     def go(self, checkpoint_every: float, reporter: Reporter) -> None:
@@ -121,75 +126,122 @@ class _Run:
         """Attack and score some images; those whose crops have one size share batches."""
         samples = [self.split[index] for index in indices]
         crops = [self.protocol.crops(sample.image, sample.mask) for sample in samples]
-        found: dict[tuple[int, str], NDArray[np.int64]] = {}
+        found: dict[tuple[int, str], dict[str, NDArray[np.int64]]] = {}
+        moved: dict[tuple[int, str], float] = {}
         for members in packs(crops, self.batch):
             images = torch.cat([crops[m].images for m in members]).to(self.device, memory_format=torch.channels_last)
             masks = torch.cat([crops[m].masks for m in members]).to(self.device)
             keys = [(indices[m], piece) for m in members for piece in range(len(crops[m].images))]
             made = self._attacked(images, masks, keys)
+            owners = [m for m in members for _ in crops[m].images]
             for cell in self.sweep.cells:
-                for member, preds in self._predicted(cell, made, [crops[m] for m in members], members):
-                    truth = crops[member].truth.to(preds.device)
-                    found[member, cell.digest] = confusion(
-                        preds, truth, len(self.dataset.classes), self.dataset.ignore_index
-                    )
+                for part, adversarial in self._views(cell, made).items():
+                    for owner, length in zip(owners, self._distances(adversarial, images), strict=True):
+                        moved[owner, cell.digest] = max(moved.get((owner, cell.digest), 0.0), length)
+                    for member, preds in self._predicted(cell, adversarial, [crops[m] for m in members], members):
+                        truth = crops[member].truth.to(preds.device)
+                        counts = confusion(preds, truth, len(self.dataset.classes), self.dataset.ignore_index)
+                        found.setdefault((member, cell.digest), {})[part] = counts
         for position in range(len(samples)):
             for digest, tally in self.tallies.items():
-                tally.counts.append(found[position, digest])
+                tally.distances.append(moved[position, digest])
+                for part, counts in found[position, digest].items():
+                    tally.counts.setdefault(part, []).append(counts)
         self.names += [sample.name for sample in samples]
 
+    def _views(self, cell: EvalCell, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the adversarial images that a cell is scored on: one batch, or one for each part of an ensemble."""
+        if self.attack.attack.nested:
+            return {"": made[str(cell.attack.options["steps"])]}
+        return dict(made)
+
     def _predicted(
-        self, cell: EvalCell, made: dict[int, Tensor], crops: Sequence[Crops], members: Sequence[int]
+        self, cell: EvalCell, adversarial: Tensor, crops: Sequence[Crops], members: Sequence[int]
     ) -> Iterator[tuple[int, Tensor]]:
         """Yield the label map that a cell's target gives for each image of a pack."""
         attacked = self.attack.threat.access != "none"
-        adversarial = made[cell.attack.options.get("steps", 0)]
         scores = self.protocol.scores(self.networks[cell.target.digest], adversarial, attacked=attacked)
         pieces = torch.split(scores, [len(own.images) for own in crops])
         for member, own, part in zip(members, crops, pieces, strict=True):
             yield member, self.protocol.merge(part, own)
 
-    def _attacked(self, images: Tensor, masks: Tensor, keys: Sequence[tuple[int, int]]) -> dict[int, Tensor]:
-        """Return the adversarial images by number of steps; their budget is checked and their cost noted."""
-        attack, cells = self.attack, self.sweep.cells
+    def _attacked(self, images: Tensor, masks: Tensor, keys: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+        """Return the adversarial images, by steps or part; their budget is checked and their cost noted."""
+        attack = self.attack
         network = self.protocol.network(self.networks[self.sweep.source.digest])
-        generators = [generator(cells[0].seed, attack.attack.name, index, piece) for index, piece in keys]
-        wanted = {cell.attack.options.get("steps", 0) for cell in cells}
+        generators = [generator(self.sweep.cells[0].seed, attack.attack.name, *key) for key in keys]
+        given = {**self.context, "ignore_index": self.dataset.ignore_index, "generator": generators}
+        made: dict[str, Tensor]
         with count_passes(network) as passes:
             if attack.attack.nested:
-                made = attack.iterates(
-                    wanted, network, images, masks, ignore_index=self.dataset.ignore_index, generator=generators
-                )
+                wanted = {int(cell.attack.options["steps"]) for cell in self.sweep.cells}
+                iterates = attack.iterates(wanted, network, images, masks, **given)
+                made = {str(steps): adversarial for steps, adversarial in iterates.items()}
+            elif attack.attack.ensemble:
+                made = attack.parts(network, images, masks, **given)
             else:
-                (steps,) = wanted
-                made = {
-                    steps: attack(network, images, masks, ignore_index=self.dataset.ignore_index, generator=generators)
-                }
-        used = {steps: self._used(attack, adversarial, images) for steps, adversarial in made.items()}
-        for cell in cells:
-            steps = cell.attack.options.get("steps", 0)
+                made = {"": attack(network, images, masks, **given)}
+        for adversarial in made.values():
+            check_budget(adversarial, images, attack.threat)
+        for cell in self.sweep.cells:
             # A nested attack does every step for every image, so that each step costs the same.
-            share = (steps, max(wanted)) if attack.attack.nested else (1, 1)
+            steps, most = (
+                int(c.options["steps"]) if attack.attack.nested else 1 for c in (cell.attack, self.sweep.attack)
+            )
             tally = self.tallies[cell.digest]
-            tally.passes.forward += passes.forward * share[0] // share[1]
-            tally.passes.backward += passes.backward * share[0] // share[1]
-            tally.budget_used = max(tally.budget_used, used[steps])
+            tally.passes.forward += passes.forward * steps // most
+            tally.passes.backward += passes.backward * steps // most
         return made
 
-    def _used(self, attack: BoundAttack, adversarial: Tensor, images: Tensor) -> float:
-        threat = attack.threat
-        check_budget(adversarial, images, threat)
-        return float(distance(adversarial, images, threat.norm).max()) if threat.norm else 0.0
+    def _context(self) -> dict[str, Any]:
+        """Return what the attack takes from the training data: the pixels of each class, or a fitted perturbation."""
+        context: dict[str, Any] = {}
+        attack = self.attack.attack
+        if "class_pixels" in inspect.signature(attack.function).parameters:
+            context["class_pixels"] = self._class_pixels().to(self.device)
+        if attack.fit is not None:
+            network = self.protocol.network(self.networks[self.sweep.source.digest])
+            batches = _TrainingBatches(self._training_split(), self.protocol, self.batch, self.device)
+            context["perturbation"] = self.attack.fit(network, batches, ignore_index=self.dataset.ignore_index)
+        return context
+
+    def _training_split(self) -> Split:
+        recipe = self.sweep.source.network().recipe
+        split: Split = self.dataset.split(recipe.get("split", "train"))
+        return split
+
+    def _class_pixels(self) -> Tensor:
+        """Count the pixels of each class in the masks of the training split, (C,)."""
+        split, classes = self._training_split(), len(self.dataset.classes)
+        pixels = torch.zeros(classes, dtype=torch.int64)
+        for index in range(len(split)):
+            pixels += torch.bincount(split[index].mask.flatten().long(), minlength=256)[:classes]
+        return pixels
+
+    def _distances(self, adversarial: Tensor, images: Tensor) -> list[float]:
+        """Return how far each piece was moved, in the attack's own norm; zeros where it has none."""
+        norm = self.attack.threat.norm or self.attack.attack.minimises
+        return distance(adversarial, images, norm).tolist() if norm else [0.0] * len(images)
 
     def _miou(self) -> float:
-        first = self.tallies[self.sweep.cells[-1].digest].counts
-        return 100 * float(mean_iou(np.sum(first, axis=0), self.protocol.absent))
+        parts = self.tallies[self.sweep.cells[-1].digest].counts.values()
+        return min(100 * float(mean_iou(np.sum(counts, axis=0), self.protocol.absent)) for counts in parts)
 
     def _write(self, cell: EvalCell, seconds: float) -> None:
         tally = self.tallies[cell.digest]
-        counts = np.stack(tally.counts)
-        sums = {c.digest: self.store.weights_sha256(c.digest) for c in (cell.target, cell.source)}
+        parts = {name: np.stack(counts) for name, counts in tally.counts.items()}
+        extras: dict[str, float] = {}
+        if "" in parts:
+            counts = parts.pop("")
+        else:
+            worst = metrics.worst_case(list(parts.values()), self.protocol.absent)
+            counts = np.stack(list(parts.values()))[worst.choice, np.arange(len(worst.choice))]
+            extras = {"worst_image_accuracy": worst.image_accuracy, "worst_aacc": worst.aacc}
+            extras["miou_lower_bound"] = worst.miou_bound
         expected = cell.expected()
+        if self.attack.attack.minimises is not None:
+            extras["median_distance"] = float(np.median(tally.distances))
+        sums = {c.digest: networks.weights_sha256(c, self.store) for c in (cell.target, cell.source)}
         record = expected.model_copy(
             update={
                 "status": "done",
@@ -198,12 +250,13 @@ class _Run:
                 "scores": metrics.scores(counts, self.protocol.absent),
                 "target": cell.target.network(sums[cell.target.digest]),
                 "source": cell.source.network(sums[cell.source.digest]),
-                "budget_used": tally.budget_used if expected.threat.norm else None,
+                "budget_used": max(tally.distances) if expected.threat.norm else None,
                 "passes": {"forward": tally.passes.forward, "backward": tally.passes.backward},
+                "extras": extras,
                 "provenance": {**provenance(self.device), "sweep_seconds": round(seconds, 3)},
             }
         )
-        self.store.write_record(record, counts, self.names)
+        self.store.write_record(record, counts, self.names, parts)
 
     def _save(self, seconds: float) -> None:
         """Keep unfinished counts, so that a killed sweep goes on at the batch where it was."""
@@ -213,8 +266,10 @@ class _Run:
             "batch": np.array(self.batch),
         }
         for digest, tally in self.tallies.items():
-            arrays[f"counts/{digest}"] = np.stack(tally.counts)
-            arrays[f"numbers/{digest}"] = np.array([tally.budget_used, tally.passes.forward, tally.passes.backward])
+            arrays[f"distances/{digest}"] = np.array(tally.distances)
+            arrays[f"passes/{digest}"] = np.array([tally.passes.forward, tally.passes.backward])
+            for part, counts in tally.counts.items():
+                arrays[f"counts/{digest}/{part}"] = np.stack(counts)
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         write_bytes(self.partial, buffer.getvalue())
@@ -224,14 +279,34 @@ class _Run:
         if not self.partial.is_file():
             return 0.0
         with np.load(self.partial, allow_pickle=False) as arrays:
-            if int(arrays["batch"]) != self.batch or any(f"counts/{d}" not in arrays for d in self.tallies):
+            if int(arrays["batch"]) != self.batch or any(f"passes/{d}" not in arrays for d in self.tallies):
                 return 0.0
             self.names = [str(name) for name in arrays["names"]]
             for digest, tally in self.tallies.items():
-                tally.counts = list(arrays[f"counts/{digest}"])
-                used, forward, backward = arrays[f"numbers/{digest}"].tolist()
-                tally.budget_used, tally.passes = used, Passes(int(forward), int(backward))
+                tally.distances = arrays[f"distances/{digest}"].tolist()
+                tally.passes = Passes(*map(int, arrays[f"passes/{digest}"]))
+                prefix = f"counts/{digest}/"
+                parts = [name for name in arrays.files if name.startswith(prefix)]
+                tally.counts = {name.removeprefix(prefix): list(arrays[name]) for name in parts}
             return float(arrays["seconds"])
+
+
+@dataclass(frozen=True)
+class _TrainingBatches:
+    """Batches of a training split as a protocol cuts it, anew for every pass through them."""
+
+    split: Split
+    protocol: EvaluationProtocol
+    batch: int
+    device: torch.device
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for first in range(0, len(self.split), self.batch):
+            indices = range(first, min(first + self.batch, len(self.split)))
+            crops = [self.protocol.crops(*self.split[index][1:]) for index in indices]
+            for members in packs(crops, self.batch):
+                images = torch.cat([crops[m].images for m in members]).to(self.device)
+                yield images, torch.cat([crops[m].masks for m in members]).to(self.device)
 
 
 def confusion(preds: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> NDArray[np.int64]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from reports.records import Component, Manifest
-from segbench.cells import Data, EvalCell, TrainCell, attack_of, digest
+from segbench.cells import Data, EvalCell, GivenCell, NetworkCell, TrainCell, attack_of, digest
 from segbench.config import Matrix, Trained
 from segbench.specs import Bound
+from segbench.store import file_sha256
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Sweep:
         cells: evaluations; their attacks differ in `steps` at most, and only where the attack is nested.
     """
 
-    source: TrainCell
+    source: NetworkCell
     cells: tuple[EvalCell, ...]
 
     @property
@@ -29,7 +31,7 @@ class Sweep:
         return max((cell.attack for cell in self.cells), key=lambda a: a.options.get("steps", 0))
 
     @property
-    def targets(self) -> tuple[TrainCell, ...]:
+    def targets(self) -> tuple[NetworkCell, ...]:
         """The networks that are scored, each once."""
         return tuple({cell.target.digest: cell.target for cell in self.cells}.values())
 
@@ -50,7 +52,7 @@ class Plan:
 
     Attributes:
         matrix: the matrix.
-        trainings: networks, each once, in the order of the matrix.
+        trainings: networks to train, each once, in the order of the matrix.
         evaluations: evaluations, each once, in the order of the tables.
         sweeps: the same evaluations, grouped.
     """
@@ -69,12 +71,15 @@ class Plan:
         )
 
 
-def build(matrix: Matrix, fingerprints: Mapping[str, str]) -> Plan:
+def build(
+    matrix: Matrix, fingerprints: Mapping[str, str], given: Mapping[str, Sequence[GivenCell]] | None = None
+) -> Plan:
     """Lay out the cells of a matrix.
 
     Args:
         matrix: the matrix.
         fingerprints: by the dataset's short string; "unknown" where the data is not there.
+        given: the networks that are not trained here, by the dataset's short string.
     """
     trainings: list[TrainCell] = []
     evaluations: list[EvalCell] = []
@@ -87,11 +92,12 @@ def build(matrix: Matrix, fingerprints: Mapping[str, str]) -> Plan:
             for seed in matrix.seeds
         }
         trainings += grid.values()
+        networks: list[NetworkCell] = [*grid.values(), *(given or {}).get(dataset.short, ())]
         if matrix.white_box:
             evaluations += [
-                _eval_cell(matrix, target, target, attack) for target in grid.values() for attack in matrix.attacks
+                _eval_cell(matrix, target, target, attack) for target in networks for attack in matrix.attacks
             ]
-        evaluations += _transfers(matrix, list(grid.values()))
+        evaluations += _transfers(matrix, networks)
     unique_trainings = tuple({cell.digest: cell for cell in trainings}.values())
     unique_evaluations = tuple({cell.digest: cell for cell in evaluations}.values())
     return Plan(matrix, unique_trainings, unique_evaluations, group(unique_evaluations))
@@ -105,7 +111,7 @@ def group(evaluations: Sequence[EvalCell]) -> tuple[Sweep, ...]:
     return tuple(Sweep(cells[0].source, tuple(cells)) for cells in groups.values())
 
 
-def _transfers(matrix: Matrix, networks: Sequence[TrainCell]) -> Iterator[EvalCell]:
+def _transfers(matrix: Matrix, networks: Sequence[NetworkCell]) -> Iterator[EvalCell]:
     """Every network against the substitutes of every other architecture."""
     substitutes = [cell for cell in networks if cell.defense.name == matrix.substitutes]
     for target in networks:
@@ -117,10 +123,19 @@ def _transfers(matrix: Matrix, networks: Sequence[TrainCell]) -> Iterator[EvalCe
 
 def _train_cell(data: Data, model: Bound, trained: Trained, seed: int) -> TrainCell:
     recipe = trained.recipe.model_dump(mode="json")
-    return TrainCell(data=data, model=model.identity, defense=trained.defense.identity, recipe=recipe, seed=seed)
+    weights = model.options.get("weights")
+    found = isinstance(weights, str) and Path(weights).is_file()
+    return TrainCell(
+        data=data,
+        model=model.identity,
+        defense=trained.defense.identity,
+        recipe=recipe,
+        seed=seed,
+        encoder_sha256=file_sha256(Path(weights)) if found else None,
+    )
 
 
-def _eval_cell(matrix: Matrix, target: TrainCell, source: TrainCell, attack: Bound) -> EvalCell:
+def _eval_cell(matrix: Matrix, target: NetworkCell, source: NetworkCell, attack: Bound) -> EvalCell:
     return EvalCell(
         target=target,
         source=source,

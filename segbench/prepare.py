@@ -1,17 +1,24 @@
-"""Before anything runs: find each dataset's files, fingerprint them, and check every one once."""
+"""Before anything runs: find each dataset's files and each given network, fingerprint them, and check every one once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from segbench.cells import needs_root
+import torch
+
+from segbench import engine, guard, networks
+from segbench.adapter import Adapter
+from segbench.cells import Data, GivenCell, needs_root
 from segbench.config import Matrix, data_variable
 from segbench.datasets.base import Dataset
 from segbench.datasets.check import check
-from segbench.errors import DataError
+from segbench.errors import CellError, DataError, SegbenchError
+from segbench.given import Convention, Given
 from segbench.plan import Plan, build
+from segbench.protocols.base import EvaluationProtocol
 from segbench.specs import Bound
+from segbench.store import read_json, write_json
 
 UNKNOWN = "unknown"
 """The fingerprint of a dataset that is not there."""
@@ -37,16 +44,17 @@ def open_bound(dataset: Bound, data: Mapping[str, Path]) -> Dataset:
 
 
 def checked_plan(matrix: Matrix, cache: Path) -> Plan:
-    """Return the plan of a matrix whose data was found and checked; a check that passed is not repeated.
+    """Return the plan of a matrix whose data and networks were found and checked; a check that passed is not repeated.
 
     Args:
         matrix: the matrix.
-        cache: folder that remembers which files passed.
+        cache: folder that remembers what passed.
 
     Raises:
         DataError: with every problem found.
+        SegbenchError: a given network cannot be loaded, does not fit the dataset, or is fed what it does not expect.
     """
-    fingerprints = {}
+    fingerprints, given = {}, {}
     for bound in matrix.datasets:
         dataset = open_bound(bound, matrix.runtime.data)
         used = dict.fromkeys((*(trained.recipe.split for trained in matrix.defenses), matrix.split))
@@ -54,15 +62,65 @@ def checked_plan(matrix: Matrix, cache: Path) -> Plan:
             dataset.split(split)
         check(dataset, splits=list(used), cache=cache)
         fingerprints[bound.short] = dataset.fingerprint()
-    return build(matrix, fingerprints)
+        data = Data(component=bound.identity, fingerprint=fingerprints[bound.short])
+        given[bound.short] = [_checked_network(matrix, one, data, dataset, cache) for one in matrix.networks]
+    return build(matrix, fingerprints, given)
 
 
 def tentative_plan(matrix: Matrix) -> Plan:
-    """Return the plan of a matrix whose data need not be there."""
-    fingerprints = {}
+    """Return the plan of a matrix whose data need not be there; given networks are looked at where it is."""
+    fingerprints, given = {}, {}
     for bound in matrix.datasets:
         try:
-            fingerprints[bound.short] = open_bound(bound, matrix.runtime.data).fingerprint()
+            dataset = open_bound(bound, matrix.runtime.data)
+            data = Data(component=bound.identity, fingerprint=dataset.fingerprint())
+            cells = [networks.open_given(one, data, dataset).cell for one in matrix.networks]
         except DataError:
-            fingerprints[bound.short] = UNKNOWN
-    return build(matrix, fingerprints)
+            data = Data(component=bound.identity, fingerprint=UNKNOWN)
+            cells = [
+                GivenCell(data=data, given=one, identity={"state": UNKNOWN}, convention={}) for one in matrix.networks
+            ]
+        fingerprints[bound.short] = data.fingerprint
+        given[bound.short] = cells
+    return build(matrix, fingerprints, given)
+
+
+def _checked_network(matrix: Matrix, given: Given, data: Data, dataset: Dataset, cache: Path) -> GivenCell:
+    """Load a network, see that it fits the dataset, and compare its convention with others."""
+    opened = networks.open_given(given, data, dataset)
+    protocol: EvaluationProtocol = matrix.protocol.make()
+    passed = cache / "networks" / f"{opened.cell.digest}.json"
+    key = {"protocol": matrix.protocol.short, "split": matrix.split, "checked": given.check}
+    if read_json(passed) == key:
+        return opened.cell
+    gradients = any(attack.attack().threat.access == "gradients" for attack in matrix.attacks)
+    _fits(opened.adapter, dataset, matrix.split, protocol, gradients=gradients)
+    if given.check and not opened.assured:
+        device = engine.resolve_devices(matrix.runtime.device, 1, 1)[0]
+        doubt = guard.check(opened.adapter, dataset, matrix.split, protocol, device=device)
+        if doubt is not None:
+            raise guard.refuse(given.name, Convention.model_validate(opened.cell.convention), doubt)
+    write_json(passed, key)
+    return opened.cell
+
+
+def _fits(adapter: Adapter, dataset: Dataset, split: str, protocol: EvaluationProtocol, *, gradients: bool) -> None:
+    """Run one image through a network: it has to give logits for every class, and gradients where attacks need them."""
+    crops = protocol.crops(*dataset.split(split)[0][1:])
+    images = crops.images[:1].requires_grad_(gradients)
+    try:
+        with torch.set_grad_enabled(gradients):
+            logits = protocol.network(adapter)(images)
+    except CellError as error:
+        raise SegbenchError(str(error)) from error
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise SegbenchError(
+            f"{adapter.name} cannot take an image {tuple(images.shape)} ({reason}); "
+            "state its convention, such as 'multiple', or resize images with protocol whole-v1(size=[height, width])"
+        ) from error
+    if gradients and not logits.requires_grad:
+        raise SegbenchError(
+            f"{adapter.name}: no gradient reaches the images: it runs under no_grad, detaches, or leaves torch; "
+            "attacks by gradients need one, square and corruptions do not"
+        )

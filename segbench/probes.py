@@ -79,7 +79,7 @@ def measure(
                 mean_loss(model, iterates[step], masks, ignore_index=ignore_index) for step in sorted(iterates)
             ),
             by_scale=by_scale,
-            at_large_eps=accuracy(model, large, masks, ignore_index=ignore_index),
+            at_large_eps=miou(model, large, masks, ignore_index=ignore_index),
         )
 
 
@@ -88,6 +88,19 @@ def accuracy(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: i
     """Share of the valid pixels that are right, in per cent."""
     right = right_pixels(model(images), masks, ignore_index=ignore_index).sum()
     return 100 * float(right / (masks != ignore_index).sum().clamp_min(1))
+
+
+@torch.no_grad()
+def miou(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: int = 255) -> float:
+    """mIoU over the classes in masks or predictions, in per cent."""
+    logits = model(images)
+    valid = masks != ignore_index
+    preds, truth = logits.argmax(1)[valid], masks[valid]
+    both, made, true = (
+        torch.bincount(labels, minlength=logits.shape[1]) for labels in (truth[preds == truth], preds, truth)
+    )
+    union = made + true - both
+    return 100 * float((both / union.clamp_min(1)).sum() / (union > 0).sum().clamp_min(1))
 
 
 @torch.no_grad()

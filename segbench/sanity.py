@@ -17,7 +17,7 @@ SENTENCES: Mapping[str, str] = MappingProxyType(
     {
         "black-box-beats-white-box": "images made on another network fool this one more than its own gradients do",
         "square-beats-gradients": "a random search of logits is stronger than every gradient attack of this budget",
-        "survives-large-eps": "pixels stay right at an eps at which any image can be made grey",
+        "survives-large-eps": "much stays right at an eps at which any image can be made grey",
         "one-step-beats-iterative": "one step is stronger than many of the same budget",
         "zero-loss": "many right pixels have a cross-entropy of exactly zero, so that no gradient attacks them",
         "zero-gradient": "the input gradient of an image is exactly zero",
@@ -32,8 +32,8 @@ SENTENCES: Mapping[str, str] = MappingProxyType(
 MARGIN = 1.0
 """Points of pixel accuracy by which a result must be beaten to count."""
 LARGE_EPS = 0.5
-LEFT_AT_LARGE_EPS = 5.0
-"""Pixel accuracy, in per cent, that may be left at a large eps."""
+MIOU_AT_LARGE_EPS = 20.0
+"""mIoU that the strongest attack may leave at a large eps; a large class may keep a good part of its pixels there."""
 ZERO_LOSS = 0.1
 SCALE_MARGIN = 2.0
 DIFFERENCE = 1e-4
@@ -51,7 +51,7 @@ class Measurements:
         optimises: it takes gradients, or changes parameters or buffers, while it predicts in eval mode.
         trajectory: mean cross-entropy of the clean images and of each iterate of BIM.
         by_scale: pixel accuracy, in per cent, that BIM leaves when the logits are multiplied by each factor.
-        at_large_eps: pixel accuracy, in per cent, that C&W leaves at a large eps.
+        at_large_eps: mIoU, in per cent, that C&W leaves at a large eps.
     """
 
     zero_loss: float
@@ -67,7 +67,7 @@ def network_flags(measured: Measurements) -> tuple[str, ...]:
     """Return the flags that a network's measurements raise against every gradient attack made on it."""
     stronger = min(measured.by_scale.values()) < measured.by_scale[1.0] - SCALE_MARGIN
     raised = {
-        "survives-large-eps": measured.at_large_eps > LEFT_AT_LARGE_EPS,
+        "survives-large-eps": measured.at_large_eps > MIOU_AT_LARGE_EPS,
         "zero-loss": measured.zero_loss > ZERO_LOSS,
         "zero-gradient": measured.zero_gradient > 0,
         "scale-dependent": stronger,
@@ -141,7 +141,8 @@ def _compared_flags(record: Record, group: Sequence[Record]) -> set[str]:
     if any(_one_step(o) and _accuracy(o) < _accuracy(record) - MARGIN for o in own) and _many_steps(record):
         names.add("one-step-beats-iterative")
     large = [o for o in peers if _is_white(o) and (o.threat.eps or 0.0) >= LARGE_EPS and record.threat.norm == "linf"]
-    if any(_accuracy(o) > LEFT_AT_LARGE_EPS and _many_steps(o) for o in large):
+    large = [other for other in large if _many_steps(other)]
+    if large and min(other.scores.miou for other in large if other.scores) > MIOU_AT_LARGE_EPS:
         names.add("survives-large-eps")
     return names
 

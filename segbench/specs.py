@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import math
 import re
-from functools import partial
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model

@@ -20,6 +20,7 @@ import traceback
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,6 @@ from pydantic import ValidationError
 
 from reports.records import SCHEMA_VERSION, Manifest, Record
 from segbench.errors import StoreError
-
 
 LOCK_PATIENCE = 10.0
 """Seconds to wait for a lock: a process that was just killed lets go of its own within them."""
@@ -105,11 +105,39 @@ class Store:
             counts: NDArray[np.int64] = arrays["counts"].astype(np.int64)
         return counts
 
-    def write_record(self, record: Record, counts: NDArray[np.int64], names: Iterable[str]) -> None:
-        """Store an evaluation: counts first, the record last."""
+    def parts(self, digest: str) -> list[NDArray[np.int64]]:
+        """Return an evaluation's counts for every attack that it holds: the parts of an ensemble, or just one."""
+        path = self.eval_dir(digest) / "counts.npz"
+        if not path.is_file():
+            return []
+        with np.load(path, allow_pickle=False) as arrays:
+            parts = [name for name in arrays.files if name.startswith("parts/")]
+            return [arrays[name].astype(np.int64) for name in parts or ["counts"]]
+
+    def write_record(
+        self,
+        record: Record,
+        counts: NDArray[np.int64],
+        names: Iterable[str],
+        parts: Mapping[str, NDArray[np.int64]] = MappingProxyType({}),
+    ) -> None:
+        """Store an evaluation: counts first, the record last.
+
+        Args:
+            record: the record.
+            counts: per image (N, 3, C); of the worst choice of parts, where the attack is an ensemble.
+            names: of the images.
+            parts: counts of every part of an ensemble.
+        """
         folder = self.eval_dir(record.digest)
+        arrays = {"counts": counts, **{f"parts/{name}": part for name, part in parts.items()}}
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, counts=counts.astype(np.int32), names=np.array(list(names), dtype=str))
+        np.savez_compressed(
+            buffer,
+            names=np.array(list(names), dtype=str),
+            allow_pickle=False,
+            **{name: array.astype(np.int32) for name, array in arrays.items()},
+        )
         write_bytes(folder / "counts.npz", buffer.getvalue())
         write_json(folder / "record.json", record.model_dump(mode="json"))
         (folder / "failed.json").unlink(missing_ok=True)

@@ -95,7 +95,10 @@ def run(
 def load(cell: TrainCell, store: Store, device: torch.device, num_classes: int, ignore_index: int) -> nn.Module:
     """Return the deployed network of a trained cell in eval mode."""
     weights = load_file(store.weights(cell.digest))
-    network: nn.Module = build_defense(cell, num_classes, ignore_index).deploy()
+    # The encoder's initial weights are overwritten below: their file need not be there any more.
+    options = {name: None if name == "weights" else value for name, value in cell.model.options.items()}
+    fresh = cell.model_copy(update={"model": cell.model.model_copy(update={"options": options})})
+    network: nn.Module = build_defense(fresh, num_classes, ignore_index).deploy()
     network.load_state_dict(weights)
     return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

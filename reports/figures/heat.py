@@ -106,9 +106,9 @@ def _most_lost(classes: Sequence[str], grid: Grid) -> str:
         drops = [a - b for a, b in pairs if a is not None and b is not None]
         if drops:
             losses.append((statistics.fmean(drops), name))
-    if not losses:
+    drop, name = max(losses, default=(0.0, ""))
+    if drop < 0.05:
         return ""
-    drop, name = max(losses)
     return f"Most is lost of {name}: {drop:.1f} points on average."
 
 
@@ -126,8 +126,9 @@ def _draw(rows: Sequence[str], columns: Sequence[str], grid: Grid) -> Canvas:
     values = np.array([[np.nan if value is None else value for value in row] for row in grid])
     width, height = 3.2 + 0.55 * len(columns), 1.2 + 0.27 * len(rows)
     canvas, (ax,) = new_canvas(max(5.0, width), height)
-    shown = ax.imshow(values, cmap="cividis_r", vmin=0, vmax=100, aspect="auto")
+    shown = ax.imshow(values, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     ax.grid(False)
+    ax.spines[:].set_visible(False)
     ax.set_xticks(range(len(columns)), [plain(c) for c in columns], rotation=35, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(rows)), [plain(r) for r in rows])
     ax.tick_params(length=0)
@@ -141,7 +142,7 @@ def _draw(rows: Sequence[str], columns: Sequence[str], grid: Grid) -> Canvas:
                     ha="center",
                     va="center",
                     fontsize=7,
-                    color="white" if value > 50 else "#1b1e22",
+                    color="white" if value > 60 else "#1b1e22",
                 )
     canvas.colorbar(shown, ax=ax, label="IoU, %", shrink=0.9)
     return canvas

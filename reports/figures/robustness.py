@@ -118,8 +118,8 @@ def _draw_curves(found: Curves, scale: str, factor: float) -> Canvas:
             at = sorted(points)
             means = [statistics.fmean(points[value]) for value in at]
             spread = [
-                [mean - min(points[value]) for mean, value in zip(means, at, strict=True)],
-                [max(points[value]) - mean for mean, value in zip(means, at, strict=True)],
+                [max(0.0, mean - min(points[value])) for mean, value in zip(means, at, strict=True)],
+                [max(0.0, max(points[value]) - mean) for mean, value in zip(means, at, strict=True)],
             ]
             index = defenses.index(defense)
             ax.errorbar(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from segbench.datasets.base import Size, dataset
 from segbench.datasets.files import Pair, Pairs
@@ -76,6 +77,8 @@ class Cityscapes:
     )
     ignore_index = 255
     splits = SPLITS
+    lengths: ClassVar = {"train": 2975, "val": 500}
+    """Images of the official splits."""
 
     def __init__(self, root: Path, *, size: Size | None = None) -> None:
         self.root = Path(root)

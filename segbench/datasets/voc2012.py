@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from segbench.datasets.base import dataset
 from segbench.datasets.files import Pair, Pairs
@@ -52,6 +53,8 @@ class Voc2012:
     classes = tuple(CLASSES.split())
     palette = tuple(_colour(label) for label in range(21))
     ignore_index = 255
+    lengths: ClassVar = {"train": 1464, "val": 1449, "train_aug": TRAIN_AUG_COUNT}
+    """Images of the official splits."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)

@@ -165,7 +165,7 @@ def test_almaprox_never_undercuts_the_least_change_and_comes_near_it(pixel_linea
     assert (wrong >= 0.9).all()
     used, least = distance(made, images, "linf"), least_linf(model, images, labels, share=0.9).double()
     assert (used >= least * 0.9999).all()
-    assert (used <= least * 1.6).all(), used / least
+    assert (used <= least * 1.75).all(), used / least
 
 
 def test_cw_fools_all_that_can_be_fooled(pixel_linear: Linear, grey: Tensor) -> None:

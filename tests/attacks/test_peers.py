@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import types
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attacks.almaprox import almaprox
 from attacks.base import distance
@@ -90,45 +91,76 @@ def wrong_share(task: Any, images: Tensor) -> Tensor:
     return wrong.flatten(1).sum(1) / valid.flatten(1).sum(1)
 
 
-def test_almaprox_reaches_the_distance_of_adv_lib(adv_lib: Any, colours: Any) -> None:
-    task = colours._replace(images=colours.images[:6], masks=colours.masks[:6])
-    ours = almaprox(task.model, task.images, task.masks, steps=200)
-    # One image at a time: its batches fail where images differ in their number of void pixels.
-    theirs = torch.cat(
+def penalty(constraints: Tensor, rho: Tensor, mu: Tensor) -> Tensor:
+    """The penalty as it is published, to be differentiated by autograd."""
+    above = mu * constraints + mu * rho * constraints**2 + rho**2 * constraints**3 / 6
+    below = mu * constraints / (1 - rho.clamp(min=1) * constraints.clamp(max=0))
+    return torch.where(constraints >= 0, above, below)
+
+
+def their_almaprox(adv_lib: Any, task: Any, steps: int, alpha: float, **options: Any) -> Tensor:
+    """One image at a time: adv-lib's batches fail where images differ in their number of void pixels."""
+    valid = task.masks != VOID
+    labels = task.masks.where(valid, 0)
+    return torch.cat(
         [
             adv_lib.alma_prox(
                 task.model,
                 task.images[i : i + 1],
-                task.masks[i : i + 1].where(task.masks[i : i + 1] != VOID, 0),
-                masks=task.masks[i : i + 1] != VOID,
-                num_steps=200,
+                labels[i : i + 1],
+                masks=valid[i : i + 1],
+                num_steps=steps,
+                lr_init=alpha,
+                **options,
             )
             for i in range(len(task.images))
         ]
     )
-    medians = [float(distance(made, task.images, "linf").median()) for made in (ours, theirs)]
-    shares = [float((wrong_share(task, made) >= 0.99).double().mean()) for made in (ours, theirs)]
-    print(f"ALMAProx: median L_inf {medians[0]:.6f} ours, {medians[1]:.6f} theirs; fooled {shares}")
-    assert shares[0] >= shares[1] > 0.5
-    assert medians[0] == pytest.approx(medians[1], rel=0.05)
+
+
+def iterates(model: nn.Module, run: Callable[[], Tensor]) -> list[Tensor]:
+    seen: list[Tensor] = []
+    handle = model.register_forward_hook(lambda module, inputs, logits: seen.append(inputs[0].detach().clone()))
+    run()
+    handle.remove()
+    return seen
+
+
+def test_almaprox_takes_the_first_steps_of_adv_lib(adv_lib: Any, colours: Any) -> None:
+    task = colours._replace(images=colours.images[:1], masks=colours.masks[:1])
+    ours = iterates(task.model, lambda: almaprox(task.model, task.images, task.masks, alpha=0.01, steps=60))
+    theirs = iterates(task.model, lambda: their_almaprox(adv_lib, task, 60, 0.01, penalty=penalty))
+    # Later ones part because signs of small gradients turn rounding into whole steps.
+    differences = [float((a - b).abs().max()) for a, b in zip(ours[:5], theirs[:5], strict=True)]
+    print(f"ALMAProx: first iterates differ by {differences}")
+    assert max(differences) < 1e-3
+
+
+def test_almaprox_reaches_the_distance_of_adv_lib(adv_lib: Any, colours: Any) -> None:
+    # Its own penalty has a wrong slope (mu * y in place of mu for y >= 0) and fools fewer pixels; it takes another.
+    steps, alpha = 150, 0.01
+    ours = almaprox(colours.model, colours.images, colours.masks, steps=steps, alpha=alpha)
+    theirs = their_almaprox(adv_lib, colours, steps, alpha, penalty=penalty)
+    done = [wrong_share(colours, made) >= 0.99 for made in (ours, theirs)]
+    both = done[0] & done[1]
+    medians = [float(distance(made, colours.images, "linf")[both].quantile(0.5)) for made in (ours, theirs)]
+    print(
+        f"ALMAProx: median L_inf {medians[0]:.5f} ours, {medians[1]:.5f} theirs; fooled {[int(d.sum()) for d in done]}"
+    )
+    assert int(both.sum()) >= len(both) // 2
+    assert done[0].sum() >= done[1].sum() - 1
+    assert medians[0] <= 1.05 * medians[1]
 
 
 def test_dag_fools_the_share_of_adv_lib(adv_lib: Any, colours: Any) -> None:
-    task = colours._replace(images=colours.images[:6], masks=colours.masks[:6])
-    labels = task.masks.where(task.masks != VOID, 0)
-    theirs = adv_lib.dag(
-        task.model,
-        task.images,
-        labels,
-        masks=task.masks != VOID,
-        max_iter=100,
-        **{"\N{GREEK SMALL LETTER GAMMA}": 0.002},
-    )
-    ours = dag(task.model, task.images, task.masks, alpha=0.002, steps=100)
-    found = theirs.ne(task.images).flatten(1).any(1)
-    shares = [float(wrong_share(task, made)[found].mean()) for made in (ours, theirs)]
-    failures = [int((wrong_share(task, made) < 0.99).sum()) for made in (ours, theirs)]
+    labels = colours.masks.where(colours.masks != VOID, 0)
+    options = {"max_iter": 60, "\N{GREEK SMALL LETTER GAMMA}": 0.02}
+    theirs = adv_lib.dag(colours.model, colours.images, labels, masks=colours.masks != VOID, **options)
+    ours = dag(colours.model, colours.images, colours.masks, alpha=0.02, steps=60)
+    found = theirs.ne(colours.images).flatten(1).any(1)
+    shares = [float(wrong_share(colours, made)[found].mean()) for made in (ours, theirs)]
+    failures = [int((wrong_share(colours, made) < 0.99).sum()) for made in (ours, theirs)]
     print(f"DAG: fooled {shares[0]:.4f} ours, {shares[1]:.4f} theirs; failures {failures}")
-    assert found.sum() >= 3
+    assert found.sum() >= len(found) // 2
     assert shares[0] == pytest.approx(shares[1], abs=0.01)
     assert failures[0] == failures[1]

@@ -61,6 +61,14 @@ def test_certified_pixels_are_those_whose_exact_tail_passes() -> None:
     assert labels.tolist() == [[2, ABSTAIN], [0, 1]]
 
 
+def test_a_single_pixel_passes_exactly_where_its_tail_does() -> None:
+    passing = [wins for wins in range(51) if tail(wins, 50, 0.75) <= 0.01]
+    for wins in range(30, 51):
+        labels = certify_votes(np.array([[1]]), np.array([[wins]]), samples=50, tau=0.75, alpha=0.01)
+        assert (labels.item() == 1) == (wins in passing)
+    assert 40 < min(passing) < 50
+
+
 def test_scores_by_hand() -> None:
     truth = np.array([0, 0, 1, 1, 255, 1])
     labels = np.array([0, ABSTAIN, 1, 0, 1, ABSTAIN])

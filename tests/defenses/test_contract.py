@@ -98,6 +98,18 @@ def test_same_seeds_give_the_same_bits(name: str, build: Build, batch) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_loss_in_half_precision_is_close_and_in_full_precision_itself(name: str, build: Build, batch) -> None:
+    full = loss_of(build(name), *batch).total
+    defense = build(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = loss_of(defense, *batch).total
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, full, rtol=0.05, atol=0)
+    half.backward()
+    assert all(torch.isfinite(p.grad).all() for p in defense.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_void_batch_gives_a_finite_loss(name: str, build: Build, batch) -> None:
     images, masks = batch
     defense = build(name)

@@ -8,8 +8,8 @@ from defenses.multitask import Multitask, edges
 
 
 def test_edges_by_hand() -> None:
-    masks = torch.tensor([[[0, 0, 1], [0, 2, 1], [255, 2, 2]]])
-    expected = torch.tensor([[[0, 1, 0], [1, 1, 1], [255, 0, 0]]])
+    masks = torch.tensor([[[0, 0, 1, 1], [0, 2, 1, 255], [255, 2, 2, 255]]])
+    expected = torch.tensor([[[0, 1, 0, 0], [1, 1, 1, 255], [255, 0, 0, 255]]])
     assert torch.equal(edges(masks, 255), expected)
 
 

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from attacks.fgsm import fgsm
-from defenses.base import Dynamic, Wrapped
-from defenses.teacher_student import distillation, majority, teacher_student
+from defenses.base import Dynamic, Wrapped, cross_entropy, segmentation_loss
+from defenses.redundant import distillation, majority
+from defenses.teacher_student import teacher_student
 from defenses.teacher_student_vote import teacher_student_vote
 
 MAKERS = {"teacher-student": teacher_student, "teacher-student-vote": teacher_student_vote}
@@ -52,6 +53,16 @@ def test_distillation_does_not_train_the_teacher(segmenter, batch) -> None:
     defense.loss(images, torch.full_like(masks, 255), torch.Generator()).total.backward()
     assert all(p.grad is None or p.grad.abs().sum() == 0 for p in defense.segmenter.parameters())
     assert any(p.grad.abs().sum() > 0 for p in defense.student.parameters())
+
+
+def test_student_learns_from_labels_and_teacher(segmenter, batch) -> None:
+    images, masks = batch
+    defense = teacher_student(segmenter).eval()
+    losses = defense.loss(images, masks, torch.Generator())
+    teacher = segmentation_loss(segmenter, images, masks, aux_weight=0.4, ignore_index=255).total
+    labels = cross_entropy(defense.student(images), masks, 255)
+    follows = distillation(defense.student(images), segmenter(images).softmax(1))
+    torch.testing.assert_close(losses.total, teacher + labels + follows)
 
 
 def test_student_starts_with_weights_of_its_own(segmenter) -> None:

@@ -66,6 +66,13 @@ def test_attacks_that_differ_elsewhere_are_not_one_curve(one, net, part) -> None
     assert "steps" not in " ".join(figures_of([one(net("pspnet", "none", 0), a) for a in attacks]))
 
 
+def test_equal_runs_have_bars_of_no_length(one, net, attack_bim) -> None:
+    """The mean of three equal numbers may round to above or below all of them."""
+    third = 12.5 * (1 + 1 / 3)
+    runs = [one(net("pspnet", "none", s), attack_bim(k), miou=m) for s in range(3) for k, m in ((2, third), (4, 0.1))]
+    assert "<svg" in figures_of(runs)["table-1-bim-steps-1"].svg("light")
+
+
 def test_transfer_has_every_pair(records) -> None:
     alt = figures_of(records)["table-2-transfer"].alt
     values = [

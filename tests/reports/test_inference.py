@@ -47,7 +47,14 @@ def test_a_clear_lead_is_marked_and_a_narrow_one_is_not(one, net, attack_bim) ->
     (table,) = infer(tables_of(records), counts.get)
     marks = [[cell.significant for cell in row.cells] for row in table.blocks[0].rows]
     assert marks == [[True, False], [False, False]]
-    assert "correction for 2 comparisons; 1 of them marked" in table.remarks[-1]
+    assert "correction for 2 comparisons" in table.remarks[-1]
+
+
+def test_where_no_lead_is_significant_it_says_so(one, net) -> None:
+    records = [one(net("pspnet", defense, 0), miou=60.0) for defense in ("sat", "ddcat")]
+    (table,) = infer(tables_of(records), {r.digest: counts_of(0.6) for r in records}.get)
+    assert table.remarks[-1].startswith("No best value is significantly above the second")
+    assert not any(cell.significant for row in table.blocks[0].rows for cell in row.cells)
 
 
 def test_intervals_over_seeds_and_images(one, net) -> None:

@@ -73,6 +73,11 @@ def test_best_and_second_are_marked_and_equal_values_share_a_mark(one, net) -> N
     assert [row.cells[0].rank for row in table.blocks[0].rows] == [1, 1, 2, 0]
 
 
+def test_where_all_are_equal_none_is_best(one, net) -> None:
+    table = tables_of([one(net("pspnet", d, 0), miou=12.5) for d in ("none", "sat")])[0]
+    assert [row.cells[0].rank for row in table.blocks[0].rows] == [0, 0]
+
+
 def test_failed_and_missing_runs_are_visible_and_never_ranked(one, net, attack_bim) -> None:
     none, sat = [net("pspnet", "none", s) for s in (0, 1)], [net("pspnet", "sat", s) for s in (0, 1)]
     records = [

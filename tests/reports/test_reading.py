@@ -96,3 +96,19 @@ def test_failures_and_flags_are_noted(one, net, attack_bim) -> None:
     found = notes(tables_of(records)[0])
     assert "1 evaluation failed; the reasons are below." in found
     assert "Flagged gradients-vanish: pspnet with sat." in found
+
+
+def test_networks_that_learnt_one_class_say_nothing_of_robustness(one, net, attack_bim) -> None:
+    def idle(record):
+        return record.model_copy(
+            update={"scores": record.scores.model_copy(update={"class_iou": (37.5, 0.0, 0.0), "miou": 12.5})}
+        )
+
+    untrained = [idle(one(net("pspnet", "none", 0), *a)) for a in ((), (attack_bim(6),))]
+    (table,) = tables_of(untrained)
+    assert reading([table]).startswith("No network of 1 has learnt more than one class")
+    assert any(note.endswith("means nothing: pspnet with none.") for note in notes(table))
+    trained = networks(one, net, attack_bim(6), {"sat": (60.0, 50.0), "ddcat": (62.0, 20.0)})
+    text = reading(tables_of([*untrained, *trained]))
+    assert "1 of 2 trained and completely evaluated networks loses" in text
+    assert "none" not in text

@@ -52,7 +52,8 @@ def test_an_honest_network_has_no_flag(task: Task) -> None:
     assert network_flags(measured) == ()
     assert len(measured.trajectory) == 7
     assert measured.trajectory[-1] > measured.trajectory[0]
-    assert measured.by_scale[1.0] < 60
+    assert measured.at_large_eps < 5
+    assert measured.zero_loss < 0.1
 
 
 def test_enlarged_logits_are_flagged(task: Task) -> None:

@@ -1,0 +1,144 @@
+"""Write docs/attacks.md from the catalog: run `python docs/generate_attacks.py` after a change of an attack."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import torch
+from torch import nn
+
+from attacks.base import Attack, count_passes
+from segbench import catalog, specs
+
+PAGE = Path(__file__).with_name("attacks.md")
+STEPS = (4, 8)
+"""Numbers of steps whose costs are measured, to tell what a step costs."""
+HEAD = """# Attacks
+
+Made from the catalog by `python docs/generate_attacks.py`; do not edit.
+
+Images lie in [0, 1], and so do eps and alpha: `eps: 8/255` in a matrix is exact. Void pixels enter no loss, no gradient
+and no score. Every adversarial batch is checked against its threat model in float64 before it is scored. Passes are per
+image, the largest number that the options allow: apgd, sea, deepfool, dag and square leave an image that is done.
+
+| attack | norm and eps | uses | cost in passes | what it does |
+|---|---|---|---|---|
+"""
+
+
+class _Pixelwise(nn.Module):
+    """Logits on which a few steps fool nothing, so that no attack stops early."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([images.mean(1) + 9.0 * (k == 0) - 0.1 * k for k in range(4)], 1)
+
+
+def page() -> str:
+    """Return the page."""
+    attacks = catalog.components("attack")
+    rows = "".join(_row(name, component) for name, component in attacks.items())
+    return HEAD + rows + "".join(_section(name, component) for name, component in attacks.items())
+
+
+def _row(name: str, component: catalog.Component) -> str:
+    attack: Attack[...] = component.object
+    return f"| [{name}](#{name}) | {_bound(attack)} | {attack.access} | {cost(attack)} | {component.summary} |\n"
+
+
+def _bound(attack: Attack[...]) -> str:
+    threat = attack.bind().threat
+    if threat.norm is not None:
+        return f"{threat.norm} {threat.eps:g}"
+    return f"least {attack.minimises}" if attack.minimises else "none"
+
+
+def cost(attack: Attack[...]) -> str:
+    """Return the largest number of forward and backward passes per image, measured, as a formula in the options."""
+    options = attack.bind().options
+    if attack.access == "none":
+        return "0"
+    if attack.fit is not None:
+        return "fitting: epochs x training images, both ways; then 0"
+    unit = next((unit for unit in ("steps", "queries") if unit in options), None)
+    if unit is None:
+        return _formula(*_measured(attack, {}))
+    small, large = (_measured(attack, {unit: count}) for count in STEPS)
+    slopes = [(after - before) // (STEPS[1] - STEPS[0]) for before, after in zip(small, large, strict=True)]
+    rests = [after - slope * STEPS[1] for after, slope in zip(large, slopes, strict=True)]
+    formula = _formula(*(_linear(slope, unit, rest) for slope, rest in zip(slopes, rests, strict=True)))
+    return f"{formula}; per restart, of several one forward more" if "restarts" in options else formula
+
+
+def _measured(attack: Attack[...], options: Mapping[str, Any]) -> tuple[int, int]:
+    model, images = _Pixelwise(), torch.full((1, 3, 8, 8), 0.5)
+    masks = torch.zeros(1, 8, 8, dtype=torch.long)
+    context = {"class_pixels": torch.ones(4)}
+    bound = attack.bind(**options)
+    with count_passes(model) as passes:
+        (bound.parts if attack.ensemble else bound)(model, images, masks, **context)
+    return passes.forward, passes.backward
+
+
+def _linear(slope: int, unit: str, rest: int) -> str:
+    times = {0: "", 1: unit}.get(slope, f"{slope} {unit}")
+    if not times or not rest:
+        return times or str(rest)
+    return f"{times} {'+' if rest > 0 else '-'} {abs(rest)}"
+
+
+def _formula(forward: int | str, backward: int | str) -> str:
+    return f"{forward} forward, {backward} backward"
+
+
+def _section(name: str, component: catalog.Component) -> str:
+    body, arguments, source, departs = _parts(component.doc)
+    text = f"\n## {name}\n\n{body}\n"
+    if component.options:
+        text += "\n| option | default | values | meaning |\n|---|---|---|---|\n"
+        for option, parameter in component.options.items():
+            default = specs.text(parameter.default)
+            text += f"| `{option}` | {default} | {_values(parameter.annotation)} | {arguments[option]} |\n"
+    if component.object.nested:
+        text += "\nNested: one run of the largest number of steps gives the results of all smaller ones.\n"
+    text += f"\nSource: {source}\n" if source else ""
+    return text + (f"\nDeparts from it in: {departs}\n" if departs else "")
+
+
+def _values(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return ", ".join(str(value) for value in get_args(annotation))
+    if get_args(annotation):
+        return " or ".join("none" if part is type(None) else part.__name__ for part in get_args(annotation))
+    return str(annotation.__name__)
+
+
+def _parts(doc: str) -> tuple[str, dict[str, str], str, str]:
+    """Split a docstring into its prose, its arguments, its source and its departures, each on one line."""
+    found = {"": "", "Args": "", "Source": "", "Departs from it in": ""}
+    section = ""
+    for line in doc.splitlines():
+        head = re.match(r"(Args|Raises|Returns|Source|Departs from it in):\s*(.*)", line)
+        if head:
+            section = head[1]
+            line = head[2]
+        found[section] = found.get(section, "") + line + "\n"
+    prose = "\n\n".join(_joined(paragraph) for paragraph in found[""].strip().split("\n\n"))
+    return prose, dict(_arguments(found["Args"])), _joined(found["Source"]), _joined(found["Departs from it in"])
+
+
+def _arguments(text: str) -> Iterator[tuple[str, str]]:
+    for entry in re.split(r"\n(?=\S)", inspect.cleandoc(text)):
+        name, _, meaning = entry.partition(":")
+        yield name.strip(), _joined(meaning).replace("|", "\\|")
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

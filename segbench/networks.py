@@ -1,0 +1,111 @@
+"""The networks of cells, trained here or given, ready to be attacked: images in [0, 1] -> logits."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from model_zoo.base import ModelError
+from segbench import loaders, train
+from segbench.adapter import Adapter
+from segbench.cells import Data, GivenCell, NetworkCell, TrainCell
+from segbench.datasets.base import Dataset
+from segbench.errors import CellError, SegbenchError
+from segbench.given import Convention, Given
+from segbench.seeding import derive
+from segbench.store import Store
+
+
+def load(cell: NetworkCell, store: Store, device: torch.device, num_classes: int, ignore_index: int) -> nn.Module:
+    """Return the network of a cell in eval mode.
+
+    Raises:
+        CellError: a given network is not what it was when the evaluation was planned.
+    """
+    if isinstance(cell, TrainCell):
+        return train.load(cell, store, device, num_classes, ignore_index)
+    adapter, identity, _ = _open(cell.given, num_classes)
+    if identity != dict(cell.identity):
+        raise CellError(f"{cell.label}: its code or weights changed since the evaluation was planned; start it again")
+    return adapter.to(device)
+
+
+def weights_sha256(cell: NetworkCell, store: Store) -> str:
+    """Return the hash of the weights that are scored."""
+    return store.weights_sha256(cell.digest) if isinstance(cell, TrainCell) else cell.identity["state"]
+
+
+class Opened(NamedTuple):
+    """A given network, loaded.
+
+    Attributes:
+        cell: its cell.
+        adapter: the network, in eval mode on the CPU.
+        assured: its convention is known for certain.
+    """
+
+    cell: GivenCell
+    adapter: Adapter
+    assured: bool
+
+
+def open_given(given: Given, data: Data, dataset: Dataset) -> Opened:
+    """Load a network that was not trained here, for a dataset.
+
+    Args:
+        given: its description.
+        data: the dataset as cells see it.
+        dataset: the dataset.
+
+    Raises:
+        SegbenchError: it cannot be loaded, or names classes that the dataset does not have.
+    """
+    ordered = _ordered(given, dataset.classes)
+    adapter, identity, assured = _open(ordered, len(dataset.classes))
+    convention = adapter.convention.model_dump(mode="json")
+    return Opened(GivenCell(data=data, given=ordered, identity=identity, convention=convention), adapter, assured)
+
+
+def _open(given: Given, num_classes: int) -> tuple[Adapter, dict[str, str], bool]:
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(given.seed, "weights"))
+            loaded = loaders.load(given.load, given.weights, num_classes)
+    except ModelError as error:
+        raise SegbenchError(str(error)) from error
+    convention = Convention.model_validate({**loaded.convention.model_dump(), **given.convention})
+    groups = None if given.classes is None else tuple(given.classes.values())
+    adapter = Adapter(loaded.network, convention, num_classes, classes=groups, name=given.name)
+    adapter.eval().requires_grad_(False)
+    assured = loaded.assured and convention == loaded.convention
+    return adapter, {**loaded.identity, "state": state_sha256(loaded.network)}, assured
+
+
+def _ordered(given: Given, names: tuple[str, ...]) -> Given:
+    """Put the class mapping into the order of the dataset's classes."""
+    if given.classes is None:
+        return given
+    missing, unknown = set(names) - set(given.classes), set(given.classes) - set(names)
+    if missing or unknown:
+        parts = [
+            f"{what} {', '.join(sorted(group))}" for what, group in (("lacks", missing), ("has", unknown)) if group
+        ]
+        raise SegbenchError(
+            f"{given.name}: 'classes' must name every class of the dataset ({', '.join(names)}) and no other; "
+            f"it {' and '.join(parts)}"
+        )
+    return given.model_copy(update={"classes": {name: given.classes[name] for name in names}})
+
+
+def state_sha256(network: Any) -> str:
+    """Hash parameters and buffers by name, type, shape and value."""
+    digest = hashlib.sha256()
+    state = network.state_dict() if isinstance(network, nn.Module) else {}
+    for name, value in sorted(state.items()):
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

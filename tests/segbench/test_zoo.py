@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import os
+import pickle
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from segbench import cli, train, zoo
+from segbench.cards import ZooError
+from segbench.plan import Plan
+from segbench.store import Store, file_sha256, read_json, write_json
+from segbench.zoo_files import Zoo
+
+runner = CliRunner()
+SAT = "digits/pspnet-tiny/sat/0@1"
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SEGBENCH_ZOO", raising=False)
+    monkeypatch.delenv("SEGBENCH_OFFLINE", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def store(write_matrix: Callable[..., Path], tmp_path: Path) -> Store:
+    """A finished tiny matrix: one architecture, with a wrapped defense beside the plain ones."""
+    matrix = write_matrix(
+        models=[{"name": "pspnet", "encoder": "tiny", "widths": [4, 4, 6, 6], "bins": [1, 2], "channels": 4}],
+        defenses=["sat", "transforms"],
+        transfer=None,
+    )
+    result = runner.invoke(cli.app, ["run", str(matrix), "--store", str(tmp_path / "runs")])
+    assert result.exit_code == 0, result.output
+    return Store(tmp_path / "runs")
+
+
+@pytest.fixture
+def added(store: Store) -> Path:
+    """The zoo folder that the finished matrix was entered into."""
+    result = runner.invoke(cli.app, ["zoo", "add", "tiny", "--licence", "CC0-1.0"])
+    assert result.exit_code == 0, result.output
+    return Path("zoo")
+
+
+def segbench(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command line as a user does and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["segbench", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("segbench", run_name="__main__")
+    return int(ended.value.code or 0)
+
+
+def test_a_network_from_the_zoo_computes_what_the_trained_one_does(store: Store, added: Path) -> None:
+    cells = {cell.defense.name: cell for cell, _ in zoo.trained_cells(store, "tiny")}
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert sorted(cells) == ["sat", "transforms"]
+    for defense, cell in cells.items():
+        trained = train.load(cell, store, torch.device("cpu"), 3, 255)
+        loaded = zoo.load(f"digits/pspnet-tiny/{defense}/0")
+        assert not loaded.training
+        assert torch.equal(loaded(images), trained(images))
+
+
+def test_a_card_says_what_was_measured(store: Store, added: Path) -> None:
+    _, card = zoo.resolve(SAT)
+    records = {r.attack.short: r for r in store.manifest("tiny").records if r.target.defense.name == "sat"}  # type: ignore[union-attr]
+    assert [n.attack for n in card.numbers] == ["clean", "bim(steps=1)", "bim(steps=3)"]
+    for number in card.numbers:
+        record = records[number.attack]
+        assert record.scores is not None
+        assert (number.record, number.n_images, number.setting) == (record.digest, 5, record.setting)
+        assert number.miou == pytest.approx(record.scores.miou, abs=0.005)
+        assert card.sha256 == record.target.weights_sha256
+    assert card.classes == ("background", "0", "1")
+    assert card.licence == "CC0-1.0"
+
+
+def test_the_same_weights_are_entered_once_and_others_get_the_next_version(store: Store, added: Path) -> None:
+    runner.invoke(cli.app, ["zoo", "add", "tiny"])
+    assert Zoo("zoo").names() == [SAT, SAT.replace("sat", "transforms")]
+    cell = next(cell for cell, _ in zoo.trained_cells(store, "tiny") if cell.defense.name == "sat")
+    folder = store.train_dir(cell.digest)
+    weights = {name: value * 2 for name, value in load_file(folder / "weights.safetensors").items()}
+    save_file(weights, folder / "weights.safetensors")
+    write_json(
+        folder / "done.json",
+        {**(read_json(folder / "done.json") or {}), "weights_sha256": file_sha256(folder / "weights.safetensors")},
+    )
+    assert "sat/0@2" in runner.invoke(cli.app, ["zoo", "add", cell.digest]).output
+    assert zoo.resolve("digits/pspnet-tiny/sat/0")[1].name.endswith("@2")
+
+
+def test_a_name_of_one_s_own(store: Store) -> None:
+    digests = [cell.digest for cell, _ in zoo.trained_cells(store, "tiny")]
+    result = runner.invoke(cli.app, ["zoo", "add", digests[0], "--as", "scenes/mine/sat/7"])
+    assert "scenes/mine/sat/7@1" in result.output
+    assert zoo.load("scenes/mine/sat/7")(torch.rand(1, 3, 16, 16)).shape == (1, 3, 16, 16)
+
+
+def test_a_training_without_numbers_is_not_entered(tiny_plan: Callable[..., Plan], store: Store) -> None:
+    cell = next(cell for cell, _ in zoo.trained_cells(store, "tiny"))
+    with pytest.raises(ZooError, match="nothing was measured of it"):
+        zoo.add(store, cell, [], Zoo("zoo"), licence="unknown")
+
+
+def test_weights_of_another_architecture_are_found_out(added: Path) -> None:
+    assert zoo.verify(SAT).name == SAT
+    other = {"trunk.weight": torch.zeros(3)}
+    path = added / SAT / "weights.safetensors"
+    save_file(other, path)
+    card = read_json(added / SAT / "card.json") or {}
+    write_json(added / SAT / "card.json", {**card, "sha256": file_sha256(path), "size": path.stat().st_size})
+    with pytest.raises(ZooError, match="these weights are of another network than asked for; missing: "):
+        zoo.verify(SAT)
+    result = runner.invoke(cli.app, ["zoo", "verify"])
+    assert result.exit_code == 1
+    assert f"{SAT}: " in result.output
+    assert f"{SAT.replace('sat', 'transforms')}: good" in result.output
+
+
+class Bomb:
+    """What a pickle can do."""
+
+    def __reduce__(self) -> object:
+        return os.mkdir, ("exploded",)
+
+
+def test_a_pickle_is_never_run(added: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = added / SAT / "weights.safetensors"
+    path.write_bytes(pickle.dumps({"state_dict": Bomb()}))
+    card = read_json(added / SAT / "card.json") or {}
+    write_json(added / SAT / "card.json", {**card, "sha256": file_sha256(path), "size": path.stat().st_size})
+    with pytest.raises(ZooError, match="not a safetensors file"):
+        zoo.load(SAT)
+    torch.save({"state_dict": Bomb()}, "bad.pth")
+    with pytest.raises(ZooError, match="refused, because it is damaged or holds Python objects"):
+        zoo.import_official(Path("bad.pth"), "voc2012/pspnet/sat/0", Zoo("zoo"), licence="unknown", source=None)
+    assert not Path("exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["zoo", "show", "nonsense"], "'nonsense' is no name of a network; expected dataset/architecture/defense"),
+        (["zoo", "show", "a/b/c/0"], "a/b/c/0: not in zoo; `segbench zoo list` shows what is"),
+        (
+            ["zoo", "add", "quickstart"],
+            "quickstart: no matrix (there are: none) and no finished training in store runs",
+        ),
+        (["zoo", "import", "absent.pth", "--as", "a/b/sat/0"], "absent.pth: there is no such file of weights"),
+        (["zoo", "import", "absent.pth", "--as", "a/b/satt/0"], "did you mean 'sat'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert segbench(monkeypatch, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["list", "show", "add", "pull", "push", "import", "verify"])
+def test_help_of_every_verb_shows_an_example(verb: str) -> None:
+    result = runner.invoke(cli.app, ["zoo", verb, "--help"])
+    assert f"Example: segbench zoo {verb}" in " ".join(result.output.split())
