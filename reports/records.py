@@ -151,9 +151,11 @@ class Manifest(Frozen):
         name: name of the matrix.
         title: a line for the head of the report.
         records: the evaluations asked for.
+        worst_of: sets of attacks whose worst case is shown, by the name of the column.
     """
 
     schema_version: int = SCHEMA_VERSION
     name: str
     title: str
     records: tuple[Record, ...]
+    worst_of: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Work as data, each piece with a digest of all that can change its numbers: networks, trained or given; evaluations."""
+"""Work as data, each piece with a digest of all that can change its numbers: networks (trained, given), evaluations."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -131,6 +132,17 @@ def report(
     what: Annotated[str, typer.Argument(help="Name of a matrix that was run, or a store's folder.")] = "runs",
     store: StoreOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the files.", show_default="STORE/reports/MATRIX")] = None,
+    format_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="html, md, csv, cells, tex, parquet or figures; may be repeated.",
+            show_default="html md csv",
+        ),
+    ] = None,
+    published: Annotated[
+        str | None, typer.Option(help="Show a paper's values beside one's own: xu2021.", metavar="PAPER")
+    ] = None,
     provenance: Annotated[bool, typer.Option("--provenance", help="Add dates, durations and machines.")] = False,
 ) -> None:
     """Regenerate the tables of a matrix, or of all in a store, from records alone."""
@@ -146,7 +158,9 @@ def report(
             raise SegbenchError(f"{what}: no such matrix in store {kept.root}, which holds: {known}")
     for name in names:
         target = out if out is None or len(names) == 1 else out / name
-        page = _report(kept, name, target, provenance=provenance)
+        page = _report(
+            kept, name, target, formats=format_ or ("html", "md", "csv"), provenance=provenance, published=published
+        )
         typer.echo(f"report: {page}")
 
 
@@ -255,13 +269,36 @@ def _folders(data: list[str] | None, names: Any) -> dict[str, Path]:
     return folders
 
 
-def _report(store: Any, name: str, out: Path | None = None, *, provenance: bool = False) -> Path:
+def _report(
+    store: Any,
+    name: str,
+    out: Path | None = None,
+    *,
+    formats: Any = ("html", "md", "csv"),
+    provenance: bool = False,
+    published: str | None = None,
+) -> Path:
     """Render what a store holds of a matrix and return the page."""
+    from reports.evidence import Evidence
     from reports.render import render
+    from segbench import aggregate, sanity
 
-    folder = out or store.report_dir(name)
-    paths = render(store.manifest(name), folder, provenance=provenance)
-    return next((path for path in paths if path.suffix == ".html"), folder)
+    manifest = aggregate.with_worst_cases(store.manifest(name), store)
+    sources = {record.source.digest for record in manifest.records}
+    measured = {digest: sanity.from_plain(m) for digest in sources if (m := store.measured(digest)) is not None}
+    raised = sanity.flags(manifest.records, measured)
+    flagged = [record.model_copy(update={"flags": raised.get(record.digest, ())}) for record in manifest.records]
+    paths = render(
+        manifest.model_copy(update={"records": tuple(flagged)}),
+        out or store.report_dir(name),
+        formats,
+        provenance=provenance,
+        published=published,
+        evidence=Evidence(counts=store.counts, history=store.history),
+        figures=True,
+        sortable=find_spec("itables") is not None,
+    )
+    return next((path for path in paths if path.suffix == ".html"), paths[0])
 
 
 def _print_results(records: list[Record], console: Any) -> None:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from attacks.base import Passes, count_passes
 from model_zoo.base import Features, Segmenter
-from segbench import engine, prepare, specs, train
-from segbench.cells import TrainCell, attack_of, build_defense, revive
+from segbench import engine, networks, prepare, specs, train
+from segbench.cells import NetworkCell, TrainCell, attack_of, build_defense, revive
 from segbench.config import Recipe
 from segbench.errors import DataError
 from segbench.plan import Plan, Sweep, group
@@ -231,7 +231,7 @@ class _Timer:
             protocol = revive("protocol", sweep.cells[0].protocol).make()
             crops = protocol.crops(*split[0][1:])
             images, masks = crops.images.to(self.device), crops.masks.to(self.device)
-            model = build_defense(source, len(dataset.classes), dataset.ignore_index).deploy().to(self.device).eval()
+            model = self._network(source, dataset)
             attack = attack_of(sweep.attack)
 
             def step() -> None:
@@ -242,7 +242,15 @@ class _Timer:
             self.known[key] = self._time(step)
         return self.known[key]
 
-    def _dataset(self, cell: TrainCell) -> Any:
+    def _network(self, cell: NetworkCell, dataset: Any) -> nn.Module:
+        """Return the network of a cell, with fresh weights where it is yet to be trained."""
+        if isinstance(cell, TrainCell):
+            built = build_defense(cell, len(dataset.classes), dataset.ignore_index).deploy()
+            network: nn.Module = built.to(self.device).eval()
+            return network
+        return networks.open_given(cell.given, cell.data, dataset).adapter.to(self.device)
+
+    def _dataset(self, cell: NetworkCell) -> Any:
         return prepare.open_bound(revive("dataset", cell.data.component), self.plan.matrix.runtime.data)
 
     def _time(self, step: Callable[[], None]) -> float:

@@ -22,11 +22,17 @@ from segbench.cells import EvalCell, attack_of, open_dataset, revive
 from segbench.datasets.base import Split
 from segbench.errors import CellError, Stopped
 from segbench.plan import Sweep
+from segbench.probes import measure
 from segbench.protocols.base import Crops, EvaluationProtocol
 from segbench.provenance import provenance
+from segbench.sanity import to_plain
 from segbench.seeding import generator
 from segbench.store import Store, acquire, write_bytes
 from segbench.train import Reporter
+
+
+MEASURED_IMAGES = 8
+"""How many images or crops the sanity measurements of a network are taken on."""
 
 
 @dataclass
@@ -118,6 +124,7 @@ class _Run:
                 self._save(before + now - started)
                 saved = time.monotonic()
         seconds = before + time.monotonic() - started
+        self._measure()
         for cell in self.sweep.cells:
             self._write(cell, seconds)
         self.partial.unlink(missing_ok=True)
@@ -257,6 +264,21 @@ class _Run:
             }
         )
         self.store.write_record(record, counts, self.names, parts)
+
+    def _measure(self) -> None:
+        """Take the measurements of `segbench.sanity` on a network that is attacked through its own gradients, once."""
+        source = self.sweep.source
+        own = any(cell.target.digest == source.digest for cell in self.sweep.cells)
+        if self.attack.threat.access != "gradients" or not own or self.store.measured(source.digest) is not None:
+            return
+        samples = [self.split[index] for index in range(min(MEASURED_IMAGES, self.length))]
+        crops = [self.protocol.crops(sample.image, sample.mask) for sample in samples]
+        first = next(packs(crops, MEASURED_IMAGES))
+        images = torch.cat([crops[m].images for m in first])[:MEASURED_IMAGES].to(self.device)
+        masks = torch.cat([crops[m].masks for m in first])[:MEASURED_IMAGES].to(self.device)
+        network = self.protocol.network(self.networks[source.digest])
+        found = measure(network, images, masks, ignore_index=self.dataset.ignore_index)
+        self.store.write_measured(source.digest, to_plain(found))
 
     def _save(self, seconds: float) -> None:
         """Keep unfinished counts, so that a killed sweep goes on at the batch where it was."""

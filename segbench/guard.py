@@ -135,7 +135,7 @@ def _scores(
 def _score(preds: Tensor, truth: Tensor, ignore_index: int) -> float:
     valid = truth != ignore_index
     preds, truth = preds[valid], truth[valid]
-    classes = truth.unique().tolist()
+    classes = torch.unique(truth).tolist()
     shares = []
     for label in classes:
         right, union = (preds == label) & (truth == label), (preds == label) | (truth == label)
@@ -144,5 +144,5 @@ def _score(preds: Tensor, truth: Tensor, ignore_index: int) -> float:
 
 
 def _best_constant(truth: Tensor, ignore_index: int) -> float:
-    labels = truth[truth != ignore_index].unique().tolist()
+    labels = torch.unique(truth[truth != ignore_index]).tolist()
     return max((_score(torch.full_like(truth, label), truth, ignore_index) for label in labels), default=0.0)

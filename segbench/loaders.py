@@ -122,7 +122,8 @@ def _file(path: Path) -> Loaded:
             return Loaded(Exported(torch.export.load(path).module()), Convention(), {"exported": file_sha256(path)})
     if _is_torchscript(path):
         with _failing(f"{path}: not readable as TorchScript"):
-            return Loaded(torch.jit.load(path, map_location="cpu"), Convention(), {"torchscript": file_sha256(path)})
+            network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+            return Loaded(network, Convention(), {"torchscript": file_sha256(path)})
     if path.suffix == ".safetensors":
         raise SegbenchError(
             f"{path}: weights alone; say of which network: load an architecture, and this as its weights"
@@ -269,7 +270,8 @@ def _hf(rest: str, weights: str | None, num_classes: int) -> Loaded:
         if weights is None:
             network = kind.from_pretrained(rest, dtype=torch.float32)
         else:
-            network = kind.from_config(transformers.AutoConfig.from_pretrained(rest))
+            config = transformers.AutoConfig.from_pretrained(rest)
+            network = kind.from_config(config)  # type: ignore[no-untyped-call]
     convention = IMAGENET
     with contextlib.suppress(OSError, ValueError):  # a model without a description of its input
         stated, _ = transformers.ImageProcessingMixin.get_image_processor_dict(rest)

@@ -27,10 +27,13 @@ def load(cell: NetworkCell, store: Store, device: torch.device, num_classes: int
     """
     if isinstance(cell, TrainCell):
         return train.load(cell, store, device, num_classes, ignore_index)
-    adapter, identity, _ = _open(cell.given, num_classes)
+    adapter, identity, assured = _open(cell.given, num_classes)
     if identity != dict(cell.identity):
         raise CellError(f"{cell.label}: its code or weights changed since the evaluation was planned; start it again")
-    return adapter.to(device)
+    adapter.to(device)
+    # As it is, a network of ours may offer more than logits, such as a defense at inference.
+    plain = assured and cell.given.classes is None and isinstance(adapter.network, nn.Module)
+    return adapter.network if plain else adapter
 
 
 def weights_sha256(cell: NetworkCell, store: Store) -> str:

@@ -68,6 +68,7 @@ class Plan:
             name=self.matrix.name,
             title=self.matrix.title,
             records=tuple(cell.expected() for cell in self.evaluations),
+            worst_of=self.matrix.worst_of,
         )
 
 
@@ -124,14 +125,14 @@ def _transfers(matrix: Matrix, networks: Sequence[NetworkCell]) -> Iterator[Eval
 def _train_cell(data: Data, model: Bound, trained: Trained, seed: int) -> TrainCell:
     recipe = trained.recipe.model_dump(mode="json")
     weights = model.options.get("weights")
-    found = isinstance(weights, str) and Path(weights).is_file()
+    file = Path(weights) if isinstance(weights, str) and Path(weights).is_file() else None
     return TrainCell(
         data=data,
         model=model.identity,
         defense=trained.defense.identity,
         recipe=recipe,
         seed=seed,
-        encoder_sha256=file_sha256(Path(weights)) if found else None,
+        encoder_sha256=file_sha256(file) if file else None,
     )
 
 

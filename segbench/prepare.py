@@ -1,4 +1,4 @@
-"""Before anything runs: find each dataset's files and each given network, fingerprint them, and check every one once."""
+"""Before anything runs: find and fingerprint the files of datasets and given networks, and check each once."""
 
 from __future__ import annotations
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
+from typing import Any
 
 from reports.records import Record
 
@@ -61,6 +62,17 @@ class Measurements:
     trajectory: tuple[float, ...]
     by_scale: Mapping[float, float]
     at_large_eps: float
+
+
+def to_plain(measured: Measurements) -> dict[str, object]:
+    """Return measurements as JSON can hold them."""
+    return {**asdict(measured), "by_scale": {str(factor): value for factor, value in measured.by_scale.items()}}
+
+
+def from_plain(plain: Mapping[str, Any]) -> Measurements:
+    """Return the measurements that `to_plain` made plain."""
+    by_scale = {float(factor): value for factor, value in plain["by_scale"].items()}
+    return Measurements(**{**plain, "trajectory": tuple(plain["trajectory"]), "by_scale": by_scale})
 
 
 def network_flags(measured: Measurements) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The only module that knows where things lie: atomic writes, locks and checksums.
 
     STORE/
-      train/<digest>/  cell.json  weights.safetensors  history.csv  done.json | failed.json  checkpoint.pt
+      train/<digest>/  cell.json  weights.safetensors  history.csv  done.json | failed.json  checkpoint.pt  sanity.json
       eval/<digest>/   cell.json  counts.npz  record.json | failed.json
       matrices/<name>.json        what a matrix asked for
       reports/<name>/             what was rendered from it
@@ -141,6 +141,19 @@ class Store:
         write_bytes(folder / "counts.npz", buffer.getvalue())
         write_json(folder / "record.json", record.model_dump(mode="json"))
         (folder / "failed.json").unlink(missing_ok=True)
+
+    def measured(self, digest: str) -> dict[str, Any] | None:
+        """Return the sanity measurements of a network, or None before they were taken."""
+        return read_json(self.train_dir(digest) / "sanity.json")
+
+    def write_measured(self, digest: str, content: Mapping[str, Any]) -> None:
+        """Store the sanity measurements of a network."""
+        write_json(self.train_dir(digest) / "sanity.json", content)
+
+    def history(self, digest: str) -> Path | None:
+        """Return the history of a training, or None where there is none."""
+        path = self.train_dir(digest) / "history.csv"
+        return path if path.is_file() else None
 
     def write_failure(self, folder: Path, error: BaseException, content: Mapping[str, Any]) -> None:
         """Store that a cell failed, with its traceback."""

@@ -169,9 +169,8 @@ def _scene(recipe: Recipe, split: int, index: int) -> Sample:
     image = background[:, None, None] + _texture(rng, size)
     mask = np.zeros((size, size), np.uint8)
     for label, glyph in _layout(rng, recipe, split, int(rng.integers(1, 3))):
-        opacity = np.clip(glyph / INK - 0.5, 0, 1)
-        image += opacity * (_colour(rng, background)[:, None, None] + _texture(rng, size) - image)
         ink = glyph > INK
+        image = np.where(ink, _colour(rng, background)[:, None, None] + _texture(rng, size), image)
         meeting = ndimage.binary_dilation(ink) & ndimage.binary_dilation(mask > 0)
         mask[ink] = label
         mask[meeting] = 255
