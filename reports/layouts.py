@@ -279,7 +279,7 @@ def _caption(setting: str, records: Sequence[Record], blocks: Sequence[Block], l
     parts.append(f"protocol {labels.component('protocol', records[0].protocol)}")
     parts.append(f"classes in neither truth nor prediction {'left out' if records[0].absent == 'skip' else 'count 0'}")
     text = f"mIoU in per cent; {'; '.join(parts)}."
-    if budget := _budget(records):
+    if budget := _budget(records, labels):
         text += f" {budget}"
     if any(cell.rank for cell in cells):
         text += " Best of each model in bold, second underlined."
@@ -299,12 +299,17 @@ def _mean_of(setting: str, runs: int, seeds: int) -> str:
     )
 
 
-def _budget(records: Sequence[Record]) -> str:
-    bounds = {(r.threat.norm, r.threat.eps) for r in records if r.setting != "clean" and r.threat.eps is not None}
-    if len(bounds) != 1:
-        return ""
-    ((norm, eps),) = bounds
-    return f"All attacks are bounded by {norm} eps = {number(eps)}."
+def _budget(records: Sequence[Record], labels: Labels) -> str:
+    """State the bound of every attack: one name may stand for a budget that its label does not show."""
+    bounds: dict[str, dict[str, None]] = {}
+    for record in records:
+        if record.setting != "clean":
+            eps = record.threat.eps
+            bound = "no bound" if eps is None else f"{record.threat.norm} eps = {number(eps)}"
+            bounds.setdefault(bound, {})[labels.component("attack", record.attack)] = None
+    if len(bounds) == 1:
+        return f"All attacks: {next(iter(bounds))}."
+    return "; ".join(f"{bound}: {', '.join(attacks)}" for bound, attacks in bounds.items()) + "." if bounds else ""
 
 
 def _span(values: set[int]) -> str:

@@ -1,4 +1,4 @@
-"""Sets of attacks as one attacker who chooses for each image: records computed from stored counts, without a new run."""
+"""Sets of attacks as one attacker who chooses for each image: computed from stored counts, without a new run."""
 
 from __future__ import annotations
 

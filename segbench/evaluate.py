@@ -30,7 +30,6 @@ from segbench.seeding import generator
 from segbench.store import Store, acquire, write_bytes
 from segbench.train import Reporter
 
-
 MEASURED_IMAGES = 8
 """How many images or crops the sanity measurements of a network are taken on."""
 

@@ -32,8 +32,9 @@ def load(cell: NetworkCell, store: Store, device: torch.device, num_classes: int
         raise CellError(f"{cell.label}: its code or weights changed since the evaluation was planned; start it again")
     adapter.to(device)
     # As it is, a network of ours may offer more than logits, such as a defense at inference.
-    plain = assured and cell.given.classes is None and isinstance(adapter.network, nn.Module)
-    return adapter.network if plain else adapter
+    if assured and cell.given.classes is None and isinstance(adapter.network, nn.Module):
+        return adapter.network
+    return adapter
 
 
 def weights_sha256(cell: NetworkCell, store: Store) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import fsspec  # type: ignore[import-untyped]
+import fsspec
 
 from segbench.cards import Card, Name, ZooError, is_name, parse_card, parse_name
 from segbench.datasets.hashes import cache_folder

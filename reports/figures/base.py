@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,10 +78,9 @@ def new_canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> 
     return canvas, list(grid.flat)
 
 
-def plain(text: str) -> str:
-    """Return text on one line, and not too long for an axis."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= 40 else f"{flat[:39]}…"
+def plain(text: str, width: int = 40) -> str:
+    """Return text broken into lines of at most `width` characters."""
+    return "\n".join(textwrap.wrap(text, width))
 
 
 @contextmanager

@@ -121,5 +121,5 @@ def _draw(panels: Panels) -> Canvas:
             if panel is not None:
                 ax = axes[index * columns + column]
                 ax.imshow(panel[1], interpolation="nearest")
-                ax.set_title(plain(panel[0]), fontsize=7.5, fontweight="normal")
+                ax.set_title(plain(panel[0], 26), fontsize=7.5, fontweight="normal")
     return canvas

@@ -124,13 +124,14 @@ def _draw(rows: Sequence[str], columns: Sequence[str], grid: Grid) -> Canvas:
     import numpy as np
 
     values = np.array([[np.nan if value is None else value for value in row] for row in grid])
-    width, height = 3.2 + 0.55 * len(columns), 1.2 + 0.27 * len(rows)
+    longest = max(len(row) for row in rows)
+    width, height = 1.2 + 0.07 * min(longest, 60) + 0.45 * len(columns), 1.2 + 0.27 * len(rows)
     canvas, (ax,) = new_canvas(max(5.0, width), height)
     shown = ax.imshow(values, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     ax.grid(False)
     ax.spines[:].set_visible(False)
     ax.set_xticks(range(len(columns)), [plain(c) for c in columns], rotation=35, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(rows)), [plain(r) for r in rows])
+    ax.set_yticks(range(len(rows)), [plain(r, 60) for r in rows])
     ax.tick_params(length=0)
     if values.size <= 600:
         for (row, column), value in np.ndenumerate(values):

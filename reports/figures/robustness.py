@@ -6,7 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reports.figures.base import COLOURS, MARKERS, Figure, new_canvas, plain
 from reports.labels import Labels, canonical
@@ -50,10 +50,11 @@ def curves(table: Table, labels: Labels, option: str) -> list[Figure]:
             if k != option and k in members[0].attack.options
         ]
         scale = "number of steps" if option == "steps" else "eps, in 255ths"
+        against = "the number of steps" if option == "steps" else "eps"
         figures.append(
             Figure(
                 f"{table.name}-{attack}-{option}-{len(figures) + 1}",
-                f"{table.heading}: mIoU against the {scale} of {attack}",
+                f"{table.heading}: mIoU against {against} of {attack}",
                 f"Lines are means over runs ({', '.join(fixed) or 'all else equal'}), bars span the runs; 0 is the "
                 "clean image. A line that still falls at its right end has not met its worst attack.",
                 _curves_alt(found),
@@ -131,35 +132,41 @@ def _draw_curves(found: Curves, scale: str, factor: float) -> Canvas:
                 marker=MARKERS[index % len(MARKERS)],
                 capsize=2,
             )
-        ax.set_title(plain(model))
+        ax.set_title(plain(model, 30))
         ax.set_xlabel(scale)
         ax.set_ylim(bottom=0)
     for ax in axes[len(found) :]:
         ax.set_visible(False)
     axes[0].set_ylabel("mIoU, %")
     handles, names = axes[0].get_legend_handles_labels()
-    canvas.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)))
+    canvas.legend(handles, names, loc="outside lower center", ncols=_fitting(names, 11 * columns))
     return canvas
 
 
+def _look(model: int, defense: int) -> dict[str, Any]:
+    """A marker for every model, a colour for every defense; grey stands for all defenses."""
+    return {"marker": MARKERS[model % len(MARKERS)], "color": COLOURS[defense % len(COLOURS)]}
+
+
+def _fitting(names: Sequence[str], characters: int) -> int:
+    """How many columns of a legend fit beside each other."""
+    longest = max(len(line) for name in names for line in name.splitlines())
+    return max(1, min(len(names), int(2.2 * characters / (longest + 4))))
+
+
 def _draw_scatter(points: Sequence[tuple[str, str, float, float]]) -> Canvas:
-    canvas, (ax,) = new_canvas(6.2, 4.2)
+    canvas, (ax,) = new_canvas(7.6, 4.2)
     models = list(dict.fromkeys(model for model, *_ in points))
     defenses = list(dict.fromkeys(defense for _, defense, *_ in points))
     top = max(clean for *_, clean, _ in points) * 1.08
     ax.axline((0, 0), slope=1, color=COLOURS[-1], linewidth=0.8, linestyle=":")
     for model, defense, clean, worst in points:
-        colour = COLOURS[defenses.index(defense) % len(COLOURS)]
-        marker = MARKERS[models.index(model) % len(MARKERS)]
-        ax.plot(
-            clean,
-            worst,
-            linestyle="none",
-            color=colour,
-            marker=marker,
-            markersize=8,
-            label=plain(f"{model}, {defense}"),
-        )
+        ax.plot(clean, worst, linestyle="none", markersize=8, **_look(models.index(model), defenses.index(defense)))
+    for index, defense in enumerate(defenses):
+        ax.plot([], [], linestyle="none", markersize=8, label=plain(defense), **_look(0, index))
+    if len(models) > 1:
+        for index, model in enumerate(models):
+            ax.plot([], [], linestyle="none", markersize=8, label=plain(model), **_look(index, len(COLOURS) - 1))
     low = min(clean for *_, clean, _ in points)
     ax.set_xlim(max(0, low - 0.35 * (top - low) - 5), top)
     ax.set_ylim(0, top)

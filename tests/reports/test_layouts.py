@@ -177,3 +177,9 @@ def test_captions_state_runs_images_protocol_and_budget(records) -> None:
 @pytest.mark.parametrize(("value", "text"), [(0.03, "0.03"), (8 / 255, "8/255"), (1.0, "1"), (None, "none"), (0, "0")])
 def test_numbers_read_back(value, text) -> None:
     assert number(value) == text
+
+
+def test_captions_tell_budgets_apart(one, net, attack_bim, part) -> None:
+    attacks = [attack_bim(6), part("apgd", eps=8 / 255), part("almaprox", steps=500)]
+    (table,) = tables_of([one(net("pspnet", "none", 0), attack) for attack in attacks])
+    assert "linf eps = 0.03: bim; linf eps = 8/255: apgd; no bound: almaprox." in table.caption
