@@ -13,7 +13,7 @@ from segbench.cells import Data, GivenCell, needs_root
 from segbench.config import Matrix, data_variable
 from segbench.datasets.base import Dataset
 from segbench.datasets.check import check
-from segbench.errors import CellError, DataError, SegbenchError
+from segbench.errors import CellError, DataError, MatrixError, SegbenchError
 from segbench.given import Convention, Given
 from segbench.plan import Plan, build
 from segbench.protocols.base import EvaluationProtocol
@@ -51,9 +51,11 @@ def checked_plan(matrix: Matrix, cache: Path) -> Plan:
         cache: folder that remembers what passed.
 
     Raises:
+        MatrixError: a network cannot be built.
         DataError: with every problem found.
         SegbenchError: a given network cannot be loaded, does not fit the dataset, or is fed what it does not expect.
     """
+    try_out(matrix)
     fingerprints, given = {}, {}
     for bound in matrix.datasets:
         dataset = open_bound(bound, matrix.runtime.data)
@@ -65,6 +67,26 @@ def checked_plan(matrix: Matrix, cache: Path) -> Plan:
         data = Data(component=bound.identity, fingerprint=fingerprints[bound.short])
         given[bound.short] = [_checked_network(matrix, one, data, dataset, cache) for one in matrix.networks]
     return build(matrix, fingerprints, given)
+
+
+def try_out(matrix: Matrix) -> None:
+    """Build every network of a matrix once without memory for weights, so that mistakes show before anything runs.
+
+    Raises:
+        MatrixError: with everything that cannot be built, and where it was first met.
+    """
+    problems: dict[str, str] = {}
+    for model in matrix.models:
+        for trained in matrix.defenses:
+            try:
+                with torch.device("meta"):
+                    options = {**model.options, **({"weights": None} if "weights" in model.options else {})}
+                    segmenter = model.component.object(num_classes=2, **options)
+                    trained.defense.make(segmenter=segmenter, aux_weight=0.0, ignore_index=255)
+            except (ValueError, TypeError) as error:
+                problems.setdefault(str(error), f"{matrix.name}: {model.short} with {trained.defense.short}: {error}")
+    if problems:
+        raise MatrixError("\n".join(problems.values()))
 
 
 def tentative_plan(matrix: Matrix) -> Plan:

@@ -92,7 +92,7 @@ def accuracy(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: i
 
 @torch.no_grad()
 def miou(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: int = 255) -> float:
-    """mIoU over the classes in masks or predictions, in per cent."""
+    """MIoU over the classes in masks or predictions, in per cent."""
     logits = model(images)
     valid = masks != ignore_index
     preds, truth = logits.argmax(1)[valid], masks[valid]

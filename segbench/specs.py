@@ -62,7 +62,8 @@ class Bound(NamedTuple):
         shown = [
             f"{name}={text(value)}"
             for name, value in self.options.items()
-            if name == "steps" or _plain(value) != _plain(self.component.options[name].default)
+            if (name == "steps" and self.component.kind == "attack")
+            or _plain(value) != _plain(self.component.options[name].default)
         ]
         return f"{self.component.name}({', '.join(shown)})" if shown else self.component.name
 
@@ -134,7 +135,7 @@ def bind_options(component: catalog.Component, options: Mapping[str, Any]) -> tu
             problems.append(Problem((name,), f"{component.name} takes no {name!r}; {close}"))
             continue
         values[name] = _fractions(value)
-        if _is_attack(parameter.annotation) and not isinstance(value, BoundAttack):
+        if _is_attack(parameter.annotation) and value is not None and not isinstance(value, BoundAttack):
             bound, inner = bind("attack", value)
             problems += [Problem((name, *p.path), f"{component.name}: {name}: {p.message}") for p in inner]
             values[name] = bound.attack() if bound else parameter.default
@@ -229,7 +230,7 @@ def _sentence(path: tuple[str | int, ...], detail: Any) -> str:
     return f"{where}: {message}, got {detail['input']!r}"
 
 
-_AT_LEAST_ONE = ("steps", "restarts", "queries")
+_AT_LEAST_ONE = ("steps", "restarts", "queries", "channels")
 
 
 def _out_of_range(options: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -21,6 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from defenses.base import LearnsFromVideo, Prepared
+from model_zoo.base import Segmenter
 from segbench.augment import augment
 from segbench.cells import TrainCell, build_defense, open_dataset
 from segbench.config import Recipe
@@ -122,12 +124,18 @@ def _train(
 
     torch.manual_seed(derive(cell.seed, "weights"))
     defense = build_defense(cell, len(dataset.classes), dataset.ignore_index)
+    if isinstance(defense, LearnsFromVideo):
+        raise CellError(
+            f"{cell.defense.short} learns depth from video, and no dataset of today's catalog has sequences"
+        )
     defense.to(device, memory_format=torch.channels_last).train()
     optimizer = make_optimizer(defense, recipe)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
     history = History(folder / "history.csv")
     write_json(folder / "cell.json", cell.model_dump(mode="json"))
     done, seconds = _restore(folder, defense, optimizer, scaler, history, device)
+    if done == 0 and isinstance(defense, Prepared):
+        defense.prepare()
 
     images_seen = TrainingImages(split, recipe, cell.seed)
     keys = batches(len(split), recipe.batch_size, cell.seed, done, total)
@@ -226,12 +234,12 @@ def learning_rate(iteration: int, total: int, recipe: Recipe) -> float:
 
 
 def make_optimizer(defense: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Build the optimizer: the encoder at the base rate, all else at `head_lr_factor` times it.
+    """Build the optimizer: encoders at the base rate, all else at `head_lr_factor` times it.
 
     AdamW decays weights of two or more dimensions only; SGD decays all, as the networks of the paper were trained.
     """
-    segmenter: Any = getattr(defense, "segmenter", defense)
-    encoder = {id(p) for p in segmenter.trunk.encoder.parameters()}
+    encoders: list[Any] = [m.trunk.encoder for m in defense.modules() if isinstance(m, Segmenter)]
+    encoder = {id(p) for module in encoders for p in module.parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in defense.parameters():
         if parameter.requires_grad:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from segbench import config
+from segbench import config, prepare
 from segbench.config import IDENTITY, LAYOUT, RUNTIME
 from segbench.errors import MatrixError
 
@@ -136,3 +136,13 @@ def test_the_same_file_written_otherwise_is_the_same_matrix(
     first = config.load(str(write_matrix("a", attacks=["clean", "bim(steps=3)"])))
     second = config.load(str(write_matrix("b", attacks=["clean", {"name": "bim", "steps": 3, "eps": "0.03"}])))
     assert [a.identity for a in first.attacks] == [a.identity for a in second.attacks]
+
+
+def test_networks_that_cannot_be_built_are_found_before_anything_runs(tmp_path: Path) -> None:
+    text = "models: ['pspnet(encoder=resnet18x)', 'pspnet(encoder=tiny, bins=[0])']\nrecipe: {iterations: 1}\n"
+    with pytest.raises(MatrixError) as error:
+        prepare.try_out(load(tmp_path, text))
+    lines = str(error.value).splitlines()
+    assert len(lines) == 2
+    assert "did you mean 'resnet18'?" in lines[0]
+    assert "bins must be numbers of cells from 1" in lines[1]
