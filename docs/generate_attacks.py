@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -12,7 +10,7 @@ import torch
 from torch import nn
 
 from attacks.base import Attack, count_passes
-from segbench import catalog, specs
+from segbench import catalog, docstrings, specs
 
 PAGE = Path(__file__).with_name("attacks.md")
 STEPS = (4, 8)
@@ -95,17 +93,21 @@ def _formula(forward: int | str, backward: int | str) -> str:
 
 
 def _section(name: str, component: catalog.Component) -> str:
-    body, arguments, source, departs = _parts(component.doc)
+    body, arguments, source, departs = docstrings.split(component.doc)
     text = f"\n## {name}\n\n{body}\n"
     if component.options:
         text += "\n| option | default | values | meaning |\n|---|---|---|---|\n"
         for option, parameter in component.options.items():
             default = specs.text(parameter.default)
-            text += f"| `{option}` | {default} | {_values(parameter.annotation)} | {arguments[option]} |\n"
+            text += f"| `{option}` | {default} | {_values(parameter.annotation)} | {_cell(arguments[option])} |\n"
     if component.object.nested:
         text += "\nNested: one run of the largest number of steps gives the results of all smaller ones.\n"
     text += f"\nSource: {source}\n" if source else ""
     return text + (f"\nDeparts from it in: {departs}\n" if departs else "")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _values(annotation: Any) -> str:
@@ -114,30 +116,6 @@ def _values(annotation: Any) -> str:
     if get_args(annotation):
         return " or ".join("none" if part is type(None) else part.__name__ for part in get_args(annotation))
     return str(annotation.__name__)
-
-
-def _parts(doc: str) -> tuple[str, dict[str, str], str, str]:
-    """Split a docstring into its prose, its arguments, its source and its departures, each on one line."""
-    found = {"": "", "Args": "", "Source": "", "Departs from it in": ""}
-    section = ""
-    for line in doc.splitlines():
-        head = re.match(r"(Args|Raises|Returns|Source|Departs from it in):\s*(.*)", line)
-        if head:
-            section = head[1]
-            line = head[2]
-        found[section] = found.get(section, "") + line + "\n"
-    prose = "\n\n".join(_joined(paragraph) for paragraph in found[""].strip().split("\n\n"))
-    return prose, dict(_arguments(found["Args"])), _joined(found["Source"]), _joined(found["Departs from it in"])
-
-
-def _arguments(text: str) -> Iterator[tuple[str, str]]:
-    for entry in re.split(r"\n(?=\S)", inspect.cleandoc(text)):
-        name, _, meaning = entry.partition(":")
-        yield name.strip(), _joined(meaning).replace("|", "\\|")
-
-
-def _joined(text: str) -> str:
-    return " ".join(text.split())
 
 
 if __name__ == "__main__":

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segbench.api import Result, attack, evaluate, load_model
+    from segbench.protocols.predict import predict
+
+__all__ = ["Result", "attack", "evaluate", "load_model", "predict"]
+
+_HOMES = {name: "segbench.api" for name in ("Result", "attack", "evaluate", "load_model")} | {
+    "predict": "segbench.protocols.predict"
+}
 
 _SIBLINGS = ("attacks", "defenses", "model_zoo", "reports")
 
@@ -22,3 +34,10 @@ def _guard() -> None:
 
 
 _guard()
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: the command line starts without torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

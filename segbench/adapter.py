@@ -23,7 +23,7 @@ class Adapter(nn.Module):
         network: input of its own convention (N, 3, H, W) -> logits (N, K, h, w); or a mapping that holds them as `out`,
             or an object that holds them as `logits`. Logits of another size are resized, bilinear.
         convention: that input.
-        num_classes: classes C of the dataset.
+        num_classes: classes C of the dataset; null to take the network's own.
         classes: for each of them the network's channels, of which the largest logit counts; null where K is C.
         name: what errors call it.
     """
@@ -35,7 +35,7 @@ class Adapter(nn.Module):
         self,
         network: Callable[[Tensor], Any],
         convention: Convention,
-        num_classes: int,
+        num_classes: int | None,
         *,
         classes: Sequence[Sequence[int]] | None = None,
         name: str = "the network",
@@ -96,7 +96,7 @@ class Adapter(nn.Module):
     def _mapped(self, logits: Tensor) -> Tensor:
         found = logits.shape[1]
         if self.classes is None:
-            if found != self.num_classes:
+            if self.num_classes is not None and found != self.num_classes:
                 raise CellError(
                     f"{self.name} has {found} channels, the dataset {self.num_classes} classes; build it for "
                     f"{self.num_classes} classes, or say with 'classes' which channels mean which class"

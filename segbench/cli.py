@@ -197,9 +197,11 @@ def show(name: Annotated[str, typer.Argument(help="Name of a component or of a b
     import inspect
     from importlib.resources import files
 
+    from rich.markup import escape
     from rich.syntax import Syntax
+    from rich.table import Table
 
-    from segbench import catalog, config, specs
+    from segbench import catalog, config, docstrings, specs
 
     console = _console()
     found = [catalog.components(kind)[name] for kind in catalog.PACKAGES if name in catalog.components(kind)]
@@ -210,11 +212,18 @@ def show(name: Annotated[str, typer.Argument(help="Name of a component or of a b
         raise SegbenchError(catalog.unknown("component", name, {**names, **config.builtin_matrices()}))
     for component in found:
         console.print(f"[bold]{component.kind} {component.name}[/] (version {component.version}, {component.module})")
-        console.print(component.doc, markup=False, highlight=False)
+        parts = docstrings.split(component.doc)
+        console.print(parts.prose, markup=False, highlight=False)
+        table = Table("option", "default", "meaning", title_justify="left")
         for option, parameter in component.options.items():
             required = parameter.default is inspect.Parameter.empty
-            default = "required" if required else f"default {specs.text(parameter.default)}"
-            console.print(f"  {option}: {default}", markup=False)
+            default = "required" if required else specs.text(parameter.default)
+            table.add_row(*map(escape, (option, default, parts.arguments.get(option, ""))))
+        if component.options:
+            console.print(table)
+        for heading, text in (("Source", parts.source), ("Departs from it in", parts.departs)):
+            if text:
+                console.print(f"{heading}: {text}", markup=False, highlight=False)
 
 
 @data_app.command("check", epilog="Example: segbench data check camvid --data camvid=data/CamVid --sheet sheet.png")

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 
 from reports.records import Record
-from segbench import engine, evaluate, train
+from segbench import engine, evaluation, train
 from segbench.cells import EvalCell, TrainCell
 from segbench.config import Runtime
 from segbench.errors import SegbenchError, Stopped
@@ -258,7 +258,7 @@ def work(key: str, job: Job, root: Path, runtime: Runtime) -> str | None:
     data = runtime.data.get(cell.data.component.name)
     try:
         if isinstance(job, Sweep):
-            evaluate.run(
+            evaluation.run(
                 job,
                 store,
                 device=device,

@@ -59,7 +59,7 @@ class Loaded(NamedTuple):
     assured: bool = False
 
 
-def load(spec: str, weights: str | None, num_classes: int) -> Loaded:
+def load(spec: str, weights: str | None, num_classes: int | None) -> Loaded:
     """Load a network on the CPU, in eval mode; what is not loaded has weights from the global random state.
 
     `file.py:factory` and `package.module:factory` run that code: it is the user's own.
@@ -67,7 +67,7 @@ def load(spec: str, weights: str | None, num_classes: int) -> Loaded:
     Args:
         spec: one of `FORMS`.
         weights: file of weights; every key has to fit.
-        num_classes: classes that a network which is built here gets.
+        num_classes: classes that a network which is built here gets; None for its library's default.
 
     Raises:
         SegbenchError: there is no such network, it cannot be built, or the weights do not fit.
@@ -101,8 +101,10 @@ def _component_name(spec: str) -> str:
         return ""
 
 
-def _architecture(spec: str, weights: str | None, num_classes: int) -> Loaded:
+def _architecture(spec: str, weights: str | None, num_classes: int | None) -> Loaded:
     bound = specs.bound("model", spec)
+    if num_classes is None:
+        raise SegbenchError(f"{spec}: for how many classes? give num_classes")
     network: nn.Module = bound.make(num_classes=num_classes)
     identity = {"architecture": json.dumps(component_identity(bound.identity), sort_keys=True)}
     return Loaded(_with_weights(network, weights), Convention(), identity, assured=True)
@@ -159,7 +161,7 @@ class Exported(nn.Module):
         return self.program(images)
 
 
-def _factory(module: str, name: str, weights: str | None, num_classes: int) -> Loaded:
+def _factory(module: str, name: str, weights: str | None, num_classes: int | None) -> Loaded:
     spec = f"{module}:{name}"
     path = Path(module)
     with _importable(path.parent if path.suffix == ".py" else Path()):
@@ -212,14 +214,19 @@ def _importable(folder: Path) -> Iterator[None]:
         sys.path.remove(entry)
 
 
-def _memory(name: str, weights: str | None, num_classes: int) -> Loaded:
+def _memory(name: str, weights: str | None, num_classes: int | None) -> Loaded:
     if name not in in_memory:
         raise SegbenchError(f"memory:{name} is a network of another process; load it from a file or a factory")
     network = in_memory[name]
-    return Loaded(network, Convention(), {"class": f"{type(network).__module__}.{type(network).__qualname__}"})
+    identity = {"class": f"{type(network).__module__}.{type(network).__qualname__}"}
+    if not network.state_dict():
+        identity["object"] = name  # nothing tells it from another of its class: its results are not found again
+    with contextlib.suppress(OSError, TypeError):  # typed into an interpreter: no source
+        identity["code"] = hashlib.sha256(inspect.getsource(type(network)).encode()).hexdigest()
+    return Loaded(_with_weights(network, weights), Convention(), identity)
 
 
-def _torchvision(rest: str, weights: str | None, num_classes: int) -> Loaded:
+def _torchvision(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
     from torchvision import models
 
     name, options = _query(rest)
@@ -227,24 +234,24 @@ def _torchvision(rest: str, weights: str | None, num_classes: int) -> Loaded:
     if name not in known:
         raise SegbenchError(catalog.unknown("segmentation network of torchvision", name, dict.fromkeys(known)))
     convention = IMAGENET
-    defaults: dict[str, Any] = {"weights": None, "weights_backbone": None, "num_classes": num_classes}
+    defaults: dict[str, Any] = {"weights": None, "weights_backbone": None, **_classes("num_classes", num_classes)}
     if options.get("weights") is not None:
         with _failing(f"torchvision:{rest}: there are no such weights"):
             entry = models.get_model_weights(name)[options["weights"]]
         preset = entry.transforms()
         convention = Convention(mean=tuple(preset.mean), std=tuple(preset.std))
-        del defaults["num_classes"]
+        defaults.pop("num_classes", None)
     with _failing(f"torchvision:{rest} cannot be built"):
         network = models.get_model(name, **{**defaults, **options})
     return Loaded(_with_weights(network, weights), convention, {"torchvision": rest})
 
 
-def _smp(rest: str, weights: str | None, num_classes: int) -> Loaded:
+def _smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
     # Imported here because it takes seconds, which the other networks need not wait for.
     import segmentation_models_pytorch as library
 
     name, options = _query(rest)
-    defaults = {"encoder_weights": None, "classes": num_classes}
+    defaults: dict[str, Any] = {"encoder_weights": None, **_classes("classes", num_classes)}
     with _failing(f"smp:{rest} cannot be built"):
         network = library.create_model(name, **{**defaults, **options})
     convention = IMAGENET
@@ -260,7 +267,7 @@ def _smp(rest: str, weights: str | None, num_classes: int) -> Loaded:
     return Loaded(_with_weights(network, weights), convention.model_copy(update={"multiple": multiple}), {"smp": rest})
 
 
-def _hf(rest: str, weights: str | None, num_classes: int) -> Loaded:
+def _hf(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
     try:
         import transformers
     except ImportError as error:
@@ -290,12 +297,16 @@ def _of_processor(stated: Mapping[str, Any]) -> Convention:
     return Convention.model_validate(values)
 
 
-LIBRARIES: dict[str, Callable[[str, str | None, int], Loaded]] = {
+LIBRARIES: dict[str, Callable[[str, str | None, int | None], Loaded]] = {
     "memory": _memory,
     "torchvision": _torchvision,
     "smp": _smp,
     "hf": _hf,
 }
+
+
+def _classes(key: str, num_classes: int | None) -> dict[str, int]:
+    return {} if num_classes is None else {key: num_classes}
 
 
 def _query(rest: str) -> tuple[str, dict[str, Any]]:

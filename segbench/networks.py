@@ -73,7 +73,17 @@ def open_given(given: Given, data: Data, dataset: Dataset) -> Opened:
     return Opened(GivenCell(data=data, given=ordered, identity=identity, convention=convention), adapter, assured)
 
 
-def _open(given: Given, num_classes: int) -> tuple[Adapter, dict[str, str], bool]:
+def open_adapter(given: Given, num_classes: int | None) -> Adapter:
+    """Load a network that was not trained here, for whatever data, in eval mode.
+
+    Args:
+        given: its description.
+        num_classes: classes of a network that is built here; None where it knows its own.
+    """
+    return _open(given, num_classes)[0]
+
+
+def _open(given: Given, num_classes: int | None) -> tuple[Adapter, dict[str, str], bool]:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(given.seed, "weights"))

@@ -21,7 +21,7 @@ CHEAP = {"steps": 4, "queries": 40, "epochs": 1, "restarts": 2, "diversity": 0.5
 CHEAP_BY_NAME = {
     "sea": {"steps": 8},
     "apgd": {"steps": 8},
-    "almaprox": {"steps": 40},
+    "almaprox": {"steps": 15, "alpha": 0.005},
     "dag": {"alpha": 0.02},
     "universal": {"epochs": 5, "alpha": 0.01},
 }
@@ -115,7 +115,7 @@ def test_a_void_image_comes_back_clean(attack: Attack[...], options: dict[str, A
     assert not torch.equal(made[0], task.images[0])
 
 
-@EVERY_CASE
+@EVERY_ATTACK
 def test_same_seed_same_bits(attack: Attack[...], options: dict[str, Any], task: Any) -> None:
     run = bind(attack, options, task)
     assert torch.equal(run(task.model, task.images, task.masks), run(task.model, task.images, task.masks))
@@ -132,7 +132,7 @@ def test_another_seed_gives_other_images_where_there_is_randomness(
     assert torch.equal(first, other) is not takes
 
 
-@EVERY_CASE
+@EVERY_ATTACK
 def test_the_rest_of_the_batch_has_no_say(attack: Attack[...], options: dict[str, Any], task: Any) -> None:
     run = bind(attack, options, task)
     model = task.model.double()

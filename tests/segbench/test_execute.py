@@ -101,9 +101,7 @@ def test_processes_give_the_same_records(tiny_matrix: Callable[..., Matrix], sil
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_is_replaced(
-    tiny_matrix: Callable[..., Matrix], silent: type[Any]
-) -> None:
+def test_a_worker_that_dies_is_replaced(tiny_matrix: Callable[..., Matrix], silent: type[Any]) -> None:
     matrix = tiny_matrix()
     two = matrix.runtime.model_copy(update={"workers": 2})
     killed: list[int] = []

@@ -19,7 +19,9 @@ RUNTIME = {"workers": 2, "device": "cpu", "eval_batch": 2, "checkpoint_every": 0
 
 def start(matrix: Path, store: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "segbench", "run", str(matrix), "--store", str(store)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
 
 
 def finish(matrix: Path, store: Path) -> dict[str, bytes]:

@@ -64,9 +64,7 @@ def test_changed_weights_are_noticed(tmp_path: Path) -> None:
     store = Store(tmp_path)
     folder = store.train_dir("abc")
     stores.write_bytes(folder / "weights.safetensors", b"weights")
-    stores.write_json(
-        folder / "done.json", {"weights_sha256": stores.file_sha256(folder / "weights.safetensors")}
-    )
+    stores.write_json(folder / "done.json", {"weights_sha256": stores.file_sha256(folder / "weights.safetensors")})
     assert store.weights("abc").is_file()
     stores.write_bytes(folder / "weights.safetensors", b"others!")
     with pytest.raises(StoreError, match="the file changed since it was trained"):

@@ -28,7 +28,11 @@ def test_the_wheel_is_whole_and_works_from_an_empty_folder(tmp_path: Path) -> No
     roots = {name.partition("/")[0] for name in names}
     assert {root for root in roots if not root.endswith(".dist-info")} == ROOTS
     assert all(f"{root}/py.typed" in names for root in ROOTS)
-    for folder, pattern in (("segbench/matrices", "*.yaml"), ("reports/templates", "*"), ("reports/published", "*.csv")):
+    for folder, pattern in (
+        ("segbench/matrices", "*.yaml"),
+        ("reports/templates", "*"),
+        ("reports/published", "*.csv"),
+    ):
         for path in (ROOT / folder).glob(pattern):
             assert f"{folder}/{path.name}" in names
 

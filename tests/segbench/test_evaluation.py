@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attacks.base import BudgetExceeded, attack
-from segbench import evaluate, train
+from segbench import evaluation, train
 from segbench.cells import TrainCell, open_dataset
 from segbench.errors import CellError, Stopped
 from segbench.plan import Plan, Sweep
@@ -20,11 +20,11 @@ CPU = torch.device("cpu")
 
 
 def sweep_into(store: Store, sweep: Sweep, reporter: Any, *, batch: int = 2, every: float = 1e9) -> None:
-    evaluate.run(sweep, store, device=CPU, root=None, batch=batch, checkpoint_every=every, reporter=reporter)
+    evaluation.run(sweep, store, device=CPU, root=None, batch=batch, checkpoint_every=every, reporter=reporter)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[TrainCell], Path]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[TrainCell], Path]:
     """Train a cell once for all tests of this module and return the folder of its store."""
     root = tmp_path_factory.mktemp("trained")
 
@@ -33,12 +33,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Trai
             pass
 
     def ensure(cell: TrainCell) -> Path:
-        train.run(
-            cell, Store(root), device=CPU, root=None, loader_workers=0, checkpoint_every=1e9, reporter=Quiet()
-        )
+        train.run(cell, Store(root), device=CPU, root=None, loader_workers=0, checkpoint_every=1e9, reporter=Quiet())
         return root
 
-    yield ensure
+    return ensure
 
 
 @pytest.fixture
@@ -178,7 +176,7 @@ def test_an_attack_that_exceeds_its_budget_is_caught(
 
     plan, make = plan_and_store
     sweep = next(s for s in plan.sweeps if s.attack.name == "clean")
-    monkeypatch.setattr(evaluate, "attack_of", lambda component: cheat.bind())
+    monkeypatch.setattr(evaluation, "attack_of", lambda component: cheat.bind())
     with pytest.raises(BudgetExceeded, match="linf distance"):
         sweep_into(make("cheated"), sweep, silent())
 
@@ -187,9 +185,9 @@ def test_confusion_skips_void_and_refuses_unknown_labels() -> None:
     truth = torch.tensor([[0, 1, 255], [2, 2, 255]])
     preds = torch.tensor([[0, 2, 1], [2, 0, 0]])
     expected = [[1, 0, 1], [2, 0, 2], [1, 1, 2]]
-    np.testing.assert_array_equal(evaluate.confusion(preds, truth, 3, 255), expected)
+    np.testing.assert_array_equal(evaluation.confusion(preds, truth, 3, 255), expected)
     with pytest.raises(CellError, match="holds label 2, but there are 2 classes"):
-        evaluate.confusion(preds, truth, 2, 255)
+        evaluation.confusion(preds, truth, 2, 255)
 
 
 def test_packs_hold_one_size_and_no_more_than_the_batch() -> None:
@@ -199,6 +197,6 @@ def test_packs_hold_one_size_and_no_more_than_the_batch() -> None:
         )
 
     images = [crops(1, 8), crops(2, 4), crops(1, 8), crops(1, 8), crops(9, 8)]
-    found = list(evaluate.packs(images, 2))
-    assert sorted(sum(found, [])) == [0, 1, 2, 3, 4]
+    found = list(evaluation.packs(images, 2))
+    assert sorted(member for pack in found for member in pack) == [0, 1, 2, 3, 4]
     assert sorted(map(sorted, found)) == [[0, 2], [1], [3], [4]]

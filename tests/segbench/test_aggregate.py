@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reports.records import Manifest, Record
+from segbench import aggregate, metrics
+from segbench.plan import Plan
+from segbench.store import Store
+
+NAMES = ["a", "b", "c"]
+
+
+def counts(seed: int) -> np.ndarray:
+    """Counts of three images of 20 pixels in two classes, of which some are right."""
+    rng = np.random.default_rng(seed)
+    truth = np.array([12, 8])
+    right = rng.integers(0, truth + 1, (3, 2))
+    wrong = truth - right
+    return np.stack([right, right + wrong[:, ::-1], np.tile(truth, (3, 1))], 1)
+
+
+@pytest.fixture
+def filled(tiny_plan: Callable[..., Plan], tmp_path: Path) -> tuple[Manifest, Store]:
+    """A store in which one network was attacked three times, and what its matrix asks for."""
+    worst_of = {"worst": ["bim(steps=1)", "pgd"], "both bim": ["bim"]}
+    plan = tiny_plan(
+        models=["pspnet(encoder=tiny)"],
+        defenses=["none"],
+        transfer=None,
+        attacks=["clean", "bim(steps=1)", "bim(steps=3)", "pgd(steps=2)"],
+        worst_of=worst_of,
+    )
+    store = Store(tmp_path / "filled")
+    for seed, cell in enumerate(plan.evaluations):
+        done = {"status": "done", "n_images": 3, "scores": metrics.scores(counts(seed), "skip"), "budget_used": 0.01}
+        store.write_record(cell.expected().model_copy(update=done), counts(seed), NAMES)
+    store.write_manifest(plan.manifest())
+    manifest = store.manifest("tiny")
+    assert manifest is not None
+    return manifest, store
+
+
+def by_name(manifest: Manifest) -> dict[str, Record]:
+    return {record.attack.short: record for record in manifest.records}
+
+
+def test_the_worst_case_is_that_of_the_stored_counts(filled: tuple[Manifest, Store]) -> None:
+    manifest, store = filled
+    found = by_name(aggregate.with_worst_cases(manifest, store))
+    assert set(found) == {"clean", "bim(steps=1)", "bim(steps=3)", "pgd(steps=2)", "worst", "both bim"}
+    expected = metrics.worst_case([counts(1), counts(3)], "skip")
+    worst = found["worst"]
+    assert worst.scores is not None
+    assert worst.scores.miou == pytest.approx(expected.miou)
+    assert worst.extras["miou_lower_bound"] == pytest.approx(expected.miou_bound)
+    assert worst.attack.options["of"] == ["bim(steps=1)", "pgd(steps=2)"]
+    assert found["both bim"].attack.options["of"] == ["bim(steps=1)", "bim(steps=3)"]
+    for name, members in (("worst", ("bim(steps=1)", "pgd(steps=2)")), ("both bim", ("bim(steps=1)", "bim(steps=3)"))):
+        scores = [found[member].scores for member in members]
+        aggregated = found[name].scores
+        assert aggregated is not None
+        assert aggregated.miou <= min(s.miou for s in scores if s is not None) + 1e-9
+        assert found[name].extras["miou_lower_bound"] <= aggregated.miou + 1e-9
+
+
+def test_parts_of_an_ensemble_count_as_attacks(filled: tuple[Manifest, Store]) -> None:
+    manifest, store = filled
+    record = by_name(manifest)["pgd(steps=2)"]
+    store.write_record(record, counts(3), NAMES, {"one": counts(7), "two": counts(8)})
+    worst = by_name(aggregate.with_worst_cases(manifest, store))["worst"]
+    assert worst.scores is not None
+    assert worst.scores.miou == pytest.approx(metrics.worst_case([counts(1), counts(7), counts(8)], "skip").miou)
+
+
+def test_a_missing_member_leaves_the_worst_case_missing(filled: tuple[Manifest, Store]) -> None:
+    manifest, store = filled
+    records = [
+        r.model_copy(update={"status": "failed", "scores": None}) if r.attack.name == "pgd" else r
+        for r in manifest.records
+    ]
+    found = by_name(aggregate.with_worst_cases(manifest.model_copy(update={"records": tuple(records)}), store))
+    assert (found["worst"].status, found["worst"].error) == ("missing", "pgd(steps=2) is failed")
+    assert found["both bim"].status == "done"
+
+
+def test_no_worst_case_without_members(filled: tuple[Manifest, Store]) -> None:
+    manifest, store = filled
+    plain = manifest.model_copy(update={"worst_of": {}})
+    assert aggregate.with_worst_cases(plain, store) == plain
