@@ -3,46 +3,53 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEV := $(VENV)/.dev
 PEERS := $(VENV)/.peers
 
 .PHONY: help install quickstart test slow check clean
 
 help:
-	@echo "make quickstart  install, then train, attack and tabulate a small matrix (about seven minutes)"
+	@echo "make quickstart  install, then train, attack and tabulate a small matrix (a few minutes)"
 	@echo "make test        install, then run the fast tests"
 	@echo "make slow        install, then run the tests that train networks"
 	@echo "make check       install, then run ruff, mypy and import-linter"
 	@echo "make install     the environment alone, in $(VENV)"
 
 install: $(STAMP)
+	@echo "==> segbench is installed in $(VENV)"
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "segbench needs Python 3.11 or newer; $(PYTHON) is older: name another with make PYTHON=python3.12"; exit 1; }
 	@echo "==> creating $(VENV) and installing segbench with its dependencies (a few minutes the first time)"
 	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tables]'
+	@touch $@
+
+$(DEV): $(STAMP)
+	@echo "==> installing what tests and checks need"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 # Libraries that tests compare ours with; their own pins of other packages are out of date, so those are left out.
-$(PEERS): $(STAMP)
+$(PEERS): $(DEV)
 	@echo "==> installing the libraries that attacks are compared with"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchattacks adv-lib
 	@touch $@
 
-quickstart: install
+quickstart: $(STAMP)
 	@echo "==> segbench run quickstart"
 	@$(BIN)/segbench run quickstart
 
-test: install
+test: $(DEV)
 	@echo "==> fast tests"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto
 
 slow: $(PEERS)
 	@echo "==> slow tests"
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow -n auto
 
-check: install
+check: $(DEV)
 	@echo "==> ruff"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reports.facts import STEADY
 from reports.inference import CountsOf
 from reports.labels import Labels, canonical, component_key
 from reports.markdown import escape, grid
-from reports.page import STEADY
 from reports.records import Network, Record
 from reports.statistics import Difference, paired_bootstrap
 

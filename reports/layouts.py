@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
+from reports.captions import caption
 from reports.labels import Labels, component_key
 from reports.records import Component, Record
 
@@ -211,7 +212,8 @@ def _table(
         Block(model, _ranked([Row(names[key], tuple(_cell(runs) for runs in cells)) for key, cells in found.items()]))
         for model, found in rows.items()
     )
-    return Table(name, setting, heading, _caption(setting, records, blocks, labels), columns, blocks)
+    cells = [cell for block in blocks for row in block.rows for cell in row.cells]
+    return Table(name, setting, heading, caption(setting, records, cells, labels), columns, blocks)
 
 
 def _column_label(record: Record, labels: Labels) -> str:
@@ -266,62 +268,3 @@ def _ranked(rows: list[Row]) -> tuple[Row, ...]:
         replace(row, cells=tuple(replace(c, rank=r) for c, r in zip(row.cells, own, strict=True)))
         for row, own in zip(rows, zip(*ranks, strict=True), strict=True)
     )
-
-
-def _caption(setting: str, records: Sequence[Record], blocks: Sequence[Block], labels: Labels) -> str:
-    cells = [cell for block in blocks for row in block.rows for cell in row.cells]
-    seeds = {record.target.seed for record in records}
-    images = {record.n_images for record in records if record.n_images is not None}
-    most = max(cell.expected for cell in cells)
-    parts = [_mean_of(setting, most, len(seeds))]
-    if images:
-        parts.append(f"{_span(images)} {'image' if images == {1} else 'images'}")
-    parts.append(f"protocol {labels.component('protocol', records[0].protocol)}")
-    parts.append(f"classes in neither truth nor prediction {'left out' if records[0].absent == 'skip' else 'count 0'}")
-    text = f"mIoU in per cent; {'; '.join(parts)}."
-    if budget := _budget(records, labels):
-        text += f" {budget}"
-    if any(cell.rank for cell in cells):
-        text += " Best of each model in bold, second underlined."
-    if any(cell.state == "partial" for cell in cells):
-        text += " Values with fewer runs than asked for say so and are not ranked."
-    return text
-
-
-def _mean_of(setting: str, runs: int, seeds: int) -> str:
-    number = f"{seeds} seed{'s' if seeds > 1 else ''}"
-    if runs == 1:
-        return "one run each" if seeds == 1 else f"one run each, {number}"
-    if setting == "white-box":
-        return f"mean and sample standard deviation (n - 1) over {number}"
-    return (
-        f"mean and sample standard deviation (n - 1) over up to {runs} pairs of target and source, clean over {number}"
-    )
-
-
-def _budget(records: Sequence[Record], labels: Labels) -> str:
-    """State the bound of every attack: one name may stand for a budget that its label does not show."""
-    bounds: dict[str, dict[str, None]] = {}
-    for record in records:
-        if record.setting != "clean":
-            eps = record.threat.eps
-            bound = "no bound" if eps is None else f"{record.threat.norm} eps = {number(eps)}"
-            bounds.setdefault(bound, {})[labels.component("attack", record.attack)] = None
-    if len(bounds) == 1:
-        return f"All attacks: {next(iter(bounds))}."
-    return "; ".join(f"{bound}: {', '.join(attacks)}" for bound, attacks in bounds.items()) + "." if bounds else ""
-
-
-def _span(values: set[int]) -> str:
-    low, high = min(values), max(values)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def number(value: float | None) -> str:
-    """Write a number as short as it reads back, whole 255ths as such: 0.03, 8/255."""
-    if value is None:
-        return "none"
-    short, in_255 = f"{value:g}", value * 255
-    if float(short) == value and len(short) <= 6:
-        return short
-    return f"{round(in_255)}/255" if abs(in_255 - round(in_255)) < 1e-9 else f"{value:.4g}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from reports.facts import Facts
 from reports.layouts import Cell, Column, Table
-from reports.page import Facts, Page
+from reports.page import Page
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~])")
 

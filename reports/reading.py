@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from reports.layouts import Cell, Column, Table, number
+from reports.captions import number
+from reports.layouts import Cell, Column, Table
 
 COLLAPSE = 0.5
 """A network that keeps less than this share of its clean mIoU is said to collapse."""

@@ -108,6 +108,9 @@ class Record(Frozen):
         source: the network that the attack used.
         attack: the attack.
         threat: its threat model.
+        adaptive: where the target has a defense at inference, whether the attack was made through it or, oblivious, on
+            the network without it; None where there is no such difference.
+        dynamic: the target changes with the images that it sees: they came one by one, in order.
         seed: seed of the attack's randomness.
         scores: the metrics.
         budget_used: largest distance of an adversarial image, in the units of `threat.eps`.
@@ -134,6 +137,8 @@ class Record(Frozen):
     source: Network
     attack: Component
     threat: Threat
+    adaptive: bool | None = None
+    dynamic: bool = False
     seed: int
     scores: Scores | None = None
     budget_used: float | None = None

@@ -21,6 +21,7 @@ from reports.tables import tidy
 from segbench import config, engine, execute, loaders, networks, prepare, specs
 from segbench.adapter import Adapter
 from segbench.config import Matrix
+from segbench.errors import SegbenchError
 from segbench.given import Convention, default_name, given
 from segbench.store import Store
 
@@ -62,11 +63,9 @@ class Result:
         for record in self.records:
             if record.attack.short == short:
                 if record.scores is None:
-                    raise specs.SegbenchError(f"{short}: {record.error or 'was not evaluated'}")
+                    raise SegbenchError(f"{short}: {record.error or 'was not evaluated'}")
                 return record.scores.miou
-        raise specs.SegbenchError(
-            f"{short} was not evaluated; there are {', '.join(r.attack.short for r in self.records)}"
-        )
+        raise SegbenchError(f"{short} was not evaluated; there are {', '.join(r.attack.short for r in self.records)}")
 
     def report(self, out: str | Path, formats: Sequence[Format] = ("html", "md", "csv")) -> list[Path]:
         """Write a report and return its files.

@@ -18,6 +18,7 @@ from reports.records import Component
 from segbench import catalog, specs
 from segbench.given import Given
 from segbench.specs import Bound
+from segbench.traits import Trait
 
 TRAINING_VERSION = 1
 """Raised when training gives other weights from the same cell."""
@@ -112,6 +113,7 @@ class GivenCell(BaseModel):
         given: where it comes from.
         identity: what it is: hashes of its code, file and weights; "unknown" before it was looked at.
         convention: the input that it expects, resolved, as plain data.
+        traits: what it offers beside logits; see `segbench.traits`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -120,6 +122,7 @@ class GivenCell(BaseModel):
     given: Given
     identity: Mapping[str, str]
     convention: Mapping[str, Any]
+    traits: tuple[Trait, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -181,6 +184,10 @@ class EvalCell(BaseModel):
         split: the split that is scored.
         limit: number of its first images; None for all.
         seed: seed of the attack's randomness.
+        adaptive: where the target has a defense at inference, whether the attack is made through it or, oblivious, on
+            the network without it; None where there is no such difference.
+        certified: the target's certificates are scored too.
+        dynamic: the target changes with the images that it sees, which come one by one, in order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -192,10 +199,14 @@ class EvalCell(BaseModel):
     split: str
     limit: int | None
     seed: int
+    adaptive: bool | None = None
+    certified: bool = False
+    dynamic: bool = False
 
     @cached_property
     def digest(self) -> str:
         """Identity of the evaluation."""
+        special = {"oblivious": self.oblivious, "certified": self.certified, "dynamic": self.dynamic}
         return digest(
             {
                 "kind": "eval",
@@ -207,14 +218,20 @@ class EvalCell(BaseModel):
                 "split": self.split,
                 "limit": self.limit,
                 "seed": self.seed,
+                **{name: True for name, holds in special.items() if holds},
             }
         )
+
+    @property
+    def oblivious(self) -> bool:
+        """Whether the attack is made on the network without its defense."""
+        return self.adaptive is False
 
     @property
     def label(self) -> str:
         """What progress lines and errors call it."""
         source = "" if self.source == self.target else f" from {self.source.label}"
-        return f"{self.attack.short} on {self.target.label}{source}"
+        return f"{self.attack.short}{', oblivious,' if self.oblivious else ''} on {self.target.label}{source}"
 
     @property
     def setting(self) -> records.Setting:
@@ -243,6 +260,8 @@ class EvalCell(BaseModel):
             source=self.source.network(),
             attack=self.attack,
             threat=records.Threat(norm=threat.norm, eps=threat.eps, access=threat.access),
+            adaptive=self.adaptive,
+            dynamic=self.dynamic,
             seed=self.seed,
         )
 

@@ -11,39 +11,19 @@ from typing import Any
 import torch
 from rich.console import Group, RenderableType
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
 from attacks.base import Passes, count_passes
-from model_zoo.base import Features, Segmenter
 from segbench import engine, networks, prepare, specs, train
 from segbench.cells import NetworkCell, TrainCell, attack_of, build_defense, revive
 from segbench.config import Recipe
 from segbench.errors import DataError
 from segbench.plan import Plan, Sweep, group
 from segbench.store import Store
+from segbench.toy import toy_segmenter
 
 TOY_SIZE = 8
 TOY_BATCH = 4
-
-
-class ToyTrunk(nn.Module):
-    """The smallest trunk that every defense can train."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4))
-
-    def forward(self, images: Tensor) -> Features:
-        """Return the same features twice."""
-        features: Tensor = self.encoder(images)
-        return Features(features, features)
-
-
-def toy_segmenter(num_classes: int = 3) -> Segmenter:
-    """Build a network whose passes cost nothing."""
-    return Segmenter(
-        ToyTrunk(), lambda classes: nn.Conv2d(4, classes, 1), num_classes, auxiliary=nn.Conv2d(4, num_classes, 1)
-    )
 
 
 @cache

@@ -17,6 +17,7 @@ from segbench.errors import CellError, SegbenchError
 from segbench.given import Convention, Given
 from segbench.seeding import derive
 from segbench.store import Store
+from segbench.traits import traits
 
 
 def load(cell: NetworkCell, store: Store, device: torch.device, num_classes: int, ignore_index: int) -> nn.Module:
@@ -31,8 +32,12 @@ def load(cell: NetworkCell, store: Store, device: torch.device, num_classes: int
     if identity != dict(cell.identity):
         raise CellError(f"{cell.label}: its code or weights changed since the evaluation was planned; start it again")
     adapter.to(device)
-    # As it is, a network of ours may offer more than logits, such as a defense at inference.
-    if assured and cell.given.classes is None and isinstance(adapter.network, nn.Module):
+    return _ready(adapter, assured, cell.given)
+
+
+def _ready(adapter: Adapter, assured: bool, given: Given) -> nn.Module:
+    """Return what is evaluated: as it is, a network of ours may offer more than logits, such as a defense."""
+    if assured and given.classes is None and isinstance(adapter.network, nn.Module):
         return adapter.network
     return adapter
 
@@ -70,7 +75,14 @@ def open_given(given: Given, data: Data, dataset: Dataset) -> Opened:
     ordered = _ordered(given, dataset.classes)
     adapter, identity, assured = _open(ordered, len(dataset.classes))
     convention = adapter.convention.model_dump(mode="json")
-    return Opened(GivenCell(data=data, given=ordered, identity=identity, convention=convention), adapter, assured)
+    cell = GivenCell(
+        data=data,
+        given=ordered,
+        identity=identity,
+        convention=convention,
+        traits=traits(_ready(adapter, assured, ordered)),
+    )
+    return Opened(cell, adapter, assured)
 
 
 def open_adapter(given: Given, num_classes: int | None) -> Adapter:

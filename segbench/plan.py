@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reports.records import Component, Manifest
 from segbench.cells import Data, EvalCell, GivenCell, NetworkCell, TrainCell, attack_of, digest
 from segbench.config import Matrix, Trained
 from segbench.specs import Bound
 from segbench.store import file_sha256
+from segbench.traits import Trait, defense_traits
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Sweep:
 
     Attributes:
         source: the network that is attacked.
-        cells: evaluations; their attacks differ in `steps` at most, and only where the attack is nested.
+        cells: evaluations; their attacks differ in `steps` at most, and only where the attack is nested. One of a
+            dynamic target stands alone.
     """
 
     source: NetworkCell
@@ -38,7 +41,13 @@ class Sweep:
     @property
     def label(self) -> str:
         """What progress lines call it."""
-        return f"{self.attack.short} on {self.source.label}"
+        oblivious = ", oblivious," if self.oblivious else ""
+        return f"{self.attack.short}{oblivious} on {self.source.label}"
+
+    @property
+    def oblivious(self) -> bool:
+        """Whether the attack is made on the source without its defense."""
+        return self.cells[0].oblivious
 
     @property
     def key(self) -> str:
@@ -95,9 +104,7 @@ def build(
         trainings += grid.values()
         networks: list[NetworkCell] = [*grid.values(), *(given or {}).get(dataset.short, ())]
         if matrix.white_box:
-            evaluations += [
-                _eval_cell(matrix, target, target, attack) for target in networks for attack in matrix.attacks
-            ]
+            evaluations += [cell for target in networks for cell in _white_box(matrix, target)]
         evaluations += _transfers(matrix, networks)
     unique_trainings = tuple({cell.digest: cell for cell in trainings}.values())
     unique_evaluations = tuple({cell.digest: cell for cell in evaluations}.values())
@@ -110,6 +117,17 @@ def group(evaluations: Sequence[EvalCell]) -> tuple[Sweep, ...]:
     for cell in evaluations:
         groups.setdefault(_trajectory(cell), []).append(cell)
     return tuple(Sweep(cells[0].source, tuple(cells)) for cells in groups.values())
+
+
+def _white_box(matrix: Matrix, target: NetworkCell) -> Iterator[EvalCell]:
+    """Every attack on a network itself; with a defense at inference, then those on the network without it."""
+    using = [attack for attack in matrix.attacks if attack.attack().threat.access != "none"]
+    wrapped = "wrapped" in _traits(target)
+    for attack in matrix.attacks:
+        yield _eval_cell(matrix, target, target, attack, adaptive=True if wrapped and attack in using else None)
+    if wrapped:
+        for attack in using:
+            yield _eval_cell(matrix, target, target, attack, adaptive=False)
 
 
 def _transfers(matrix: Matrix, networks: Sequence[NetworkCell]) -> Iterator[EvalCell]:
@@ -136,7 +154,10 @@ def _train_cell(data: Data, model: Bound, trained: Trained, seed: int) -> TrainC
     )
 
 
-def _eval_cell(matrix: Matrix, target: NetworkCell, source: NetworkCell, attack: Bound) -> EvalCell:
+def _eval_cell(
+    matrix: Matrix, target: NetworkCell, source: NetworkCell, attack: Bound, *, adaptive: bool | None = None
+) -> EvalCell:
+    offered = _traits(target)
     return EvalCell(
         target=target,
         source=source,
@@ -145,7 +166,14 @@ def _eval_cell(matrix: Matrix, target: NetworkCell, source: NetworkCell, attack:
         split=matrix.split,
         limit=matrix.limit,
         seed=matrix.attack_seed,
+        adaptive=adaptive,
+        certified="certified" in offered and attack.component.name == "clean",
+        dynamic="dynamic" in offered,
     )
+
+
+def _traits(cell: NetworkCell) -> tuple[Trait, ...]:
+    return cell.traits if isinstance(cell, GivenCell) else defense_traits(cell.defense)
 
 
 def _trajectory(cell: EvalCell) -> str:
@@ -153,8 +181,13 @@ def _trajectory(cell: EvalCell) -> str:
     options = dict(cell.attack.options)
     if attack_of(cell.attack).attack.nested:
         options.pop("steps")
+    apart: dict[str, Any] = {"oblivious": True} if cell.oblivious else {}
+    if cell.dynamic:
+        # What its target has seen before is a part of it.
+        apart["only"] = cell.digest
     return digest(
         {
+            **apart,
             "source": cell.source.digest,
             "attack": [cell.attack.name, cell.attack.version, options],
             "protocol": [cell.protocol.name, cell.protocol.version, dict(cell.protocol.options)],

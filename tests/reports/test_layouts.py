@@ -4,8 +4,9 @@ import statistics
 
 import pytest
 
+from reports.captions import number
 from reports.labels import Labels
-from reports.layouts import layouts, number
+from reports.layouts import layouts
 
 
 def tables_of(records):

@@ -1,0 +1,53 @@
+"""What a network offers at inference beside its logits, so that a plan knows it before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import nn
+
+from defenses.base import Certified, Dynamic
+from reports.records import Component
+from segbench import specs
+from segbench.errors import SegbenchError
+from segbench.toy import toy_segmenter
+
+Trait = Literal["wrapped", "certified", "dynamic"]
+
+
+def traits(network: object) -> tuple[Trait, ...]:
+    """Return which of `defenses.base.Wrapped`, `Certified` and `Dynamic` a deployed network is."""
+    found: dict[Trait, bool] = {
+        # A submodule is no attribute of its own that isinstance would find in every version of Python.
+        "wrapped": isinstance(getattr(network, "plain", None), nn.Module),
+        "certified": isinstance(network, Certified),
+        "dynamic": isinstance(network, Dynamic),
+    }
+    return tuple(name for name, has in found.items() if has)
+
+
+def defense_traits(defense: Component) -> tuple[Trait, ...]:
+    """Return the traits of what a defense deploys; they do not depend on the architecture.
+
+    Args:
+        defense: the defense with all its options.
+
+    Raises:
+        SegbenchError: an option is out of range.
+    """
+    written = {"name": defense.name, "version": defense.version, "options": dict(defense.options)}
+    return _deployed(json.dumps(written, sort_keys=True))
+
+
+@cache
+def _deployed(written: str) -> tuple[Trait, ...]:
+    bound = specs.bound("defense", json.loads(written))
+    with torch.random.fork_rng(devices=[]):
+        try:
+            defense = bound.make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255)
+        except (ValueError, TypeError) as error:
+            raise SegbenchError(str(error)) from error
+        return traits(defense.deploy())
