@@ -36,6 +36,16 @@ def caption(setting: str, records: Sequence[Record], cells: Sequence[Cell], labe
         text += " Best of each model in bold, second underlined."
     if any(cell.state == "partial" for cell in cells):
         text += " Values with fewer runs than asked for say so and are not ranked."
+    if any(record.oblivious for record in records):
+        text += (
+            " An oblivious attack is made on the network without its defense at inference and scored on the network "
+            "with it: it says nothing about robustness and is not ranked; all others go through the defense."
+        )
+    if any(record.dynamic for record in records):
+        text += (
+            " A dynamic defense learns from the images that it is asked about, here one by one in their order, and "
+            "costs more than one network: its values are not ranked with the others."
+        )
     return text
 
 

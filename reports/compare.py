@@ -105,7 +105,7 @@ def to_markdown(comparison: Comparison, name_a: str = "A", name_b: str = "B") ->
             escape(p.a.target.defense.short),
             str(p.a.target.seed),
             escape(labels.component("attack", p.a.attack)),
-            "itself" if p.a.setting == "white-box" else "" if p.a.setting == "clean" else escape(_short(p.a.source)),
+            _made_on(p.a),
             f"{p.a.scores.miou:.2f}" if p.a.scores else p.a.status,
             f"{p.b.scores.miou:.2f}" if p.b.scores else p.b.status,
             f"{p.difference:+.2f}" if p.difference is not None else "",
@@ -142,6 +142,7 @@ def _key(record: Record) -> tuple[str, ...]:
         *_network_key(record.source),
         component_key(record.attack),
         str(record.seed),
+        str(record.oblivious),
     )
 
 
@@ -151,6 +152,14 @@ def _network_key(network: Network) -> tuple[str, str, str]:
 
 def _short(network: Network) -> str:
     return f"{network.model.short} with {network.defense.short}, seed {network.seed}"
+
+
+def _made_on(record: Record) -> str:
+    if record.setting == "black-box":
+        return escape(_short(record.source))
+    if record.setting == "clean":
+        return ""
+    return "itself, oblivious" if record.oblivious else "itself"
 
 
 def _test(a: Record, b: Record, counts_a: CountsOf | None, counts_b: CountsOf | None) -> Difference | None:

@@ -35,13 +35,19 @@ def failures(records: Sequence[Record], labels: Labels) -> Facts | None:
             labels.network(record.target),
             str(record.target.seed),
             labels.component("attack", record.attack),
-            "itself" if record.source.digest == record.target.digest else labels.network(record.source),
+            _made_on(record, labels),
             record.error or "no reason was kept",
         )
         for record in records
         if record.status == "failed"
     )
     return Facts("Failed evaluations", ("network", "seed", "attack", "made on", "why"), rows) if rows else None
+
+
+def _made_on(record: Record, labels: Labels) -> str:
+    if record.source.digest != record.target.digest:
+        return labels.network(record.source)
+    return "itself without its defense" if record.oblivious else "itself"
 
 
 def facts(records: Sequence[Record], labels: Labels, *, provenance: bool) -> tuple[Facts, ...]:

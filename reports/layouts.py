@@ -89,10 +89,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A defense: a cell per column."""
+    """A defense: a cell per column.
+
+    Attributes:
+        label: its name in this report.
+        cells: its values.
+        apart: they are not to be held against other rows: the attacks are oblivious, or the defense is dynamic.
+    """
 
     label: str
     cells: tuple[Cell, ...]
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,19 +208,31 @@ def _table(
 ) -> Table:
     columns = _columns(records, labels)
     position = {column.label: index for index, column in enumerate(columns)}
-    rows: dict[str, dict[object, list[list[Record]]]] = {}
-    names: dict[object, str] = {}
+    models: dict[str, dict[object, dict[bool, list[list[Record]]]]] = {}
     for record in records:
-        key = labels.key(record.target)
-        names[key] = labels.defense(record.target)
-        cells = rows.setdefault(labels.model(record.target), {}).setdefault(key, [[] for _ in columns])
-        cells[position[_column_label(record, labels)]].append(record)
+        defenses = models.setdefault(labels.model(record.target), {})
+        rows = defenses.setdefault(labels.key(record.target), {})
+        runs = rows.setdefault(record.oblivious, [[] for _ in columns])
+        runs[position[_column_label(record, labels)]].append(record)
     blocks = tuple(
-        Block(model, _ranked([Row(names[key], tuple(_cell(runs) for runs in cells)) for key, cells in found.items()]))
-        for model, found in rows.items()
+        Block(
+            model, _ranked([_row(rows[oblivious], labels) for rows in defenses.values() for oblivious in sorted(rows)])
+        )
+        for model, defenses in models.items()
     )
-    cells = [cell for block in blocks for row in block.rows for cell in row.cells]
-    return Table(name, setting, heading, caption(setting, records, cells, labels), columns, blocks)
+    shown = [cell for block in blocks for row in block.rows for cell in row.cells]
+    return Table(name, setting, heading, caption(setting, records, shown, labels), columns, blocks)
+
+
+def _row(columns: Sequence[Sequence[Record]], labels: Labels) -> Row:
+    """Return the row of a defense under attacks that are all oblivious, or all not."""
+    first = next(run for runs in columns for run in runs)
+    label = labels.defense(first.target)
+    if first.dynamic:
+        label += " (dynamic)"
+    if first.oblivious:
+        label += ", oblivious attack"
+    return Row(label, tuple(_cell(runs) for runs in columns), apart=first.dynamic or first.oblivious)
 
 
 def _column_label(record: Record, labels: Labels) -> str:
@@ -261,7 +280,10 @@ def _ranked(rows: list[Row]) -> tuple[Row, ...]:
     """Mark the best and second-best mean of every column among rows with all their runs; equal as shown is equal."""
     ranks: list[list[int]] = []
     for cells in zip(*(row.cells for row in rows), strict=True):
-        shown = [round(cell.mean, 1) if cell.state == "done" and cell.mean is not None else None for cell in cells]
+        shown = [
+            round(cell.mean, 1) if cell.state == "done" and cell.mean is not None and not row.apart else None
+            for row, cell in zip(rows, cells, strict=True)
+        ]
         best = sorted({value for value in shown if value is not None}, reverse=True)
         ranks.append([best.index(v) + 1 if v is not None and v in best[:2] and len(best) > 1 else 0 for v in shown])
     return tuple(

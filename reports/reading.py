@@ -57,7 +57,7 @@ def reading(tables: Sequence[Table]) -> str:
 
 
 def fates_of(table: Table) -> list[Fate]:
-    """Return what is left of every network of a table, leaving out those with a value missing.
+    """Return what is left of every network of a table, leaving out those with a value missing and those apart.
 
     Args:
         table: the table.
@@ -68,7 +68,7 @@ def fates_of(table: Table) -> list[Fate]:
     if clean is None:
         return []
     for block in table.blocks:
-        for row in block.rows:
+        for row in (own for own in block.rows if not own.apart):
             before = row.cells[clean].mean
             values = [(mean, table.columns[i].label) for i in attacked if (mean := row.cells[i].mean) is not None]
             whole = all(cell.state == "done" for cell in row.cells)
@@ -86,7 +86,8 @@ def _learnt(cell: Cell) -> int:
 
 def _sentences(table: Table, fates: list[Fate]) -> str:
     kind = f"{table.setting} attack"
-    rows = sum(any(cell.expected for cell in row.cells) for block in table.blocks for row in block.rows)
+    own = [row for block in table.blocks for row in block.rows if not row.apart]
+    rows = sum(any(cell.expected for cell in row.cells) for row in own)
     networks = (
         f"{len(fates)} networks" if rows == len(fates) else f"{len(fates)} trained and completely evaluated networks"
     )
@@ -146,7 +147,27 @@ def notes(table: Table) -> list[str]:
         found.append(f"{failed} evaluation{'s' if failed > 1 else ''} failed; the reasons are below.")
     if missing:
         found.append(f"{missing} evaluation{'s have' if missing > 1 else ' has'} not been run yet.")
-    return [*found, *_flagged(cells), *table.remarks]
+    return [*found, *_certificates(table), *_flagged(cells), *table.remarks]
+
+
+def _certificates(table: Table) -> list[str]:
+    """Say what networks certify of clean images."""
+    found = []
+    for block in table.blocks:
+        for row in block.rows:
+            runs = [run.extras for cell in row.cells for run in cell.records if "certified_miou" in run.extras]
+            if runs:
+                miou, aacc, abstained, radius = (
+                    fmean(float(run[name] or 0.0) for run in runs)
+                    for name in ("certified_miou", "certified_aacc", "abstained", "certified_radius")
+                )
+                of = f" (means of {len(runs)} runs)" if len(runs) > 1 else ""
+                found.append(
+                    f"{block.label} with {row.label} certifies on clean images, within an L2 distance of {radius:.3g}: "
+                    f"mIoU {miou:.1f}, pixel accuracy {aacc:.1f}, {abstained:.1f} % of the pixels "
+                    f"without a certificate and counted as wrong{of}."
+                )
+    return found
 
 
 def _unused_budget(column: Column, cells: Sequence[Cell]) -> str:

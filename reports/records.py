@@ -148,6 +148,11 @@ class Record(Frozen):
     error: str | None = None
     provenance: Mapping[str, Any] = Field(default_factory=dict)
 
+    @property
+    def oblivious(self) -> bool:
+        """Whether the attack was made on the network without its defense."""
+        return self.adaptive is False
+
 
 class Manifest(Frozen):
     """What a matrix asks for: its evaluations in order, as records without scores.

@@ -13,6 +13,7 @@ from reports.layouts import Table
 from reports.records import Record
 
 INTEGERS = ("limit", "seed", "source_seed", "attack_seed", "steps", "n_images", "forward", "backward")
+YES_OR_NO = ("adaptive", "dynamic")
 NUMBERS = ("eps", "budget_used", "miou", "miou_low", "miou_high", "macc", "aacc")
 
 
@@ -29,6 +30,8 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
         frame[column] = frame[column].astype("Int64")
     for column in NUMBERS:
         frame[column] = frame[column].astype("float64")
+    for column in YES_OR_NO:
+        frame[column] = frame[column].astype("boolean")
     return frame
 
 
@@ -91,6 +94,8 @@ def _row(record: Record) -> tuple[Any, ...]:
         "recipe": _shared(record.target.recipe),
         "seed": record.target.seed,
         "setting": record.setting,
+        "adaptive": record.adaptive,
+        "dynamic": record.dynamic,
         "source_model": record.source.model.name,
         "source_model_options": _shared(record.source.model.options),
         "source_defense": record.source.defense.name,
@@ -126,7 +131,7 @@ def _row(record: Record) -> tuple[Any, ...]:
 
 COLUMNS = (
     *("dataset", "dataset_options", "data_fingerprint", "split", "limit", "protocol", "absent"),
-    *("model", "model_options", "defense", "defense_options", "recipe", "seed", "setting"),
+    *("model", "model_options", "defense", "defense_options", "recipe", "seed", "setting", "adaptive", "dynamic"),
     *("source_model", "source_model_options", "source_defense", "source_defense_options", "source_seed"),
     *("attack", "attack_options", "attack_seed", "norm", "eps", "access", "steps", "budget_used"),
     *("forward", "backward"),

@@ -26,9 +26,9 @@ def with_worst_cases(manifest: Manifest, store: Store) -> Manifest:
         manifest: a matrix's records.
         store: where their counts are.
     """
-    groups: dict[tuple[str, str], list[Record]] = {}
+    groups: dict[tuple[str, str, bool], list[Record]] = {}
     for record in manifest.records:
-        groups.setdefault((record.target.digest, record.source.digest), []).append(record)
+        groups.setdefault((record.target.digest, record.source.digest, record.oblivious), []).append(record)
     added = [
         aggregated
         for group in groups.values()
@@ -51,6 +51,7 @@ def _worst(column: str, members: Iterable[str], group: list[Record], store: Stor
         "digest": digest,
         "attack": attack,
         "threat": _threat(chosen),
+        "adaptive": next((r.adaptive for r in chosen if r.adaptive is not None), None),
         "provenance": {},
         "flags": (),
     }

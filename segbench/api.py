@@ -176,7 +176,7 @@ def single(
         runtime: how and where, as a matrix has it.
     """
     content = {
-        "dataset": dataset,
+        "datasets": [dataset],
         "networks": [entry],
         "attacks": list(attacks),
         "protocol": protocol,

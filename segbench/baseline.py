@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from reports.records import Component, Frozen, Record
 from reports.statistics import Absent, Counts
@@ -65,8 +65,8 @@ class Baseline(Frozen):
 
     schema_version: int = BASELINE_VERSION
     matrix: str
-    allowed: Allowed = Field(default_factory=lambda: {"miou": "noise"})
-    versions: Mapping[str, str] = Field(default_factory=dict)
+    allowed: Allowed
+    versions: Mapping[str, str]
     entries: tuple[Entry, ...]
 
 
@@ -105,7 +105,7 @@ def measured(
                 counts=base64.b64encode(zlib.compress(packed.tobytes(), 9)).decode(),
             )
         )
-    versions = next((r.provenance["versions"] for r in records if "versions" in r.provenance), {})
+    versions: Mapping[str, str] = next((r.provenance["versions"] for r in records if "versions" in r.provenance), {})
     return Baseline(matrix=name, allowed=allowed, versions=versions, entries=tuple(entries))
 
 
@@ -127,6 +127,7 @@ def likeness(group: Sequence[Record]) -> dict[str, Any]:
         "attack seed": first.seed,
         "model version": first.target.model.version,
         "defense version": first.target.defense.version,
+        "dynamic": first.dynamic,
         "seeds": [[record.target.seed, record.source.seed] for record in group],
     }
 
@@ -183,6 +184,8 @@ def write(baseline: Baseline, path: Path) -> None:
 
 def _label(record: Record) -> str:
     parts = [record.dataset.short, record.target.model.short, record.target.defense.short, record.attack.short]
+    if record.oblivious:
+        parts.append("oblivious")
     if record.setting == "black-box":
         parts.append(f"from {record.source.model.short} {record.source.defense.short}")
     return ", ".join(parts)

@@ -153,7 +153,7 @@ def parse_card(content: Mapping[str, Any], name: Name, where: str) -> Card:
 
 
 def numbers(records: Sequence[Record]) -> tuple[Number, ...]:
-    """Return what a card keeps of finished clean and white-box records."""
+    """Return what a card keeps of finished clean and white-box records, oblivious attacks left out."""
     return tuple(
         Number(
             attack=record.attack.short,
@@ -166,5 +166,8 @@ def numbers(records: Sequence[Record]) -> tuple[Number, ...]:
             record=record.digest,
         )
         for record in records
-        if record.scores is not None and record.n_images is not None and record.setting != "black-box"
+        if record.scores is not None
+        and record.n_images is not None
+        and record.setting != "black-box"
+        and not record.oblivious
     )

@@ -135,7 +135,8 @@ def junit(name: str, rows: Sequence[Row]) -> bytes:
         else:
             ElementTree.SubElement(case, "system-out").text = text
     ElementTree.indent(suite)
-    return ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
+    text: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
+    return text
 
 
 def cells(row: Row) -> tuple[str, ...]:

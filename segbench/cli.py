@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segbench.cli_eval import eval_
 from segbench import cli_check
+from segbench.cli_eval import eval_
 from segbench.cli_zoo import zoo_app
 from segbench.errors import SegbenchError, Stopped
 
@@ -30,7 +30,7 @@ data_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(zoo_app, name="zoo")
 app.command(epilog=cli_check.EXAMPLE)(cli_check.check)
-app.command("eval", epilog="Example: segbench eval net.py:build -d camvid --data camvid=data/CamVid -a bim -a sea")(eval_)
+app.command("eval", epilog="Example: segbench eval net.py:build -d camvid --data camvid=CamVid -a bim -a sea")(eval_)
 
 MatrixArgument = Annotated[str, typer.Argument(help="Name of a built-in matrix, or a YAML file.")]
 StoreOption = Annotated[

@@ -14,6 +14,7 @@ from rich.table import Table
 from torch import nn
 
 from attacks.base import Passes, count_passes
+from model_zoo.base import Features
 from segbench import engine, networks, prepare, specs, train
 from segbench.cells import NetworkCell, TrainCell, attack_of, build_defense, revive
 from segbench.config import Recipe

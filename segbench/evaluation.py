@@ -1,4 +1,9 @@
-"""One sweep -> Records: adversarial images are made once and scored on every target that an evaluation asks for."""
+"""One sweep -> Records: adversarial images are made once and scored on every target that an evaluation asks for.
+
+A dynamic target sees the images of its sweep one by one, in order, from its state of deployment on: each is attacked
+while the target stands as the images before have left it, is taken in, and is scored. Of an ensemble's parts it sees
+the one that is worst for the attacked network.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from attacks.base import Passes, check_budget, count_passes, distance
-from reports.statistics import mean_iou
+from defenses.base import ABSTAIN, Certified, Dynamic
+from reports.statistics import Absent, mean_iou
 from segbench import metrics, networks
 from segbench.cells import EvalCell, attack_of, open_dataset, revive
 from segbench.datasets.base import Split
@@ -43,11 +49,15 @@ class Tally:
             ensemble by its name, for all other attacks under "".
         distances: how far each image was moved, in the norm of the attack; the largest of its parts.
         passes: of the source network, in images.
+        certified: like `counts`, of the target's certificates: a pixel without one is predicted nowhere.
+        radius: of the certificates.
     """
 
     counts: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
     distances: list[float] = field(default_factory=list)
     passes: Passes = field(default_factory=Passes)
+    certified: list[NDArray[np.int64]] = field(default_factory=list)
+    radius: float = 0.0
 
 
 def run(
@@ -89,7 +99,9 @@ class _Run:
     """The state of one sweep while it runs."""
 
     def __init__(self, sweep: Sweep, store: Store, device: torch.device, root: Path | None, batch: int) -> None:
-        self.sweep, self.store, self.device, self.batch = sweep, store, device, batch
+        self.sweep, self.store, self.device = sweep, store, device
+        self.dynamic = any(cell.dynamic for cell in sweep.cells)
+        self.batch = 1 if self.dynamic else batch
         self.dataset = open_dataset(sweep.source.data.component, root)
         self.split = self.dataset.split(sweep.cells[0].split)
         limit = sweep.cells[0].limit
@@ -100,6 +112,9 @@ class _Run:
             cell.digest: networks.load(cell, store, device, len(self.dataset.classes), self.dataset.ignore_index)
             for cell in {c.digest: c for c in (sweep.source, *sweep.targets)}.values()
         }
+        self._reset()
+        source: Any = self.networks[sweep.source.digest]
+        self.attacked: nn.Module = source.plain if sweep.oblivious else source
         self.tallies = {cell.digest: Tally() for cell in sweep.cells}
         self.names: list[str] = []
         self.context = self._context()
@@ -128,6 +143,12 @@ class _Run:
             self._write(cell, seconds)
         self.partial.unlink(missing_ok=True)
 
+    def _reset(self) -> None:
+        """Return the networks to their state of deployment."""
+        for network in self.networks.values():
+            if isinstance(network, Dynamic):
+                network.reset()
+
     def _chunk(self, indices: Sequence[int]) -> None:
         """Attack and score some images; those whose crops have one size share batches."""
         samples = [self.split[index] for index in indices]
@@ -141,19 +162,37 @@ class _Run:
             made = self._attacked(images, masks, keys)
             owners = [m for m in members for _ in crops[m].images]
             for cell in self.sweep.cells:
+                target = self.networks[cell.target.digest]
                 for part, adversarial in self._views(cell, made).items():
+                    if isinstance(target, Dynamic):
+                        target.adapt(adversarial)
                     for owner, length in zip(owners, self._distances(adversarial, images), strict=True):
                         moved[owner, cell.digest] = max(moved.get((owner, cell.digest), 0.0), length)
                     for member, preds in self._predicted(cell, adversarial, [crops[m] for m in members], members):
                         truth = crops[member].truth.to(preds.device)
                         counts = confusion(preds, truth, len(self.dataset.classes), self.dataset.ignore_index)
                         found.setdefault((member, cell.digest), {})[part] = counts
+        for cell in self.sweep.cells:
+            if cell.certified:
+                for index, own in zip(indices, crops, strict=True):
+                    self._certify(cell, index, own)
         for position in range(len(samples)):
             for digest, tally in self.tallies.items():
                 tally.distances.append(moved[position, digest])
                 for part, counts in found[position, digest].items():
                     tally.counts.setdefault(part, []).append(counts)
         self.names += [sample.name for sample in samples]
+
+    def _certify(self, cell: EvalCell, index: int, crops: Crops) -> None:
+        """Count what the target certifies of an image, piece by piece, as the pieces are attacked."""
+        target, tally = self.networks[cell.target.digest], self.tallies[cell.digest]
+        # Under sliding windows it is not the target alone that predicts, and its certificates say nothing.
+        if not isinstance(target, Certified) or self.protocol.network(target) is not target:
+            return
+        generators = [generator(cell.seed, "certify", index, piece) for piece in range(len(crops.images))]
+        labels, tally.radius = target.certify(crops.images.to(self.device), generators)
+        classes, ignore_index = len(self.dataset.classes), self.dataset.ignore_index
+        tally.certified.append(certified_confusion(labels.cpu(), crops.masks, classes, ignore_index))
 
     def _views(self, cell: EvalCell, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the adversarial images that a cell is scored on: one batch, or one for each part of an ensemble."""
@@ -174,7 +213,7 @@ class _Run:
     def _attacked(self, images: Tensor, masks: Tensor, keys: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
         """Return the adversarial images, by steps or part; their budget is checked and their cost noted."""
         attack = self.attack
-        network = self.protocol.network(self.networks[self.sweep.source.digest])
+        network = self.protocol.network(self.attacked)
         generators = [generator(self.sweep.cells[0].seed, attack.attack.name, *key) for key in keys]
         given = {**self.context, "ignore_index": self.dataset.ignore_index, "generator": generators}
         made: dict[str, Tensor]
@@ -183,7 +222,7 @@ class _Run:
                 wanted = {int(cell.attack.options["steps"]) for cell in self.sweep.cells}
                 iterates = attack.iterates(wanted, network, images, masks, **given)
                 made = {str(steps): adversarial for steps, adversarial in iterates.items()}
-            elif attack.attack.ensemble:
+            elif attack.attack.ensemble and not self.dynamic:
                 made = attack.parts(network, images, masks, **given)
             else:
                 made = {"": attack(network, images, masks, **given)}
@@ -206,7 +245,7 @@ class _Run:
         if "class_pixels" in inspect.signature(attack.function).parameters:
             context["class_pixels"] = self._class_pixels().to(self.device)
         if attack.fit is not None:
-            network = self.protocol.network(self.networks[self.sweep.source.digest])
+            network = self.protocol.network(self.attacked)
             batches = _TrainingBatches(self._training_split(), self.protocol, self.batch, self.device)
             context["perturbation"] = self.attack.fit(network, batches, ignore_index=self.dataset.ignore_index)
         return context
@@ -247,6 +286,8 @@ class _Run:
         expected = cell.expected()
         if self.attack.attack.minimises is not None:
             extras["median_distance"] = float(np.median(tally.distances))
+        if tally.certified:
+            extras.update(certificates(np.sum(tally.certified, axis=0), tally.radius, self.protocol.absent))
         sums = {c.digest: networks.weights_sha256(c, self.store) for c in (cell.target, cell.source)}
         record = expected.model_copy(
             update={
@@ -268,8 +309,11 @@ class _Run:
         """Take the measurements of `segbench.sanity` on a network that is attacked through its own gradients, once."""
         source = self.sweep.source
         own = any(cell.target.digest == source.digest for cell in self.sweep.cells)
-        if self.attack.threat.access != "gradients" or not own or self.store.measured(source.digest) is not None:
+        if self.attack.threat.access != "gradients" or not own or self.sweep.oblivious:
             return
+        if self.store.measured(source.digest) is not None:
+            return
+        self._reset()
         samples = [self.split[index] for index in range(min(MEASURED_IMAGES, self.length))]
         crops = [self.protocol.crops(sample.image, sample.mask) for sample in samples]
         first = next(packs(crops, MEASURED_IMAGES))
@@ -280,7 +324,12 @@ class _Run:
         self.store.write_measured(source.digest, to_plain(found))
 
     def _save(self, seconds: float) -> None:
-        """Keep unfinished counts, so that a killed sweep goes on at the batch where it was."""
+        """Keep unfinished counts, so that a killed sweep goes on at the batch where it was.
+
+        With a dynamic target it starts again: what the target has learnt is not kept.
+        """
+        if self.dynamic:
+            return
         arrays: dict[str, NDArray[np.generic]] = {
             "names": np.array(self.names, dtype=str),
             "seconds": np.array(seconds),
@@ -289,6 +338,9 @@ class _Run:
         for digest, tally in self.tallies.items():
             arrays[f"distances/{digest}"] = np.array(tally.distances)
             arrays[f"passes/{digest}"] = np.array([tally.passes.forward, tally.passes.backward])
+            if tally.certified:
+                arrays[f"certified/{digest}"] = np.stack(tally.certified)
+                arrays[f"radius/{digest}"] = np.array(tally.radius)
             for part, counts in tally.counts.items():
                 arrays[f"counts/{digest}/{part}"] = np.stack(counts)
         buffer = io.BytesIO()
@@ -306,6 +358,9 @@ class _Run:
             for digest, tally in self.tallies.items():
                 tally.distances = arrays[f"distances/{digest}"].tolist()
                 tally.passes = Passes(*map(int, arrays[f"passes/{digest}"]))
+                if f"certified/{digest}" in arrays:
+                    tally.certified = list(arrays[f"certified/{digest}"])
+                    tally.radius = float(arrays[f"radius/{digest}"])
                 prefix = f"counts/{digest}/"
                 parts = [name for name in arrays.files if name.startswith(prefix)]
                 tally.counts = {name.removeprefix(prefix): list(arrays[name]) for name in parts}
@@ -348,6 +403,38 @@ def confusion(preds: Tensor, truth: Tensor, num_classes: int, ignore_index: int)
         raise CellError(f"a mask holds label {int(truth.max())}, but there are {num_classes} classes")
     rows = (truth[preds == truth], preds, truth)
     return torch.stack([torch.bincount(row, minlength=num_classes) for row in rows]).cpu().numpy()
+
+
+def certified_confusion(labels: Tensor, masks: Tensor, num_classes: int, ignore_index: int) -> NDArray[np.int64]:
+    """Count certified pixels like `confusion`: one without a certificate is no prediction, but still true.
+
+    Args:
+        labels: certified labels, `ABSTAIN` where there is none, any shape.
+        masks: true labels of the same shape.
+        num_classes: number of classes C.
+        ignore_index: label of void pixels.
+    """
+    truth = masks[masks != ignore_index]
+    counts = confusion(labels[labels != ABSTAIN], masks[labels != ABSTAIN], num_classes, ignore_index)
+    counts[2] = torch.bincount(truth, minlength=num_classes).numpy()
+    return counts
+
+
+def certificates(counts: NDArray[np.int64], radius: float, absent: Absent) -> dict[str, float]:
+    """Return what certificates are worth: scores in per cent, where a pixel without one counts as wrong.
+
+    Args:
+        counts: of `certified_confusion`, over all images, (3, C).
+        radius: L2 radius in [0, 1] units.
+        absent: what a class counts that is neither true nor predicted.
+    """
+    right, given, true = counts.sum(1) / max(1, counts[2].sum())
+    return {
+        "certified_miou": 100 * float(mean_iou(counts, absent)),
+        "certified_aacc": 100 * float(right),
+        "certified_radius": radius,
+        "abstained": 100 * float(true - given),
+    }
 
 
 def packs(crops: Sequence[Crops], batch: int) -> Iterator[list[int]]:

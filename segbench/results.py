@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-from reports.records import Record
+from reports.records import Component, Record
 
 
 def results_tables(records: Sequence[Record]) -> list[Table]:
@@ -34,12 +34,22 @@ def _table(title: str, records: Sequence[Record]) -> Table:
     for short in attacks:
         table.add_column(short, justify="right")
     rows: dict[tuple[str, str], dict[str, list[Record]]] = {}
+    model_label = labels(record.target.model for record in records)
+    defense_label = labels(record.target.defense for record in records)
     for record in records:
-        row = rows.setdefault((record.target.model.short, record.target.defense.short), {})
+        defense = defense_label[record.target.defense.short] + (", oblivious attack" if record.oblivious else "")
+        row = rows.setdefault((model_label[record.target.model.short], defense), {})
         row.setdefault(record.attack.short, []).append(record)
     for (model, defense), row in rows.items():
         table.add_row(model, defense, *(_cell(row.get(short, [])) for short in attacks))
     return table
+
+
+def labels(components: Iterable[Component]) -> dict[str, str]:
+    """Return what to call each component, by its short string: its bare name, unless two of them share that."""
+    shorts = {component.short: component.name for component in components}
+    names = list(shorts.values())
+    return {short: name if names.count(name) == 1 else short for short, name in shorts.items()}
 
 
 def _cell(records: Sequence[Record]) -> str:

@@ -115,7 +115,7 @@ def flags(
     for group in groups.values():
         for record in group:
             names = {*_own_flags(record), *_compared_flags(record, group)}
-            if record.threat.access == "gradients" and record.source.digest in measured:
+            if record.threat.access == "gradients" and not record.oblivious and record.source.digest in measured:
                 names.update(network_flags(measured[record.source.digest]))
             if names:
                 found[record.digest] = tuple(name for name in SENTENCES if name in names)
@@ -136,7 +136,7 @@ def budget_unused(options: Mapping[str, object]) -> bool:
 
 def _compared_flags(record: Record, group: Sequence[Record]) -> set[str]:
     """Flags of a white-box gradient attack that others of its group beat; a budget of its own excuses it."""
-    if record.setting != "white-box" or record.threat.access != "gradients":
+    if not _is_white(record):
         return set()
     eps = record.threat.eps
     peers = [other for other in group if other.threat.norm == record.threat.norm and other.threat.eps is not None]
@@ -146,7 +146,7 @@ def _compared_flags(record: Record, group: Sequence[Record]) -> set[str]:
     own = [other for other in peers if _is_white(other) and math.isclose(other.threat.eps or 0.0, eps)]
     strongest = min(_accuracy(other) for other in own)
     names = set()
-    if any(o.setting == "black-box" and _accuracy(o) < strongest - MARGIN for o in within):
+    if any((o.setting == "black-box" or o.oblivious) and _accuracy(o) < strongest - MARGIN for o in within):
         names.add("black-box-beats-white-box")
     if any(o.threat.access == "logits" and _accuracy(o) < strongest - MARGIN for o in within):
         names.add("square-beats-gradients")
@@ -160,7 +160,7 @@ def _compared_flags(record: Record, group: Sequence[Record]) -> set[str]:
 
 
 def _is_white(record: Record) -> bool:
-    return record.setting == "white-box" and record.threat.access == "gradients"
+    return record.setting == "white-box" and not record.oblivious and record.threat.access == "gradients"
 
 
 def _one_step(record: Record) -> bool:

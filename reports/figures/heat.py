@@ -88,7 +88,8 @@ def transfer(table: Table, white: Table | None, labels: Labels) -> list[Figure]:
 def _column(table: Table, label: str) -> list[Record]:
     for index, column in enumerate(table.columns):
         if column.label == label:
-            return [run for block in table.blocks for row in block.rows for run in row.cells[index].records]
+            cells = [row.cells[index] for block in table.blocks for row in block.rows]
+            return [run for cell in cells for run in cell.records if not run.oblivious]
     return []
 
 

@@ -88,7 +88,7 @@ def scatter(table: Table) -> list[Figure]:
 
 def _runs(table: Table) -> list[Record]:
     cells = [cell for block in table.blocks for row in block.rows for cell in row.cells]
-    return [run for cell in cells for run in cell.records if run.scores]
+    return [run for cell in cells for run in cell.records if run.scores and not run.oblivious]
 
 
 def _curves(runs: Sequence[Record], labels: Labels, option: str) -> Curves:

@@ -103,7 +103,10 @@ def _block(block: Block, columns: Sequence[Column], entries: Sequence[Entry]) ->
     for row in block.rows:
         defense = next(run.target.defense.name for cell in row.cells for run in cell.records)
         defenses.add(defense)
-        rows.append(replace(row, cells=_cells(row.cells, columns, defense, own)))
+        if any(run.oblivious for cell in row.cells for run in cell.records):
+            rows.append(row)  # The published attacks go through the defense.
+        else:
+            rows.append(replace(row, cells=_cells(row.cells, columns, defense, own)))
     empty = tuple(Cell("not asked for") for _ in columns)
     for defense in dict.fromkeys(entry.where[3] for entry in own):
         cells = _cells(empty, columns, defense, own)

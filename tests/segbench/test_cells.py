@@ -71,6 +71,9 @@ def test_everything_that_can_change_weights_changes_the_digest(changes: dict[str
         {"split": "dev"},
         {"limit": 3},
         {"seed": 1},
+        {"adaptive": False},
+        {"certified": True},
+        {"dynamic": True},
     ],
 )
 def test_everything_that_can_change_scores_changes_the_digest(changes: dict[str, object]) -> None:
@@ -80,6 +83,10 @@ def test_everything_that_can_change_scores_changes_the_digest(changes: dict[str,
 def test_how_a_component_was_written_is_no_identity() -> None:
     other = component("pspnet", encoder="tiny").model_copy(update={"short": "pspnet(encoder=tiny)"})
     assert train_cell(model=other).digest == train_cell().digest
+
+
+def test_the_attack_through_a_defense_is_the_ordinary_one() -> None:
+    assert eval_cell(adaptive=True).digest == eval_cell(adaptive=None).digest
 
 
 def test_the_digest_survives_a_round_trip() -> None:

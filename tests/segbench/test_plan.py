@@ -49,3 +49,34 @@ def test_the_manifest_lists_what_is_asked_for(tiny_plan: Callable[..., Plan]) ->
     assert {record.absent for record in manifest.records} == {"skip"}
     bim = next(record for record in manifest.records if record.attack.name == "bim")
     assert (bim.threat.norm, bim.threat.eps, bim.threat.access) == ("linf", 0.03, "gradients")
+
+
+def test_a_defense_at_inference_is_attacked_with_and_without_it(tiny_plan: Callable[..., Plan]) -> None:
+    attacks = ["clean", "bim(steps=1)", "bim(steps=3)", "square(queries=2)", "corruption(kind=contrast, severity=1)"]
+    plan = tiny_plan(defenses=["none", "jpeg"], attacks=attacks, transfer=None)
+    made = {name: [c for c in plan.evaluations if c.target.defense.name == name] for name in ("none", "jpeg")}
+    assert [cell.adaptive for cell in made["none"]] == [None] * 2 * len(attacks)
+    own = made["jpeg"][: len(made["jpeg"]) // 2]  # of the first architecture
+    assert [cell.adaptive for cell in own] == [None, True, True, True, None, False, False, False]
+    assert [c.attack.short for c in own if c.oblivious] == ["bim(steps=1)", "bim(steps=3)", "square(queries=2)"]
+    assert {record.adaptive for record in plan.manifest().records} == {None, True, False}
+    for sweep in plan.sweeps:
+        assert len({cell.oblivious for cell in sweep.cells}) == 1
+    nested = [s for s in plan.sweeps if s.attack.name == "bim" and s.source.defense.name == "jpeg"]
+    assert sorted((s.oblivious, len(s.cells)) for s in nested) == [(False, 2), (False, 2), (True, 2), (True, 2)]
+
+
+def test_evaluations_of_a_dynamic_defense_stand_alone(tiny_plan: Callable[..., Plan]) -> None:
+    plan = tiny_plan(defenses=["sat", "teacher-student"])
+    for sweep in plan.sweeps:
+        dynamic = [cell.dynamic for cell in sweep.cells]
+        assert dynamic == [True] or not any(dynamic)
+    assert {c.target.defense.name for c in plan.evaluations if c.dynamic} == {"teacher-student"}
+    assert {c.dynamic for c in plan.evaluations if c.target.defense.name == "teacher-student"} == {True}
+
+
+def test_certificates_are_scored_on_clean_images(tiny_plan: Callable[..., Plan]) -> None:
+    plan = tiny_plan(defenses=["sat", "randomized-smoothing"])
+    certified = [cell for cell in plan.evaluations if cell.certified]
+    assert {(c.target.defense.name, c.attack.name) for c in certified} == {("randomized-smoothing", "clean")}
+    assert len(certified) == 2

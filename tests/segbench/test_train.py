@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from segbench import train
 from segbench.cells import TrainCell, build_defense, open_dataset
@@ -196,3 +196,18 @@ def test_training_runs_on_a_gpu(
     dataset = open_dataset(cell.data.component)
     assert store.weights(cell.digest).is_file()
     assert len(dataset.classes) == 3
+
+
+def test_a_trained_network_loads_without_the_encoder_file_that_it_started_from(
+    tiny_plan: Callable[..., Plan], silent: type[Any], tmp_path: Path
+) -> None:
+    cell = tiny_plan(models=["pspnet(encoder=tiny)"], defenses=["none"], transfer=None).trainings[0]
+    encoder = build_defense(cell, 3, 255).deploy().trunk.encoder
+    file = tmp_path / "encoder.safetensors"
+    save_file(encoder.state_dict(), file)
+    started = tiny_plan(
+        models=[{"name": "pspnet", "encoder": "tiny", "weights": str(file)}], defenses=["none"], transfer=None
+    ).trainings[0]
+    store = run(started, tmp_path / "runs", silent())
+    file.unlink()
+    assert isinstance(train.load(started, store, CPU, 3, 255), torch.nn.Module)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Console
+
+from reports.records import Record, Scores
+from segbench.plan import Plan
+from segbench.results import results_tables
+
+
+def done(record: Record, miou: float) -> Record:
+    scores = Scores(miou=miou, macc=0, aacc=0, class_iou=(), miou_low=0, miou_high=100)
+    return record.model_copy(update={"status": "done", "scores": scores})
+
+
+def shown(records: list[Record]) -> str:
+    console = Console(record=True, width=160)
+    for table in results_tables(records):
+        console.print(table)
+    return console.export_text()
+
+
+def test_seeds_are_averaged_and_what_failed_stays_visible(tiny_plan: Callable[..., Plan]) -> None:
+    plan = tiny_plan(seeds=[0, 1], defenses=["none"], transfer=None, attacks=["clean", "bim(steps=1)"])
+    records = [
+        done(cell.expected(), 40.0 + 10 * cell.target.seed)
+        if cell.attack.name == "clean"
+        else cell.expected().model_copy(update={"status": "failed", "error": "no memory"})
+        for cell in plan.evaluations
+    ]
+    text = shown(records)
+    row = next(line for line in text.splitlines() if "pspnet" in line)
+    assert "45.0 ±7.1" in row
+    assert "failed" in row
+    assert "pspnet(" not in row
+
+
+def test_two_of_one_name_are_told_apart(tiny_plan: Callable[..., Plan]) -> None:
+    models = ["pspnet(encoder=tiny)", "pspnet(encoder=tiny, channels=8)"]
+    plan = tiny_plan(models=models, defenses=["none"], transfer=None)
+    assert "pspnet(encoder=tiny, channels=8)" in shown([done(cell.expected(), 50.0) for cell in plan.evaluations])

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from segbench import catalog, specs
+from segbench.errors import SegbenchError
+from segbench.traits import defense_traits
+
+OFFERED = {
+    "jpeg": ("wrapped",),
+    "bit-depth": ("wrapped",),
+    "median": ("wrapped",),
+    "randomized-smoothing": ("wrapped", "certified"),
+    "teacher-student": ("wrapped", "dynamic"),
+    "teacher-student-vote": ("wrapped", "dynamic"),
+}
+
+
+@pytest.mark.parametrize("name", catalog.components("defense"))
+def test_what_each_defense_offers_is_known_before_it_is_trained(name: str) -> None:
+    assert defense_traits(specs.bound("defense", name).identity) == OFFERED.get(name, ())
+
+
+def test_an_option_out_of_range_is_a_mistake_of_the_user() -> None:
+    with pytest.raises(SegbenchError, match="quality must be 1 to 100"):
+        defense_traits(specs.bound("defense", "jpeg(quality=0)").identity)
