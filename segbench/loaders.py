@@ -11,6 +11,7 @@ import inspect
 import json
 import re
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -124,7 +125,9 @@ def _file(path: Path) -> Loaded:
             return Loaded(Exported(torch.export.load(path).module()), Convention(), {"exported": file_sha256(path)})
     if _is_torchscript(path):
         with _failing(f"{path}: not readable as TorchScript"):
-            network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+            with warnings.catch_warnings():  # that TorchScript is going out of use does not help whoever has a file
+                warnings.simplefilter("ignore", FutureWarning)
+                network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
             return Loaded(network, Convention(), {"torchscript": file_sha256(path)})
     if path.suffix == ".safetensors":
         raise SegbenchError(
@@ -254,15 +257,11 @@ def _smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
     defaults: dict[str, Any] = {"encoder_weights": None, **_classes("classes", num_classes)}
     with _failing(f"smp:{rest} cannot be built"):
         network = library.create_model(name, **{**defaults, **options})
-    convention = IMAGENET
-    with contextlib.suppress(ValueError, KeyError):  # encoders without ImageNet weights say nothing of their input
-        stated = library.encoders.get_preprocessing_params(options.get("encoder_name", "resnet34"))
-        convention = Convention(
-            range="0-255" if list(stated["input_range"]) == [0, 255] else "0-1",
-            mean=tuple(stated["mean"]),
-            std=tuple(stated["std"]),
-            channels="bgr" if stated.get("input_space") == "BGR" else "rgb",
-        )
+    convention, encoder = IMAGENET, str(options.get("encoder_name", "resnet34"))
+    if encoder.startswith("tu-"):  # what the library says of the others would have to be downloaded
+        with contextlib.suppress(ValueError):  # no ImageNet weights, hence nothing to say
+            stated = library.encoders.get_preprocessing_params(encoder)
+            convention = Convention(mean=tuple(stated["mean"]), std=tuple(stated["std"]))
     multiple = int(getattr(network.encoder, "output_stride", 1))
     return Loaded(_with_weights(network, weights), convention.model_copy(update={"multiple": multiple}), {"smp": rest})
 

@@ -72,7 +72,7 @@ def test_classes_take_the_largest_of_their_channels() -> None:
     ("output", "classes", "message"),
     [
         (torch.zeros(2, 21, 5, 7), None, "mine has 21 channels, the dataset 11 classes"),
-        (torch.zeros(2, 4, 5, 7), [(4,)], "mine has 4 channels, counted from 0, but 'classes' names channel 4"),
+        (torch.zeros(2, 4, 5, 7), [(4,)], "mine has 4 channels, but 'classes' names channel 4; they count from 0"),
         (torch.zeros(2, 11), None, r"mine returns a tensor \(2, 11\) for 2 image"),
         ({"masks": torch.zeros(1)}, None, "mine returns a dict with masks, not logits"),
         ([torch.zeros(1)], None, "mine returns a list, not logits"),

@@ -7,27 +7,39 @@ import pytest
 pytest_plugins = ["pytester"]
 
 USED = """
+import numpy as np
 import pytest
 import torch
-
-DATASET = "digits(size=16, train=4, val=3, dev=2, digits=[0, 1])"
+from PIL import Image
 
 class Background(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.layer = torch.nn.Conv2d(3, 3, 1)
+        self.layer = torch.nn.Conv2d(3, 2, 1)
         torch.nn.init.zeros_(self.layer.weight)
-        self.layer.bias.data = torch.tensor([1.0, 0.0, 0.0])
+        self.layer.bias.data = torch.tensor([1.0, 0.0])
 
     def forward(self, images):
         return self.layer(images)
 
-def test_enough(assert_robust):
-    miou = assert_robust(Background(), dataset=DATASET, attack="bim(steps=1)", miou_at_least=5)
-    assert 5 <= miou <= 34  # one of three classes is found, the two others never
+@pytest.fixture(autouse=True, scope="module")
+def leaves(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "leaves"
+    for split, name in [("train", "a"), ("val", "a"), ("val", "b")]:
+        for kind, shape in (("images", (8, 8, 3)), ("masks", (8, 8))):
+            picture = np.zeros(shape, dtype=np.uint8)
+            picture[4:] = 1  # the lower half is leaf
+            (root / kind / split).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(root / kind / split / f"{name}.png")
+    (root / "dataset.yaml").write_text("classes: [background, leaf]\\n")
+    return f"folder:{root}"
 
-def test_too_little(assert_robust):
-    assert_robust(Background(), dataset=DATASET, attack="bim(steps=1)", miou_at_least=40)
+def test_enough(assert_robust, leaves):
+    miou = assert_robust(Background(), dataset=leaves, attack="bim(steps=1)", miou_at_least=25)
+    assert miou == 25  # half of what it calls background is, and it never finds a leaf
+
+def test_too_little(assert_robust, leaves):
+    assert_robust(Background(), dataset=leaves, attack="bim(steps=1)", miou_at_least=40)
 """
 
 UNUSED = """
@@ -49,7 +61,7 @@ def test_a_network_s_own_repository_tests_its_robustness(pytester: pytest.Pytest
     pytester.makepyfile(USED)
     result = pytester.runpytest_subprocess("-p", "segbench.pytest_plugin", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*mIoU * under bim(steps=1) is below 40 (digits(*), val, 3 images)*"])
+    result.stdout.fnmatch_lines(["*mIoU 25.00 under bim(steps=1) is below 40 (folder:*leaves, val, 2 images)*"])
     assert not (pytester.path / "runs").exists(), "nothing is left behind"
 
 

@@ -67,7 +67,7 @@ def test_a_network_from_the_zoo_computes_what_the_trained_one_does(store: Store,
         trained = train.load(cell, store, torch.device("cpu"), 3, 255)
         loaded = zoo.load(f"digits/pspnet-tiny/{defense}/0")
         assert not loaded.training
-        assert torch.equal(loaded(images), trained(images))
+        assert torch.equal(loaded.to(memory_format=torch.channels_last)(images), trained(images))  # type: ignore[call-overload]
 
 
 def test_a_card_says_what_was_measured(store: Store, added: Path) -> None:
