@@ -168,6 +168,29 @@ def report(
         typer.echo(f"report: {page}")
 
 
+@app.command(epilog="Example: segbench compare runs-before runs-after --out changes.md")
+def compare(
+    store_a: Annotated[Path, typer.Argument(help="A store's folder.")],
+    store_b: Annotated[Path, typer.Argument(help="Another store's folder.")],
+    out: Annotated[Path | None, typer.Option(help="Write the Markdown to this file.", show_default="print it")] = None,
+) -> None:
+    """Compare two stores: differences of what both evaluated, and what changed in recipes, weights and software."""
+    from reports import compare as comparison
+    from segbench.store import Store, write_bytes
+
+    a, b = Store(store_a), Store(store_b)
+    for kept in (a, b):
+        if not kept.manifests():
+            raise SegbenchError(f"{kept.root}: no matrix was run in this store")
+    found = comparison.compare(a.records(), b.records(), a.counts, b.counts)
+    text = comparison.to_markdown(found, str(store_a), str(store_b))
+    if out is None:
+        typer.echo(text)
+    else:
+        write_bytes(out, text.encode())
+        typer.echo(f"comparison: {out}")
+
+
 @app.command("list", epilog="Example: segbench list attacks")
 def list_(
     kind: Annotated[
@@ -301,16 +324,19 @@ def _report(
     measured = {digest: sanity.from_plain(m) for digest in sources if (m := store.measured(digest)) is not None}
     raised = sanity.flags(manifest.records, measured)
     flagged = [record.model_copy(update={"flags": raised.get(record.digest, ())}) for record in manifest.records]
-    paths = render(
-        manifest.model_copy(update={"records": tuple(flagged)}),
-        out or store.report_dir(name),
-        formats,
-        provenance=provenance,
-        published=published,
-        evidence=Evidence(counts=store.counts, history=store.history),
-        figures=True,
-        sortable=find_spec("itables") is not None,
-    )
+    try:
+        paths = render(
+            manifest.model_copy(update={"records": tuple(flagged)}),
+            out or store.report_dir(name),
+            formats,
+            provenance=provenance,
+            published=published,
+            evidence=Evidence(counts=store.counts, history=store.history),
+            figures=True,
+            sortable=find_spec("itables") is not None,
+        )
+    except ValueError as error:
+        raise SegbenchError(str(error)) from error
     return next((path for path in paths if path.suffix == ".html"), paths[0])
 
 

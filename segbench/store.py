@@ -181,6 +181,11 @@ class Store:
         """Names of the matrices that were run in this store."""
         return sorted(path.stem for path in (self.root / "matrices").glob("*.json"))
 
+    def records(self) -> list[Record]:
+        """Return the records of all matrices that were run here, each once."""
+        found = {r.digest: r for name in self.manifests() if (m := self.manifest(name)) for r in m.records}
+        return list(found.values())
+
     def lock(self, folder: Path) -> FileLock:
         """Return the lock of a cell's folder: one process at a time works on a cell."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -107,12 +107,7 @@ def test_an_absolute_allowance() -> None:
     assert rows(new, old, miou=drop - 0.01)["miou"].verdict == "improvement"
 
 
-def test_noise_is_rarely_called_a_regression_and_a_real_drop_always() -> None:
-    alarms = sum(
-        rows(make_counts(0.8), np.stack([(c := make_counts(0.8, seed=0)), c])[0] * 1)["miou"].verdict == "REGRESSION"
-        for _ in range(2)
-    )
-    assert alarms == 0
+def test_noise_is_rarely_called_a_regression() -> None:
     rng = np.random.default_rng(0)
     verdicts = []
     for _ in range(40):

@@ -187,7 +187,7 @@ def test_help_is_fast_and_free_of_torch() -> None:
     assert time.process_time() - started < 1
 
 
-@pytest.mark.parametrize("verb", ["run", "plan", "report", "list", "show", "data check"])
+@pytest.mark.parametrize("verb", ["run", "plan", "report", "compare", "list", "show", "data check"])
 def test_help_of_every_verb_shows_an_example(verb: str) -> None:
     result = runner.invoke(cli.app, [*verb.split(), "--help"])
     assert result.exit_code == 0
@@ -207,3 +207,19 @@ def test_a_stranger_s_package_is_an_error_in_one_sentence(tmp_path: Path) -> Non
     assert result.returncode != 0
     assert "segbench needs its own package 'attacks', but Python finds" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_compare_two_stores(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    _, store = finished
+    result = runner.invoke(cli.app, ["compare", str(store), str(store), "--out", str(tmp_path / "changes.md")])
+    assert result.exit_code == 0, result.output
+    assert "20 evaluations in both, 20 of them with the same mIoU" in (tmp_path / "changes.md").read_text()
+    empty = segbench("compare", store, tmp_path)
+    assert empty.returncode == 2
+    assert "no matrix was run in this store" in empty.stderr
+
+
+def test_an_unknown_paper_is_a_mistake(finished: tuple[Path, Path]) -> None:
+    result = segbench("report", finished[1], "--published", "nobody1999")
+    assert result.returncode == 2
+    assert "xu2021" in result.stderr

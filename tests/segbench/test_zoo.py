@@ -3,8 +3,8 @@ from __future__ import annotations
 import os
 import pickle
 import runpy
+import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from model_zoo.base import Segmenter
+from model_zoo.pspnet import pspnet
 from segbench import cli, train, zoo
 from segbench.cards import ZooError
-from segbench.plan import Plan
 from segbench.store import Store, file_sha256, read_json, write_json
 from segbench.zoo_files import Zoo
 
@@ -30,16 +31,31 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def store(write_matrix: Callable[..., Path], tmp_path: Path) -> Store:
-    """A finished tiny matrix: one architecture, with a wrapped defense beside the plain ones."""
-    matrix = write_matrix(
-        models=[{"name": "pspnet", "encoder": "tiny", "widths": [4, 4, 6, 6], "bins": [1, 2], "channels": 4}],
-        defenses=["sat", "bit-depth"],
-        transfer=None,
-    )
-    result = runner.invoke(cli.app, ["run", str(matrix), "--store", str(tmp_path / "runs")])
+MATRIX = """
+name: tiny
+dataset: digits(size=16, train=12, val=5, dev=2, digits=[0, 1])
+model: pspnet(encoder=tiny, widths=[4, 4, 6, 6], bins=[1, 2], channels=4)
+defenses: [sat, bit-depth]
+attacks: [clean, bim(steps=1), bim(steps=3)]
+recipe: {optimizer: adamw, lr: 0.01, batch_size: 4, iterations: 4}
+runtime: {workers: 1, device: cpu}
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a finished tiny matrix: one architecture, a defense at inference beside a plain one."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "tiny.yaml").write_text(MATRIX)
+    result = runner.invoke(cli.app, ["run", str(folder / "tiny.yaml"), "--store", str(folder / "runs")])
     assert result.exit_code == 0, result.output
+    return folder / "runs"
+
+
+@pytest.fixture
+def store(finished: Path, tmp_path: Path) -> Store:
+    """A copy of that store, in the current folder."""
+    shutil.copytree(finished, tmp_path / "runs")
     return Store(tmp_path / "runs")
 
 
@@ -106,7 +122,7 @@ def test_a_name_of_one_s_own(store: Store) -> None:
     assert zoo.load("scenes/mine/sat/7")(torch.rand(1, 3, 16, 16)).shape == (1, 3, 16, 16)
 
 
-def test_a_training_without_numbers_is_not_entered(tiny_plan: Callable[..., Plan], store: Store) -> None:
+def test_a_training_without_numbers_is_not_entered(store: Store) -> None:
     cell = next(cell for cell, _ in zoo.trained_cells(store, "tiny"))
     with pytest.raises(ZooError, match="nothing was measured of it"):
         zoo.add(store, cell, [], Zoo("zoo"), licence="unknown")
@@ -125,6 +141,39 @@ def test_weights_of_another_architecture_are_found_out(added: Path) -> None:
     assert result.exit_code == 1
     assert f"{SAT}: " in result.output
     assert f"{SAT.replace('sat', 'bit-depth')}: good" in result.output
+
+
+def save_as_the_authors(segmenter: Segmenter, path: Path) -> None:
+    """Write a network as the authors' checkpoints are: other names, and `module.` before each."""
+    names = {
+        "trunk.encoder.": "",
+        "trunk.context.branches.": "ppm.features.",
+        "classifier.": "cls.",
+        "auxiliary.": "aux.",
+    }
+    state = {}
+    for ours, value in segmenter.state_dict().items():
+        prefix = next(prefix for prefix in names if ours.startswith(prefix))
+        state[f"module.{names[prefix]}{ours.removeprefix(prefix)}"] = value
+    torch.save({"epoch": 50, "state_dict": state}, path)
+
+
+def test_a_published_checkpoint_is_converted(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    segmenter = pspnet(4, encoder="resnet50-deepstem").eval()
+    save_as_the_authors(segmenter, Path("sat.pth"))
+    name = "scenes/pspnet-resnet50-deepstem/sat/0"
+    result = runner.invoke(
+        cli.app, ["zoo", "import", "sat.pth", "--as", name, "--source", "https://example.org/sat.pth"]
+    )
+    assert result.exit_code == 0, result.exception
+    assert f"{name}@1" in result.output
+    card = zoo.verify(name)
+    assert (card.num_classes, card.source, card.model.name) == (4, "https://example.org/sat.pth", "pspnet")
+    images = torch.rand(1, 3, 33, 33)
+    assert torch.equal(zoo.load(name)(images), segmenter(images))
+    with pytest.raises(ZooError, match="trained by another defense, such as none or sat, as its branches show"):
+        zoo.import_official(Path("sat.pth"), name.replace("sat", "ddcat"), Zoo("zoo"), licence="unknown", source=None)
 
 
 class Bomb:
