@@ -56,11 +56,12 @@ def reading(tables: Sequence[Table]) -> str:
     return ""
 
 
-def fates_of(table: Table) -> list[Fate]:
-    """Return what is left of every network of a table, leaving out those with a value missing and those apart.
+def fates_of(table: Table, *, apart: bool = False) -> list[Fate]:
+    """Return what is left of every network of a table, leaving out those with a value missing.
 
     Args:
         table: the table.
+        apart: of the rows that stand apart, not of all others.
     """
     fates = []
     attacked = [index for index, column in enumerate(table.columns) if column.attack is not None]
@@ -68,7 +69,7 @@ def fates_of(table: Table) -> list[Fate]:
     if clean is None:
         return []
     for block in table.blocks:
-        for row in (own for own in block.rows if not own.apart):
+        for row in (own for own in block.rows if own.apart == apart):
             before = row.cells[clean].mean
             values = [(mean, table.columns[i].label) for i in attacked if (mean := row.cells[i].mean) is not None]
             whole = all(cell.state == "done" for cell in row.cells)
@@ -138,7 +139,7 @@ def notes(table: Table) -> list[str]:
     cells = [(f"{b.label} with {r.label}", cell) for b in table.blocks for r in b.rows for cell in r.cells]
     failed = sum(run.status == "failed" for _, cell in cells for run in cell.records)
     missing = sum(run.status == "missing" for _, cell in cells for run in cell.records)
-    idle = [fate.network for fate in fates_of(table) if fate.classes < 2]
+    idle = [fate.network for apart in (False, True) for fate in fates_of(table, apart=apart) if fate.classes < 2]
     if idle:
         found.append(
             f"On clean images these predict one class alone, so that their robustness means nothing: {', '.join(idle)}."

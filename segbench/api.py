@@ -146,7 +146,7 @@ def evaluate(
     )
     results = Store(matrix.runtime.store)
     plan = prepare.checked_plan(matrix, results.cache_dir)
-    records = execute.run(plan, results, matrix.runtime, _Silent())
+    records = execute.run(plan, results, matrix.runtime, Silent())
     del kept
     manifest = Manifest(name=matrix.name, title=matrix.title, records=tuple(records))
     return Result(manifest, matrix.runtime.store)
@@ -263,8 +263,8 @@ class _Function(nn.Module):
         return self.function(images)
 
 
-class _Silent:
-    """A display that shows nothing."""
+class Silent:
+    """A display that shows nothing; see `segbench.execute.Display`."""
 
     def start(self, jobs: Mapping[str, str], cells: int, cached: int) -> None:
         pass

@@ -135,8 +135,8 @@ def junit(name: str, rows: Sequence[Row]) -> bytes:
         else:
             ElementTree.SubElement(case, "system-out").text = text
     ElementTree.indent(suite)
-    text: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
-    return text
+    written: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
+    return written
 
 
 def cells(row: Row) -> tuple[str, ...]:

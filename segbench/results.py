@@ -37,7 +37,8 @@ def _table(title: str, records: Sequence[Record]) -> Table:
     model_label = labels(record.target.model for record in records)
     defense_label = labels(record.target.defense for record in records)
     for record in records:
-        defense = defense_label[record.target.defense.short] + (", oblivious attack" if record.oblivious else "")
+        defense = defense_label[record.target.defense.short] + (" (dynamic)" if record.dynamic else "")
+        defense += ", oblivious attack" if record.oblivious else ""
         row = rows.setdefault((model_label[record.target.model.short], defense), {})
         row.setdefault(record.attack.short, []).append(record)
     for (model, defense), row in rows.items():

@@ -91,3 +91,18 @@ def test_no_worst_case_without_members(filled: tuple[Manifest, Store]) -> None:
     manifest, store = filled
     plain = manifest.model_copy(update={"worst_of": {}})
     assert aggregate.with_worst_cases(plain, store) == plain
+
+
+def test_oblivious_attacks_have_a_worst_case_of_their_own(filled: tuple[Manifest, Store]) -> None:
+    manifest, store = filled
+    records = []
+    for record in manifest.records:
+        adaptive = record.attack.name == "pgd" if record.attack.name in ("pgd", "bim") else None
+        records.append(record.model_copy(update={"adaptive": adaptive}))
+    aggregated = aggregate.with_worst_cases(manifest.model_copy(update={"records": tuple(records)}), store)
+    worst = {(r.attack.short, r.adaptive): r.attack.options["of"] for r in aggregated.records[len(records) :]}
+    assert worst == {
+        ("worst", True): ["pgd(steps=2)"],
+        ("worst", False): ["bim(steps=1)"],
+        ("both bim", False): ["bim(steps=1)", "bim(steps=3)"],
+    }

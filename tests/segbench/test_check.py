@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -188,8 +189,6 @@ def gate(write_matrix: Callable[..., Path], tmp_path: Path) -> tuple[Path, Path]
 
 def worsen(store: Path, amount: float, seed: int) -> None:
     """Perturb the weights of every network in a store, and drop what was measured of it."""
-    import shutil
-
     source = torch.Generator().manual_seed(seed)
     for folder in (store / "train").iterdir():
         weights = load_file(folder / "weights.safetensors")
@@ -272,12 +271,8 @@ def test_the_built_in_matrix_is_small() -> None:
     assert matrix.limit <= 100
 
 
-@pytest.mark.slow
-def test_worsened_networks_fail_and_unchanged_ones_pass_twenty_times_of_twenty(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import shutil
-
+def write_gate(tmp_path: Path) -> Path:
+    """A matrix of one network that learns its task within seconds."""
     matrix = tmp_path / "gate.yaml"
     matrix.write_text(
         "dataset: digits(size=24, train=300, val=40, dev=2, digits=[0, 1])\n"
@@ -286,8 +281,15 @@ def test_worsened_networks_fail_and_unchanged_ones_pass_twenty_times_of_twenty(
         "recipe: {optimizer: adamw, lr: 0.01, batch_size: 16, iterations: 150}\n"
         "runtime: {workers: 1, device: cpu, eval_batch: 40}\n"
     )
+    return matrix
+
+
+@pytest.mark.slow
+def test_worsened_networks_fail_and_unchanged_ones_pass_twenty_times_of_twenty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file, trained = tmp_path / "robustness.json", tmp_path / "trained"
-    arguments = ("check", matrix, "--baseline", file, "--store")
+    arguments = ("check", write_gate(tmp_path), "--baseline", file, "--store")
     assert segbench(monkeypatch, *arguments, trained, "--update") == 0
     codes: dict[str, list[int]] = {"unchanged": [], "worsened": []}
     for trial in range(20):
@@ -300,3 +302,26 @@ def test_worsened_networks_fail_and_unchanged_ones_pass_twenty_times_of_twenty(
             codes[kind].append(segbench(monkeypatch, *arguments, store, *batch))
     assert codes == {"unchanged": [0] * 20, "worsened": [1] * 20}
     assert Store(trained).manifests() == ["gate"]
+
+
+@pytest.mark.slow
+def test_an_attack_made_stronger_by_a_bug_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from attacks.ascent import ascend
+
+    file, trained = tmp_path / "robustness.json", tmp_path / "trained"
+    arguments = ("check", write_gate(tmp_path), "--baseline", file, "--store")
+    assert segbench(monkeypatch, *arguments, trained, "--update") == 0
+    for name, factor, words in (("within", 1.5, "1 regression of 2 rows"), ("beyond", 2.0, "1 failed of 2 rows")):
+        store = tmp_path / name
+        shutil.copytree(trained, store)
+        shutil.rmtree(store / "eval")
+
+        def stronger(*tensors: Any, eps: float, alpha: float, factor: float = factor, **options: Any) -> Any:
+            return ascend(*tensors, eps=eps * factor, alpha=alpha * factor, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("attacks.bim.ascend", stronger)
+            assert segbench(monkeypatch, *arguments, store) == 1
+        assert words in capsys.readouterr().out

@@ -35,7 +35,9 @@ def records(tmp_path: Path, name: str) -> pd.DataFrame:
 def exported(tmp_path: Path) -> Path:
     network = nn.Conv2d(3, 3, 3, padding=1)
     path = tmp_path / "net.pt2"
-    torch.export.save(torch.export.export(network, (torch.rand(2, 3, 32, 32),)), path)
+    batch = torch.export.Dim("batch", max=64)
+    program = torch.export.export(network, (torch.rand(2, 3, 32, 32),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, path)
     return path
 
 

@@ -40,3 +40,18 @@ def test_two_of_one_name_are_told_apart(tiny_plan: Callable[..., Plan]) -> None:
     models = ["pspnet(encoder=tiny)", "pspnet(encoder=tiny, channels=8)"]
     plan = tiny_plan(models=models, defenses=["none"], transfer=None)
     assert "pspnet(encoder=tiny, channels=8)" in shown([done(cell.expected(), 50.0) for cell in plan.evaluations])
+
+
+def test_oblivious_attacks_and_dynamic_defenses_are_marked(tiny_plan: Callable[..., Plan]) -> None:
+    plan = tiny_plan(defenses=["jpeg", "teacher-student"], transfer=None, attacks=["clean", "bim(steps=1)"])
+    records = [done(c.expected(), 10.0 if c.oblivious else 20.0) for c in plan.evaluations]
+    rows = [line for line in shown(records).splitlines() if "pspnet" in line]
+    names = [
+        "jpeg",
+        "jpeg, oblivious attack",
+        "teacher-student (dynamic)",
+        "teacher-student (dynamic), oblivious attack",
+    ]
+    assert [row.split("│")[2].strip() for row in rows] == names
+    assert ["10.0" in row for row in rows] == [False, True, False, True]
+    assert ["20.0" in row for row in rows] == [True, False, True, False]

@@ -156,3 +156,18 @@ def test_flags_need_no_torch() -> None:
 
     code = "import sys, segbench.sanity; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_oblivious_attack_is_neither_accused_nor_a_measure_of_the_network() -> None:
+    through = BIM.model_copy(update={"adaptive": True})
+    around = record("pgd", 40.0, alpha=0.01, steps=6).model_copy(update={"adaptive": False})
+    masked = {"t": replace(SOUND, zero_gradient=1.0)}
+    assert flags([through, around], masked) == {through.digest: ("zero-gradient",)}
+    one_step = record("fgsm", 15.0).model_copy(update={"adaptive": True})
+    assert around.digest not in flags([through, around, one_step])
+
+
+def test_a_defense_that_only_hides_its_gradients_is_told_by_the_oblivious_attack() -> None:
+    through = BIM.model_copy(update={"adaptive": True})
+    around = record("pgd", 10.0, alpha=0.01, steps=6).model_copy(update={"adaptive": False})
+    assert flags([through, around]) == {through.digest: ("black-box-beats-white-box",)}

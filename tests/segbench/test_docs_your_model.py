@@ -1,0 +1,41 @@
+"""The page's files are written, and its commands and programs run, in order."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from segbench import cli
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "your-model.md"
+BLOCK = re.compile(r"^```(?P<kind>\w+)(?: (?P<file>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    commands = programs = 0
+    for block in BLOCK.finditer(PAGE.read_text()):
+        if block["file"]:
+            Path(block["file"]).write_text(block["text"])
+        elif block["kind"] == "sh":
+            for line in block["text"].splitlines():
+                program, *arguments = shlex.split(line)
+                assert program == "segbench"
+                result = CliRunner().invoke(cli.app, arguments)
+                assert result.exit_code == 0, f"{line}\n{result.output}\n{result.exception}"
+                commands += 1
+        else:
+            assert block["kind"] == "python"
+            exec(compile(block["text"], str(PAGE), "exec"), {})
+            programs += 1
+    sys.modules.pop("net", None)
+    assert (commands, programs) == (5, 1)
+    assert (tmp_path / "report" / "report.html").is_file()
+    assert (tmp_path / "runs" / "reports" / "mine" / "report.html").is_file()
