@@ -16,7 +16,7 @@ from reports.records import Record
 
 SENTENCES: Mapping[str, str] = MappingProxyType(
     {
-        "black-box-beats-white-box": "images made on another network, or around its defense, fool it more",
+        "black-box-beats-white-box": "images made on another network, or around its defense, fool it more than its own",
         "square-beats-gradients": "a random search of logits is stronger than every gradient attack of this budget",
         "survives-large-eps": "much stays right at an eps at which any image can be made grey",
         "one-step-beats-iterative": "one step is stronger than many of the same budget",

@@ -10,12 +10,10 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
-import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -28,6 +26,7 @@ from segbench.cells import TrainCell, build_defense, open_dataset
 from segbench.config import Recipe
 from segbench.datasets.base import Split
 from segbench.errors import CellError, DataError, Stopped
+from segbench.history import History
 from segbench.provenance import provenance
 from segbench.seeding import derive, generator
 from segbench.store import Store, acquire, file_sha256, write_bytes, write_json
@@ -253,42 +252,6 @@ def make_optimizer(defense: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(described, lr=recipe.lr, momentum=recipe.momentum)
     return torch.optim.AdamW(described, lr=recipe.lr, fused=True)
-
-
-class History:
-    """Means of the loss terms per epoch; sums stay on the device until they are asked for.
-
-    Args:
-        path: the CSV file that rows end up in.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: list[dict[str, float]] = []
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
-
-    def add(self, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
-        """Add one iteration."""
-        for name, value in {"loss": loss, **terms}.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
-        self.count += 1
-
-    def loss(self) -> float:
-        """Mean loss since the last row; waits for the device."""
-        if "loss" not in self.sums:
-            return self.rows[-1]["loss"] if self.rows else 0.0
-        return float(self.sums["loss"]) / self.count
-
-    def close(self, **columns: float) -> None:
-        """End an epoch: turn the sums into a row."""
-        means = {name: float(value) / self.count for name, value in self.sums.items()}
-        self.rows.append({**columns, **means})
-        self.sums, self.count = {}, 0
-
-    def write(self) -> None:
-        """Write all rows."""
-        write_bytes(self.path, pd.DataFrame(self.rows).to_csv(index=False).encode())
 
 
 def _save(
