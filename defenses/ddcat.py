@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from attacks.base import BoundAttack, guarded
 from defenses.base import Losses, auxiliary_loss, defense
 from defenses.sat import PAPER_ATTACK
-from model_zoo.base import Segmenter
+from model_zoo.base import ModelError, Segmenter
+from model_zoo.official import load_official_training
 
 Divided = Literal["clean", "adversarial", "both"]
 """Whose flipped pixels the auxiliary branch gets: DDC-AT "clean", DDC-AT-N "adversarial", DDC-AT-M "both"."""
@@ -167,3 +169,20 @@ def ddcat(
         aux_weight=aux_weight,
         ignore_index=ignore_index,
     )
+
+
+def from_official(path: str | Path) -> DivideAndConquer:
+    """Rebuild the training network of an official DDC-AT checkpoint, with all branches, in eval mode.
+
+    Args:
+        path: the authors' .pth file.
+
+    Raises:
+        ModelError: the file is no official checkpoint, or one of a network without DDC-AT's branches.
+    """
+    official = load_official_training(path)
+    if official.auxiliary_branch is None or official.mask_branch is None:
+        raise ModelError(f"{path}: this network was not trained by DDC-AT: it has no auxiliary and no mask branch")
+    network = ddcat(official.segmenter)
+    network.auxiliary_branch, network.mask_branch = official.auxiliary_branch, official.mask_branch
+    return network.eval()

@@ -267,10 +267,10 @@ class Silent:
     """A display that shows nothing; see `segbench.execute.Display`."""
 
     def start(self, jobs: Mapping[str, str], cells: int, cached: int) -> None:
-        pass
+        """Hear that work begins."""
 
     def update(self, update: engine.Update) -> None:
-        pass
+        """Hear that a job went on."""
 
     def finish(self, job: str, cells: int, error: str | None) -> None:
-        pass
+        """Hear that a job ended."""

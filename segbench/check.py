@@ -147,7 +147,7 @@ def cells(row: Row) -> tuple[str, ...]:
         _number(row.baseline),
         _number(row.now),
         _number(row.difference, "+.2f"),
-        "" if row.allowed is None else _number(-row.allowed, "+.2f"),
+        "" if row.allowed is None else _number(0.0 - row.allowed, "+.2f"),
         row.verdict,
     )
 

@@ -20,6 +20,8 @@ from segbench.store import Store
         ("bim(steps=6)", 6, 6),
         ("pgd(steps=3)", 3, 3),
         ("pgd(steps=3, restarts=2)", 8, 6),
+        # Three losses of ten steps; a first look at each of their three stages, and one at each part.
+        ("sea(steps=10)", 3 * (10 + 3) + 3, 30),
     ],
 )
 def test_passes_of_attacks(attack: str, forward: int, backward: int) -> None:

@@ -47,7 +47,10 @@ def test_conventions_and_classes_may_stand_in_files(tmp_path: Path) -> None:
     [
         ({}, "a network needs 'load'"),
         ({"load": "a.py:b", "wieghts": "x"}, "there is no key 'wieghts'; did you mean 'weights'"),
-        ({"load": "a.py:b", "convention": {"men": [0, 0, 0]}}, "convention: there is no key 'men'; did you mean 'mean'"),
+        (
+            {"load": "a.py:b", "convention": {"men": [0, 0, 0]}},
+            "there is no key 'men'; did you mean 'mean'",
+        ),
         ({"load": "a.py:b", "convention": {"range": "0-100"}}, "range: Input should be '0-1' or '0-255'"),
         ({"load": "a.py:b", "convention": {"std": [1, 0, 1]}}, "std must be above 0"),
         ({"load": "a.py:b", "convention": "nowhere.yaml"}, "there is no file nowhere.yaml"),

@@ -124,7 +124,7 @@ def test_alternatives_all_differ_and_leave_out_the_stated_one() -> None:
         ramp = torch.linspace(0, 1, 12).reshape(1, 3, 2, 2)
         shown: list[Tensor] = []
         for other in others:
-            Adapter(lambda inputs: shown.append(inputs) or inputs, other, 3)(ramp)
+            Adapter(lambda inputs, kept=shown: kept.append(inputs) or inputs, other, 3)(ramp)
         assert not any(torch.allclose(a, b, atol=1e-3) for a, b in itertools.combinations(shown, 2))
 
 

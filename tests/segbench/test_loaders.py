@@ -118,8 +118,8 @@ def test_a_segformer_of_a_local_folder(tmp_path: Path) -> None:
     network = transformers.SegformerForSemanticSegmentation(config)
     network.save_pretrained(tmp_path / "segformer")
     (tmp_path / "segformer" / "preprocessor_config.json").write_text(
-        '{"image_processor_type": "SegformerImageProcessor", "do_rescale": true, "rescale_factor": 0.00392156862745098, '
-        '"do_normalize": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}'
+        '{"image_processor_type": "SegformerImageProcessor", "do_rescale": true, '
+        '"rescale_factor": 0.00392156862745098, "do_normalize": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}'
     )
     loaded = loaders.load(f"hf:{tmp_path / 'segformer'}", None, 4)
     assert channels(loaded, torch.rand(1, 3, 32, 32)) == 4

@@ -3,7 +3,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
+
+from segbench import loaders, specs
+from segbench.config import Matrix
+from segbench.given import Convention
 from segbench.plan import Plan
+from segbench.prepare import tentative_plan
+from segbench.toy import toy_segmenter
 
 
 def test_cells_of_the_tiny_matrix(tiny_plan: Callable[..., Plan]) -> None:
@@ -80,3 +87,17 @@ def test_certificates_are_scored_on_clean_images(tiny_plan: Callable[..., Plan])
     certified = [cell for cell in plan.evaluations if cell.certified]
     assert {(c.target.defense.name, c.attack.name) for c in certified} == {("randomized-smoothing", "clean")}
     assert len(certified) == 2
+
+
+def test_a_given_network_with_a_defense_is_known_by_what_it_offers(
+    tiny_matrix: Callable[..., Matrix], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defense = specs.bound("defense", "jpeg").make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255)
+    loaded = loaders.Loaded(defense.deploy().eval(), Convention(), {}, assured=True)
+    monkeypatch.setattr(loaders, "load", lambda *arguments: loaded)
+    entry = {"load": "zoo:digits/toy/jpeg/0@1"}
+    matrix = tiny_matrix(networks=[entry], models=None, defenses=None, recipe=None, transfer=None)
+    assert [cell.adaptive for cell in tentative_plan(matrix).evaluations] == [None, True, True, False, False]
+    entry["convention"] = {"mean": [0.5, 0.5, 0.5]}  # then it is an adapter that is attacked, defense and all
+    matrix = tiny_matrix(networks=[entry], models=None, defenses=None, recipe=None, transfer=None)
+    assert [cell.adaptive for cell in tentative_plan(matrix).evaluations] == [None, None, None]

@@ -40,7 +40,7 @@ def kill_when(matrix: Path, store: Path, pattern: str) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
 
 
 @pytest.mark.slow
