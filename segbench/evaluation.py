@@ -8,10 +8,8 @@ the one that is worst for the attacked network.
 from __future__ import annotations
 
 import inspect
-import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,44 +18,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attacks.base import Passes, check_budget, count_passes, distance
-from defenses.base import ABSTAIN, Certified, Dynamic
-from reports.statistics import Absent, mean_iou
+from attacks.base import check_budget, count_passes, distance
+from defenses.base import Certified, Dynamic
+from reports.statistics import mean_iou
 from segbench import metrics, networks
+from segbench.batching import TrainingBatches, packs
 from segbench.cells import EvalCell, attack_of, open_dataset, revive
 from segbench.datasets.base import Split
-from segbench.errors import CellError, Stopped
+from segbench.errors import Stopped
 from segbench.plan import Sweep
 from segbench.probes import measure
 from segbench.protocols.base import Crops, EvaluationProtocol
 from segbench.provenance import provenance
 from segbench.sanity import to_plain
 from segbench.seeding import generator
-from segbench.store import Store, acquire, write_bytes
+from segbench.store import Store, acquire
+from segbench.tally import Tally, certificates, certified_confusion, confusion, restore_unfinished, save_unfinished
 from segbench.train import Reporter
 
 MEASURED_IMAGES = 8
 """How many images or crops the sanity measurements of a network are taken on."""
-
-
-@dataclass
-class Tally:
-    """What one evaluation has found so far.
-
-    Attributes:
-        counts: per image (3, C): intersections, predicted and true pixels of every class; for each part of an
-            ensemble by its name, for all other attacks under "".
-        distances: how far each image was moved, in the norm of the attack; the largest of its parts.
-        passes: of the source network, in images.
-        certified: like `counts`, of the target's certificates: a pixel without one is predicted nowhere.
-        radius: of the certificates.
-    """
-
-    counts: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
-    distances: list[float] = field(default_factory=list)
-    passes: Passes = field(default_factory=Passes)
-    certified: list[NDArray[np.int64]] = field(default_factory=list)
-    radius: float = 0.0
 
 
 def run(
@@ -246,7 +226,7 @@ class _Run:
             context["class_pixels"] = self._class_pixels().to(self.device)
         if attack.fit is not None:
             network = self.protocol.network(self.attacked)
-            batches = _TrainingBatches(self._training_split(), self.protocol, self.batch, self.device)
+            batches = TrainingBatches(self._training_split(), self.protocol, self.batch, self.device)
             context["perturbation"] = self.attack.fit(network, batches, ignore_index=self.dataset.ignore_index)
         return context
 
@@ -324,132 +304,11 @@ class _Run:
         self.store.write_measured(source.digest, to_plain(found))
 
     def _save(self, seconds: float) -> None:
-        """Keep unfinished counts, so that a killed sweep goes on at the batch where it was.
-
-        With a dynamic target it starts again: what the target has learnt is not kept.
-        """
-        if self.dynamic:
-            return
-        arrays: dict[str, NDArray[np.generic]] = {
-            "names": np.array(self.names, dtype=str),
-            "seconds": np.array(seconds),
-            "batch": np.array(self.batch),
-        }
-        for digest, tally in self.tallies.items():
-            arrays[f"distances/{digest}"] = np.array(tally.distances)
-            arrays[f"passes/{digest}"] = np.array([tally.passes.forward, tally.passes.backward])
-            if tally.certified:
-                arrays[f"certified/{digest}"] = np.stack(tally.certified)
-                arrays[f"radius/{digest}"] = np.array(tally.radius)
-            for part, counts in tally.counts.items():
-                arrays[f"counts/{digest}/{part}"] = np.stack(counts)
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
-        write_bytes(self.partial, buffer.getvalue())
+        """Keep unfinished counts; with a dynamic target none: it starts again, as what it has learnt is not kept."""
+        if not self.dynamic:
+            save_unfinished(self.partial, self.tallies, self.names, self.batch, seconds)
 
     def _restore(self) -> float:
         """Take up unfinished counts where they are those of the same cells; return their seconds."""
-        if not self.partial.is_file():
-            return 0.0
-        with np.load(self.partial, allow_pickle=False) as arrays:
-            if int(arrays["batch"]) != self.batch or any(f"passes/{d}" not in arrays for d in self.tallies):
-                return 0.0
-            self.names = [str(name) for name in arrays["names"]]
-            for digest, tally in self.tallies.items():
-                tally.distances = arrays[f"distances/{digest}"].tolist()
-                tally.passes = Passes(*map(int, arrays[f"passes/{digest}"]))
-                if f"certified/{digest}" in arrays:
-                    tally.certified = list(arrays[f"certified/{digest}"])
-                    tally.radius = float(arrays[f"radius/{digest}"])
-                prefix = f"counts/{digest}/"
-                parts = [name for name in arrays.files if name.startswith(prefix)]
-                tally.counts = {name.removeprefix(prefix): list(arrays[name]) for name in parts}
-            return float(arrays["seconds"])
-
-
-@dataclass(frozen=True)
-class _TrainingBatches:
-    """Batches of a training split as a protocol cuts it, anew for every pass through them."""
-
-    split: Split
-    protocol: EvaluationProtocol
-    batch: int
-    device: torch.device
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for first in range(0, len(self.split), self.batch):
-            indices = range(first, min(first + self.batch, len(self.split)))
-            crops = [self.protocol.crops(*self.split[index][1:]) for index in indices]
-            for members in packs(crops, self.batch):
-                images = torch.cat([crops[m].images for m in members]).to(self.device)
-                yield images, torch.cat([crops[m].masks for m in members]).to(self.device)
-
-
-def confusion(preds: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> NDArray[np.int64]:
-    """Count the pixels of one image: (3, C) intersections, predicted and true pixels; void counts nowhere.
-
-    Args:
-        preds: predicted labels (H, W).
-        truth: true labels (H, W).
-        num_classes: number of classes C.
-        ignore_index: label of void pixels.
-
-    Raises:
-        CellError: a label is neither a class nor void.
-    """
-    valid = truth != ignore_index
-    preds, truth = preds[valid], truth[valid]
-    if len(truth) and int(truth.max()) >= num_classes:
-        raise CellError(f"a mask holds label {int(truth.max())}, but there are {num_classes} classes")
-    rows = (truth[preds == truth], preds, truth)
-    return torch.stack([torch.bincount(row, minlength=num_classes) for row in rows]).cpu().numpy()
-
-
-def certified_confusion(labels: Tensor, masks: Tensor, num_classes: int, ignore_index: int) -> NDArray[np.int64]:
-    """Count certified pixels like `confusion`: one without a certificate is no prediction, but still true.
-
-    Args:
-        labels: certified labels, `ABSTAIN` where there is none, any shape.
-        masks: true labels of the same shape.
-        num_classes: number of classes C.
-        ignore_index: label of void pixels.
-    """
-    truth = masks[masks != ignore_index]
-    counts = confusion(labels[labels != ABSTAIN], masks[labels != ABSTAIN], num_classes, ignore_index)
-    counts[2] = torch.bincount(truth, minlength=num_classes).numpy()
-    return counts
-
-
-def certificates(counts: NDArray[np.int64], radius: float, absent: Absent) -> dict[str, float]:
-    """Return what certificates are worth: scores in per cent, where a pixel without one counts as wrong.
-
-    Args:
-        counts: of `certified_confusion`, over all images, (3, C).
-        radius: L2 radius in [0, 1] units.
-        absent: what a class counts that is neither true nor predicted.
-    """
-    right, given, true = counts.sum(1) / max(1, counts[2].sum())
-    return {
-        "certified_miou": 100 * float(mean_iou(counts, absent)),
-        "certified_aacc": 100 * float(right),
-        "certified_radius": radius,
-        "abstained": 100 * float(true - given),
-    }
-
-
-def packs(crops: Sequence[Crops], batch: int) -> Iterator[list[int]]:
-    """Group images into batches: crops of one size, at most `batch` of them unless one image has more.
-
-    Args:
-        crops: the pieces of each image.
-        batch: largest number of pieces in a pack.
-    """
-    open_packs: dict[tuple[int, ...], list[int]] = {}
-    for position, own in enumerate(crops):
-        size = tuple(own.images.shape[2:])
-        pack = open_packs.setdefault(size, [])
-        if pack and sum(len(crops[m].images) for m in pack) + len(own.images) > batch:
-            yield pack
-            pack = open_packs[size] = []
-        pack.append(position)
-    yield from open_packs.values()
+        self.names, seconds = restore_unfinished(self.partial, self.tallies, self.batch)
+        return seconds

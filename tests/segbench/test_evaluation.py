@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attacks.base import BudgetExceeded, attack
-from segbench import evaluation, train
+from segbench import batching, evaluation, tally, train
 from segbench.cells import TrainCell, open_dataset
 from segbench.errors import CellError, Stopped
 from segbench.plan import Plan, Sweep
@@ -185,9 +185,9 @@ def test_confusion_skips_void_and_refuses_unknown_labels() -> None:
     truth = torch.tensor([[0, 1, 255], [2, 2, 255]])
     preds = torch.tensor([[0, 2, 1], [2, 0, 0]])
     expected = [[1, 0, 1], [2, 0, 2], [1, 1, 2]]
-    np.testing.assert_array_equal(evaluation.confusion(preds, truth, 3, 255), expected)
+    np.testing.assert_array_equal(tally.confusion(preds, truth, 3, 255), expected)
     with pytest.raises(CellError, match="holds label 2, but there are 2 classes"):
-        evaluation.confusion(preds, truth, 2, 255)
+        tally.confusion(preds, truth, 2, 255)
 
 
 def test_packs_hold_one_size_and_no_more_than_the_batch() -> None:
@@ -197,6 +197,6 @@ def test_packs_hold_one_size_and_no_more_than_the_batch() -> None:
         )
 
     images = [crops(1, 8), crops(2, 4), crops(1, 8), crops(1, 8), crops(9, 8)]
-    found = list(evaluation.packs(images, 2))
+    found = list(batching.packs(images, 2))
     assert sorted(member for pack in found for member in pack) == [0, 1, 2, 3, 4]
     assert sorted(map(sorted, found)) == [[0, 2], [1], [3], [4]]

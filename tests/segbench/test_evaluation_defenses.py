@@ -15,7 +15,7 @@ from torch import Tensor
 from attacks.base import BoundAttack
 from defenses.base import ABSTAIN
 from defenses.certification import certified_scores
-from segbench import evaluation, train
+from segbench import evaluation, tally, train
 from segbench.cells import EvalCell, attack_of, open_dataset
 from segbench.errors import Stopped
 from segbench.plan import Plan, group
@@ -91,7 +91,7 @@ def attacked(
 def confusion(network: Any, images: Tensor, masks: Tensor) -> np.ndarray:
     with torch.no_grad():
         preds = network(images)[0].argmax(0)
-    return evaluation.confusion(preds, masks[0], 3, 255)
+    return tally.confusion(preds, masks[0], 3, 255)
 
 
 @pytest.mark.parametrize("oblivious", [False, True])
@@ -154,9 +154,9 @@ def test_certificates_are_scored_as_the_definition_says(plan: Plan, store: Store
 def test_confusion_of_certificates_by_hand() -> None:
     labels = torch.tensor([[0, ABSTAIN, 1], [ABSTAIN, 2, 1]])
     masks = torch.tensor([[0, 1, 2], [255, 255, 1]])
-    counts = evaluation.certified_confusion(labels, masks, 3, 255)
+    counts = tally.certified_confusion(labels, masks, 3, 255)
     np.testing.assert_array_equal(counts, [[1, 1, 0], [1, 2, 0], [1, 2, 1]])
-    found = evaluation.certificates(counts, 0.1, "skip")
+    found = tally.certificates(counts, 0.1, "skip")
     # IoU 1/1, 1/3, 0/1; of four valid pixels two are right and one has no certificate.
     iou = (1 + 1 / 3 + 0) / 3
     assert found == pytest.approx(

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model_zoo.base import IMAGENET_MEAN, IMAGENET_STD, ModelError
+from model_zoo.official import PLAIN, _renamed
 from model_zoo.pspnet import pspnet
 from segbench import loaders
 from segbench.errors import SegbenchError
@@ -119,7 +120,8 @@ def test_a_segformer_of_a_local_folder(tmp_path: Path) -> None:
     network.save_pretrained(tmp_path / "segformer")
     (tmp_path / "segformer" / "preprocessor_config.json").write_text(
         '{"image_processor_type": "SegformerImageProcessor", "do_rescale": true, '
-        '"rescale_factor": 0.00392156862745098, "do_normalize": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}'
+        '"rescale_factor": 0.00392156862745098, "do_normalize": true, '
+        '"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}'
     )
     loaded = loaders.load(f"hf:{tmp_path / 'segformer'}", None, 4)
     assert channels(loaded, torch.rand(1, 3, 32, 32)) == 4
@@ -164,6 +166,18 @@ def test_our_own_architecture_with_weights(tmp_path: Path) -> None:
     loaded = loaders.load("pspnet(encoder=tiny, channels=4)", str(tmp_path / "w.safetensors"), 4)
     assert loaded.assured
     torch.testing.assert_close(loaded.network(IMAGES), network.eval()(IMAGES))
+
+
+@pytest.mark.slow
+def test_an_official_checkpoint(tmp_path: Path) -> None:
+    segmenter = pspnet(3, encoder="resnet50-deepstem").eval()
+    names = {"trunk.encoder.": "", "trunk.context.branches.": "ppm.features.", **PLAIN}
+    state = {f"module.{theirs}": value for theirs, (_, value) in _renamed(segmenter, names).items()}
+    torch.save({"state_dict": state, "epoch": 50}, tmp_path / "psp.pth")
+    loaded = loaders.load(str(tmp_path / "psp.pth"), None, 3)
+    assert loaded.assured
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.network(IMAGES), segmenter(IMAGES))
 
 
 def test_code_in_a_pickle_is_refused(tmp_path: Path) -> None:
