@@ -12,10 +12,6 @@ from segbench import metrics
 from segbench.errors import StoreError
 from segbench.store import Store
 
-WORST_OF = "worst-of"
-"""Name of the attack of an aggregated record."""
-
-
 def with_worst_cases(manifest: Manifest, store: Store) -> Manifest:
     """Add a record for every set of attacks that a matrix wants the worst case of, after the records of its network.
 
@@ -39,14 +35,14 @@ def with_worst_cases(manifest: Manifest, store: Store) -> Manifest:
 
 
 def _worst(column: str, members: Iterable[str], group: list[Record], store: Store) -> Record | None:
-    """Aggregate one set of attacks on one network; None where the network was not attacked by any of them."""
+    """Aggregate one set of attacks on one network; None where the network was not attacked by all of them."""
     wanted = list(members)
     chosen = [r for r in group if r.attack.short in wanted or r.attack.name in wanted]
-    if not chosen:
+    if not all(any(member in (r.attack.short, r.attack.name) for r in chosen) for member in wanted):
         return None
     done = [record for record in chosen if record.status == "done"]
-    attack = Component(name=WORST_OF, options={"of": [record.attack.short for record in chosen]}, short=column)
-    digest = hashlib.sha256("\n".join([WORST_OF, column, *(r.digest for r in chosen)]).encode()).hexdigest()[:16]
+    attack = Component(name=column, options={"of": wanted}, short=column)
+    digest = hashlib.sha256("\n".join(["worst-of", column, *(r.digest for r in chosen)]).encode()).hexdigest()[:16]
     changed: dict[str, object] = {
         "digest": digest,
         "attack": attack,
