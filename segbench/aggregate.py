@@ -12,6 +12,7 @@ from segbench import metrics
 from segbench.errors import StoreError
 from segbench.store import Store
 
+
 def with_worst_cases(manifest: Manifest, store: Store) -> Manifest:
     """Add a record for every set of attacks that a matrix wants the worst case of, after the records of its network.
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import shutil
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -16,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from reports.records import Component, Network, Record, Threat
 from reports.statistics import Counts
-from segbench import baseline, check, config, metrics
+from segbench import baseline, check, cli, config, metrics
 from segbench.baseline import Baseline
 from segbench.errors import SegbenchError
 from segbench.store import Store, file_sha256, read_json, write_json
@@ -28,7 +27,7 @@ def segbench(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     """Run the command line as a user does and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["segbench", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_module("segbench", run_name="__main__")
+        cli.main()
     return int(ended.value.code or 0)
 
 

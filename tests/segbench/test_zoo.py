@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -71,7 +70,7 @@ def segbench(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """Run the command line as a user does and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["segbench", *arguments])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_module("segbench", run_name="__main__")
+        cli.main()
     return int(ended.value.code or 0)
 
 
