@@ -16,6 +16,7 @@ import torch
 from segbench import config, prepare, train
 from segbench.cells import build_defense
 from segbench.datasets.voc2012 import Voc2012
+from segbench.matrix import Recipe
 from segbench.protocols.predict import predict
 from segbench.seeding import generator
 
@@ -26,7 +27,7 @@ def main(folder: Path, what: str) -> None:
     matrix = config.load("voc2012-paper")
     plan = prepare.tentative_plan(matrix)
     cell = next(c for c in plan.trainings if c.model.name == "pspnet" and c.defense.name == "ddcat")
-    recipe = config.Recipe.model_validate({**cell.recipe, "batch_size": BATCH})
+    recipe = Recipe.model_validate({**cell.recipe, "batch_size": BATCH})
     torch.manual_seed(0)
     defense = build_defense(cell, 21, 255).to(memory_format=torch.channels_last).train()
     dataset = Voc2012(folder)

@@ -20,9 +20,9 @@ from reports.render import Format, render
 from reports.tables import tidy
 from segbench import config, engine, execute, loaders, networks, prepare, specs
 from segbench.adapter import Adapter
-from segbench.config import Matrix
 from segbench.errors import SegbenchError
 from segbench.given import Convention, default_name, given
+from segbench.matrix import Matrix
 from segbench.store import Store
 
 Network = nn.Module | Callable[[Tensor], Any]

@@ -16,7 +16,7 @@ from segbench.errors import SegbenchError, Stopped
 
 if TYPE_CHECKING:
     from reports.records import Record
-    from segbench.config import Matrix
+    from segbench.matrix import Matrix
 
 app = typer.Typer(
     name="segbench",

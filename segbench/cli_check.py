@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reports.records import Record
     from segbench.baseline import Baseline
     from segbench.check import Row
-    from segbench.config import Matrix
+    from segbench.matrix import Matrix
     from segbench.plan import Plan
     from segbench.store import Store
 

@@ -17,8 +17,8 @@ from attacks.base import Passes, count_passes
 from model_zoo.base import Features
 from segbench import engine, networks, prepare, specs, train
 from segbench.cells import NetworkCell, TrainCell, attack_of, build_defense, revive
-from segbench.config import Recipe
 from segbench.errors import DataError
+from segbench.matrix import Recipe
 from segbench.plan import Plan, Sweep, group
 from segbench.store import Store
 from segbench.toy import toy_segmenter

@@ -19,8 +19,8 @@ import torch
 from reports.records import Record
 from segbench import engine, evaluation, train
 from segbench.cells import EvalCell, TrainCell
-from segbench.config import Runtime
 from segbench.errors import SegbenchError, Stopped
+from segbench.matrix import Runtime
 from segbench.plan import Plan, Sweep
 from segbench.store import Store, describe
 

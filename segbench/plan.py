@@ -9,7 +9,7 @@ from typing import Any
 
 from reports.records import Component, Manifest
 from segbench.cells import Data, EvalCell, GivenCell, NetworkCell, TrainCell, attack_of, digest
-from segbench.config import Matrix, Trained
+from segbench.matrix import Matrix, Trained
 from segbench.specs import Bound
 from segbench.store import file_sha256
 from segbench.traits import Trait, defense_traits

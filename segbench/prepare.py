@@ -10,11 +10,12 @@ import torch
 from segbench import engine, guard, networks
 from segbench.adapter import Adapter
 from segbench.cells import Data, GivenCell, needs_root
-from segbench.config import Matrix, data_variable
+from segbench.config import data_variable
 from segbench.datasets.base import Dataset
 from segbench.datasets.check import check
 from segbench.errors import CellError, DataError, MatrixError, SegbenchError
 from segbench.given import Convention, Given
+from segbench.matrix import Matrix
 from segbench.plan import Plan, build
 from segbench.protocols.base import EvaluationProtocol
 from segbench.specs import Bound

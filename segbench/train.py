@@ -23,10 +23,10 @@ from defenses.base import LearnsFromVideo, Prepared
 from model_zoo.base import Segmenter
 from segbench.augment import augment
 from segbench.cells import TrainCell, build_defense, open_dataset
-from segbench.config import Recipe
 from segbench.datasets.base import Split
 from segbench.errors import CellError, DataError, Stopped
 from segbench.history import History
+from segbench.matrix import Recipe
 from segbench.provenance import provenance
 from segbench.seeding import derive, generator
 from segbench.store import Store, acquire, file_sha256, write_bytes, write_json

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from segbench import config, prepare
-from segbench.config import Matrix
+from segbench.matrix import Matrix
 from segbench.plan import Plan
 
 TINY: dict[str, Any] = {

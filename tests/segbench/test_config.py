@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from segbench import config, prepare
-from segbench.config import IDENTITY, LAYOUT, RUNTIME
+from segbench import config, matrix, prepare
 from segbench.errors import MatrixError
+from segbench.fields import IDENTITY, LAYOUT, RUNTIME
+from segbench.matrix import Matrix
 
 
-def load(tmp_path: Path, text: str, *overrides: str) -> config.Matrix:
+def load(tmp_path: Path, text: str, *overrides: str) -> Matrix:
     path = tmp_path / "m.yaml"
     path.write_text(text)
     return config.load(str(path), overrides)
@@ -123,7 +124,7 @@ def test_every_built_in_matrix_loads() -> None:
         assert config.load(name).name == name
 
 
-@pytest.mark.parametrize("model", [config.Recipe, config.Runtime, config.Transfer, config.MatrixFile])
+@pytest.mark.parametrize("model", [matrix.Recipe, matrix.Runtime, matrix.Transfer, matrix.MatrixFile])
 def test_every_field_is_classed(model: type[BaseModel]) -> None:
     for name, field in model.model_fields.items():
         classes = [m for m in field.metadata if m in (IDENTITY, RUNTIME, LAYOUT)]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from segbench import execute, train
-from segbench.config import Matrix
 from segbench.errors import Stopped
+from segbench.matrix import Matrix
 from segbench.plan import Plan
 from segbench.prepare import tentative_plan
 from segbench.store import Store

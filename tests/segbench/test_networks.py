@@ -10,9 +10,9 @@ from torch import nn
 
 from segbench import config, execute, networks, prepare
 from segbench.cells import Data, EvalCell, GivenCell
-from segbench.config import Matrix
 from segbench.errors import CellError, MatrixError, SegbenchError
 from segbench.given import given
+from segbench.matrix import Matrix
 from segbench.store import Store
 
 CPU = torch.device("cpu")

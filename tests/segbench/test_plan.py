@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from segbench import loaders, specs
-from segbench.config import Matrix
 from segbench.given import Convention
+from segbench.matrix import Matrix
 from segbench.plan import Plan
 from segbench.prepare import tentative_plan
 from segbench.toy import toy_segmenter

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from segbench import train
 from segbench.cells import TrainCell, build_defense, open_dataset
-from segbench.config import Recipe
 from segbench.errors import CellError, DataError, Stopped
+from segbench.matrix import Recipe
 from segbench.plan import Plan
 from segbench.store import Store
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -20,9 +21,11 @@ def run(*command: object, cwd: Path) -> str:
 
 @pytest.mark.slow
 def test_the_wheel_is_whole_and_works_from_an_empty_folder(tmp_path: Path) -> None:
-    dist = tmp_path / "dist"
+    # From a copy, because a build leaves files behind where it runs.
+    source, dist = tmp_path / "source", tmp_path / "dist"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv", "build", "runs", "*.egg-info"))
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", dist, ROOT, cwd=tmp_path)
+    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", dist, source, cwd=tmp_path)
     (wheel,) = dist.glob("segbench-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     roots = {name.partition("/")[0] for name in names}
