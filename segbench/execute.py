@@ -274,6 +274,7 @@ def work(key: str, job: Job, root: Path, runtime: Runtime) -> str | None:
                 device=device,
                 root=data,
                 loader_workers=runtime.loader_workers,
+                recompute=runtime.recompute,
                 checkpoint_every=runtime.checkpoint_every,
                 reporter=reporter,
             )

@@ -63,6 +63,7 @@ class Runtime(Frozen):
         eval_batch: images (or crops) attacked at once.
         loader_workers: processes that read training images, per training.
         checkpoint_every: seconds between checkpoints of a training.
+        recompute: keep fewer activations in training and compute them again: less memory, more time, same weights.
     """
 
     store: Annotated[Path, RUNTIME] = Path("runs")
@@ -72,6 +73,7 @@ class Runtime(Frozen):
     eval_batch: Annotated[int, RUNTIME] = Field(default=25, ge=1)
     loader_workers: Annotated[int, RUNTIME] = Field(default=0, ge=0)
     checkpoint_every: Annotated[float, RUNTIME] = Field(default=30.0, gt=0)
+    recompute: Annotated[bool, RUNTIME] = False
 
 
 class Transfer(Frozen):

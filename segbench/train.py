@@ -28,6 +28,7 @@ from segbench.errors import CellError, DataError, Stopped
 from segbench.history import History
 from segbench.matrix import Recipe
 from segbench.provenance import provenance
+from segbench.recompute import recompute_blocks
 from segbench.seeding import derive, generator
 from segbench.store import Store, acquire, file_sha256, write_bytes, write_json
 
@@ -67,6 +68,7 @@ def run(
     loader_workers: int,
     checkpoint_every: float,
     reporter: Reporter,
+    recompute: bool = False,
 ) -> None:
     """Train a cell, or go on where its checkpoint ends, and store weights and history.
 
@@ -78,6 +80,7 @@ def run(
         loader_workers: processes that read images.
         checkpoint_every: seconds between checkpoints.
         reporter: hears of progress.
+        recompute: keep fewer activations; see `segbench.recompute`.
 
     Raises:
         CellError: the loss is not finite.
@@ -88,7 +91,7 @@ def run(
     acquire(lock, cell.label)
     try:
         if store.trained(cell.digest) is None:
-            _train(cell, folder, device, root, loader_workers, checkpoint_every, reporter)
+            _train(cell, folder, device, root, loader_workers, checkpoint_every, reporter, recompute)
     finally:
         lock.release()
 
@@ -112,6 +115,7 @@ def _train(
     loader_workers: int,
     checkpoint_every: float,
     reporter: Reporter,
+    recompute: bool,
 ) -> None:
     recipe = Recipe.model_validate(cell.recipe)
     dataset = open_dataset(cell.data.component, root)
@@ -128,6 +132,8 @@ def _train(
             f"{cell.defense.short} learns depth from video, and no dataset of today's catalog has sequences"
         )
     defense.to(device, memory_format=torch.channels_last).train()
+    if recompute:
+        recompute_blocks(defense)
     optimizer = make_optimizer(defense, recipe)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
     history = History(folder / "history.csv")

@@ -15,12 +15,21 @@ from segbench.cells import TrainCell, build_defense, open_dataset
 from segbench.errors import CellError, DataError, Stopped
 from segbench.matrix import Recipe
 from segbench.plan import Plan
+from segbench.recompute import recompute_blocks
 from segbench.store import Store
 
 CPU = torch.device("cpu")
 
 
-def run(cell: TrainCell, root: Path, reporter: Any, *, loader_workers: int = 0, every: float = 1e9) -> Store:
+def run(
+    cell: TrainCell,
+    root: Path,
+    reporter: Any,
+    *,
+    loader_workers: int = 0,
+    every: float = 1e9,
+    recompute: bool = False,
+) -> Store:
     store = Store(root)
     train.run(
         cell,
@@ -28,6 +37,7 @@ def run(cell: TrainCell, root: Path, reporter: Any, *, loader_workers: int = 0, 
         device=CPU,
         root=None,
         loader_workers=loader_workers,
+        recompute=recompute,
         checkpoint_every=every,
         reporter=reporter,
     )
@@ -70,6 +80,19 @@ def test_checkpoints_do_not_change_the_weights(
     cell = tiny_plan().trainings[0]
     often = run(cell, tmp_path / "often", silent(), every=1e-9)
     assert weights(often, cell) == weights(run(cell, tmp_path / "never", silent()), cell)
+
+
+@pytest.mark.parametrize("defense", ["none", "sat", "ddcat"])
+@pytest.mark.parametrize("encoder", ["tiny", "resnet18"])
+def test_recomputed_activations_give_the_same_weights(
+    tiny_plan: Callable[..., Plan], silent: type[Any], tmp_path: Path, defense: str, encoder: str
+) -> None:
+    recipe = {"optimizer": "sgd", "batch_size": 4, "iterations": 2}
+    models = [f"pspnet(encoder={encoder}, channels=8)"]
+    cell = tiny_plan(models=models, defenses=[defense], transfer=None, recipe=recipe).trainings[0]
+    assert recompute_blocks(build_defense(cell, 3, 255)) == {"tiny": 4, "resnet18": 8}[encoder]
+    again = run(cell, tmp_path / "again", silent(), recompute=True)
+    assert weights(again, cell) == weights(run(cell, tmp_path / "kept", silent()), cell)
 
 
 def test_seeds_differ_and_repeat(tiny_plan: Callable[..., Plan], silent: type[Any], tmp_path: Path) -> None:
