@@ -107,7 +107,8 @@ def headline(name: str, rows: Sequence[Row]) -> str:
     number = {verdict: sum(row.verdict == verdict for row in rows) for verdict in (*BAD, "improvement")}
     bad = [f"{number[verdict]} {verdict.lower()}" for verdict in BAD if number[verdict]]
     better = f", {number['improvement']} better" if number["improvement"] else ""
-    return f"segbench check {name}: {f'{', '.join(bad)} of' if bad else 'passed, all of'} {len(rows)} rows{better}"
+    verdict = f"{', '.join(bad)} of" if bad else "passed, all of"
+    return f"segbench check {name}: {verdict} {len(rows)} rows{better}"
 
 
 def markdown(name: str, rows: Sequence[Row], notes: Sequence[str]) -> str:

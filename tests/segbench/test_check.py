@@ -216,7 +216,7 @@ def test_the_command_from_first_baseline_to_update(
     step.unlink()
     assert segbench(monkeypatch, *arguments, *outputs) == 0
     text = (tmp_path / "summary.md").read_text()
-    assert text.startswith("### ✅ segbench check tiny: passed of 6 rows")
+    assert text.startswith("### ✅ segbench check tiny: passed, all of 6 rows")
     assert step.read_text() == text
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
     assert (suite.get("tests"), suite.get("failures"), len(suite)) == ("6", "0", 6)

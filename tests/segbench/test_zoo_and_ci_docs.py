@@ -66,5 +66,5 @@ def test_the_commands_and_the_workflow_of_the_ci_page(write_matrix: Callable[...
         Path(name).unlink()
     install, check = (step["run"] for step in steps if "run" in step)
     assert install == "pip install segbench"
-    assert "passed of 1 rows" in run(check)
+    assert "passed, all of 1 rows" in run(check)
     assert all(Path(name).is_file() for name in kept)
