@@ -87,7 +87,9 @@ def parse(written: Any) -> tuple[str, dict[str, Any]]:
         return name, options
     match = _CALL.fullmatch(written) if isinstance(written, str) else None
     if match is None:
-        raise SegbenchError(f"expected a name such as bim or bim(steps=6, eps=8/255), got {written!r}")
+        split = isinstance(written, str) and written.count("(") != written.count(")")
+        hint = "; in a YAML list, put what holds a comma in quotes" if split else ""
+        raise SegbenchError(f"expected a name such as bim or bim(steps=6, eps=8/255), got {written!r}{hint}")
     arguments = f"f({match['arguments'] or ''})"
     try:
         call = ast.parse(arguments, mode="eval").body

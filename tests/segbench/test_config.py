@@ -117,6 +117,14 @@ def test_data_folders_come_from_the_environment(tmp_path: Path, monkeypatch: pyt
     assert load(tmp_path, "recipe: {iterations: 1}\n").runtime.data == {"digits": tmp_path}
 
 
+def test_the_readme_s_matrix_loads(tmp_path: Path) -> None:
+    readme = Path(__file__).resolve().parents[2] / "README.md"
+    written = readme.read_text().partition("```yaml\n")[2].partition("```")[0]
+    matrix = load(tmp_path, written)
+    prepare.try_out(matrix)
+    assert [model.component.name for model in matrix.models] == ["pspnet", "smp"]
+
+
 def test_every_built_in_matrix_loads() -> None:
     assert "quickstart" in config.builtin_matrices()
     for name, title in config.builtin_matrices().items():

@@ -48,7 +48,7 @@ def test_names_with_hyphens_survive_inside_options() -> None:
         ("bimm", "there is no attack 'bimm'; did you mean 'bim'?"),
         ("bim(step=6)", "bim takes no 'step'; did you mean 'steps'?"),
         ("bim(6)", "'bim(6)' does not read as name(option=value, ...)"),
-        ("bim(steps=6", "expected a name"),
+        ("bim(steps=6", "put what holds a comma in quotes"),
         ("bim(**x)", "does not read as"),
         ({"steps": 6}, "needs a 'name'"),
         ("bim(eps=8)", "eps is in [0, 1] units, got 8; write 8/255"),
