@@ -19,6 +19,7 @@ import torch
 from reports.records import Record
 from segbench import engine, evaluation, train
 from segbench.cells import EvalCell, TrainCell
+from segbench.cost import training_passes
 from segbench.errors import SegbenchError, Stopped
 from segbench.matrix import Runtime
 from segbench.plan import Plan, Sweep
@@ -84,12 +85,15 @@ def pending(plan: Plan, store: Store) -> Board:
         for cell in plan.trainings
         if store.trained(cell.digest) is None and (cell.digest in needed or not plan.evaluations)
     ]
-    costly = sorted(trainings, key=lambda cell: -TRAINING_COST.get(cell.defense.name, 2.0))
+    costly = sorted(trainings, key=_cost, reverse=True)
     return Board({cell.digest: cell for cell in costly}, sweeps)
 
 
-TRAINING_COST = {"none": 1.0, "sat": 2.2, "ddcat": 4.4}
-"""Roughly, a step's cost as a multiple of a plain one; only the order of jobs depends on it."""
+def _cost(cell: TrainCell) -> int:
+    """Passes of a training; of an epoch's length where that is what is known. Only the order of jobs depends on it."""
+    passes = training_passes(cell.defense.short)
+    length = cell.recipe["iterations"] or cell.recipe["epochs"]
+    return (passes.forward + passes.backward) * int(length) * int(cell.recipe["batch_size"])
 
 
 def run(plan: Plan, store: Store, runtime: Runtime, display: Display) -> list[Record]:

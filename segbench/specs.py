@@ -19,6 +19,8 @@ from segbench.errors import SegbenchError
 _CALL = re.compile(r"\s*(?P<name>[\w.-]+)\s*(?:\((?P<arguments>.*)\))?\s*", re.DOTALL)
 _WORDS = {"null": None, "true": True, "false": False}
 """What YAML would make of these words, in short strings too."""
+_BARE = re.compile(r"[\w.-]+(\(.*\))?|-?\d+", re.DOTALL)
+"""What needs no quotes in a short string: names, names with options, numbers."""
 _FRACTION = re.compile(r"\s*([\d.]+(?:e-?\d+)?)\s*/\s*([\d.]+)\s*")
 
 
@@ -173,7 +175,10 @@ def text(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"[{', '.join(text(item) for item in value)}]"
     words = {written: word for word, written in _WORDS.items()}
-    return words[value] if value is None or isinstance(value, bool) else str(value)
+    if value is None or isinstance(value, bool):
+        return words[value]
+    written = str(value)
+    return written if _BARE.fullmatch(written) else repr(written)
 
 
 def _value(source: str, node: ast.expr) -> Any:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -172,19 +171,17 @@ def test_data_check_reads_everything() -> None:
     assert "background" in result.output
 
 
-def test_help_is_fast_and_free_of_torch() -> None:
+def test_help_loads_neither_torch_nor_pandas() -> None:
     code = (
         "import sys, contextlib\n"
         "sys.argv = ['segbench', '--help']\n"
         "from segbench.cli import main\n"
         "with contextlib.suppress(SystemExit): main()\n"
-        "print('torch' in sys.modules, file=sys.stderr)\n"
+        "print({'torch', 'pandas', 'pydantic'} & set(sys.modules), file=sys.stderr)\n"
     )
-    started = time.process_time()
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stderr.strip() == "False"
+    assert result.stderr.strip() == "set()"
     assert "Train, attack and tabulate" in result.stdout
-    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("verb", ["run", "plan", "report", "compare", "list", "show", "data check"])

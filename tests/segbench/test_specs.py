@@ -77,6 +77,11 @@ def test_a_stored_component_of_another_version_is_refused() -> None:
         specs.bound("attack", stored)
 
 
+def test_a_path_survives_in_a_short_string() -> None:
+    bound = specs.bound("model", {"name": "pspnet", "encoder": "tiny", "weights": "/data/my files/encoder-v1.pth"})
+    assert specs.bound("model", bound.short).options["weights"] == "/data/my files/encoder-v1.pth"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.03, "0.03"), (8 / 255, "8/255"), (1.0, "1"), (0.2, "0.2"), ((1, 2), "[1, 2]"), (None, "null"), (True, "true")],

@@ -193,10 +193,12 @@ def test_gradient_clipping_bounds_the_step(tiny_plan: Callable[..., Plan], silen
 
 
 def test_bf16_autocast_trains(tiny_plan: Callable[..., Plan], silent: type[Any], tmp_path: Path) -> None:
-    recipe = {"precision": "bf16", "batch_size": 4, "iterations": 2}
-    cell = tiny_plan(recipe=recipe, defenses=["sat"]).trainings[0]
+    recipe = {"batch_size": 4, "iterations": 2}
+    plain = tiny_plan(recipe=recipe, defenses=["sat"]).trainings[0]
+    cell = tiny_plan(recipe={**recipe, "precision": "bf16"}, defenses=["sat"]).trainings[0]
     saved = load_file(run(cell, tmp_path, silent()).weights(cell.digest))
     assert all(value.dtype != torch.bfloat16 for value in saved.values())
+    assert weights(Store(tmp_path), cell) != weights(run(plain, tmp_path, silent()), plain)
 
 
 @pytest.mark.cuda
