@@ -145,7 +145,7 @@ def report(
         ),
     ] = None,
     published: Annotated[
-        str | None, typer.Option(help="Show a paper's values beside one's own: xu2021.", metavar="PAPER")
+        str | None, typer.Option(help="Show a paper's values beside one's own: xu2021 or croce2024.", metavar="PAPER")
     ] = None,
     provenance: Annotated[bool, typer.Option("--provenance", help="Add dates, durations and machines.")] = False,
 ) -> None:

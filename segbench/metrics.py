@@ -101,7 +101,7 @@ def worst_case(counts_by_attack: Sequence[Counts], absent: Absent) -> WorstCase:
     Raises:
         ValueError: no attack is given, or they were not scored on the same pixels.
 
-    Source: Croce et al. 2024 (ECCV), sections 3.5 and 3.6, https://arxiv.org/abs/2306.14217; the bound is ours.
+    Source: Croce et al. 2024 (ECCV), sections 3.5 and 3.6, https://arxiv.org/abs/2306.12941; the bound is ours.
     """
     if not counts_by_attack:
         raise ValueError("the worst case over attacks needs at least one attack")

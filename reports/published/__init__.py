@@ -50,7 +50,12 @@ PAPERS = {
         "Xu, Zhao and Jia 2021 (ICCV), Tables 1 to 6",
         "https://arxiv.org/abs/2003.06555",
         "ddcat-crop-v1",
-    )
+    ),
+    "croce2024": (
+        "Croce, Singh and Hein 2024 (ECCV), on the DDC-AT network of Xu et al. 2021",
+        "https://arxiv.org/abs/2306.12941",
+        "sea-v2",
+    ),
 }
 
 

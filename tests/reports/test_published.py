@@ -98,3 +98,12 @@ def test_they_reach_every_format(voc, tmp_path) -> None:
 def test_an_unknown_paper_is_an_error(manifest) -> None:
     with pytest.raises(ValueError, match=f"there are: {', '.join(PAPERS)}"):
         compose(manifest, published="xu2020")
+
+
+def test_the_strong_attack_s_value_stands_beside_ddcat_at_its_own_eps_only(one, net, part) -> None:
+    for eps, expected in ((2 / 255, 0.1), (8 / 255, None)):
+        attack = part("sea", eps=eps, steps=300)
+        tables = layouts([run := one(net("pspnet", "ddcat", 0), attack, dataset="voc2012")], Labels([run]))
+        (table,) = beside(tables, load("croce2024"))
+        found = [cell.published for block in table.blocks for row in block.rows for cell in row.cells if cell.records]
+        assert [value and value.mean for value in found] == [expected]
