@@ -15,6 +15,29 @@ def _none(digest: str) -> None:
 
 
 @dataclass(frozen=True)
+class KeptImage:
+    """An image of an evaluation that was kept as it was attacked and predicted.
+
+    Attributes:
+        index: its place in the split.
+        name: its name there.
+        palette: a colour per class, (C, 3) in 0..255.
+        images: the pieces that were attacked, (K, h, w, 3) in 0..65535; one piece where the protocol does not cut.
+        adversarial: the attacked pieces, as `images`.
+        truth: (H, W) true labels; those outside 0..C-1 are void.
+        preds: (H, W) predicted labels.
+    """
+
+    index: int
+    name: str
+    palette: NDArray[np.uint8]
+    images: NDArray[np.uint16]
+    adversarial: NDArray[np.uint16]
+    truth: NDArray[np.uint8]
+    preds: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
 class Example:
     """One image, and what networks made of it.
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from attacks.base import check_budget, count_passes, distance
 from defenses.base import Certified, Dynamic
+from reports.evidence import KeptImage
 from reports.statistics import mean_iou
 from segbench import metrics, networks
 from segbench.batching import TrainingBatches, packs
@@ -47,6 +48,7 @@ def run(
     device: torch.device,
     root: Path | None,
     batch: int,
+    keep: int,
     checkpoint_every: float,
     reporter: Reporter,
 ) -> None:
@@ -58,6 +60,7 @@ def run(
         device: where it runs.
         root: folder of the dataset, where it has files.
         batch: images or crops attacked at once.
+        keep: images of each evaluation that are kept as they were attacked and predicted, evenly over the split.
         checkpoint_every: seconds between stores of unfinished counts.
         reporter: hears of progress.
 
@@ -70,7 +73,7 @@ def run(
     try:
         cells = [cell for cell in sweep.cells if not store.evaluated(cell.digest)]
         if cells:
-            _Run(Sweep(sweep.source, tuple(cells)), store, device, root, batch).go(checkpoint_every, reporter)
+            _Run(Sweep(sweep.source, tuple(cells)), store, device, root, batch, keep).go(checkpoint_every, reporter)
     finally:
         lock.release()
 
@@ -78,7 +81,9 @@ def run(
 class _Run:
     """The state of one sweep while it runs."""
 
-    def __init__(self, sweep: Sweep, store: Store, device: torch.device, root: Path | None, batch: int) -> None:
+    def __init__(
+        self, sweep: Sweep, store: Store, device: torch.device, root: Path | None, batch: int, keep: int
+    ) -> None:
         self.sweep, self.store, self.device = sweep, store, device
         self.dynamic = any(cell.dynamic for cell in sweep.cells)
         self.batch = 1 if self.dynamic else batch
@@ -86,6 +91,7 @@ class _Run:
         self.split = self.dataset.split(sweep.cells[0].split)
         limit = sweep.cells[0].limit
         self.length = len(self.split) if limit is None else min(limit, len(self.split))
+        self.kept = {(2 * i + 1) * self.length // (2 * keep) for i in range(keep)}
         self.protocol: EvaluationProtocol = revive("protocol", sweep.cells[0].protocol).make()
         self.attack = attack_of(sweep.attack)
         self.networks = {
@@ -135,6 +141,7 @@ class _Run:
         crops = [self.protocol.crops(sample.image, sample.mask) for sample in samples]
         found: dict[tuple[int, str], dict[str, NDArray[np.int64]]] = {}
         moved: dict[tuple[int, str], float] = {}
+        shown: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
         for members in packs(crops, self.batch):
             images = torch.cat([crops[m].images for m in members]).to(self.device, memory_format=torch.channels_last)
             masks = torch.cat([crops[m].masks for m in members]).to(self.device)
@@ -148,10 +155,15 @@ class _Run:
                         target.adapt(adversarial)
                     for owner, length in zip(owners, self._distances(adversarial, images), strict=True):
                         moved[owner, cell.digest] = max(moved.get((owner, cell.digest), 0.0), length)
-                    for member, preds in self._predicted(cell, adversarial, [crops[m] for m in members], members):
+                    pieces = torch.split(adversarial, [len(crops[m].images) for m in members])
+                    predicted = self._predicted(cell, adversarial, [crops[m] for m in members])
+                    for member, piece, preds in zip(members, pieces, predicted, strict=True):
                         truth = crops[member].truth.to(preds.device)
                         counts = confusion(preds, truth, len(self.dataset.classes), self.dataset.ignore_index)
-                        found.setdefault((member, cell.digest), {})[part] = counts
+                        before = found.setdefault((member, cell.digest), {})
+                        if all(counts[0].sum() < other[0].sum() for other in before.values()):
+                            shown[member, cell.digest] = piece, preds
+                        before[part] = counts
         for cell in self.sweep.cells:
             if cell.certified:
                 for index, own in zip(indices, crops, strict=True):
@@ -161,6 +173,11 @@ class _Run:
                 tally.distances.append(moved[position, digest])
                 for part, counts in found[position, digest].items():
                     tally.counts.setdefault(part, []).append(counts)
+                if indices[position] in self.kept:
+                    image = self._image(
+                        indices[position], samples[position].name, crops[position], *shown[position, digest]
+                    )
+                    self.store.keep_image(digest, image)
         self.names += [sample.name for sample in samples]
 
     def _certify(self, cell: EvalCell, index: int, crops: Crops) -> None:
@@ -180,15 +197,19 @@ class _Run:
             return {"": made[str(cell.attack.options["steps"])]}
         return dict(made)
 
-    def _predicted(
-        self, cell: EvalCell, adversarial: Tensor, crops: Sequence[Crops], members: Sequence[int]
-    ) -> Iterator[tuple[int, Tensor]]:
+    def _predicted(self, cell: EvalCell, adversarial: Tensor, crops: Sequence[Crops]) -> Iterator[Tensor]:
         """Yield the label map that a cell's target gives for each image of a pack."""
         attacked = self.attack.threat.access != "none"
         scores = self.protocol.scores(self.networks[cell.target.digest], adversarial, attacked=attacked)
         pieces = torch.split(scores, [len(own.images) for own in crops])
-        for member, own, part in zip(members, crops, pieces, strict=True):
-            yield member, self.protocol.merge(part, own)
+        for own, part in zip(crops, pieces, strict=True):
+            yield self.protocol.merge(part, own)
+
+    def _image(self, index: int, name: str, crops: Crops, adversarial: Tensor, preds: Tensor) -> KeptImage:
+        """Return an image as it was attacked and predicted; of an ensemble's parts, by the one that did most harm."""
+        palette = np.array(self.dataset.palette, np.uint8)
+        truth, labels = (own.cpu().numpy().astype(np.uint8) for own in (crops.truth, preds))
+        return KeptImage(index, name, palette, _fine(crops.images), _fine(adversarial), truth, labels)
 
     def _attacked(self, images: Tensor, masks: Tensor, keys: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
         """Return the adversarial images, by steps or part; their budget is checked and their cost noted."""
@@ -312,3 +333,8 @@ class _Run:
         """Take up unfinished counts where they are those of the same cells; return their seconds."""
         self.names, seconds = restore_unfinished(self.partial, self.tallies, self.batch)
         return seconds
+
+
+def _fine(images: Tensor) -> NDArray[np.uint16]:
+    """Return images (K, 3, h, w) in [0, 1] as (K, h, w, 3) in 0..65535."""
+    return (images.detach().cpu().permute(0, 2, 3, 1) * 65535).round().numpy().astype(np.uint16)

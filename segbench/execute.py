@@ -268,6 +268,7 @@ def work(key: str, job: Job, root: Path, runtime: Runtime) -> str | None:
                 device=device,
                 root=data,
                 batch=runtime.eval_batch,
+                keep=runtime.keep_images,
                 checkpoint_every=runtime.checkpoint_every,
                 reporter=reporter,
             )

@@ -63,6 +63,8 @@ class Runtime(Frozen):
         eval_batch: images (or crops) attacked at once.
         loader_workers: processes that read training images, per training.
         checkpoint_every: seconds between checkpoints of a training.
+        keep_images: images of each evaluation that are kept as they were attacked and predicted, evenly over the
+            split: reports show them, and others can check them; 0 for none.
         recompute: keep fewer activations in training and compute them again: less memory, more time, same weights.
     """
 
@@ -73,6 +75,7 @@ class Runtime(Frozen):
     eval_batch: Annotated[int, RUNTIME] = Field(default=25, ge=1)
     loader_workers: Annotated[int, RUNTIME] = Field(default=0, ge=0)
     checkpoint_every: Annotated[float, RUNTIME] = Field(default=30.0, gt=0)
+    keep_images: Annotated[int, RUNTIME] = Field(default=4, ge=0)
     recompute: Annotated[bool, RUNTIME] = False
 
 

@@ -2,7 +2,7 @@
 
     STORE/
       train/<digest>/  cell.json  weights.safetensors  history.csv  done.json | failed.json  checkpoint.pt  sanity.json
-      eval/<digest>/   cell.json  counts.npz  record.json | failed.json
+      eval/<digest>/   cell.json  counts.npz  images/<index>.npz  record.json | failed.json
       matrices/<name>.json        what a matrix asked for
       reports/<name>/             what was rendered from it
       cache/                      checks of datasets that passed
@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from reports.evidence import KeptImage
 from reports.records import SCHEMA_VERSION, Manifest, Record
 from segbench.errors import StoreError
 
@@ -141,6 +142,21 @@ class Store:
         write_bytes(folder / "counts.npz", buffer.getvalue())
         write_json(folder / "record.json", record.model_dump(mode="json"))
         (folder / "failed.json").unlink(missing_ok=True)
+
+    def keep_image(self, digest: str, image: KeptImage) -> None:
+        """Store an image of an evaluation as it was attacked and predicted."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **vars(image))
+        write_bytes(self.eval_dir(digest) / "images" / f"{image.index:06d}.npz", buffer.getvalue())
+
+    def kept_images(self, digest: str) -> list[KeptImage]:
+        """Return the images of an evaluation that were kept, in the order of the split."""
+        found = []
+        for path in sorted((self.eval_dir(digest) / "images").glob("*.npz")):
+            with np.load(path, allow_pickle=False) as arrays:
+                own: dict[str, Any] = dict(arrays)
+            found.append(KeptImage(**{**own, "index": int(own["index"]), "name": str(own["name"])}))
+        return found
 
     def measured(self, digest: str) -> dict[str, Any] | None:
         """Return the sanity measurements of a network, or None before they were taken."""

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def sweep_into(store: Store, sweep: Sweep, reporter: Any, *, batch: int = 2, every: float = 1e9) -> None:
-    evaluation.run(sweep, store, device=CPU, root=None, batch=batch, checkpoint_every=every, reporter=reporter)
+    evaluation.run(sweep, store, device=CPU, root=None, batch=batch, keep=2, checkpoint_every=every, reporter=reporter)
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +200,29 @@ def test_packs_hold_one_size_and_no_more_than_the_batch() -> None:
     found = list(batching.packs(images, 2))
     assert sorted(member for pack in found for member in pack) == [0, 1, 2, 3, 4]
     assert sorted(map(sorted, found)) == [[0, 2], [1], [3], [4]]
+
+
+def test_kept_images_are_what_was_attacked_and_scored(
+    plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any]
+) -> None:
+    plan, make = plan_and_store
+    store = make("kept")
+    sweep = next(s for s in plan.sweeps if s.attack.name == "bim" and len(s.targets) > 1)
+    sweep_into(store, sweep, silent())
+    split = open_dataset(sweep.source.data.component).split("val")
+    for cell in sweep.cells:
+        record, counts, kept = store.record(cell.digest), store.counts(cell.digest), store.kept_images(cell.digest)
+        assert record is not None
+        assert counts is not None
+        assert [image.index for image in kept] == [len(split) // 4, 3 * len(split) // 4]
+        for image in kept:
+            sample = split[image.index]
+            assert image.name == sample.name
+            np.testing.assert_array_equal(
+                image.images[0], sample.image.permute(1, 2, 0).numpy().astype(np.uint16) * 257
+            )
+            np.testing.assert_array_equal(image.truth, sample.mask.numpy())
+            moved = np.abs(image.adversarial.astype(int) - image.images.astype(int)).max() / 65535
+            assert 0 < moved <= record.threat.eps + 1e-5
+            again = tally.confusion(torch.from_numpy(image.preds).long(), sample.mask.long(), 3, 255)
+            np.testing.assert_array_equal(again, counts[image.index])

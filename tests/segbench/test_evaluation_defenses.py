@@ -60,7 +60,9 @@ def copy_of(trainings: Path, folder: Path) -> Store:
 
 def evaluate(store: Store, cells: list[EvalCell], reporter: Any, *, batch: int = 2) -> None:
     for sweep in group(cells):
-        evaluation.run(sweep, store, device=CPU, root=None, batch=batch, checkpoint_every=1e9, reporter=reporter)
+        evaluation.run(
+            sweep, store, device=CPU, root=None, batch=batch, keep=2, checkpoint_every=1e9, reporter=reporter
+        )
 
 
 def cells_of(plan: Plan, defense: str, attack: str, *, oblivious: bool = False) -> list[EvalCell]:
