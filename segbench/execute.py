@@ -157,19 +157,20 @@ def _run_processes(
     board: Board, store: Store, runtime: Runtime, display: Display, devices: list[torch.device], threads: int
 ) -> None:
     context = multiprocessing.get_context("spawn")
-    updates: Any = context.Queue()
     stop: Any = context.Event()
     with _interruptible(stop):
         while not stop.is_set():
+            # A worker that was killed may hold the lock of its queue for ever: a new pool gets a new one.
+            updates: Any = context.Queue()
             try:
                 with engine.local(len(devices), devices, threads, updates, stop) as executor:
                     broken = _work_off(executor, board, store, runtime, display, len(devices), updates, stop)
             except KeyboardInterrupt:
                 stop.set()
                 break
+            _drain(updates, display)
             if not broken:
                 break
-        _drain(updates, display)
         if stop.is_set():
             raise Stopped
 
