@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from attacks.base import attack
-from attacks.losses import margin, towards
+from attacks.losses import margin
 from attacks.projections import project
+from attacks.targets import Target, goal
 
 MU, RHO = 1.0, 0.01
 """Initial multiplier and penalty parameter of every pixel's constraint."""
@@ -33,7 +34,7 @@ def almaprox(
     alpha: float = 0.001,
     steps: int = 500,
     share: float = 0.99,
-    target: int | None = None,
+    target: Target | None = None,
     ignore_index: int = 255,
 ) -> Tensor:
     """ALMAProx: searches the least L_inf change after which a share of an image's pixels is wrong.
@@ -51,14 +52,15 @@ def almaprox(
         alpha: initial step size; it falls to a tenth.
         steps: number of steps.
         share: of the valid pixels to fool, in [0, 1].
-        target: class to push every valid pixel to; None pushes away from the masks.
+        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to; None pushes away from the
+            masks.
         ignore_index: label of void pixels.
 
     Source: Rony et al. 2023, https://arxiv.org/abs/2206.07179, with the constants of its released code.
     Departs from it in: the proximal step is found by bisection of its derivative in place of a ternary search.
     """
-    labels = masks if target is None else towards(masks, target, ignore_index=ignore_index)
-    valid = masks != ignore_index
+    labels = goal(masks, target, ignore_index=ignore_index)
+    valid = labels != ignore_index
     count = valid.flatten(1).sum(1)
     change = torch.zeros_like(images)
     squares = torch.zeros_like(images)
@@ -75,7 +77,7 @@ def almaprox(
         change.requires_grad_()
         now = images + change
         logits = model(now)
-        fooled = ((logits.argmax(1) != masks) if target is None else (logits.argmax(1) == target)) & valid
+        fooled = ((logits.argmax(1) == labels) ^ (target is None)) & valid
         reached = torch.where(count > 0, fooled.flatten(1).sum(1) / count.clamp_min(1), 1.0)
         success = reached >= share
         distance = change.detach().flatten(1).abs().amax(1)

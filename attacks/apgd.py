@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks.ascent import random_start
-from attacks.base import Generators, Norm, attack
+from attacks.base import Norm, attack
 from attacks.losses import (
     LossName,
     PixelLoss,
@@ -19,6 +19,7 @@ from attacks.losses import (
     named_loss,
     right_pixels,
 )
+from attacks.noise import Generators
 from attacks.projections import project, step
 
 RHO = 0.75

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
 
-from attacks.base import Generators, Norm, uniform_like
+from attacks.base import Norm
 from attacks.losses import PixelLoss, input_gradient
+from attacks.noise import Generators, uniform_like
 from attacks.projections import project, step
 
 

@@ -8,10 +8,9 @@ under a guard that leaves the network, its gradients and the global random state
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import update_wrapper
 from typing import Any, Generic, Literal, ParamSpec
@@ -19,9 +18,11 @@ from typing import Any, Generic, Literal, ParamSpec
 import torch
 from torch import Tensor, nn
 
+from attacks.guard import guarded, prepared
+from attacks.noise import Generators
+
 Norm = Literal["linf", "l2", "rms"]
 Access = Literal["none", "logits", "gradients"]
-Generators = Sequence[torch.Generator]
 
 Images = Tensor | Iterator[Tensor] | Mapping[str, Tensor]
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -46,18 +47,6 @@ class ThreatModel:
     norm: Norm | None
     eps: float | None
     access: Access
-
-
-@dataclass
-class Passes:
-    """Forward and backward passes of the attacked network, counted in images."""
-
-    forward: int = 0
-    backward: int = 0
-
-
-class BudgetExceeded(RuntimeError):
-    """An attack returned images that its threat model does not allow."""
 
 
 @dataclass(eq=False)
@@ -93,7 +82,7 @@ class Attack(Generic[P]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
         """Return the adversarial images, (N, 3, H, W)."""
         bound = self._bound(*args, **kwargs)
-        with _prepared(bound.arguments):
+        with prepared(bound.arguments):
             made = self.function(*bound.args, **bound.kwargs)
             if isinstance(made, Tensor):
                 return made.detach()
@@ -112,7 +101,7 @@ class Attack(Generic[P]):
             **kwargs: the attack's options.
         """
         bound = self._bound(*args, **kwargs)
-        with _prepared(bound.arguments):
+        with prepared(bound.arguments):
             made = self.function(*bound.args, **bound.kwargs)
             if not self.nested or isinstance(made, Tensor | Mapping):
                 raise TypeError(f"{self.name} is not nested: call it once for each number of steps")
@@ -121,7 +110,7 @@ class Attack(Generic[P]):
     def parts(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Tensor]:
         """Return the adversarial images of every part of an ensemble by name, to be scored one by one."""
         bound = self._bound(*args, **kwargs)
-        with _prepared(bound.arguments):
+        with prepared(bound.arguments):
             made = self.function(*bound.args, **bound.kwargs)
             if not isinstance(made, Mapping):
                 raise TypeError(f"{self.name} is no ensemble: it has no parts")
@@ -261,29 +250,6 @@ def attack(
     return tag
 
 
-def per_image(generator: torch.Generator | Generators | None, count: int) -> Generators:
-    """Give every image of a batch its own generator, so that the rest of the batch has no say in its noise.
-
-    Args:
-        generator: one generator, from which a seed per image is drawn; or one per image; or none for seed 0.
-        count: number of images.
-    """
-    if generator is None or (isinstance(generator, Sequence) and not generator):
-        generator = torch.Generator().manual_seed(0)
-    if isinstance(generator, torch.Generator):
-        seeds = torch.randint(2**62, (count,), generator=generator, device=generator.device).tolist()
-        return [torch.Generator().manual_seed(seed) for seed in seeds]
-    if len(generator) != count:
-        raise ValueError(f"{count} images need {count} generators, got {len(generator)}")
-    return generator
-
-
-def uniform_like(images: Tensor, generators: Generators, low: float, high: float) -> Tensor:
-    """Draw uniform noise of the shape of `images`, each image from its own generator (on the CPU)."""
-    noise = [torch.rand(images.shape[1:], generator=g) for g in generators]
-    return torch.stack(noise).to(images).mul_(high - low).add_(low)
-
-
 def worst_part(model: nn.Module, parts: Mapping[str, Tensor], masks: Tensor, *, ignore_index: int = 255) -> Tensor:
     """Return for every image the part that leaves the fewest valid pixels right; the first of equals.
 
@@ -298,98 +264,3 @@ def worst_part(model: nn.Module, parts: Mapping[str, Tensor], masks: Tensor, *, 
         right = [((model(images).argmax(1) == masks) & valid).flatten(1).sum(1) for images in parts.values()]
     worst = torch.stack(right).argmin(0)
     return torch.stack(list(parts.values()))[worst, torch.arange(len(masks), device=masks.device)]
-
-
-def check_budget(adversarial: Tensor, images: Tensor, threat: ThreatModel, *, tolerance: float = 1e-6) -> None:
-    """Raise unless a batch is finite, in [0, 1] and within its threat model; computed in float64.
-
-    Args:
-        adversarial: images after the attack, (N, 3, H, W).
-        images: the same before it.
-        threat: the bound to keep.
-        tolerance: how far rounding may exceed it, in [0, 1] units.
-
-    Raises:
-        BudgetExceeded: with what is exceeded and by how much.
-    """
-    if adversarial.shape != images.shape:
-        raise BudgetExceeded(f"images changed shape from {tuple(images.shape)} to {tuple(adversarial.shape)}")
-    if not torch.isfinite(adversarial).all():
-        raise BudgetExceeded("adversarial images hold values that are not finite")
-    low, high = adversarial.min().item(), adversarial.max().item()
-    if low < -tolerance or high > 1 + tolerance:
-        raise BudgetExceeded(f"adversarial images leave [0, 1]: they span {low:.6g} to {high:.6g}")
-    if threat.norm is not None and threat.eps is not None:
-        used = distance(adversarial, images, threat.norm).max().item()
-        if used > threat.eps + tolerance:
-            raise BudgetExceeded(f"{threat.norm} distance {used:.8g} exceeds eps {threat.eps:.8g}")
-
-
-def distance(adversarial: Tensor, images: Tensor, norm: Norm) -> Tensor:
-    """Return how far each image was moved, (N,) float64, in the units of `ThreatModel.eps`."""
-    change = (adversarial.double() - images.double()).flatten(1)
-    if norm == "linf":
-        return change.abs().amax(1)
-    length: Tensor = torch.linalg.vector_norm(change, dim=1)
-    return length if norm == "l2" else length / change.shape[1] ** 0.5
-
-
-@contextlib.contextmanager
-def count_passes(model: nn.Module) -> Iterator[Passes]:
-    """Count the passes through `model`: forward per call, backward per gradient that reaches its logits."""
-    passes = Passes()
-
-    def count(module: nn.Module, inputs: Any, logits: Tensor) -> None:
-        passes.forward += len(logits)
-        if logits.requires_grad:
-            logits.register_hook(lambda gradient: _add_backward(passes, len(gradient)))  # type: ignore[no-untyped-call]
-
-    handle = model.register_forward_hook(count)
-    try:
-        yield passes
-    finally:
-        handle.remove()
-
-
-def _add_backward(passes: Passes, count: int) -> None:
-    passes.backward += count
-
-
-@contextlib.contextmanager
-def _prepared(arguments: dict[str, Any]) -> Iterator[None]:
-    """Check an attack's arguments, give each image its generator, and guard the world while it runs."""
-    model, images, masks = arguments["model"], arguments["images"], arguments["masks"]
-    if images.ndim != 4 or masks.shape != (len(images), *images.shape[2:]):
-        raise ValueError(
-            f"images must be (N, 3, H, W) and masks (N, H, W), got {tuple(images.shape)} and {tuple(masks.shape)}"
-        )
-    if not images.is_floating_point() or images.min() < 0 or images.max() > 1:
-        raise ValueError("images must be floats in [0, 1]: divide 0-255 images by 255, normalise in the model")
-    if "generator" in arguments:
-        arguments["generator"] = per_image(arguments["generator"], len(images))
-    arguments["images"] = images.detach()
-    with guarded(model, images.device):
-        yield
-
-
-@contextlib.contextmanager
-def guarded(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Run with the network in eval mode and gradients on; afterwards all is as it was found.
-
-    The mode of every module, the global random state and the parameters' `.grad` are restored or untouched.
-    Autocast to float16 is off inside, because small input gradients underflow in it.
-    """
-    training = [module for module in model.modules() if module.training]
-    fp16 = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
-    devices = [device] if device.type == "cuda" else []
-    with contextlib.ExitStack() as stack:
-        if fp16:
-            stack.enter_context(torch.autocast(device.type, enabled=False))
-        stack.enter_context(torch.random.fork_rng(devices))
-        stack.enter_context(torch.enable_grad())
-        model.eval()
-        try:
-            yield
-        finally:
-            for module in training:
-                module.training = True

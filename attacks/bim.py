@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from attacks.ascent import ascend
 from attacks.base import Norm, attack
 from attacks.losses import cross_entropy, objective
+from attacks.targets import Target, goal
 
 
 @attack("bim", nested=True)
@@ -22,7 +23,7 @@ def bim(
     alpha: float = 0.01,
     steps: int = 6,
     norm: Norm = "linf",
-    target: int | None = None,
+    target: Target | None = None,
     rescale: bool = False,
     ignore_index: int = 255,
 ) -> Iterator[Tensor]:
@@ -39,7 +40,8 @@ def bim(
         alpha: size of a step, in [0, 1] units.
         steps: number of steps.
         norm: "linf", "l2" (Euclidean norm of an image's change) or "rms" (the same divided by sqrt(3HW)).
-        target: class to push every valid pixel to, down its cross-entropy; None pushes away from the masks.
+        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to, down its cross-entropy;
+            None pushes away from the masks.
         rescale: divide each image's logits by their mean gap between the two highest classes, so that a network
             gains nothing by larger or smaller logits (`attacks.losses.logit_scale`).
         ignore_index: label of void pixels.
@@ -48,11 +50,11 @@ def bim(
     Departs from it in: the gradient is that of each image's own mean, which changes no sign and no direction;
         `rescale` is ours.
     """
-    loss = objective(cross_entropy, target=target, rescale=rescale, ignore_index=ignore_index)
+    loss = objective(cross_entropy, targeted=target is not None, rescale=rescale, ignore_index=ignore_index)
     yield from ascend(
         model,
         images,
-        masks,
+        goal(masks, target, ignore_index=ignore_index),
         images,
         repeat(loss, steps),
         eps=eps,

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attacks.base import Generators, attack
+from attacks.base import attack
+from attacks.noise import Generators
 
 Kind = Literal[
     "gaussian_noise",

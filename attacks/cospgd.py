@@ -10,8 +10,10 @@ from typing import Literal
 from torch import Tensor, nn
 
 from attacks.ascent import ascend, random_start
-from attacks.base import Generators, Norm, attack
-from attacks.losses import cross_entropy, towards
+from attacks.base import Norm, attack
+from attacks.losses import cross_entropy
+from attacks.noise import Generators
+from attacks.targets import Target, goal
 
 Activation = Literal["softmax", "sigmoid"]
 
@@ -27,7 +29,7 @@ def cospgd(
     steps: int = 10,
     norm: Norm = "linf",
     activation: Activation = "softmax",
-    target: int | None = None,
+    target: Target | None = None,
     ignore_index: int = 255,
     generator: Generators = (),
 ) -> Iterator[Tensor]:
@@ -44,16 +46,18 @@ def cospgd(
         steps: number of steps.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
         activation: of the logits in the weight: "softmax", or "sigmoid" as some other libraries have it.
-        target: class to push every valid pixel to, with 1 - cosine as weight; None pushes away from the masks.
+        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to, with 1 - cosine as
+            weight; None pushes away from the masks.
         ignore_index: label of void pixels.
         generator: source of the random start, one per image.
 
     Source: Agnihotri et al. 2024, https://arxiv.org/abs/2302.02213.
     """
-    loss = partial(cospgd_loss, activation=activation, target=target, ignore_index=ignore_index)
-    start = random_start(images, masks, generator, eps=eps, norm=norm, ignore_index=ignore_index)
+    loss = partial(cospgd_loss, activation=activation, targeted=target is not None, ignore_index=ignore_index)
+    labels = goal(masks, target, ignore_index=ignore_index)
+    start = random_start(images, labels, generator, eps=eps, norm=norm, ignore_index=ignore_index)
     yield from ascend(
-        model, images, masks, start, repeat(loss, steps), eps=eps, alpha=alpha, norm=norm, ignore_index=ignore_index
+        model, images, labels, start, repeat(loss, steps), eps=eps, alpha=alpha, norm=norm, ignore_index=ignore_index
     )
 
 
@@ -62,7 +66,7 @@ def cospgd_loss(
     masks: Tensor,
     *,
     activation: Activation = "softmax",
-    target: int | None = None,
+    targeted: bool = False,
     ignore_index: int = 255,
 ) -> Tensor:
     """Cross-entropy times the detached cosine of activated logits and one-hot label; see `cospgd`.
@@ -71,13 +75,12 @@ def cospgd_loss(
         logits: (N, C, H, W).
         masks: (N, H, W).
         activation: "softmax" or "sigmoid".
-        target: class that every valid pixel shall be given, or None to push away from the masks.
+        targeted: the masks are what every pixel shall be given, not what it shall lose.
         ignore_index: label of void pixels.
     """
-    labels = masks if target is None else towards(masks, target, ignore_index=ignore_index)
     scores = logits.detach()
     scores = scores.softmax(1) if activation == "softmax" else scores.sigmoid()
-    true = scores.gather(1, labels.where(labels != ignore_index, 0).unsqueeze(1)).squeeze(1)
+    true = scores.gather(1, masks.where(masks != ignore_index, 0).unsqueeze(1)).squeeze(1)
     cosine: Tensor = true / scores.norm(dim=1).clamp_min(1e-12)
-    loss = cross_entropy(logits, labels, ignore_index=ignore_index)
-    return loss * cosine if target is None else -loss * (1 - cosine)
+    loss = cross_entropy(logits, masks, ignore_index=ignore_index)
+    return -loss * (1 - cosine) if targeted else loss * cosine

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from attacks.base import attack
-from attacks.losses import input_gradient, margin, right_pixels, towards
+from attacks.losses import input_gradient, margin, right_pixels
 from attacks.projections import project
+from attacks.targets import Target, goal
 
 
 @attack("dag", minimises="linf")
@@ -22,7 +23,7 @@ def dag(
     alpha: float = 0.002,
     steps: int = 200,
     share: float = 0.99,
-    target: int | None = None,
+    target: Target | None = None,
     ignore_index: int = 255,
 ) -> Tensor:
     """DAG: small steps down the margins of the still right pixels, until a share of an image's pixels is fooled.
@@ -38,7 +39,8 @@ def dag(
         alpha: largest change of a value in a step, in [0, 1] units; the paper takes 0.5/255.
         steps: largest number of steps.
         share: of the valid pixels to fool, in [0, 1].
-        target: class to push every valid pixel to; None pushes away from the masks.
+        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to; None pushes away from the
+            masks.
         ignore_index: label of void pixels.
 
     Source: Xie et al. 2017, algorithm 1, https://arxiv.org/abs/1703.08603.
@@ -46,9 +48,9 @@ def dag(
         one for each; stops at 99 % in place of all pixels; images stay in [0, 1], and in a ball if asked.
     """
     radius = 1.0 if eps is None else eps
-    labels = masks if target is None else towards(masks, target, ignore_index=ignore_index)
+    labels = goal(masks, target, ignore_index=ignore_index)
     loss = partial(_pending, sign=1 if target is None else -1, ignore_index=ignore_index)
-    valid = (masks != ignore_index).flatten(1).sum(1)
+    valid = (labels != ignore_index).flatten(1).sum(1)
     adversarial = images.clone()
     running = torch.arange(len(images), device=images.device)
     for _ in range(steps):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from attacks.base import Norm, attack
 from attacks.losses import cross_entropy, input_gradient, objective
 from attacks.projections import project, step
+from attacks.targets import Target, goal
 
 
 @attack("fgsm")
@@ -17,7 +18,7 @@ def fgsm(
     *,
     eps: float = 0.03,
     norm: Norm = "linf",
-    target: int | None = None,
+    target: Target | None = None,
     ignore_index: int = 255,
 ) -> Tensor:
     """Fast gradient sign method: one step of size eps up the cross-entropy.
@@ -28,12 +29,14 @@ def fgsm(
         masks: (N, H, W).
         eps: radius of the ball and size of the step, in [0, 1] units.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class to push every valid pixel to, down its cross-entropy; None pushes away from the masks.
+        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to, down its cross-entropy;
+            None pushes away from the masks.
         ignore_index: label of void pixels.
 
     Source: Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572; for segmentation, and with a target, Arnab et al.
         2018, https://arxiv.org/abs/1711.09856.
     """
-    loss = objective(cross_entropy, target=target, ignore_index=ignore_index)
-    gradient, _, _ = input_gradient(model, images, masks, loss, ignore_index=ignore_index)
+    labels = goal(masks, target, ignore_index=ignore_index)
+    loss = objective(cross_entropy, targeted=target is not None, ignore_index=ignore_index)
+    gradient, _, _ = input_gradient(model, images, labels, loss, ignore_index=ignore_index)
     return project(images + step(gradient, norm, eps), images, norm, eps)

@@ -94,6 +94,34 @@ def carlini_wagner(logits: Tensor, masks: Tensor, *, kappa: float = 0.0, ignore_
     return -margin(logits, masks, ignore_index=ignore_index).clamp_min(-kappa) * (masks != ignore_index)
 
 
+def soft_margin(
+    logits: Tensor, masks: Tensor, *, width: float, typical: Tensor | None = None, ignore_index: int = 255
+) -> Tensor:
+    """Minus m / (|m| + w) of the margin m, with w = `width` times the typical margin of the image.
+
+    Between minus a count of right pixels (+-1, width 0) and the margin itself (a large width); a constant factor of the
+    logits changes nothing.
+
+    Args:
+        logits: (N, C, H, W).
+        masks: (N, H, W).
+        width: margin at which the slope is a quarter of that at zero, in typical margins.
+        typical: (N, 1, 1), where losses of different logits shall be compared; None takes that of these logits.
+        ignore_index: label of void pixels.
+    """
+    margins = margin(logits, masks, ignore_index=ignore_index)
+    if typical is None:
+        typical = typical_margin(logits, masks, ignore_index=ignore_index)
+    return -margins / (margins.abs() + width * typical)
+
+
+def typical_margin(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Mean absolute margin of each image's valid pixels, (N, 1, 1), detached; 1 where it is 0."""
+    margins = margin(logits.detach(), masks, ignore_index=ignore_index)
+    mean = image_mean(margins.abs(), masks, ignore_index=ignore_index)
+    return torch.where(mean > 0, mean, 1).view(-1, 1, 1)
+
+
 def named_loss(name: LossName, *, ignore_index: int = 255, class_pixels: Tensor | None = None) -> PixelLoss:
     """Return a loss by the name that matrices use.
 
@@ -117,13 +145,13 @@ def named_loss(name: LossName, *, ignore_index: int = 255, class_pixels: Tensor 
 
 
 def objective(
-    loss: Callable[..., Tensor], *, target: int | None = None, rescale: bool = False, ignore_index: int = 255
+    loss: Callable[..., Tensor], *, targeted: bool = False, rescale: bool = False, ignore_index: int = 255
 ) -> PixelLoss:
-    """Return what an attack raises: a loss, or minus the loss towards a target class, of rescaled logits if asked.
+    """Return what an attack raises: a loss, or minus it where the labels are a target, of rescaled logits if asked.
 
     Args:
         loss: one of this module's losses, with an `ignore_index`.
-        target: class that every valid pixel shall be given, or None to push away from the masks.
+        targeted: the labels are what every pixel shall be given, not what it shall lose; see `attacks.targets.goal`.
         rescale: divide the logits of each image by `logit_scale` first.
         ignore_index: label of void pixels.
     """
@@ -131,16 +159,10 @@ def objective(
     def raised(logits: Tensor, masks: Tensor) -> Tensor:
         if rescale:
             logits = logits / logit_scale(logits, masks, ignore_index=ignore_index)
-        if target is None:
-            return loss(logits, masks, ignore_index=ignore_index)
-        return -loss(logits, towards(masks, target, ignore_index=ignore_index), ignore_index=ignore_index)
+        values = loss(logits, masks, ignore_index=ignore_index)
+        return -values if targeted else values
 
     return raised
-
-
-def towards(masks: Tensor, target: int, *, ignore_index: int = 255) -> Tensor:
-    """Masks that ask for one class at every valid pixel."""
-    return masks.where(masks == ignore_index, target)
 
 
 def logit_scale(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
@@ -161,8 +183,20 @@ def image_mean(pixel_values: Tensor, masks: Tensor, *, ignore_index: int = 255) 
 
 def right_pixels(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
     """Number of valid pixels of each image that are right, (N,)."""
-    right: Tensor = ((logits.argmax(1) == masks) & (masks != ignore_index)).flatten(1).sum(1)
-    return right
+    return unfooled_pixels(logits, masks, ignore_index=ignore_index)
+
+
+def unfooled_pixels(logits: Tensor, labels: Tensor, *, targeted: bool = False, ignore_index: int = 255) -> Tensor:
+    """Number of valid pixels of each image that an attack has yet to fool, (N,).
+
+    Args:
+        logits: (N, C, H, W).
+        labels: (N, H, W).
+        targeted: the labels are what every pixel shall be given, not what it shall lose; see `attacks.targets.goal`.
+        ignore_index: label of void pixels.
+    """
+    pending: Tensor = ((logits.argmax(1) == labels) ^ targeted) & (labels != ignore_index)
+    return pending.flatten(1).sum(1)
 
 
 def input_gradient(

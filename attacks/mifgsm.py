@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attacks.base import Generators, Norm, attack
+from attacks.base import Norm, attack
 from attacks.losses import cross_entropy, input_gradient, objective
+from attacks.noise import Generators
 from attacks.projections import project, step
+from attacks.targets import Target, goal
 
 
 @attack("mifgsm", nested=True)
@@ -26,7 +28,7 @@ def mifgsm(
     diversity: float = 0.0,
     smallest: float = 0.9,
     norm: Norm = "linf",
-    target: int | None = None,
+    target: Target | None = None,
     ignore_index: int = 255,
     generator: Generators = (),
 ) -> Iterator[Tensor]:
@@ -47,7 +49,8 @@ def mifgsm(
         diversity: probability of the random transformation; DI-FGSM takes 0.5.
         smallest: least size of a shrunk image, as a share of its own; DI-FGSM takes 299/330.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class to push every valid pixel to; None pushes away from the masks.
+        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to; None pushes away from the
+            masks.
         ignore_index: label of void pixels.
         generator: source of the random transformations, one per image.
 
@@ -56,14 +59,15 @@ def mifgsm(
     Departs from it in: alpha is free, so that iterates are nested; the transformed image keeps its size, and its logits
         are mapped back because labels are per pixel.
     """
-    loss = objective(cross_entropy, target=target, ignore_index=ignore_index)
+    labels = goal(masks, target, ignore_index=ignore_index)
+    loss = objective(cross_entropy, targeted=target is not None, ignore_index=ignore_index)
     accumulated = torch.zeros_like(images)
     adversarial = images
     for _ in range(steps):
         network = model
         if diversity > 0:
             network = _Shrunk(model, *_windows(generator, diversity, smallest, images))
-        gradient, _, _ = input_gradient(network, adversarial, masks, loss, ignore_index=ignore_index)
+        gradient, _, _ = input_gradient(network, adversarial, labels, loss, ignore_index=ignore_index)
         length = gradient.flatten(1).abs().sum(1).view(-1, 1, 1, 1)
         accumulated = momentum * accumulated + gradient / torch.where(length > 0, length, 1)
         adversarial = project(adversarial + step(accumulated, norm, alpha), images, norm, eps)

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from attacks.ascent import ascend, last, random_start
-from attacks.base import Generators, Norm, attack
-from attacks.losses import cross_entropy, image_mean, objective
+from attacks.base import Norm, attack
+from attacks.losses import cross_entropy, image_mean, objective, unfooled_pixels
+from attacks.noise import Generators
+from attacks.targets import Target, goal
 
 
 @attack("pgd")
@@ -23,7 +25,7 @@ def pgd(
     steps: int = 10,
     restarts: int = 1,
     norm: Norm = "linf",
-    target: int | None = None,
+    target: Target | None = None,
     rescale: bool = False,
     ignore_index: int = 255,
     generator: Generators = (),
@@ -32,7 +34,8 @@ def pgd(
 
     The start is uniform in the box of half-width eps (for "l2" and "rms": a random direction, a uniform radius),
     projected to [0, 1]. With several restarts, the last iterate of each is scored by the mean loss over valid pixels
-    and the image's best is returned, so that more restarts never give less loss.
+    and the image's best is returned, so that more restarts never give less loss; an image is not started
+    again once its kept restart has no pixel left to fool.
 
     Args:
         model: network, images -> logits.
@@ -43,7 +46,8 @@ def pgd(
         steps: number of steps of each restart.
         restarts: number of random starts.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class to push every valid pixel to, down its cross-entropy; None pushes away from the masks.
+        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to, down its cross-entropy;
+            None pushes away from the masks.
         rescale: divide each image's logits by their mean gap between the two highest classes, so that a network
             gains nothing by larger or smaller logits (`attacks.losses.logit_scale`); restarts are compared without.
         ignore_index: label of void pixels.
@@ -52,30 +56,37 @@ def pgd(
     Source: Madry et al. 2018, https://arxiv.org/abs/1706.06083.
     Departs from it in: `rescale` is ours.
     """
-    loss = objective(cross_entropy, target=target, rescale=rescale, ignore_index=ignore_index)
-    score = objective(cross_entropy, target=target, ignore_index=ignore_index)
-    best, best_loss = images, torch.full_like(images[:, 0, 0, 0], -torch.inf)
+    labels, targeted = goal(masks, target, ignore_index=ignore_index), target is not None
+    loss = objective(cross_entropy, targeted=targeted, rescale=rescale, ignore_index=ignore_index)
+    score = objective(cross_entropy, targeted=targeted, ignore_index=ignore_index)
+    best, best_loss = images.clone(), torch.full_like(images[:, 0, 0, 0], -torch.inf)
+    running = torch.arange(len(images), device=images.device)
     for _ in range(restarts):
-        start = random_start(images, masks, generator, eps=eps, norm=norm, ignore_index=ignore_index)
-        adversarial = last(
-            ascend(
-                model,
-                images,
-                masks,
-                start,
-                repeat(loss, steps),
-                eps=eps,
-                alpha=alpha,
-                norm=norm,
-                ignore_index=ignore_index,
-            ),
+        centres, wanted = images[running], labels[running]
+        generators = [generator[i] for i in running.tolist()]
+        start = random_start(centres, wanted, generators, eps=eps, norm=norm, ignore_index=ignore_index)
+        steps_up = ascend(
+            model,
+            centres,
+            wanted,
             start,
+            repeat(loss, steps),
+            eps=eps,
+            alpha=alpha,
+            norm=norm,
+            ignore_index=ignore_index,
         )
+        adversarial = last(steps_up, start)
         if restarts == 1:
             return adversarial
         with torch.no_grad():
-            losses = image_mean(score(model(adversarial), masks), masks, ignore_index=ignore_index)
-        better = losses > best_loss
-        best = torch.where(better.view(-1, 1, 1, 1), adversarial, best)
-        best_loss = torch.where(better, losses, best_loss)
+            logits = model(adversarial)
+        losses = image_mean(score(logits, wanted), wanted, ignore_index=ignore_index)
+        better = losses > best_loss[running]
+        best[running[better]] = adversarial[better]
+        best_loss[running[better]] = losses[better]
+        unfooled = unfooled_pixels(logits, wanted, targeted=targeted, ignore_index=ignore_index) > 0
+        running = running[unfooled | ~better]
+        if not len(running):
+            break
     return best

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from attacks.apgd import auto_pgd
 from attacks.ascent import random_start
-from attacks.base import Generators, attack
+from attacks.base import attack
 from attacks.losses import LossName, named_loss
+from attacks.noise import Generators
 from attacks.projections import project
 
 LOSSES: tuple[LossName, ...] = ("balanced-masked-ce", "masked-ce", "js")

@@ -7,8 +7,10 @@ from functools import partial
 from torch import Tensor, nn
 
 from attacks.ascent import ascend, last, random_start
-from attacks.base import Generators, Norm, attack
-from attacks.losses import cross_entropy, towards
+from attacks.base import Norm, attack
+from attacks.losses import cross_entropy
+from attacks.noise import Generators
+from attacks.targets import Target, goal
 
 
 @attack("segpgd")
@@ -21,7 +23,7 @@ def segpgd(
     alpha: float = 0.01,
     steps: int = 10,
     norm: Norm = "linf",
-    target: int | None = None,
+    target: Target | None = None,
     ignore_index: int = 255,
     generator: Generators = (),
 ) -> Tensor:
@@ -37,8 +39,8 @@ def segpgd(
         alpha: size of a step, in [0, 1] units.
         steps: number of steps.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class to push every valid pixel to; pixels not yet there weigh 1 - lambda. None pushes away from the
-            masks.
+        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to; pixels not yet there
+            weigh 1 - lambda. None pushes away from the masks.
         ignore_index: label of void pixels.
         generator: source of the random start, one per image.
 
@@ -46,12 +48,13 @@ def segpgd(
         2024, https://arxiv.org/abs/2302.02213.
     """
     losses = (
-        partial(segpgd_loss, weight=segpgd_weight(t, steps), target=target, ignore_index=ignore_index)
+        partial(segpgd_loss, weight=segpgd_weight(t, steps), targeted=target is not None, ignore_index=ignore_index)
         for t in range(1, steps + 1)
     )
-    start = random_start(images, masks, generator, eps=eps, norm=norm, ignore_index=ignore_index)
+    labels = goal(masks, target, ignore_index=ignore_index)
+    start = random_start(images, labels, generator, eps=eps, norm=norm, ignore_index=ignore_index)
     return last(
-        ascend(model, images, masks, start, losses, eps=eps, alpha=alpha, norm=norm, ignore_index=ignore_index), start
+        ascend(model, images, labels, start, losses, eps=eps, alpha=alpha, norm=norm, ignore_index=ignore_index), start
     )
 
 
@@ -61,7 +64,7 @@ def segpgd_weight(t: int, steps: int) -> float:
 
 
 def segpgd_loss(
-    logits: Tensor, masks: Tensor, *, weight: float, target: int | None = None, ignore_index: int = 255
+    logits: Tensor, masks: Tensor, *, weight: float, targeted: bool = False, ignore_index: int = 255
 ) -> Tensor:
     """Cross-entropy times 1 - weight where the attack has not succeeded yet, and times weight where it has.
 
@@ -69,11 +72,9 @@ def segpgd_loss(
         logits: (N, C, H, W).
         masks: (N, H, W).
         weight: lambda, in [0, 1/2].
-        target: class that every valid pixel shall be given, or None to push away from the masks.
+        targeted: the masks are what every pixel shall be given, not what it shall lose.
         ignore_index: label of void pixels.
     """
-    labels = masks if target is None else towards(masks, target, ignore_index=ignore_index)
-    agrees = logits.argmax(1) == labels
-    pending = agrees if target is None else ~agrees
-    losses = cross_entropy(logits, labels, ignore_index=ignore_index) * (pending * (1 - 2 * weight) + weight)
-    return losses if target is None else -losses
+    pending = (logits.argmax(1) == masks) ^ targeted
+    losses = cross_entropy(logits, masks, ignore_index=ignore_index) * (pending * (1 - 2 * weight) + weight)
+    return -losses if targeted else losses

@@ -7,14 +7,19 @@ import math
 import torch
 from torch import Tensor, nn
 
-from attacks.base import Generators, attack
-from attacks.losses import carlini_wagner, image_mean, right_pixels
+from attacks.base import attack
+from attacks.losses import image_mean, right_pixels, soft_margin, typical_margin
+from attacks.noise import Generators
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries, of 10,000, after which the share of an image that a square covers is halved."""
 
 
-@attack("square", access="logits")
+WIDTH = 0.05
+"""Of the margin loss; see `attacks.losses.soft_margin`."""
+
+
+@attack("square", version=2, access="logits")
 def square(
     model: nn.Module,
     images: Tensor,
@@ -28,8 +33,9 @@ def square(
 ) -> Tensor:
     """Square attack: random squares of change +-eps per channel, kept where they raise the image's margin loss.
 
-    Starts from vertical stripes of +-eps. The loss is the mean over valid pixels of minus the margin of the true logit,
-    which counts no further once a pixel is wrong; an image of which no pixel is right makes no more queries.
+    Starts from vertical stripes of +-eps. The loss is the mean over valid pixels of -m / (|m| + w), where m is the
+    margin of the true logit and w a twentieth of the mean |m| under the stripes; an image of which no pixel is right
+    makes no more queries.
 
     Args:
         model: network, images -> logits; no gradients are taken.
@@ -42,30 +48,38 @@ def square(
         generator: source of the squares, one per image.
 
     Source: Andriushchenko et al. 2020, algorithms 1 and 2, https://arxiv.org/abs/1912.00049.
-    Departs from it in: the loss of an image is the mean of its pixels' margin losses, since a segmentation has no one
-        margin.
+    Departs from it in: a segmentation has no one margin, so that the loss is close to a count of right pixels; a sum of
+        margins would mostly be that of pixels out of reach.
     """
-    has_valid = (masks != ignore_index).flatten(1).any(1)
-    running = has_valid.nonzero().flatten()
+    running = (masks != ignore_index).flatten(1).any(1).nonzero().flatten()
     adversarial = images.clone()
-    stripes = torch.stack([_signs(g, images.shape[3]).view(3, 1, -1) for g in generator]).to(images)
-    adversarial[running] = (images + eps * stripes).clamp(0, 1)[running]
-    best, running = _query(model, adversarial, masks, running, ignore_index)
-    for query in range(1, queries):
+    best = torch.full_like(images[running, 0, 0, 0], -torch.inf)
+    typical: Tensor | None = None
+    for query in range(queries):
         if not len(running):
             break
-        side = window_side(query, queries, share, images.shape[2:])
         tried = adversarial.clone()
+        side = window_side(query, queries, share, images.shape[2:])
         for i in running.tolist():
+            if query == 0:
+                stripes = _signs(generator[i], images.shape[3]).view(3, 1, -1).to(images)
+                tried[i] = (images[i] + eps * stripes).clamp(0, 1)
+                continue
             rows, columns = _window(generator[i], side, images.shape[2:])
             signs = _signs(generator[i], 1).view(3, 1, 1).to(images)
             tried[i, :, rows, columns] = (images[i, :, rows, columns] + eps * signs).clamp(0, 1)
-        losses, unfinished = _query(model, tried, masks, running, ignore_index)
-        better = losses > best
+        labels = masks[running]
+        with torch.no_grad():
+            logits = model(tried[running])
+        if typical is None:
+            typical = typical_margin(logits, labels, ignore_index=ignore_index)
+        values = soft_margin(logits, labels, width=WIDTH, typical=typical, ignore_index=ignore_index)
+        losses = image_mean(values, labels, ignore_index=ignore_index)
+        unfinished = right_pixels(logits, labels, ignore_index=ignore_index) > 0
+        better = (losses > best) | ~unfinished
         adversarial[running[better]] = tried[running[better]]
-        best = torch.where(better, losses, best)
-        kept = torch.isin(running, unfinished)
-        best, running = best[kept], running[kept]
+        best = torch.where(better, losses, best)[unfinished]
+        running, typical = running[unfinished], typical[unfinished]
     return adversarial
 
 
@@ -82,17 +96,6 @@ def window_side(query: int, queries: int, share: float, size: torch.Size) -> int
     covered = share / 2.0**halvings * size[0] * size[1]
     side = max(round(math.sqrt(covered)), 1)
     return min(side, size[0], size[1])
-
-
-def _query(
-    model: nn.Module, images: Tensor, masks: Tensor, running: Tensor, ignore_index: int
-) -> tuple[Tensor, Tensor]:
-    """Return the losses of the running images, and which of these still have a right pixel."""
-    labels = masks[running]
-    with torch.no_grad():
-        logits = model(images[running]) if len(running) else images.new_zeros(0, 2, *images.shape[2:])
-    losses = image_mean(carlini_wagner(logits, labels, ignore_index=ignore_index), labels, ignore_index=ignore_index)
-    return losses, running[right_pixels(logits, labels, ignore_index=ignore_index) > 0]
 
 
 def _signs(generator: torch.Generator, count: int) -> Tensor:

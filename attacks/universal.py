@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from attacks.base import Batches, Norm, attack
 from attacks.losses import cross_entropy, input_gradient, objective
 from attacks.projections import project, shrink, step
+from attacks.targets import Target, goal
 
 
 def fit_universal(
@@ -18,7 +19,7 @@ def fit_universal(
     alpha: float,
     epochs: int,
     norm: Norm,
-    target: int | None,
+    target: Target | None,
     ignore_index: int,
 ) -> Tensor:
     """Make the perturbation: projected steps along the gradient summed over a batch; see `universal`.
@@ -30,13 +31,13 @@ def fit_universal(
         alpha: size of a step, in [0, 1] units.
         epochs: passes through the batches.
         norm: "linf", "l2" or "rms".
-        target: class, or None.
+        target: class or map of labels, or None.
         ignore_index: label of void pixels.
 
     Returns:
         The perturbation, (3, H, W).
     """
-    loss = objective(cross_entropy, target=target, ignore_index=ignore_index)
+    loss = objective(cross_entropy, targeted=target is not None, ignore_index=ignore_index)
     perturbation: Tensor | None = None
     for _ in range(epochs):
         for images, masks in batches:
@@ -44,7 +45,8 @@ def fit_universal(
                 perturbation = torch.zeros_like(images[0])
             _check_size(perturbation, images)
             attacked = (images + perturbation).clamp(0, 1)
-            gradient, _, _ = input_gradient(model, attacked, masks, loss, ignore_index=ignore_index)
+            labels = goal(masks, target, ignore_index=ignore_index)
+            gradient, _, _ = input_gradient(model, attacked, labels, loss, ignore_index=ignore_index)
             moved = perturbation + step(gradient.sum(0, keepdim=True), norm, alpha)
             perturbation = shrink(moved, norm, eps)[0]
     if perturbation is None:
@@ -62,7 +64,7 @@ def universal(
     alpha: float = 0.003,
     epochs: int = 5,
     norm: Norm = "linf",
-    target: int | None = None,
+    target: Target | None = None,
     ignore_index: int = 255,
     perturbation: Tensor | None = None,
 ) -> Tensor:
@@ -78,7 +80,8 @@ def universal(
         alpha: size of a step, in [0, 1] units.
         epochs: passes through the training batches.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class to push every valid pixel to; None pushes away from the masks.
+        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to; None pushes away from the
+            masks.
         ignore_index: label of void pixels.
         perturbation: (3, H, W), made by `fit`.
 

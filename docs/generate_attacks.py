@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args, get_origin
 import torch
 from torch import nn
 
-from attacks.base import Attack, count_passes
+from attacks.base import Attack
+from attacks.passes import count_passes
 from segbench import catalog, docstrings, specs
 
 PAGE = Path(__file__).with_name("attacks.md")
@@ -21,7 +22,14 @@ Made from the catalog by `python docs/generate_attacks.py`; do not edit.
 
 Images lie in [0, 1], and so do eps and alpha: `eps: 8/255` in a matrix is exact. Void pixels enter no loss, no gradient
 and no score. Every adversarial batch is checked against its threat model in float64 before it is scored. Passes are per
-image, the largest number that the options allow: apgd, sea, deepfool, dag and square leave an image that is done.
+image, the largest number that the options allow: apgd, sea, cw, deepfool, dag and square leave an image that is done,
+and pgd does not start it again.
+
+A `target` is a class, or a map of labels that is the same for every image (Metzen et al. 2017 call it static): in a
+matrix the path of a PNG of one byte a pixel, from Python a tensor as well, then also of one map an image. A map is
+brought to the size of what is attacked by nearest neighbour; where it holds the void label, pixels are left alone. A
+file counts by its content in the identity of an evaluation, not by where it lies. Scores are against the true masks, as
+always.
 
 | attack | norm and eps | uses | cost in passes | what it does |
 |---|---|---|---|---|
@@ -110,11 +118,14 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+_WORDS = {type(None): "none", torch.Tensor: "map", Path: "file of one"}
+
+
 def _values(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return ", ".join(str(value) for value in get_args(annotation))
     if get_args(annotation):
-        return " or ".join("none" if part is type(None) else part.__name__ for part in get_args(annotation))
+        return " or ".join(_WORDS.get(part, part.__name__) for part in get_args(annotation))
     return str(annotation.__name__)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from attacks.base import check_budget
+from attacks.budget import check_budget
 from reports.records import Manifest, Record
 from reports.render import Format, render
 from reports.tables import tidy

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from attacks.base import BoundAttack, ThreatModel
 from model_zoo.base import Segmenter
@@ -18,6 +20,7 @@ from reports.records import Component
 from segbench import catalog, specs
 from segbench.given import Given
 from segbench.specs import Bound
+from segbench.store import file_sha256
 from segbench.traits import Trait
 
 TRAINING_VERSION = 1
@@ -26,6 +29,8 @@ GIVEN_VERSION = 1
 """Raised when a given network gives other logits from the same cell."""
 EVALUATION_VERSION = 1
 """Raised when evaluation gives other numbers from the same cell."""
+FILE_OPTIONS = ("backbone", "target", "weights")
+"""Options of components that may name a file."""
 
 
 def digest(content: Mapping[str, Any]) -> str:
@@ -57,7 +62,7 @@ class TrainCell(BaseModel):
         defense: training method.
         recipe: the resolved recipe, as plain data.
         seed: seed of initial weights, order, augmentation and attacks.
-        encoder_sha256: hash of the file that `model` takes initial weights from; null where there is none.
+        files: hashes of the files that options of `model` and `defense` name, by their paths.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,22 +72,18 @@ class TrainCell(BaseModel):
     defense: Component
     recipe: Mapping[str, Any]
     seed: int
-    encoder_sha256: str | None = None
+    files: Mapping[str, str] = Field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
         """Identity of the training."""
-        model = component_identity(self.model)
-        if self.encoder_sha256 is not None:
-            # By content: where the file lies is no identity.
-            model["options"] = {**model["options"], "weights": f"sha256:{self.encoder_sha256}"}
         return digest(
             {
                 "kind": "train",
                 "version": TRAINING_VERSION,
                 "data": _data_identity(self.data),
-                "model": model,
-                "defense": component_identity(self.defense),
+                "model": component_identity(self.model, self.files),
+                "defense": component_identity(self.defense, self.files),
                 "recipe": dict(self.recipe),
                 "seed": self.seed,
             }
@@ -188,6 +189,7 @@ class EvalCell(BaseModel):
             the network without it; None where there is no such difference.
         certified: the target's certificates are scored too.
         dynamic: the target changes with the images that it sees, which come one by one, in order.
+        files: hashes of the files that options of `attack` name, by their paths.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -202,6 +204,7 @@ class EvalCell(BaseModel):
     adaptive: bool | None = None
     certified: bool = False
     dynamic: bool = False
+    files: Mapping[str, str] = Field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -213,7 +216,7 @@ class EvalCell(BaseModel):
                 "version": EVALUATION_VERSION,
                 "target": self.target.digest,
                 "source": self.source.digest,
-                "attack": component_identity(self.attack),
+                "attack": component_identity(self.attack, self.files),
                 "protocol": component_identity(self.protocol),
                 "split": self.split,
                 "limit": self.limit,
@@ -266,9 +269,39 @@ class EvalCell(BaseModel):
         )
 
 
-def component_identity(component: Component) -> dict[str, Any]:
-    """Return the part of a component that can change numbers: not how it is written."""
-    return {"name": component.name, "version": component.version, "options": _plain(component.options)}
+def component_identity(component: Component, files: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """Return the part of a component that can change numbers: not how it is written, nor where its files lie.
+
+    Args:
+        component: the component.
+        files: hashes of files by their paths, which stand for them in its options.
+    """
+    options = _by_content(_plain(component.options), files)
+    return {"name": component.name, "version": component.version, "options": options}
+
+
+def file_hashes(*components: Component) -> dict[str, str]:
+    """Hash the files that components' options name, by their paths; a file that is not there is left out."""
+    named = {path for component in components for path in _named_files(component.options)}
+    return {path: file_sha256(Path(path)) for path in sorted(named)}
+
+
+def _named_files(options: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _named_files(value)
+        elif name in FILE_OPTIONS and isinstance(value, str) and Path(value).is_file():
+            yield value
+
+
+def _by_content(options: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            found[name] = _by_content(value, files)
+        else:
+            found[name] = f"sha256:{files[value]}" if name in FILE_OPTIONS and value in files else value
+    return found
 
 
 def revive(kind: str, component: Component) -> Bound:

@@ -18,7 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attacks.base import check_budget, count_passes, distance
+from attacks.budget import check_budget, distance
+from attacks.passes import count_passes
+from attacks.targets import goal
 from defenses.base import Certified, Dynamic
 from reports.evidence import KeptImage
 from reports.statistics import mean_iou
@@ -142,6 +144,7 @@ class _Run:
         found: dict[tuple[int, str], dict[str, NDArray[np.int64]]] = {}
         moved: dict[tuple[int, str], float] = {}
         shown: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
+        reached: dict[tuple[int, str], NDArray[np.int64]] = {}
         for members in packs(crops, self.batch):
             images = torch.cat([crops[m].images for m in members]).to(self.device, memory_format=torch.channels_last)
             masks = torch.cat([crops[m].masks for m in members]).to(self.device)
@@ -160,6 +163,8 @@ class _Run:
                     for member, piece, preds in zip(members, pieces, predicted, strict=True):
                         truth = crops[member].truth.to(preds.device)
                         counts = confusion(preds, truth, len(self.dataset.classes), self.dataset.ignore_index)
+                        if self.attack.options.get("target") is not None:
+                            reached[member, cell.digest] = self._on_target(preds, truth)
                         before = found.setdefault((member, cell.digest), {})
                         if all(counts[0].sum() < other[0].sum() for other in before.values()):
                             shown[member, cell.digest] = piece, preds
@@ -171,6 +176,8 @@ class _Run:
         for position in range(len(samples)):
             for digest, tally in self.tallies.items():
                 tally.distances.append(moved[position, digest])
+                if (position, digest) in reached:
+                    tally.on_target.append(reached[position, digest])
                 for part, counts in found[position, digest].items():
                     tally.counts.setdefault(part, []).append(counts)
                 if indices[position] in self.kept:
@@ -179,6 +186,13 @@ class _Run:
                     )
                     self.store.keep_image(digest, image)
         self.names += [sample.name for sample in samples]
+
+    def _on_target(self, preds: Tensor, truth: Tensor) -> NDArray[np.int64]:
+        """Count the pixels that have the label which a targeted attack asks for, and all of which it asks one, (2,)."""
+        void = self.dataset.ignore_index
+        labels = goal(truth[None], self.attack.options["target"], ignore_index=void)[0]
+        asked = labels != void
+        return np.array([int((preds == labels)[asked].sum()), int(asked.sum())])
 
     def _certify(self, cell: EvalCell, index: int, crops: Crops) -> None:
         """Count what the target certifies of an image, piece by piece, as the pieces are attacked."""
@@ -287,6 +301,9 @@ class _Run:
         expected = cell.expected()
         if self.attack.attack.minimises is not None:
             extras["median_distance"] = float(np.median(tally.distances))
+        if tally.on_target:
+            reached, asked = np.sum(tally.on_target, axis=0)
+            extras["on_target"] = 100 * float(reached / max(asked, 1))
         if tally.certified:
             extras.update(certificates(np.sum(tally.certified, axis=0), tally.radius, self.protocol.absent))
         sums = {c.digest: networks.weights_sha256(c, self.store) for c in (cell.target, cell.source)}

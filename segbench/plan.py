@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from reports.records import Component, Manifest
-from segbench.cells import Data, EvalCell, GivenCell, NetworkCell, TrainCell, attack_of, digest
+from segbench.cells import (
+    Data,
+    EvalCell,
+    GivenCell,
+    NetworkCell,
+    TrainCell,
+    attack_of,
+    component_identity,
+    digest,
+    file_hashes,
+)
 from segbench.matrix import Matrix, Trained
 from segbench.specs import Bound
-from segbench.store import file_sha256
 from segbench.traits import Trait, defense_traits
 
 
@@ -141,16 +149,13 @@ def _transfers(matrix: Matrix, networks: Sequence[NetworkCell]) -> Iterator[Eval
 
 
 def _train_cell(data: Data, model: Bound, trained: Trained, seed: int) -> TrainCell:
-    recipe = trained.recipe.model_dump(mode="json")
-    weights = model.options.get("weights")
-    file = Path(weights) if isinstance(weights, str) and Path(weights).is_file() else None
     return TrainCell(
         data=data,
         model=model.identity,
         defense=trained.defense.identity,
-        recipe=recipe,
+        recipe=trained.recipe.model_dump(mode="json"),
         seed=seed,
-        encoder_sha256=file_sha256(file) if file else None,
+        files=file_hashes(model.identity, trained.defense.identity),
     )
 
 
@@ -169,6 +174,7 @@ def _eval_cell(
         adaptive=adaptive,
         certified="certified" in offered and attack.component.name == "clean",
         dynamic="dynamic" in offered,
+        files=file_hashes(attack.identity),
     )
 
 
@@ -178,7 +184,7 @@ def _traits(cell: NetworkCell) -> tuple[Trait, ...]:
 
 def _trajectory(cell: EvalCell) -> str:
     """Identity of what an evaluation's adversarial images are read from."""
-    options = dict(cell.attack.options)
+    options = component_identity(cell.attack, cell.files)["options"]
     if attack_of(cell.attack).attack.nested:
         options.pop("steps")
     apart: dict[str, Any] = {"oblivious": True} if cell.oblivious else {}

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from attacks.base import guarded
 from attacks.bim import bim
 from attacks.cw import cw
+from attacks.guard import guarded
 from attacks.losses import cross_entropy, image_mean, input_gradient, objective, right_pixels
 from segbench.sanity import LARGE_EPS, Measurements
 
 SCALES = (0.1, 1.0, 10.0)
-LARGE_STEPS = 20
+LARGE_STEPS, LARGE_ALPHA = 50, 0.2
+"""Of C&W at a large eps."""
 
 
 class Scaled(nn.Module):
@@ -49,7 +50,7 @@ def measure(
 ) -> Measurements:
     """Take all measurements on one batch; a few images suffice.
 
-    It costs 3 * steps + 20 passes forward and backward per image, and a few more forward.
+    It costs 3 * steps + 50 passes forward and backward per image, and a few more forward.
 
     Args:
         model: network, images -> logits.
@@ -69,7 +70,7 @@ def measure(
             if factor != 1:
                 attacked = attack(Scaled(model, factor), images, masks, ignore_index=ignore_index)
                 by_scale[factor] = accuracy(model, attacked, masks, ignore_index=ignore_index)
-        large = cw(model, images, masks, eps=LARGE_EPS, alpha=0.05, steps=LARGE_STEPS, ignore_index=ignore_index)
+        large = cw(model, images, masks, eps=LARGE_EPS, alpha=LARGE_ALPHA, steps=LARGE_STEPS, ignore_index=ignore_index)
         return Measurements(
             zero_loss=zero_loss(model, images, masks, ignore_index=ignore_index),
             zero_gradient=zero_gradient(model, images, masks, ignore_index=ignore_index),

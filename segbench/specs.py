@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -148,6 +149,8 @@ def bind_options(component: catalog.Component, options: Mapping[str, Any]) -> tu
     except ValidationError as error:
         for detail in error.errors():
             path = tuple(detail["loc"])
+            if "[" in str(path[-1]):
+                continue  # An alternative that another error of the same option tells more plainly.
             problems.append(Problem(path, f"{component.name}: {_sentence(path, detail)}"))
         return None, problems
     resolved = {name: getattr(checked, name) for name in component.options}
@@ -182,12 +185,14 @@ def text(value: Any) -> str:
 
 
 def _value(source: str, node: ast.expr) -> Any:
-    """A literal where it is one; else the text as written: names, names with options, fractions, paths."""
+    """A literal where it is one; else the text as written (names, fractions, paths), and a list of such texts."""
     if isinstance(node, ast.Name) and node.id in _WORDS:
         return _WORDS[node.id]
     try:
         return ast.literal_eval(node)
     except ValueError:
+        if isinstance(node, ast.List):
+            return [_value(source, element) for element in node.elts]
         return ast.get_source_segment(source, node)
 
 
@@ -247,6 +252,9 @@ def _out_of_range(options: Mapping[str, Any]) -> list[tuple[str, str]]:
         value = options.get(name)
         if isinstance(value, int) and value < 1:
             found.append((name, f"{name} must be at least 1, got {value}"))
+    target = options.get("target")
+    if isinstance(target, Path) and not target.is_file():
+        found.append(("target", f"target is a class or an image file of labels, and there is no file {target}"))
     for name in ("eps", "alpha"):
         value = options.get(name)
         if not isinstance(value, float):

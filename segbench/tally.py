@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attacks.base import Passes
+from attacks.passes import Passes
 from defenses.base import ABSTAIN
 from reports.statistics import mean_iou
 from segbench.errors import CellError
@@ -31,6 +31,7 @@ class Tally:
         passes: of the source network, in images.
         certified: like `counts`, of the target's certificates: a pixel without one is predicted nowhere.
         radius: of the certificates.
+        on_target: per image (2,): pixels that a targeted attack has brought to its labels, and pixels that it was to.
     """
 
     counts: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Tally:
     passes: Passes = field(default_factory=Passes)
     certified: list[NDArray[np.int64]] = field(default_factory=list)
     radius: float = 0.0
+    on_target: list[NDArray[np.int64]] = field(default_factory=list)
 
 
 def confusion(preds: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> NDArray[np.int64]:
@@ -113,6 +115,8 @@ def save_unfinished(path: Path, tallies: Mapping[str, Tally], names: Sequence[st
         if tally.certified:
             arrays[f"certified/{digest}"] = np.stack(tally.certified)
             arrays[f"radius/{digest}"] = np.array(tally.radius)
+        if tally.on_target:
+            arrays[f"on_target/{digest}"] = np.stack(tally.on_target)
         for part, counts in tally.counts.items():
             arrays[f"counts/{digest}/{part}"] = np.stack(counts)
     buffer = io.BytesIO()
@@ -142,6 +146,8 @@ def restore_unfinished(path: Path, tallies: Mapping[str, Tally], batch: int) -> 
             if f"certified/{digest}" in arrays:
                 tally.certified = list(arrays[f"certified/{digest}"])
                 tally.radius = float(arrays[f"radius/{digest}"])
+            if f"on_target/{digest}" in arrays:
+                tally.on_target = list(arrays[f"on_target/{digest}"])
             prefix = f"counts/{digest}/"
             parts = [name for name in arrays.files if name.startswith(prefix)]
             tally.counts = {name.removeprefix(prefix): list(arrays[name]) for name in parts}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attacks.base import BoundAttack, check_budget, guarded
+from attacks.base import BoundAttack
+from attacks.budget import check_budget
+from attacks.guard import guarded
 from segbench import specs
 from segbench.errors import SegbenchError
 from segbench.protocols.base import EvaluationProtocol

@@ -122,6 +122,19 @@ def colours() -> Trained:
 def trained() -> Trained:
     """The small PSPNet of the quickstart, trained on scenes of digits, with 12 scenes that it has not seen."""
     from model_zoo.pspnet import pspnet
+
+    return _on_digits(lambda classes: pspnet(classes, encoder="tiny", auxiliary=False))
+
+
+@pytest.fixture(scope="session")
+def trained_deeplab() -> Trained:
+    """The small DeepLabv3 of the quickstart; see `trained`."""
+    from model_zoo.deeplabv3 import deeplabv3
+
+    return _on_digits(lambda classes: deeplabv3(classes, encoder="tiny", rates=(1, 2, 3), auxiliary=False))
+
+
+def _on_digits(make: Callable[[int], nn.Module]) -> Trained:
     from segbench.datasets.digits import Digits
 
     scenes = Digits(train=800, val=12)
@@ -134,6 +147,6 @@ def trained() -> Trained:
     images, masks = batch("train", 800)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = pspnet(len(scenes.classes), encoder="tiny", auxiliary=False).to(memory_format=torch.channels_last)
+        model = make(len(scenes.classes)).to(memory_format=torch.channels_last)
         fit(model, images, masks, iterations=400, rate=0.01, batch=16)
     return Trained(model, *batch("val", 12), images, masks)

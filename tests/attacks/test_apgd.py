@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from attacks import apgd as module
 from attacks.apgd import apgd, auto_pgd, checkpoints, halve
-from attacks.base import count_passes
 from attacks.losses import cross_entropy, image_mean
+from attacks.passes import count_passes
 from attacks.sea import sea, stage_steps
 
 VOID = 255

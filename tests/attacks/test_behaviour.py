@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,18 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from attacks.almaprox import _penalty_slope, almaprox, proximal_linf
-from attacks.base import count_passes, distance
+from attacks.apgd import apgd
 from attacks.bim import bim
+from attacks.budget import distance
 from attacks.corruption import corruption
 from attacks.cospgd import cospgd
 from attacks.cw import cw
 from attacks.dag import dag
 from attacks.deepfool import deepfool
-from attacks.losses import cross_entropy, image_mean
+from attacks.losses import cross_entropy, image_mean, soft_margin, typical_margin
 from attacks.mifgsm import _resample, _Shrunk, mifgsm
+from attacks.passes import count_passes
 from attacks.pgd import pgd
+from attacks.sea import sea
 from attacks.segpgd import segpgd
-from attacks.square import square, window_side
+from attacks.square import WIDTH, square, window_side
 from attacks.universal import universal
 
 VOID = 255
@@ -110,6 +114,9 @@ def test_rescaled_attacks_give_nothing_for_larger_logits(scale: float, task: Any
         other = attack(Scaled(), task.images, task.masks, rescale=True)
         assert ((plain - other).abs() > 1e-6).double().mean() < 0.001
     assert not torch.equal(bim(task.model, task.images, task.masks), bim(Scaled(), task.images, task.masks))
+    # C&W takes margins as shares of the image's own, without being asked.
+    plain, other = (cw(network, task.images, task.masks) for network in (task.model, Scaled()))
+    assert ((plain - other).abs() > 1e-6).double().mean() < 0.01
 
 
 def test_deepfool_stops_when_no_pixel_is_right(task: Any) -> None:
@@ -119,6 +126,64 @@ def test_deepfool_stops_when_no_pixel_is_right(task: Any) -> None:
         made = deepfool(model, task.images, wrong)
     assert torch.equal(made, task.images)
     assert passes.forward == 3
+
+
+class Watched(nn.Module):
+    """Counts by itself how often it sees each image of a batch, told by what it looks like."""
+
+    def __init__(self, model: nn.Module, marks: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self.marks = marks
+        self.seen = torch.zeros(len(marks), dtype=torch.long)
+
+    def forward(self, images: Tensor) -> Tensor:
+        # Attacks of a small eps leave every image nearest to the one that it was made from.
+        nearest = torch.cdist(images.detach().flatten(1), self.marks.flatten(1)).argmin(1)
+        self.seen += torch.bincount(nearest, minlength=len(self.marks))
+        logits: Tensor = self.model(images)
+        return logits
+
+
+STOPPING: dict[str, tuple[Callable[..., Tensor], int]] = {
+    "apgd": (lambda *args: apgd(*args, eps=0.01, steps=6), 1),
+    "cw": (lambda *args: cw(*args, eps=0.01, steps=6), 1),
+    "dag": (lambda *args: dag(*args, eps=0.01, steps=6), 1),
+    "deepfool": (lambda *args: deepfool(*args, eps=0.01, steps=6), 1),
+    # An image is finished with its stage: three losses of three stages, and the three parts that are compared.
+    "sea": (lambda *args: sea(*args, eps=0.01, steps=6, class_pixels=torch.ones(4)), 12),
+    "square": (lambda *args: square(*args, eps=0.01, queries=6), 1),
+    # A restart is always taken to its end, and then measured once.
+    "pgd": (lambda *args: pgd(*args, eps=0.01, steps=5, restarts=3), 6),
+}
+
+
+@pytest.mark.parametrize("name", STOPPING)
+def test_a_network_sees_no_more_of_an_image_that_is_wrong_as_a_whole(name: str, task: Any) -> None:
+    attack, most = STOPPING[name]
+    network = Watched(task.model.eval(), task.images)
+    masks = task.masks.clone()
+    # Far from what the network says, so that random starts leave it wrong as well.
+    masks[0] = torch.where(masks[0] == VOID, VOID, network(task.images)[0].argmin(0))
+    network.seen.zero_()
+    with count_passes(network) as passes:
+        made = attack(network, task.images, masks)
+    assert passes.forward == int(network.seen.sum())
+    assert int(network.seen[0]) <= most
+    assert (network.seen[1:] > most).all()
+    assert not ((task.model(made).argmax(1) == masks) & (masks != VOID))[0].any()
+
+
+def test_a_restart_is_spared_only_where_the_kept_one_is_wrong_as_a_whole(task: Any) -> None:
+    model = task.model.eval()
+    with count_passes(model) as passes:
+        pgd(model, task.images, task.masks, eps=0.001, steps=2, restarts=3, generator=seeds(3))
+    assert (passes.forward, passes.backward) == (3 * 3 * 3, 3 * 3 * 2)
+    # Towards what it says already: nothing is left to do after the first restart.
+    reached = model(task.images).argmax(1)
+    with count_passes(model) as passes:
+        pgd(model, task.images, task.masks, eps=1e-6, alpha=1e-7, steps=2, restarts=3, target=reached)
+    assert (passes.forward, passes.backward) == (3 * 3, 3 * 2)
 
 
 def test_dag_stops_at_its_share(task: Any) -> None:
@@ -131,6 +196,23 @@ def test_dag_stops_at_its_share(task: Any) -> None:
         assert (wrong <= share + 0.1).all()
     bounded = dag(model, task.images, task.masks, eps=0.004)
     assert (distance(bounded, task.images, "linf") <= 0.004 + 1e-6).all()
+
+
+def test_cw_with_a_kappa_steps_down_the_sum_of_margins_cut_off_below_it(task: Any) -> None:
+    task.model.eval()
+    kappa, alpha = 0.5, 0.001
+    images = task.images.clone().requires_grad_()
+    logits = task.model(images)
+    labels = task.masks.where(task.masks != 255, 0)[:, None]
+    margins = (logits.gather(1, labels) - logits.scatter(1, labels, -torch.inf).amax(1, keepdim=True))[:, 0]
+    counted = (margins > -kappa) & (task.masks != 255)
+    assert 0 < int(counted.sum()) < int((task.masks != 255).sum())
+    (gradient,) = torch.autograd.grad(margins[counted].sum(), images)
+    stepped = (task.images - alpha * gradient.sign()).clamp(0, 1)
+    made = cw(task.model, task.images, task.masks, eps=0.01, alpha=alpha, steps=1, kappa=kappa)
+    kept = (made != task.images).flatten(1).any(1)  # An image keeps its first iterate where the step did harm to none.
+    assert kept.any()
+    torch.testing.assert_close(made[kept], stepped[kept], rtol=0, atol=1e-7)
 
 
 def test_cw_adam_and_sign_are_different_ways_to_the_same_end(task: Any) -> None:
@@ -196,19 +278,23 @@ def test_square_uses_no_more_queries_than_it_may_and_none_when_done(task: Any) -
     assert passes.forward == 3
 
 
-def test_more_queries_never_give_less_margin_loss(task: Any) -> None:
-    from attacks.losses import carlini_wagner
-
+def test_a_square_is_kept_only_where_it_raises_the_loss(task: Any) -> None:
     model = task.model.eval()
+    made = {n: square(model, task.images, task.masks, queries=n, generator=seeds(3)) for n in (1, 60)}
+    with torch.no_grad():
+        typical = typical_margin(model(made[1]), task.masks)
 
     def loss(images: Tensor) -> Tensor:
-        return image_mean(carlini_wagner(model(images), task.masks), task.masks)
+        return image_mean(soft_margin(model(images), task.masks, width=WIDTH, typical=typical), task.masks)
 
-    made = square(model, task.images, task.masks, queries=60, generator=seeds(3))
-    stripes = square(model, task.images, task.masks, queries=1, generator=seeds(3))
-    assert (loss(made) > loss(stripes)).all()
+    seen: list[Tensor] = []
+    handle = model.register_forward_hook(lambda module, inputs, logits: seen.append(inputs[0].clone()))
+    square(model, task.images, task.masks, queries=60, generator=seeds(3))
+    handle.remove()
+    # The best of all that was tried; kept squares lie on one another, so that it is the last that was kept, too.
+    torch.testing.assert_close(loss(made[60]), torch.stack([loss(images) for images in seen]).amax(0))
     inner = (task.images > 0.03) & (task.images < 0.97)
-    torch.testing.assert_close((stripes - task.images).abs()[inner], torch.full((int(inner.sum()),), 0.03))
+    torch.testing.assert_close((made[1] - task.images).abs()[inner], torch.full((int(inner.sum()),), 0.03))
 
 
 def test_universal_is_one_change_for_all_images(task: Any) -> None:

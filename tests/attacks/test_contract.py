@@ -13,7 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks.base import Attack, BoundAttack, check_budget, count_passes
+from attacks.base import Attack, BoundAttack
+from attacks.budget import check_budget
+from attacks.passes import count_passes
+from attacks.targets import goal
 from segbench import catalog
 
 VOID = 255
@@ -26,6 +29,8 @@ CHEAP_BY_NAME = {
     "universal": {"epochs": 5, "alpha": 0.01},
 }
 CLASS_PIXELS = torch.tensor([900, 100, 40, 0])
+HALVES = torch.arange(32).expand(32, 32) // 16
+"""A map of two labels, as a target."""
 FEW_CHOICES = 6
 
 
@@ -39,7 +44,8 @@ def cases() -> Iterator[Any]:
             for value in alternatives(parameter.annotation, parameter.default):
                 larger = {"eps": 1.0, "alpha": 0.5} if value == "l2" else {}
                 larger = {key: size for key, size in larger.items() if key in known}
-                yield pytest.param(component.object, {**base, **larger, option: value}, id=f"{name}-{option}={value}")
+                shown = "map" if isinstance(value, Tensor) else value
+                yield pytest.param(component.object, {**base, **larger, option: value}, id=f"{name}-{option}={shown}")
 
 
 def alternatives(annotation: Any, default: Any) -> list[Any]:
@@ -49,7 +55,8 @@ def alternatives(annotation: Any, default: Any) -> list[Any]:
     if origin is Literal and len(get_args(annotation)) <= FEW_CHOICES:
         return [value for value in get_args(annotation) if value != default]
     if origin in (Union, types.UnionType) and default is None:
-        return [1 if int in get_args(annotation) else 0.02]
+        found: list[Any] = [1 if int in get_args(annotation) else 0.02]
+        return [*found, HALVES] if Tensor in get_args(annotation) else found
     return []
 
 
@@ -185,7 +192,7 @@ def test_it_fools_the_network(attack: Attack[...], options: dict[str, Any], task
         pytest.skip("it does not look at the network")
     made = bind(attack, options, task)(task.model, task.images, task.masks)
     if options.get("target") is not None:
-        aim = torch.where(task.masks == VOID, VOID, options["target"])
+        aim = goal(task.masks, options["target"])
         assert (right(task.model, made, aim) > right(task.model, task.images, aim)).all()
     else:
         assert (right(task.model, made, task.masks) < right(task.model, task.images, task.masks)).all()

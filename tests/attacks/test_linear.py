@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from attacks.almaprox import almaprox
 from attacks.apgd import apgd
-from attacks.base import distance
 from attacks.bim import bim
+from attacks.budget import distance
 from attacks.clean import clean
 from attacks.cw import cw
 from attacks.deepfool import deepfool

@@ -27,8 +27,12 @@ from attacks.losses import (
     named_loss,
     objective,
     right_pixels,
+    soft_margin,
+    typical_margin,
+    unfooled_pixels,
 )
 from attacks.segpgd import segpgd_loss, segpgd_weight
+from attacks.targets import goal
 
 VOID = 255
 CLASS_PIXELS = torch.tensor([900.0, 100.0, 40.0, 10.0])
@@ -94,12 +98,16 @@ SLOW: dict[str, tuple[Callable[..., Tensor], Callable[[Array, int], float]]] = {
         lambda z, k: -max(slow_margin(z, k), -1.5),
     ),
     "margin": (margin, slow_margin),
+    "soft-margin": (
+        lambda logits, masks: soft_margin(logits, masks, width=0.3, typical=torch.full((2, 1, 1), 4.0)),
+        lambda z, k: -slow_margin(z, k) / (abs(slow_margin(z, k)) + 1.2),
+    ),
     "segpgd": (
         lambda logits, masks: segpgd_loss(logits, masks, weight=0.2),
         lambda z, k: (0.8 if right(z, k) else 0.2) * slow_ce(z, k),
     ),
     "segpgd, target": (
-        lambda logits, masks: segpgd_loss(logits, masks, weight=0.2, target=2),
+        lambda logits, masks: segpgd_loss(logits, goal(masks, 2), weight=0.2, targeted=True),
         lambda z, k: -(0.2 if right(z, 2) else 0.8) * slow_ce(z, 2),
     ),
     "cospgd": (cospgd_loss, lambda z, k: slow_cosine(softmax(z), k) * slow_ce(z, k)),
@@ -108,7 +116,7 @@ SLOW: dict[str, tuple[Callable[..., Tensor], Callable[[Array, int], float]]] = {
         lambda z, k: slow_cosine(1 / (1 + np.exp(-z)), k) * slow_ce(z, k),
     ),
     "cospgd, target": (
-        lambda logits, masks: cospgd_loss(logits, masks, target=1),
+        lambda logits, masks: cospgd_loss(logits, goal(masks, 1), targeted=True),
         lambda z, k: -(1 - slow_cosine(softmax(z), 1)) * slow_ce(z, 1),
     ),
 }
@@ -225,7 +233,25 @@ def test_rescaled_loss_does_not_see_the_scale_of_logits(logits: Tensor, masks: T
 
 
 def test_a_target_is_approached(logits: Tensor, masks: Tensor) -> None:
-    loss = objective(cross_entropy, target=2)
-    expected = -cross_entropy(logits, masks.where(masks == VOID, 2))
-    torch.testing.assert_close(loss(logits, masks), expected)
-    assert (loss(logits, masks)[masks == VOID] == 0).all()
+    labels = goal(masks, 2)
+    made = objective(cross_entropy, targeted=True)(logits, labels)
+    torch.testing.assert_close(made, -cross_entropy(logits, masks.where(masks == VOID, 2)))
+    assert (made[masks == VOID] == 0).all()
+
+
+def test_soft_margin_does_not_see_the_scale_of_logits_and_counts_at_width_zero(logits: Tensor, masks: Tensor) -> None:
+    made = soft_margin(logits, masks, width=0.3)
+    torch.testing.assert_close(soft_margin(10 * logits, masks, width=0.3), made)
+    mean = [margin(logits, masks)[n][masks[n] != VOID].abs().mean() for n in range(2)]
+    torch.testing.assert_close(typical_margin(logits, masks).flatten(), torch.stack(mean))
+    assert typical_margin(torch.zeros_like(logits), masks).unique().item() == 1
+    valid = (masks != VOID).flatten(1).sum(1)
+    counted = (valid - soft_margin(logits, masks, width=1e-9).flatten(1).sum(1)) / 2
+    torch.testing.assert_close(counted, right_pixels(logits, masks).double(), atol=1e-3, rtol=0)
+
+
+def test_unfooled_pixels_are_the_right_ones_or_those_off_target(logits: Tensor, masks: Tensor) -> None:
+    labels = goal(masks, 2)
+    assert torch.equal(unfooled_pixels(logits, masks), right_pixels(logits, masks))
+    off = [sum(int(k) != 2 for k in logits[n].argmax(0)[masks[n] != VOID]) for n in range(2)]
+    assert unfooled_pixels(logits, labels, targeted=True).tolist() == off

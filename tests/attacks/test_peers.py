@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from attacks.almaprox import almaprox
-from attacks.base import distance
+from attacks.apgd import auto_pgd
 from attacks.bim import bim
+from attacks.budget import distance
 from attacks.dag import dag
 from attacks.fgsm import fgsm
+from attacks.losses import cross_entropy
 from attacks.pgd import pgd
 
 pytestmark = pytest.mark.slow
@@ -82,6 +84,41 @@ def test_pgd_equals_torchattacks_from_the_same_start(
     equal = share_equal(ours, theirs)
     print(f"PGD: {equal:.5%} of values equal")
     assert equal >= 0.999
+
+
+class Pooled(nn.Module):
+    """A classifier: the mean logits of a segmentation network, (N, C), or for every pixel, (N, C, H, W)."""
+
+    def __init__(self, model: nn.Module, *, everywhere: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.everywhere = everywhere
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images).mean((2, 3), keepdim=True)
+        return logits.expand(-1, -1, *images.shape[2:]) if self.everywhere else logits.flatten(1)
+
+
+def test_apgd_reaches_the_losses_of_torchattacks(torchattacks: Any, colours: Any) -> None:
+    # Both review the step size at the same of 100 steps. Theirs knows classifiers only, which ours sees at every pixel.
+    classifier, everywhere = (Pooled(colours.model, everywhere=flag).eval() for flag in (False, True))
+    images = colours.images
+    labels = classifier(images).argmax(1)
+    seen: list[Tensor] = []
+    handle = classifier.register_forward_hook(lambda module, inputs, logits: seen.append(inputs[0].detach().clone()))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        peer = torchattacks.APGD(classifier, eps=EPS, steps=100)
+        theirs = peer.attack_single_run(images, labels)[2]
+    handle.remove()
+    masks = labels[:, None, None].expand(-1, *images.shape[2:]).contiguous()
+    made = auto_pgd(everywhere, images, masks, seen[0], cross_entropy, eps=EPS, steps=100, keep="loss")
+    with torch.no_grad():
+        ours = nn.functional.cross_entropy(classifier(made), labels, reduction="none")
+    ratio = ours / theirs
+    print(f"APGD: best losses {float(ratio.min()):.4f} to {float(ratio.max()):.4f} of torchattacks', of {len(ratio)}")
+    assert (ratio > 0.95).all()
+    assert float(ratio.quantile(0.5)) == pytest.approx(1, abs=0.01)
 
 
 def wrong_share(task: Any, images: Tensor) -> Tensor:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attacks.base import Norm, distance
+from attacks.base import Norm
+from attacks.budget import distance
 from attacks.projections import l2_radius, project, shrink, step
 
 

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from attacks.base import BudgetExceeded, attack
+from attacks.base import attack
+from attacks.budget import BudgetExceeded
 from segbench import batching, evaluation, tally, train
 from segbench.cells import TrainCell, open_dataset
 from segbench.errors import CellError, Stopped
@@ -226,3 +228,26 @@ def test_kept_images_are_what_was_attacked_and_scored(
             assert 0 < moved <= record.threat.eps + 1e-5
             again = tally.confusion(torch.from_numpy(image.preds).long(), sample.mask.long(), 3, 255)
             np.testing.assert_array_equal(again, counts[image.index])
+
+
+def test_a_targeted_attack_says_what_share_of_pixels_it_brought_to_its_labels(
+    tiny_plan: Callable[..., Plan], trained: Callable[[TrainCell], Path], silent: type[Any], tmp_path: Path
+) -> None:
+    written = tmp_path / "labels.png"
+    Image.fromarray(np.array([[0, 1], [2, 255]], dtype=np.uint8)).save(written)
+    attacks = ["bim(steps=3)", {"name": "bim", "steps": 3, "target": str(written)}, "bim(steps=3, target=1)"]
+    plan = tiny_plan(attacks=attacks, transfer=None)
+    cells = [cell for cell in plan.evaluations if cell.target == plan.trainings[0]]
+    store = Store(trained(plan.trainings[0]))
+    for cell in cells:
+        sweep_into(store, Sweep(cell.source, (cell,)), silent())
+    plain, mapped, single = (store.record(cell.digest) for cell in cells)
+    counts = store.counts(cells[2].digest)
+    assert plain is not None
+    assert mapped is not None
+    assert single is not None
+    assert counts is not None
+    assert "on_target" not in plain.extras
+    assert 0 < mapped.extras["on_target"] < 100
+    # Towards one class, it is the share of pixels that are predicted as it.
+    assert single.extras["on_target"] == pytest.approx(100 * counts[:, 1, 1].sum() / counts[:, 1].sum())

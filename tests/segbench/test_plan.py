@@ -2,8 +2,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from segbench import loaders, specs
 from segbench.given import Convention
@@ -101,3 +104,37 @@ def test_a_given_network_with_a_defense_is_known_by_what_it_offers(
     entry["convention"] = {"mean": [0.5, 0.5, 0.5]}  # then it is an adapter that is attacked, defense and all
     matrix = tiny_matrix(networks=[entry], models=None, defenses=None, recipe=None, transfer=None)
     assert [cell.adaptive for cell in tentative_plan(matrix).evaluations] == [None, None, None]
+
+
+def test_a_target_map_counts_by_its_content(tiny_plan: Callable[..., Plan], tmp_path: Path) -> None:
+    def evaluation(content: int, file: str) -> tuple[str, str]:
+        path = tmp_path / file
+        Image.fromarray(np.full((4, 4), content, dtype=np.uint8)).save(path)
+        plan = tiny_plan(attacks=[{"name": "bim", "target": str(path)}], transfer=None)
+        sweep = plan.sweeps[0]
+        return sweep.cells[0].digest, sweep.key
+
+    first = evaluation(1, "labels.png")
+    assert evaluation(1, "elsewhere.png") == first
+    changed = evaluation(2, "labels.png")
+    assert changed[0] != first[0]
+    assert changed[1] != first[1]
+
+
+def test_files_of_weights_and_of_training_attacks_count_by_their_content(
+    tiny_matrix: Callable[..., Matrix], tmp_path: Path
+) -> None:
+    def training(weights: bytes, labels: bytes, folder: str) -> str:
+        here = tmp_path / folder
+        here.mkdir()
+        (here / "robust.pth").write_bytes(weights)
+        (here / "labels.png").write_bytes(labels)
+        attack = {"name": "bim", "target": str(here / "labels.png")}
+        defense = {"name": "pir-at", "backbone": str(here / "robust.pth"), "attack": attack}
+        matrix = tiny_matrix(defenses=[defense], transfer=None)
+        return tentative_plan(matrix).trainings[0].digest
+
+    first = training(b"robust", b"map", "a")
+    assert training(b"robust", b"map", "b") == first
+    assert training(b"other", b"map", "c") != first
+    assert training(b"robust", b"other", "d") != first

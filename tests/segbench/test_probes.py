@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segbench.probes import Scaled, measure, optimises
-from segbench.sanity import network_flags
+from reports.records import Component, Network, Record, Scores, Threat
+from segbench import specs
+from segbench.probes import Scaled, accuracy, measure, optimises
+from segbench.sanity import flags, network_flags
 
 VOID = 255
 
@@ -134,3 +136,77 @@ def test_measuring_leaves_the_network_as_found(task: Task) -> None:
     measure(model, task.images, task.masks)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def evaluated(task: Task, model: nn.Module, attack: str, source: nn.Module | None = None) -> Record:
+    """A record of an attack on a network, as an evaluation makes it; with a source, of a transfer."""
+    bound = specs.bound("attack", attack)
+    images = bound.attack()(source or model, task.images, task.masks)
+    aacc = accuracy(model, images, task.masks)
+    scores = Scores(miou=aacc, macc=aacc, aacc=aacc, class_iou=(aacc, aacc), miou_low=aacc, miou_high=aacc)
+    part, threat = Component(name="part", short="part"), bound.attack().threat
+    return Record(
+        digest=f"{attack} {source is not None}",
+        status="done",
+        setting="white-box" if source is None else "black-box",
+        dataset=part,
+        data_fingerprint="f",
+        classes=("ground", "square"),
+        split="val",
+        limit=None,
+        protocol=part,
+        absent="skip",
+        target=Network(model=part, defense=part, seed=0, digest="target"),
+        source=Network(model=part, defense=part, seed=0, digest="source" if source else "target"),
+        attack=bound.identity,
+        threat=Threat(norm=threat.norm, eps=threat.eps, access=threat.access),
+        seed=0,
+        scores=scores,
+    )
+
+
+class OnGrid(nn.Module):
+    """Has a gradient only at images whose values are whole 255ths: the first step of an attack is its last."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        whole = (images * 255 - (images * 255).round()).abs().amax((1, 2, 3), keepdim=True) < 1e-3
+        logits: Tensor = self.model(torch.where(whole, images, images.detach()))
+        return logits + 0 * images.sum()
+
+
+BIM = "bim(eps=0.04, alpha=0.0093, steps=8)"
+
+
+@pytest.mark.parametrize(
+    ("mask", "other", "from_unmasked", "flag"),
+    [
+        (Quantised, BIM, True, "black-box-beats-white-box"),
+        (Quantised, "square(eps=0.04, queries=200)", False, "square-beats-gradients"),
+        (OnGrid, "fgsm(eps=0.04)", False, "one-step-beats-iterative"),
+    ],
+)
+def test_a_masked_network_is_told_by_what_beats_the_gradient_attack(
+    mask: Any, other: str, from_unmasked: bool, flag: str, task: Task
+) -> None:
+    task = task._replace(images=(task.images * 255).round() / 255)
+    for model, expected in ((mask(task.model), True), (task.model, False)):
+        white = evaluated(task, model, BIM)
+        beating = evaluated(task, model, other, task.model if from_unmasked else None)
+        found = flags([white, beating]).get(white.digest, ())
+        assert (flag in found) is expected, (found, white.scores, beating.scores)
+
+
+def test_a_masked_network_is_told_by_what_it_keeps_at_a_large_eps(task: Task) -> None:
+    large = "cw(eps=0.5, alpha=0.2, steps=50)"
+    masked, honest = (evaluated(task, model, large) for model in (Quantised(task.model), task.model))
+    assert flags([masked])[masked.digest] == ("survives-large-eps",)
+    assert flags([honest]) == {}
+
+
+def test_too_few_steps_are_told_by_the_budget_that_they_leave(task: Task) -> None:
+    short = evaluated(task, task.model, "bim(eps=0.04, alpha=0.01, steps=3)")
+    assert flags([short])[short.digest] == ("budget-unused",)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from attacks.bim import bim
@@ -88,3 +90,16 @@ def test_a_path_survives_in_a_short_string() -> None:
 )
 def test_text_of_values(value: object, text: str) -> None:
     assert specs.text(value) == text
+
+
+def test_a_target_is_a_class_or_a_file_that_is_there(tmp_path: Path) -> None:
+    file = tmp_path / "labels.png"
+    file.touch()
+    bound = specs.bound("attack", {"name": "bim", "target": str(file)})
+    assert bound.options["target"] == file
+    assert specs.bound("attack", bound.short).identity == bound.identity
+    assert specs.bound("attack", "bim(target=2)").options["target"] == 2
+    with pytest.raises(SegbenchError, match=r"no file none\.png"):
+        specs.bound("attack", "bim(target=none.png)")
+    with pytest.raises(SegbenchError, match=r"^bim: target\.int: [^;]*$"):
+        specs.bound("attack", {"name": "bim", "target": 2.5})

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attacks.base import BudgetExceeded, attack
+from attacks.base import attack
+from attacks.budget import BudgetExceeded
 from segbench import specs
 from segbench.errors import SegbenchError
 from segbench.protocols.ddcat_crop import DdcatCrop

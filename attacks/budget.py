@@ -1,0 +1,46 @@
+"""Whether adversarial images keep their threat model, and how far they were moved."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from attacks.base import Norm, ThreatModel
+
+
+class BudgetExceeded(RuntimeError):
+    """An attack returned images that its threat model does not allow."""
+
+
+def check_budget(adversarial: Tensor, images: Tensor, threat: ThreatModel, *, tolerance: float = 1e-6) -> None:
+    """Raise unless a batch is finite, in [0, 1] and within its threat model; computed in float64.
+
+    Args:
+        adversarial: images after the attack, (N, 3, H, W).
+        images: the same before it.
+        threat: the bound to keep.
+        tolerance: how far rounding may exceed it, in [0, 1] units.
+
+    Raises:
+        BudgetExceeded: with what is exceeded and by how much.
+    """
+    if adversarial.shape != images.shape:
+        raise BudgetExceeded(f"images changed shape from {tuple(images.shape)} to {tuple(adversarial.shape)}")
+    if not torch.isfinite(adversarial).all():
+        raise BudgetExceeded("adversarial images hold values that are not finite")
+    low, high = adversarial.min().item(), adversarial.max().item()
+    if low < -tolerance or high > 1 + tolerance:
+        raise BudgetExceeded(f"adversarial images leave [0, 1]: they span {low:.6g} to {high:.6g}")
+    if threat.norm is not None and threat.eps is not None:
+        used = distance(adversarial, images, threat.norm).max().item()
+        if used > threat.eps + tolerance:
+            raise BudgetExceeded(f"{threat.norm} distance {used:.8g} exceeds eps {threat.eps:.8g}")
+
+
+def distance(adversarial: Tensor, images: Tensor, norm: Norm) -> Tensor:
+    """Return how far each image was moved, (N,) float64, in the units of `ThreatModel.eps`."""
+    change = (adversarial.double() - images.double()).flatten(1)
+    if norm == "linf":
+        return change.abs().amax(1)
+    length: Tensor = torch.linalg.vector_norm(change, dim=1)
+    return length if norm == "l2" else length / change.shape[1] ** 0.5
