@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 import torch
+from torch.utils.data import default_collate
 
-from segbench import config, prepare, train
+from segbench import config, feed, prepare, train
 from segbench.cells import build_defense
 from segbench.datasets.voc2012 import Voc2012
 from segbench.matrix import Recipe
@@ -34,10 +35,9 @@ def main(folder: Path, what: str) -> None:
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     wall, processor = time.perf_counter(), time.process_time()
     if what == "train":
-        seen = train.TrainingImages(dataset.split("train"), recipe, 0)
-        samples = [seen[0, index] for index in range(BATCH)]
-        images = torch.stack([image for image, _ in samples]).to(memory_format=torch.channels_last)
-        masks = torch.stack([mask for _, mask in samples])
+        seen = feed.TrainingImages(dataset, recipe, 0)
+        batch = default_collate([seen[0, index] for index in range(BATCH)])
+        images, masks = batch["images"].contiguous(memory_format=torch.channels_last), batch["masks"]
         optimizer = train.make_optimizer(defense, recipe)
         losses = defense.loss(images, masks, generator(0, "attack", 0))
         losses.total.backward()

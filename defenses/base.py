@@ -72,6 +72,28 @@ class LearnsFromVideo(Protocol):
 
 
 @runtime_checkable
+class LearnsFromDepth(Protocol):
+    """A defense that can learn from the depth of the labelled images.
+
+    Attributes:
+        uses_depth: whether it does, as it was built; else its loss is that of `TrainingDefense`.
+    """
+
+    uses_depth: bool
+
+    def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator, depth: Tensor | None = None) -> Losses:
+        """Return the loss of one batch in train mode; see `TrainingDefense`.
+
+        Args:
+            images: (N, 3, H, W) in [0, 1].
+            masks: (N, H, W).
+            generator: source of all randomness that is not the network's own.
+            depth: (N, H, W) in metres, 0 where it is not known.
+        """
+        ...
+
+
+@runtime_checkable
 class Wrapped(Protocol):
     """A deployed network around another one.
 

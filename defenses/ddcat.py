@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attacks.base import BoundAttack, guarded
+from attacks.base import BoundAttack
+from attacks.guard import guarded
 from defenses.base import Losses, auxiliary_loss, defense
 from defenses.sat import PAPER_ATTACK
 from model_zoo.base import ModelError, Segmenter

@@ -20,8 +20,8 @@ MIN_DEPTH, MAX_DEPTH = 0.1, 100.0
 class MultitaskDepth(nn.Module):
     """Segmentation with self-supervised depth from video on the shared trunk; depth is dropped at inference.
 
-    Without `video_loss` (a dataset with sequences) this is training without a defense at a smaller learning rate of
-    the trunk: the training has to call both losses.
+    Without `video_loss` (a dataset with clips) this is training without a defense at a smaller learning rate of the
+    trunk: the training has to call both losses.
 
     Published: a shared encoder, gradients of the tasks scaled where they enter it (0.1 and 0.9 in the group's public
     SGDepth), photometric loss 0.85 SSIM + 0.15 L1, minimum over frames, auto-masking, edge-aware smoothness with weight

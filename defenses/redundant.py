@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attacks.base import guarded
+from attacks.guard import guarded
 from model_zoo.base import Features, Segmenter
 
 

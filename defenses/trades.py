@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attacks.base import guarded
+from attacks.guard import guarded
 from attacks.losses import input_gradient
 from attacks.projections import project
 from defenses.base import Losses, auxiliary_loss, cross_entropy, defense

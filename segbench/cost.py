@@ -1,72 +1,27 @@
-"""What a plan costs: passes, counted by running each attack and defense on a toy network, and time, by calibration."""
+"""What a plan costs: passes, and time, by calibration."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 from rich.console import Group, RenderableType
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
+from torch.utils.data import default_collate
 
-from attacks.base import Passes, count_passes
-from model_zoo.base import Features
-from segbench import engine, networks, prepare, specs, train
+from attacks.passes import Passes
+from segbench import engine, feed, networks, prepare
 from segbench.cells import NetworkCell, TrainCell, attack_of, build_defense, revive
 from segbench.errors import DataError
 from segbench.matrix import Recipe
+from segbench.passes import attack_passes, beside_predicting, context, scoring_passes, training_passes
 from segbench.plan import Plan, Sweep, group
 from segbench.store import Store
-from segbench.toy import toy_segmenter
-
-TOY_SIZE = 8
-TOY_BATCH = 4
-
-
-@cache
-def attack_passes(short: str) -> Passes:
-    """Count what an attack, given by its short string, costs for one image; early stops may save some of it."""
-    attack = specs.bound("attack", short).attack()
-    if attack.threat.access == "none":
-        return Passes()
-    model = toy_segmenter().eval()
-    images = torch.rand(1, 3, TOY_SIZE, TOY_SIZE, generator=torch.Generator().manual_seed(0))
-    masks = model(images).argmax(1).detach()
-    with count_passes(model) as passes:
-        attack(model, images, masks, **_context(images, 3))
-    return passes
-
-
-def _context(images: Tensor, num_classes: int) -> dict[str, Any]:
-    """Return what an attack takes from training data, made up: it does not change the cost."""
-    return {"class_pixels": torch.ones(num_classes), "perturbation": torch.zeros_like(images[0])}
-
-
-@cache
-def training_passes(short: str) -> Passes:
-    """Count what a step of a defense, given by its short string, costs for each image of the batch, rounded up."""
-    torch.manual_seed(0)
-    segmenter = toy_segmenter()
-    defense = specs.bound("defense", short).make(segmenter=segmenter, aux_weight=0.4, ignore_index=255).train()
-    passes = Passes()
-
-    def count(module: nn.Module, inputs: object, features: Features) -> None:
-        passes.forward += len(features.main)
-        if features.main.requires_grad:
-            features.main.register_hook(lambda gradient: backward(len(gradient)))  # type: ignore[no-untyped-call]
-
-    def backward(images: int) -> None:
-        passes.backward += images
-
-    handle = segmenter.trunk.register_forward_hook(count)
-    images = torch.rand(TOY_BATCH, 3, TOY_SIZE, TOY_SIZE)
-    defense.loss(images, torch.zeros_like(images[:, 0]).long(), torch.Generator().manual_seed(0)).total.backward()
-    handle.remove()
-    return Passes(-(-passes.forward // TOY_BATCH), -(-passes.backward // TOY_BATCH))
+from segbench.traits import needs
 
 
 @dataclass(frozen=True)
@@ -146,8 +101,16 @@ def _sweep(sweep: Sweep, known: Lengths) -> Passes | None:
     images = known.images[sweep.cells[0].digest]
     if images is None:
         return None
-    each = attack_passes(sweep.attack.short)
-    return Passes((each.forward + len(sweep.cells)) * images, each.backward * images)
+    parts = [
+        attack_passes(sweep.attack.short, _defense(sweep.source), oblivious=sweep.oblivious),
+        *(scoring_passes(_defense(c.target), certified=c.certified, dynamic=c.dynamic) for c in sweep.cells),
+    ]
+    return Passes(sum(p.forward for p in parts) * images, sum(p.backward for p in parts) * images)
+
+
+def _defense(cell: NetworkCell) -> str:
+    """Return the defense of a network as a short string; what a network from elsewhere does inside is not known."""
+    return cell.defense.short if isinstance(cell, TrainCell) else "none"
 
 
 def _sum(passes: Iterable[Passes | None]) -> Passes | None:
@@ -183,6 +146,11 @@ def _estimate(plan: Plan, trainings: Sequence[TrainCell], sweeps: Sequence[Sweep
     return f"About {shown} with {len(devices)} worker(s) on {devices[0]}, from a few timed steps of each kind."
 
 
+def _kind(cell: NetworkCell) -> str:
+    """Return what the time of a network's predictions depends on."""
+    return f"{cell.model.short} {_defense(cell)}"
+
+
 class _Timer:
     """Times steps on real samples, each kind of job once; networks have fresh weights."""
 
@@ -196,37 +164,44 @@ class _Timer:
         if key not in self.known:
             dataset = self._dataset(cell)
             recipe = Recipe.model_validate(cell.recipe)
-            seen = train.TrainingImages(dataset.split(recipe.split), recipe, 0)
-            samples = [seen[0, index] for index in range(recipe.batch_size)]
-            images = torch.stack([image for image, _ in samples]).to(self.device, memory_format=torch.channels_last)
-            masks = torch.stack([mask for _, mask in samples]).to(self.device)
             defense = build_defense(cell, len(dataset.classes), dataset.ignore_index)
             defense.to(self.device, memory_format=torch.channels_last).train()
+            seen = feed.TrainingImages(dataset, recipe, 0, needs(defense))
+            read = default_collate([seen[0, index] for index in range(recipe.batch_size)])
+            batch = {name: value.to(self.device) for name, value in read.items()}
+            batch["images"] = batch["images"].contiguous(memory_format=torch.channels_last)
 
             def step() -> None:
-                defense.loss(images, masks, torch.Generator().manual_seed(0)).total.backward()
+                feed.loss(defense, batch, 0, 0).total.backward()  # type: ignore[no-untyped-call]
 
             self.known[key] = self._time(step)
         return self.known[key]
 
     def image(self, sweep: Sweep) -> float:
-        """Seconds of a sweep for each of its images: the attack once, and a forward pass for every evaluation."""
+        """Seconds of a sweep for each of its images: the attack once, and every evaluation's scoring."""
         source = sweep.source
-        key = (source.data.component.short, source.model.short, sweep.attack.short, str(len(sweep.cells)))
+        scored = [(_kind(cell.target), str(cell.certified), str(cell.dynamic)) for cell in sweep.cells]
+        key = (source.data.component.short, sweep.attack.short, str(sweep.oblivious), _kind(source), *sum(scored, ()))
         if key not in self.known:
             dataset = self._dataset(source)
             split = dataset.split(self.plan.matrix.split)
             protocol = revive("protocol", sweep.cells[0].protocol).make()
             crops = protocol.crops(*split[0][1:])
             images, masks = crops.images.to(self.device), crops.masks.to(self.device)
-            model = self._network(source, dataset)
+            built = {cell.digest: self._network(cell, dataset) for cell in (source, *sweep.targets)}
+            network: Any = built[source.digest]
+            attacked = protocol.network(network.plain if sweep.oblivious else network)
             attack = attack_of(sweep.attack)
 
             def step() -> None:
-                context = _context(images, len(dataset.classes))
-                made = attack(protocol.network(model), images, masks, ignore_index=dataset.ignore_index, **context)
-                for _ in sweep.cells:
-                    protocol.scores(model, made, attacked=True)
+                made_up = context(images, len(dataset.classes))
+                made = attack(attacked, images, masks, ignore_index=dataset.ignore_index, **made_up)
+                for cell in sweep.cells:
+                    target = built[cell.target.digest]
+                    # Under sliding windows nothing is certified.
+                    certified = cell.certified and protocol.network(target) is target
+                    beside_predicting(target, made, certified=certified, dynamic=cell.dynamic)
+                    protocol.scores(target, made, attacked=attack.threat.access != "none")
 
             self.known[key] = self._time(step)
         return self.known[key]

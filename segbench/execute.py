@@ -19,9 +19,9 @@ import torch
 from reports.records import Record
 from segbench import engine, evaluation, train
 from segbench.cells import EvalCell, TrainCell
-from segbench.cost import training_passes
 from segbench.errors import SegbenchError, Stopped
 from segbench.matrix import Runtime
+from segbench.passes import training_passes
 from segbench.plan import Plan, Sweep
 from segbench.store import Store, describe
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from segbench import engine, guard, networks
+from segbench import engine, feed, guard, networks
 from segbench.adapter import Adapter
 from segbench.cells import Data, GivenCell, needs_root
 from segbench.config import data_variable
@@ -20,6 +20,7 @@ from segbench.plan import Plan, build
 from segbench.protocols.base import EvaluationProtocol
 from segbench.specs import Bound
 from segbench.store import read_json, write_json
+from segbench.traits import defense_needs
 
 UNKNOWN = "unknown"
 """The fingerprint of a dataset that is not there."""
@@ -53,7 +54,7 @@ def checked_plan(matrix: Matrix, cache: Path) -> Plan:
 
     Raises:
         MatrixError: a network cannot be built.
-        DataError: with every problem found.
+        DataError: with every problem found, or what a defense learns from is not there.
         SegbenchError: a given network cannot be loaded, does not fit the dataset, or is fed what it does not expect.
     """
     try_out(matrix)
@@ -63,6 +64,7 @@ def checked_plan(matrix: Matrix, cache: Path) -> Plan:
         used = dict.fromkeys((*(trained.recipe.split for trained in matrix.defenses), matrix.split))
         for split in used:
             dataset.split(split)
+        _offers(dataset, matrix)
         check(dataset, splits=list(used), cache=cache)
         fingerprints[bound.short] = dataset.fingerprint()
         data = Data(component=bound.identity, fingerprint=fingerprints[bound.short])
@@ -91,7 +93,11 @@ def try_out(matrix: Matrix) -> None:
 
 
 def tentative_plan(matrix: Matrix) -> Plan:
-    """Return the plan of a matrix whose data need not be there; given networks are looked at where it is."""
+    """Return the plan of a matrix whose data need not be there; given networks are looked at where it is.
+
+    Raises:
+        DataError: the data is there, but not what a defense learns from.
+    """
     fingerprints, given = {}, {}
     for bound in matrix.datasets:
         try:
@@ -103,9 +109,21 @@ def tentative_plan(matrix: Matrix) -> Plan:
             cells = [
                 GivenCell(data=data, given=one, identity={"state": UNKNOWN}, convention={}) for one in matrix.networks
             ]
+        else:
+            _offers(dataset, matrix)
         fingerprints[bound.short] = data.fingerprint
         given[bound.short] = cells
     return build(matrix, fingerprints, given)
+
+
+def _offers(dataset: Dataset, matrix: Matrix) -> None:
+    """See that a dataset has what the defenses learn from beside labelled images."""
+    for trained in matrix.defenses:
+        needs = defense_needs(trained.defense.identity)
+        try:
+            feed.extras(dataset, trained.recipe.split, needs)
+        except DataError as error:
+            raise DataError(f"{trained.defense.short}: {error}") from error
 
 
 def _checked_network(matrix: Matrix, given: Given, data: Data, dataset: Dataset, cache: Path) -> GivenCell:

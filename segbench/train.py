@@ -16,21 +16,21 @@ from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import nn
+from torch.utils.data import DataLoader
 
-from defenses.base import LearnsFromVideo, Prepared
+from defenses.base import Prepared
 from model_zoo.base import Segmenter
-from segbench.augment import augment
+from segbench import feed
 from segbench.cells import TrainCell, build_defense, open_dataset
-from segbench.datasets.base import Split
 from segbench.errors import CellError, DataError, Stopped
 from segbench.history import History
 from segbench.matrix import Recipe
 from segbench.provenance import provenance
 from segbench.recompute import recompute_blocks
-from segbench.seeding import derive, generator
+from segbench.seeding import derive
 from segbench.store import Store, acquire, file_sha256, write_bytes, write_json
+from segbench.traits import needs
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CHECK_EVERY = 20
@@ -43,20 +43,6 @@ class Reporter(Protocol):
     def update(self, done: int, total: int, note: str) -> None:
         """Report progress; raises `Stopped` once the user asked to stop."""
         ...
-
-
-class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
-    """A split as (image, mask) pairs, augmented by a generator of their own: loader workers change nothing."""
-
-    def __init__(self, split: Split, recipe: Recipe, seed: int) -> None:
-        self.split = split
-        self.augmentation = recipe.augmentation
-        self.seed = seed
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return sample `index` as epoch `epoch` sees it; the key is (epoch, index)."""
-        epoch, index = key
-        return augment(self.split[index], self.augmentation, generator(self.seed, "augment", epoch, index))
 
 
 def run(
@@ -119,18 +105,14 @@ def _train(
 ) -> None:
     recipe = Recipe.model_validate(cell.recipe)
     dataset = open_dataset(cell.data.component, root)
-    split = dataset.split(recipe.split)
-    epoch_length = len(split) // recipe.batch_size
-    if not epoch_length:
-        raise DataError(f"{recipe.split} has {len(split)} images, fewer than one batch of {recipe.batch_size}")
-    total = recipe.iterations or epoch_length * (recipe.epochs or 0)
-
     torch.manual_seed(derive(cell.seed, "weights"))
     defense = build_defense(cell, len(dataset.classes), dataset.ignore_index)
-    if isinstance(defense, LearnsFromVideo):
-        raise CellError(
-            f"{cell.defense.short} learns depth from video, and no dataset of today's catalog has sequences"
-        )
+    images_seen = feed.TrainingImages(dataset, recipe, cell.seed, needs(defense))
+    epoch_length = len(images_seen) // recipe.batch_size
+    if not epoch_length:
+        raise DataError(f"{recipe.split} has {len(images_seen)} images, fewer than one batch of {recipe.batch_size}")
+    total = recipe.iterations or epoch_length * (recipe.epochs or 0)
+
     defense.to(device, memory_format=torch.channels_last).train()
     if recompute:
         recompute_blocks(defense)
@@ -142,8 +124,7 @@ def _train(
     if done == 0 and isinstance(defense, Prepared):
         defense.prepare()
 
-    images_seen = TrainingImages(split, recipe, cell.seed)
-    keys = batches(len(split), recipe.batch_size, cell.seed, done, total)
+    keys = feed.batches(len(images_seen), recipe.batch_size, cell.seed, done, total)
     loader = DataLoader(
         images_seen,
         batch_sampler=keys,
@@ -153,12 +134,12 @@ def _train(
     )
     started = saved = time.monotonic()
     resumed_at = done
-    for images, masks in loader:
+    for read in loader:
         torch.manual_seed(derive(cell.seed, "iteration", done))
-        images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
-        masks = masks.to(device, non_blocking=True)
+        batch = {name: value.to(device, non_blocking=True) for name, value in read.items()}
+        batch["images"] = batch["images"].contiguous(memory_format=torch.channels_last)
         rate = learning_rate(done, total, recipe)
-        _step(defense, optimizer, scaler, images, masks, recipe, rate, generator(cell.seed, "attack", done), history)
+        _step(defense, optimizer, scaler, batch, recipe, rate, cell.seed, done, history)
         done += 1
         now = time.monotonic()
         end_of_epoch = done % epoch_length == 0 or done == total
@@ -188,47 +169,26 @@ def _step(
     defense: Any,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
-    images: Tensor,
-    masks: Tensor,
+    batch: feed.Batch,
     recipe: Recipe,
     rate: float,
-    source: torch.Generator,
+    seed: int,
+    iteration: int,
     history: History,
 ) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
     dtype = DTYPES.get(recipe.precision)
-    with torch.autocast(images.device.type, dtype) if dtype else nullcontext():
-        losses = defense.loss(images, masks, source)
+    with torch.autocast(batch["images"].device.type, dtype) if dtype else nullcontext():
+        losses = feed.loss(defense, batch, seed, iteration)
     optimizer.zero_grad(set_to_none=True)
-    scaler.scale(losses.total).backward()
+    scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
     if recipe.clip_norm is not None:
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(defense.parameters(), recipe.clip_norm)
     scaler.step(optimizer)
     scaler.update()
     history.add(losses.total.detach(), losses.terms)
-
-
-def batches(length: int, batch_size: int, seed: int, start: int, total: int) -> list[list[tuple[int, int]]]:
-    """Return the keys (epoch, index) of iterations start..total-1; incomplete batches are dropped.
-
-    Args:
-        length: images in the split.
-        batch_size: images an iteration.
-        seed: seed of the order; every epoch has its own.
-        start: first iteration.
-        total: one past the last.
-    """
-    epoch_length = length // batch_size
-    found, epoch, order = [], -1, []
-    for iteration in range(start, total):
-        if iteration // epoch_length != epoch:
-            epoch = iteration // epoch_length
-            order = torch.randperm(length, generator=generator(seed, "order", epoch)).tolist()
-        first = iteration % epoch_length * batch_size
-        found.append([(epoch, index) for index in order[first : first + batch_size]])
-    return found
 
 
 def learning_rate(iteration: int, total: int, recipe: Recipe) -> float:

@@ -1,21 +1,22 @@
-"""What a network offers at inference beside its logits, so that a plan knows it before anything is trained."""
+"""What a defense needs in training and offers at inference, so that a plan knows it before anything is trained."""
 
 from __future__ import annotations
 
 import json
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from defenses.base import Certified, Dynamic
+from defenses.base import Certified, Dynamic, LearnsFromDepth, LearnsFromVideo
 from reports.records import Component
 from segbench import specs
 from segbench.errors import SegbenchError
 from segbench.toy import toy_segmenter
 
 Trait = Literal["wrapped", "certified", "dynamic"]
+Need = Literal["depth", "clips"]
 
 
 def traits(network: object) -> tuple[Trait, ...]:
@@ -29,6 +30,15 @@ def traits(network: object) -> tuple[Trait, ...]:
     return tuple(name for name, has in found.items() if has)
 
 
+def needs(defense: object) -> tuple[Need, ...]:
+    """Return what a defense learns from beside labelled images."""
+    found: dict[Need, bool] = {
+        "depth": isinstance(defense, LearnsFromDepth) and defense.uses_depth,
+        "clips": isinstance(defense, LearnsFromVideo),
+    }
+    return tuple(name for name, has in found.items() if has)
+
+
 def defense_traits(defense: Component) -> tuple[Trait, ...]:
     """Return the traits of what a defense deploys; they do not depend on the architecture.
 
@@ -38,16 +48,25 @@ def defense_traits(defense: Component) -> tuple[Trait, ...]:
     Raises:
         SegbenchError: an option is out of range.
     """
-    written = {"name": defense.name, "version": defense.version, "options": dict(defense.options)}
-    return _deployed(json.dumps(written, sort_keys=True))
+    return traits(_on_toy(_written(defense)).deploy())
+
+
+def defense_needs(defense: Component) -> tuple[Need, ...]:
+    """Return what a defense learns from beside labelled images; see `defense_traits`."""
+    return needs(_on_toy(_written(defense)))
+
+
+def _written(defense: Component) -> str:
+    return json.dumps(
+        {"name": defense.name, "version": defense.version, "options": dict(defense.options)}, sort_keys=True
+    )
 
 
 @cache
-def _deployed(written: str) -> tuple[Trait, ...]:
+def _on_toy(written: str) -> Any:
     bound = specs.bound("defense", json.loads(written))
     with torch.random.fork_rng(devices=[]):
         try:
-            defense = bound.make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255)
+            return bound.make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255)
         except (ValueError, TypeError) as error:
             raise SegbenchError(str(error)) from error
-        return traits(defense.deploy())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
@@ -66,6 +66,56 @@ class Dataset(Protocol):
 
     def fingerprint(self) -> str:
         """Return a short hash of everything that the samples come from."""
+        ...
+
+
+class Clip(NamedTuple):
+    """Three frames of a video in a row, and the camera.
+
+    Attributes:
+        frames: (3, 3, H, W) float32 in [0, 1]: the frame before, the frame itself and the one after.
+        intrinsics: camera matrix in pixels of these frames, (0, 0) the centre of the first pixel, (3, 3) float32.
+    """
+
+    frames: Tensor
+    intrinsics: Tensor
+
+
+class Clips(Protocol):
+    """A sequence of clips; like a `Split`, reading one is thread-safe and has no randomness."""
+
+    def __len__(self) -> int:
+        """Return the number of clips."""
+        ...
+
+    def __getitem__(self, index: int) -> Clip:
+        """Read one clip; a file that cannot be used is a `DataError` naming it."""
+        ...
+
+
+class DepthMaps(Protocol):
+    """The depth of the images of a split, in their order, on their grid."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Read the depth of one image, (H, W) float32 in metres, 0 where it is not known."""
+        ...
+
+
+@runtime_checkable
+class OffersClips(Protocol):
+    """A dataset that has unlabelled video beside its labelled images."""
+
+    def clips(self, split: str) -> Clips:
+        """Return the clips of a split; a `DataError` where files or the option that asks for them are missing."""
+        ...
+
+
+@runtime_checkable
+class OffersDepth(Protocol):
+    """A dataset that has the depth of its labelled images."""
+
+    def depth(self, split: str) -> DepthMaps:
+        """Return the depth of a split; a `DataError` where files or the option that asks for them are missing."""
         ...
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import ClassVar
 
+import torch
+
 from segbench.datasets.base import Size, dataset
 from segbench.datasets.files import Pair, Pairs
+from segbench.datasets.frames import Camera, ClipFiles, DepthFiles, FileClips, FileDepth, require
 from segbench.datasets.hashes import fingerprint_files
 from segbench.errors import DataError
 
-GET = "get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip at https://www.cityscapes-dataset.com/downloads/"
+SITE = "https://www.cityscapes-dataset.com/downloads/"
+GET = f"get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip at {SITE}"
+GET_VIDEO = f"get leftImg8bit_sequence_trainvaltest.zip and camera_trainvaltest.zip at {SITE}"
+GET_DEPTH = f"get disparity_trainvaltest.zip and camera_trainvaltest.zip at {SITE}"
+NO_DISPARITY = 1
+"""Value of a disparity of 0 in the files."""
 SPLITS = ("train", "val")
 TRAIN_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """Official label id of every class; the other ids, 0 to 33, are void."""
@@ -24,11 +33,13 @@ class Cityscapes:
     """Cityscapes: 19 classes of street scenes, 2048 x 1024, fine annotations of train and val.
 
     Masks are `labelIds` files mapped to the 19 train ids; or `labelTrainIds` files, where a split has one
-    for every image.
+    for every image. A clip is a labelled image with its neighbours in the snippet of 30 frames.
 
     Args:
-        root: folder that holds leftImg8bit and gtFine.
+        root: folder that holds leftImg8bit and gtFine; and leftImg8bit_sequence, disparity and camera as below.
         size: height and width that images (antialiased) and masks (nearest) are resized to; null keeps the files'.
+        video: offer clips, from leftImg8bit_sequence and camera.
+        depth: offer the depth of labelled images, from disparity and camera.
 
     Source: Cordts et al. 2016, https://arxiv.org/abs/1604.01685
     """
@@ -80,19 +91,46 @@ class Cityscapes:
     lengths: ClassVar = {"train": 2975, "val": 500}
     """Images of the official splits."""
 
-    def __init__(self, root: Path, *, size: Size | None = None) -> None:
+    def __init__(self, root: Path, *, size: Size | None = None, video: bool = False, depth: bool = False) -> None:
         self.root = Path(root)
         self.size = size if size is None else (size[0], size[1])
+        self.video = video
+        self.has_depth = depth
 
     def split(self, name: str) -> Pairs:
         """Return a split; see `Dataset`."""
         pairs, labels = self._pairs(name)
         return Pairs(pairs, labels, self.size)
 
+    def clips(self, split: str) -> FileClips:
+        """Return the clips of a split; see `OffersClips`."""
+        if not self.video:
+            raise DataError(f"cityscapes has video as an option: write cityscapes(video=true), and {GET_VIDEO}")
+        files = [self._clip(pair.image) for pair in self._pairs(split)[0]]
+        clips = FileClips(files, read_camera, self.size)
+        require(clips.paths, GET_VIDEO)
+        return clips
+
+    def depth(self, split: str) -> FileDepth:
+        """Return the depth of a split; see `OffersDepth`."""
+        if not self.has_depth:
+            raise DataError(f"cityscapes has depth as an option: write cityscapes(depth=true), and {GET_DEPTH}")
+        files = [
+            DepthFiles(self._beside(pair.image, "disparity"), self._beside(pair.image, "camera", ".json"))
+            for pair in self._pairs(split)[0]
+        ]
+        maps = FileDepth(files, read_camera, NO_DISPARITY, self.size)
+        require(maps.paths, GET_DEPTH)
+        return maps
+
     def fingerprint(self) -> str:
         """Hash all files of both splits and the size."""
-        pairs = [pair for name in SPLITS for pair in self._pairs(name)[0]]
-        return fingerprint_files((path for pair in pairs for path in pair[1:]), "cityscapes", str(self.size))
+        files = [path for name in SPLITS for pair in self._pairs(name)[0] for path in pair[1:]]
+        if self.video:
+            files += [path for name in SPLITS for path in self.clips(name).paths]
+        if self.has_depth:
+            files += [path for name in SPLITS for path in self.depth(name).paths]
+        return fingerprint_files(files, "cityscapes", str(self.size))
 
     def _pairs(self, name: str) -> tuple[list[Pair], dict[int, int]]:
         if name not in SPLITS:
@@ -101,16 +139,39 @@ class Cityscapes:
         images = sorted(folder.glob("*/*_leftImg8bit.png"))
         if not images:
             raise DataError(f"{folder}: no such folder, or no <city>/*_leftImg8bit.png in it; {GET}")
-        mapped = [self._mask(image, "labelTrainIds") for image in images]
+        mapped = [self._beside(image, "gtFine", "_labelTrainIds.png") for image in images]
         has_train_ids = all(mask.is_file() for mask in mapped)
-        masks = mapped if has_train_ids else [self._mask(image, "labelIds") for image in images]
+        masks = mapped if has_train_ids else [self._beside(image, "gtFine", "_labelIds.png") for image in images]
         pairs = [
             Pair(image.stem.removesuffix("_leftImg8bit"), image, mask)
             for image, mask in zip(images, masks, strict=True)
         ]
         return pairs, LABEL_TRAIN_IDS if has_train_ids else LABEL_IDS
 
-    def _mask(self, image: Path, kind: str) -> Path:
-        """Return where the mask of an image is: the same split and city, below gtFine."""
+    def _clip(self, image: Path) -> ClipFiles:
+        """Return the files of the clip around an image, which are numbered through."""
         frame = image.stem.removesuffix("_leftImg8bit")
-        return self.root / "gtFine" / image.parent.parent.name / image.parent.name / f"{frame}_gtFine_{kind}.png"
+        place, _, number = frame.rpartition("_")
+        folder = self.root / "leftImg8bit_sequence" / image.parent.parent.name / image.parent.name
+        before, after = (folder / f"{place}_{int(number) + step:06d}_leftImg8bit.png" for step in (-1, 1))
+        return ClipFiles((before, image, after), self._beside(image, "camera", ".json"))
+
+    def _beside(self, image: Path, kind: str, ending: str = ".png") -> Path:
+        """Return the file of a kind that belongs to an image: the same split and city, below the kind's folder."""
+        frame = image.stem.removesuffix("_leftImg8bit")
+        return self.root / kind / image.parent.parent.name / image.parent.name / f"{frame}_{kind}{ending}"
+
+
+def read_camera(path: Path) -> Camera:
+    """Read a camera file of Cityscapes.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        content = json.loads(path.read_text())
+        fx, fy, u0, v0 = (float(content["intrinsic"][name]) for name in ("fx", "fy", "u0", "v0"))
+        baseline = float(content["extrinsic"]["baseline"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read as a camera of Cityscapes ({error!r})") from error
+    return Camera(torch.tensor([[fx, 0, u0], [0, fy, v0], [0, 0, 1]]), baseline * fx)

@@ -6,27 +6,20 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 import torch
-from numpy.random import Generator
-from numpy.typing import NDArray
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from segbench.datasets.base import Sample, dataset
+from segbench.datasets.drawing import INK, Recipe, draw_colour, draw_layout, draw_texture, uci_digits
+from segbench.datasets.moving import MovingScenes
 from segbench.errors import DataError
-
-Array = NDArray[np.float64]
 
 VERSION = 1
 SPLITS = ("train", "val", "dev")
-SHARES = (0.7, 0.15, 0.15)
-INK = 0.35
-"""Intensity of a glyph above which a pixel belongs to the digit."""
 CACHED_SCENES = 8192
-TRIES = 20
-"""How often a layout is redrawn until its digits find room side by side."""
 
 PALETTE = (
     (60, 60, 60),
@@ -43,27 +36,12 @@ PALETTE = (
 )
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What a scene depends on, besides its split and its number.
-
-    Attributes:
-        digits: the digits that occur; label k + 1 is digits[k].
-        size: height and width of a scene.
-        seed: seed of all scenes.
-    """
-
-    digits: tuple[int, ...]
-    size: int
-    seed: int
-
-
 @dataset("digits", version=VERSION)
 class Digits:
     """Handwritten digits on textured backgrounds; embedded, deterministic, made in seconds.
 
     A scene has one or two real digits of a random colour, with void (255) where two of them meet. No glyph
-    is in two splits. Choose settings on "dev", report on "val".
+    is in two splits. Choose settings on "dev", report on "val". Moving scenes come beside them as clips.
 
     Args:
         digits: digits that occur, one class each after the background.
@@ -107,12 +85,17 @@ class Digits:
             raise DataError(f"digits has no split {name!r}; it has {', '.join(SPLITS)}")
         return Scenes(self.recipe, SPLITS.index(name), self.lengths[name])
 
+    def clips(self, split: str) -> MovingScenes:
+        """Return moving scenes, as many as the split has still ones; see `OffersClips`."""
+        still = self.split(split)
+        return MovingScenes(self.recipe, still.number, len(still))
+
     def fingerprint(self) -> str:
         """Hash the recipe and the glyphs; nothing is rendered."""
         recipe = self.recipe
         parts = [VERSION, recipe.digits, recipe.size, recipe.seed, self.lengths]
         digest = hashlib.sha256(json.dumps(parts).encode())
-        for array in _uci():
+        for array in uci_digits():
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
 
@@ -140,97 +123,19 @@ class Scenes:
         return _scene(self.recipe, self.number, index)
 
 
-@cache
-def _uci() -> tuple[Array, NDArray[np.int64]]:
-    """Return the glyphs (1797, 8, 8) in 0..1 and their digits."""
-    # Not at the top: it takes a second, and naming a data set must not cost one.
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    return data.images / 16, data.target.astype(np.int64)
-
-
-@cache
-def _glyphs(digit: int, split: int) -> Array:
-    """Return the glyphs of a digit that belong to a split, (n, 8, 8)."""
-    images, labels = _uci()
-    glyphs = images[labels == digit]
-    order = np.random.default_rng(digit).permutation(len(glyphs))
-    ends = (np.cumsum((0.0, *SHARES)) * len(glyphs)).round().astype(int)
-    chosen: Array = glyphs[np.sort(order[ends[split] : ends[split + 1]])]
-    return chosen
-
-
 @lru_cache(CACHED_SCENES)
 def _scene(recipe: Recipe, split: int, index: int) -> Sample:
     rng = np.random.default_rng([recipe.seed, split, index])
     size = recipe.size
     background = rng.uniform(0.15, 0.85, 3)
-    image = background[:, None, None] + _texture(rng, size)
+    image = background[:, None, None] + draw_texture(rng, size)
     mask = np.zeros((size, size), np.uint8)
-    for label, glyph in _layout(rng, recipe, split, int(rng.integers(1, 3))):
+    for label, glyph in draw_layout(rng, recipe, split, int(rng.integers(1, 3))):
         ink = glyph > INK
-        image = np.where(ink, _colour(rng, background)[:, None, None] + _texture(rng, size), image)
+        image = np.where(ink, draw_colour(rng, background)[:, None, None] + draw_texture(rng, size), image)
         meeting = ndimage.binary_dilation(ink) & ndimage.binary_dilation(mask > 0)
         mask[ink] = label
         mask[meeting] = 255
     image += rng.normal(0, 0.02, image.shape)
     pixels = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
     return Sample(f"{SPLITS[split]}-{index:05d}", torch.from_numpy(pixels), torch.from_numpy(mask))
-
-
-def _layout(rng: Generator, recipe: Recipe, split: int, count: int) -> list[tuple[int, Array]]:
-    """Draw digits that do not overlap: labels and full-size glyphs; fewer than asked for if there is no room."""
-    size = recipe.size
-    smallest, largest = round(28 / 48 * size), round(38 / 48 * size)
-    labels = rng.integers(1, len(recipe.digits) + 1, count).tolist()
-    layout: list[tuple[int, Array]] = []
-    for _ in range(TRIES):
-        layout = []
-        taken = np.zeros((size, size))
-        for label in labels:
-            glyphs = _glyphs(recipe.digits[label - 1], split)
-            side = int(rng.integers(smallest, largest + 1))
-            glyph = _trim(ndimage.zoom(glyphs[rng.integers(len(glyphs))], side / 8, order=1))
-            ink = (glyph > INK).astype(float)
-            room = np.argwhere(signal.fftconvolve(taken, ink[::-1, ::-1], mode="valid") < 0.5)
-            if not len(room):
-                break
-            top, left = room[rng.integers(len(room))]
-            canvas = np.zeros((size, size))
-            canvas[top : top + glyph.shape[0], left : left + glyph.shape[1]] = glyph
-            taken += canvas > INK
-            layout.append((label, canvas))
-        if len(layout) == count:
-            break
-    return layout
-
-
-def _trim(glyph: Array) -> Array:
-    """Cut off the empty margins of a glyph."""
-    rows, columns = np.nonzero(glyph.any(1))[0], np.nonzero(glyph.any(0))[0]
-    return glyph[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
-def _colour(rng: Generator, background: Array) -> Array:
-    """Draw a colour that can be told from the background."""
-    while True:
-        colour = rng.uniform(0.1, 0.9, 3)
-        if np.abs(colour - background).mean() >= 0.35:
-            return colour
-
-
-def _texture(rng: Generator, size: int) -> Array:
-    """Draw a weak grey texture, (size, size): blurred noise, waves or checks."""
-    amplitude = rng.uniform(0.02, 0.06)
-    kind = rng.integers(3)
-    if kind == 0:
-        noise = ndimage.uniform_filter(rng.uniform(-1, 1, (size, size)), 3)
-        return np.asarray(amplitude * noise / np.abs(noise).max())
-    rows, columns = np.mgrid[:size, :size]
-    angle, period, phase = rng.uniform(0, np.pi), rng.uniform(4, 16), rng.uniform(0, 2 * np.pi)
-    if kind == 1:
-        along = rows * np.sin(angle) + columns * np.cos(angle)
-        return np.asarray(amplitude * np.sin(2 * np.pi * along / period + phase))
-    side = int(period / 2)
-    return np.asarray(amplitude * ((rows // side + columns // side) % 2 * 2 - 1))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks.base import count_passes
+from attacks.passes import count_passes
 from defenses.base import Dynamic, Losses, Prepared, Wrapped
 from model_zoo.base import Segmenter
 from segbench import catalog

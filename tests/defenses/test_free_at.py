@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks.base import count_passes
+from attacks.passes import count_passes
 from defenses.base import segmentation_loss
 from defenses.free_at import FreeAT
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from attacks.base import ThreatModel, check_budget
+from attacks.base import ThreatModel
+from attacks.budget import check_budget
 from defenses.base import segmentation_loss
 from defenses.trades import Trades, divergence
 

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from model_zoo.base import IMAGENET_MEAN
-from segbench.augment import Augmentation, augment
-from segbench.datasets.base import Sample
+from segbench.augment import Augmentation, augment, augment_clip
+from segbench.datasets.base import Clip, Sample
 
 EVERYTHING = Augmentation(scale=(0.5, 2.0), rotate=10, blur=0.5, flip=0.5, crop=(33, 41))
 
@@ -144,3 +144,31 @@ def test_blur_is_opencvs_5x5_gaussian() -> None:
 def test_impossible_options_are_errors(options: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Augmentation(**options)
+
+
+@pytest.mark.parametrize(
+    "change", [{"flip": 1.0}, {"crop": (7, 9)}, {"crop": (30, 26)}, {"flip": 1.0, "crop": (9, 30)}]
+)
+def test_every_pixel_of_a_clip_keeps_its_ray(change: dict[str, object]) -> None:
+    """A pixel's colour says where it was; the changed camera must look through it into the same or the mirrored way."""
+    height, width = 12, 20
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    coded = torch.stack([rows / 100, columns / 100, torch.ones(height, width)])
+    before = torch.tensor([[30.0, 0, 8], [0, 25, 6], [0, 0, 1]])
+    frames, after = augment_clip(Clip(coded.repeat(3, 1, 1, 1), before), Augmentation(**change), seeded(4))
+    assert frames.shape[2:] == change.get("crop", (height, width))
+    assert torch.equal(frames[0], frames[2])
+    rows, columns = torch.meshgrid(*(torch.arange(length) for length in frames.shape[2:]), indexing="ij")
+    inside = frames[1, 2] == 1
+    assert inside.any()
+    down, across = (100 * frames[1, :2]).unbind(0)
+    mirror = -1 if "flip" in change else 1
+    torch.testing.assert_close(((columns - after[0, 2]) / 30)[inside], mirror * ((across - 8) / 30)[inside])
+    torch.testing.assert_close(((rows - after[1, 2]) / 25)[inside], ((down - 6) / 25)[inside])
+
+
+def test_a_clip_stays_as_it_is_without_flip_and_crop() -> None:
+    clip = Clip(torch.rand(3, 3, 8, 8), torch.eye(3))
+    frames, intrinsics = augment_clip(clip, Augmentation(scale=(0.5, 2), rotate=10, blur=1.0), seeded(0))
+    assert torch.equal(frames, clip.frames)
+    assert torch.equal(intrinsics, clip.intrinsics)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from segbench import train
+from segbench import feed, train
 from segbench.cells import TrainCell, build_defense, open_dataset
 from segbench.errors import CellError, DataError, Stopped
 from segbench.matrix import Recipe
@@ -48,7 +48,7 @@ def weights(store: Store, cell: TrainCell) -> bytes:
     return store.weights(cell.digest).read_bytes()
 
 
-@pytest.mark.parametrize("defense", ["none", "sat(attack=pgd(steps=1))", "ddcat"])
+@pytest.mark.parametrize("defense", ["none", "sat(attack=pgd(steps=1))", "ddcat", "multitask-depth"])
 def test_stopped_and_resumed_is_bit_identical(
     tiny_plan: Callable[..., Plan], silent: type[Any], tmp_path: Path, defense: str
 ) -> None:
@@ -143,22 +143,25 @@ def test_too_few_images_for_a_batch(tiny_plan: Callable[..., Plan], silent: type
 
 
 @pytest.mark.slow
-def test_loader_workers_change_nothing(tiny_plan: Callable[..., Plan], silent: type[Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("defense", ["none", "multitask-depth"])
+def test_loader_workers_change_nothing(
+    tiny_plan: Callable[..., Plan], silent: type[Any], tmp_path: Path, defense: str
+) -> None:
     recipe = {"batch_size": 4, "iterations": 4, "augmentation": {"flip": 0.5, "rotate": 10.0}}
-    cell = tiny_plan(recipe=recipe).trainings[0]
+    cell = tiny_plan(defenses=[defense], transfer=None, recipe=recipe).trainings[0]
     two = run(cell, tmp_path / "two", silent(), loader_workers=2)
     assert weights(two, cell) == weights(run(cell, tmp_path / "none", silent()), cell)
 
 
 def test_every_epoch_sees_every_image_at_most_once_in_its_own_order() -> None:
-    keys = train.batches(10, 3, seed=0, start=0, total=9)
+    keys = feed.batches(10, 3, seed=0, start=0, total=9)
     assert [len(batch) for batch in keys] == [3] * 9
     epochs = [[index for batch in keys[e * 3 : e * 3 + 3] for _, index in batch] for e in range(3)]
     for epoch, indices in enumerate(epochs):
         assert len(set(indices)) == 9
         assert {e for batch in keys[epoch * 3 : epoch * 3 + 3] for e, _ in batch} == {epoch}
     assert epochs[0] != epochs[1]
-    assert train.batches(10, 3, seed=0, start=4, total=9) == keys[4:]
+    assert feed.batches(10, 3, seed=0, start=4, total=9) == keys[4:]
 
 
 def test_learning_rate_warms_up_and_follows_the_poly_schedule() -> None:

@@ -17,9 +17,9 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def write() -> Callable[..., None]:
     """Write an array as an image file, with its folders."""
 
-    def save(path: Path, array: object, **options: object) -> None:
+    def save(path: Path, array: object, bits: int = 8, **options: object) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.asarray(array, dtype=np.uint8)).save(path, **options)
+        Image.fromarray(np.asarray(array, dtype=np.uint8 if bits == 8 else np.uint16)).save(path, **options)
 
     return save
 
@@ -36,4 +36,14 @@ def camvid_root(tmp_path: Path, write: Callable[..., None]) -> Path:
             write(root / f"{split}annot" / f"{index}.png", rng.integers(0, 12, (6, 8)))
             lines.append(f"/SegNet/CamVid/{split}/{index}.png /SegNet/CamVid/{split}annot/{index}.png")
         (root / f"{split}.txt").write_text("\n".join(lines) + "\n\n")
+    return root
+
+
+@pytest.fixture
+def kitti_root(tmp_path: Path, write: Callable[..., None]) -> Path:
+    """KITTI's 200 labelled images, 2x3, each of the colour of its number."""
+    root = tmp_path / "kitti"
+    for number in range(200):
+        write(root / "training" / "image_2" / f"{number:06d}_10.png", np.full((2, 3, 3), number))
+        write(root / "training" / "semantic" / f"{number:06d}_10.png", [[7, 8, 11], [0, 255, 33]])
     return root

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from segbench.datasets.cityscapes import Cityscapes
 from segbench.errors import DataError
@@ -59,6 +61,69 @@ def test_missing_files_say_which_and_where_to_get_them(root: Path, tmp_path: Pat
         Cityscapes(tmp_path / "nowhere").split("train")
     with pytest.raises(DataError, match="it has train, val"):
         Cityscapes(root).split("test")
+
+
+@pytest.fixture
+def video_root(root: Path, write: Write) -> Path:
+    """The files of clips and disparities; jena's labelled frame is not the 20th of a snippet that starts at 0."""
+    jena = root / "leftImg8bit" / "val" / "jena" / "jena_000000_000019_leftImg8bit.png"
+    jena.rename(jena.with_name("jena_000001_000142_leftImg8bit.png"))
+    mask = root / "gtFine" / "val" / "jena" / "jena_000000_000019_gtFine_labelIds.png"
+    mask.rename(mask.with_name("jena_000001_000142_gtFine_labelIds.png"))
+    for split, city, place, frame in (
+        ("train", "ulm", 0, 19), ("train", "bonn", 0, 19), ("val", "jena", 1, 142),
+    ):  # fmt: skip
+        name = f"{city}_{place:06d}"
+        for step in (-1, 1):
+            path = root / "leftImg8bit_sequence" / split / city / f"{name}_{frame + step:06d}_leftImg8bit.png"
+            write(path, np.full((4, 9, 3), 100 + 10 * step))
+        write(root / "disparity" / split / city / f"{name}_{frame:06d}_disparity.png", np.full((4, 9), 513), bits=16)
+        camera = root / "camera" / split / city / f"{name}_{frame:06d}_camera.json"
+        camera.parent.mkdir(parents=True, exist_ok=True)
+        intrinsic = {"fx": 20.0, "fy": 21.0, "u0": 4.0, "v0": 1.5}
+        camera.write_text(json.dumps({"extrinsic": {"baseline": 0.2}, "intrinsic": intrinsic}))
+    return root
+
+
+def test_a_clip_is_a_labelled_image_with_its_neighbours(video_root: Path) -> None:
+    data = Cityscapes(video_root, video=True)
+    assert (len(data.clips("train")), len(data.clips("val"))) == (2, 1)
+    frames, intrinsics = data.clips("val")[0]
+    assert frames.shape == (3, 3, 4, 9)
+    torch.testing.assert_close(frames.amax((1, 2, 3)) * 255, torch.tensor([90.0, 0, 110]))
+    assert torch.equal(intrinsics, torch.tensor([[20.0, 0, 4], [0, 21, 1.5], [0, 0, 1]]))
+
+
+def test_depth_is_baseline_times_focal_length_over_disparity(video_root: Path) -> None:
+    depth = Cityscapes(video_root, depth=True).depth("train")[1]
+    torch.testing.assert_close(depth, torch.full((4, 9), 0.2 * 20 / ((513 - 1) / 256)))
+    assert Cityscapes(video_root, depth=True, size=(2, 3)).depth("train")[1].shape == (2, 3)
+
+
+def test_video_and_depth_are_options_and_say_what_is_missing(video_root: Path) -> None:
+    with pytest.raises(DataError, match=r"write cityscapes\(video=true\), and get leftImg8bit_sequence"):
+        Cityscapes(video_root).clips("train")
+    with pytest.raises(DataError, match=r"write cityscapes\(depth=true\), and get disparity"):
+        Cityscapes(video_root).depth("train")
+    (video_root / "camera" / "train" / "ulm" / "ulm_000000_000019_camera.json").write_text("{}")
+    with pytest.raises(DataError, match=r"ulm_000000_000019_camera\.json: cannot be read as a camera"):
+        Cityscapes(video_root, video=True).clips("train")[1]
+    (video_root / "leftImg8bit_sequence" / "train" / "ulm" / "ulm_000000_000020_leftImg8bit.png").unlink()
+    with pytest.raises(DataError, match=r"ulm_000000_000020_leftImg8bit\.png: no such file; get leftImg8bit_sequence"):
+        Cityscapes(video_root, video=True).clips("train")
+    (video_root / "disparity" / "val" / "jena" / "jena_000001_000142_disparity.png").unlink()
+    with pytest.raises(DataError, match=r"jena_000001_000142_disparity\.png: no such file; get disparity"):
+        Cityscapes(video_root, depth=True).depth("val")
+
+
+def test_the_fingerprint_follows_the_files_that_are_used(video_root: Path, write: Write) -> None:
+    options = [{}, {"video": True}, {"depth": True}, {"video": True, "depth": True}]
+    before = [Cityscapes(video_root, **chosen).fingerprint() for chosen in options]
+    assert len(set(before)) == 4
+    frame = video_root / "leftImg8bit_sequence" / "train" / "ulm" / "ulm_000000_000018_leftImg8bit.png"
+    write(frame, np.full((4, 9, 3), 7))
+    after = [Cityscapes(video_root, **chosen).fingerprint() for chosen in options]
+    assert [first == second for first, second in zip(before, after, strict=True)] == [True, False, True, False]
 
 
 def test_the_real_images_load(real_data: Path) -> None:

@@ -29,6 +29,8 @@ def data(request: pytest.FixtureRequest, tmp_path: Path, write: Callable[..., No
         made = bound.make(root=tmp_path)
     elif request.param == "digits":
         made = bound.make()
+    elif request.param == "kitti":
+        made = bound.make(root=request.getfixturevalue("kitti_root"))
     elif request.param in FOLDERS:
         made = bound.make(root=request.getfixturevalue("real_data") / FOLDERS[request.param])
     else:

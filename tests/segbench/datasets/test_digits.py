@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from segbench.datasets import digits
+from segbench.datasets import digits, drawing
 from segbench.datasets.digits import Digits
 from segbench.errors import DataError
 
@@ -41,8 +41,8 @@ def test_a_scene_depends_on_nothing_but_its_number() -> None:
 
 @pytest.mark.parametrize("digit", range(10))
 def test_no_glyph_is_in_two_splits(digit: int) -> None:
-    images, labels = digits._uci()
-    parts = [digits._glyphs(digit, split) for split in range(3)]
+    images, labels = drawing.uci_digits()
+    parts = [drawing.glyphs_of(digit, split) for split in range(3)]
     assert all(len(part) > 10 for part in parts)
     together = sorted(glyph.tobytes() for part in parts for glyph in part)
     assert together == sorted(glyph.tobytes() for glyph in images[labels == digit])
@@ -63,9 +63,9 @@ def test_digits_stand_out_from_the_background() -> None:
 def test_digits_do_not_overlap() -> None:
     recipe, pairs = Digits().recipe, 0
     for index in range(40):
-        layout = digits._layout(np.random.default_rng(index), recipe, 0, 2)
+        layout = drawing.draw_layout(np.random.default_rng(index), recipe, 0, 2)
         assert layout
-        assert sum((glyph > digits.INK).astype(int) for _, glyph in layout).max() == 1
+        assert sum((glyph > drawing.INK).astype(int) for _, glyph in layout).max() == 1
         pairs += len(layout) == 2
     assert pairs > 20
 
