@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from reports.grid import Cell
 from reports.labels import Labels
 from reports.records import Record
-
-if TYPE_CHECKING:
-    from reports.layouts import Cell
 
 
 def caption(setting: str, records: Sequence[Record], cells: Sequence[Cell], labels: Labels) -> str:
     """Say what the numbers of a table are.
 
     Args:
-        setting: "white-box" or "black-box".
+        setting: "white-box", "black-box" or "both".
         records: the table's records.
         cells: its cells.
         labels: names of components.
@@ -55,9 +52,10 @@ def _mean_of(setting: str, runs: int, seeds: int) -> str:
         return "one run each" if seeds == 1 else f"one run each, {number}"
     if setting == "white-box":
         return f"mean and sample standard deviation (n - 1) over {number}"
-    return (
-        f"mean and sample standard deviation (n - 1) over up to {runs} pairs of target and source, clean over {number}"
-    )
+    deviation = "mean and sample standard deviation (n - 1)"
+    if setting == "both":
+        return f"{deviation} over {number}, black-box over up to {runs} pairs of target and source"
+    return f"{deviation} over up to {runs} pairs of target and source, clean over {number}"
 
 
 def _budget(records: Sequence[Record], labels: Labels) -> str:

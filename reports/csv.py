@@ -20,13 +20,14 @@ def to_csv(frame: pd.DataFrame) -> bytes:
     for start in range(0, max(1, len(frame)), _CHUNK):
         safe = frame.iloc[start : start + _CHUNK].copy()
         for column in safe.select_dtypes(include=["object", "string"]):
-            safe[column] = safe[column].map(_neutral, na_action="ignore")
+            values = [value for value in safe[column].dropna().unique() if isinstance(value, str)]
+            changed = {value: neutral for value in values if (neutral := _neutral(value)) != value}
+            if changed:
+                safe[column] = safe[column].map(lambda value, changed=changed: changed.get(value, value))
         safe.to_csv(buffer, index=False, header=start == 0, lineterminator="\n")
     return buffer.getvalue()
 
 
-def _neutral(value: object) -> object:
-    if not isinstance(value, str):
-        return value
+def _neutral(value: str) -> str:
     text = value.replace("\r\n", "\n").replace("\r", "\n")  # a bare carriage return would not be quoted
     return f"'{text}" if text.startswith(_FORMULA) else text

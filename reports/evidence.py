@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,10 @@ from numpy.typing import NDArray
 
 def _none(digest: str) -> None:
     return None
+
+
+def _nothing(digest: str) -> tuple[()]:
+    return ()
 
 
 @dataclass(frozen=True)
@@ -37,25 +42,28 @@ class KeptImage:
     preds: NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Example:
-    """One image, and what networks made of it.
+class Measured(Protocol):
+    """What was measured of a network to see whether attacks on it are to be believed."""
 
-    Attributes:
-        name: name of the sample.
-        palette: a colour per class, (C, 3) in 0..255.
-        image: (H, W, 3) uint8.
-        mask: (H, W) true labels; those outside 0..C-1 are void.
-        adversarial: by the digest of an evaluation, the attacked image (H, W, 3) uint8.
-        preds: by the digest of an evaluation, predicted labels (H, W).
-    """
+    @property
+    def zero_loss(self) -> float:
+        """Share of the right pixels whose loss is exactly zero."""
 
-    name: str
-    palette: NDArray[np.uint8]
-    image: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
-    adversarial: dict[str, NDArray[np.uint8]]
-    preds: dict[str, NDArray[np.uint8]]
+    @property
+    def zero_gradient(self) -> float:
+        """Share of the images whose input gradient is exactly zero."""
+
+    @property
+    def trajectory(self) -> Sequence[float]:
+        """Mean loss of clean images and of each step of an attack."""
+
+    @property
+    def by_scale(self) -> Mapping[float, float]:
+        """Pixel accuracy under attack, in per cent, by the factor on the logits."""
+
+    @property
+    def at_large_eps(self) -> float:
+        """mIoU, in per cent, under an attack so large that nothing should be left."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +73,13 @@ class Evidence:
     Attributes:
         counts: digest of an evaluation -> its counts per image, (N, 3, C), or None.
         history: digest of a training -> its history, a CSV file with a row per epoch, or None.
-        examples: images with predictions, in the order in which they are shown.
+        kept: digest of an evaluation -> the images of it that were kept.
+        measured: digest of a network -> what was measured of it, or None.
+        flags: name of a flag -> what it says, as the end of a sentence.
     """
 
     counts: Callable[[str], NDArray[np.int64] | None] = _none
     history: Callable[[str], Path | None] = _none
-    examples: Sequence[Example] = ()
+    kept: Callable[[str], Sequence[KeptImage]] = _nothing
+    measured: Callable[[str], Measured | None] = _none
+    flags: Mapping[str, str] = field(default_factory=dict)

@@ -16,11 +16,12 @@ STEADY = ("versions", "git_revision", "platform", "device", "threads", "memory_f
 
 @dataclass(frozen=True)
 class Facts:
-    """A small table of facts: a head and rows of text."""
+    """A small table of facts: a head and rows of text, and perhaps a sentence on how to read them."""
 
     heading: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
 
 
 def failures(records: Sequence[Record], labels: Labels) -> Facts | None:

@@ -70,7 +70,7 @@ def _embedded(figure: Figure) -> dict[str, str]:
         "alt": figure.alt,
         "caption": figure.caption,
         "light": _data(figure.svg("light")),
-        "dark": _data(figure.svg("dark")),
+        "dark": _data(figure.svg("dark")) if figure.themed else "",
     }
 
 

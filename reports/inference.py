@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from reports.layouts import Block, Cell, Table
+from reports.grid import Block, Cell, Table
 from reports.statistics import Absent, Counts, interval, paired_bootstrap
 
 RESAMPLES = 4999

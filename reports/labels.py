@@ -30,14 +30,15 @@ class Labels:
 
     def __init__(self, records: Iterable[Record]) -> None:
         self._records = tuple(records)
-        self._network_keys: dict[int, tuple[str, str, str]] = {}  # by id: the records keep their networks alive
+        self._keys: dict[int, tuple[Component, str]] = {}  # by id, which is no other's while the component is held
+        self._network_keys: dict[int, tuple[Network, tuple[str, str, str]]] = {}
         kinds: dict[str, dict[str, Component]] = defaultdict(dict)
         networks: dict[tuple[str, str, str], dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
         self._recipes: dict[str, Mapping[str, Any]] = {}
         for record in self._records:
-            kinds["dataset"][component_key(record.dataset)] = record.dataset
-            kinds["protocol"][component_key(record.protocol)] = record.protocol
-            kinds["attack"][component_key(record.attack)] = record.attack
+            kinds["dataset"][self.component_key(record.dataset)] = record.dataset
+            kinds["protocol"][self.component_key(record.protocol)] = record.protocol
+            kinds["attack"][self.component_key(record.attack)] = record.attack
             for network in (record.target, record.source):
                 key = self._plain_key(network)
                 kinds["model"][key[0]] = network.model
@@ -51,7 +52,14 @@ class Labels:
 
     def component(self, kind: str, component: Component) -> str:
         """Return the label of a component: its name, else its short string, else that with what differs."""
-        return self._components[kind][component_key(component)]
+        return self._components[kind][self.component_key(component)]
+
+    def component_key(self, component: Component) -> str:
+        """Return `component_key`, which is worked out once for each object."""
+        known = self._keys.get(id(component))
+        if known is None:
+            known = self._keys[id(component)] = component, component_key(component)
+        return known[1]
 
     def key(self, network: Network) -> NetworkKey:
         """Return what networks share that differ in their seed alone; only such are ever averaged."""
@@ -83,9 +91,9 @@ class Labels:
         if known is None:
             recipe = canonical(dict(network.recipe))
             self._recipes.setdefault(recipe, network.recipe)
-            known = component_key(network.model), component_key(network.defense), recipe
-            self._network_keys[id(network)] = known
-        return known
+            key = self.component_key(network.model), self.component_key(network.defense), recipe
+            known = self._network_keys[id(network)] = network, key
+        return known[1]
 
 
 def _collide(found: set[str]) -> bool:

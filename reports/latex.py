@@ -1,10 +1,10 @@
-"""The tables of a report as LaTeX, for a paper that loads booktabs."""
+"""The tables of a report as LaTeX, for a paper that loads booktabs and graphicx."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.layouts import Cell, Column, Table
+from reports.grid import Cell, Column, Table
 from reports.page import Page, Section
 
 _SPECIAL = {
@@ -28,7 +28,7 @@ def to_latex(page: Page) -> str:
     Args:
         page: what the report says.
     """
-    head = "% Needs \\usepackage{booktabs}, \\usepackage[T1]{fontenc} and \\usepackage{textcomp}.\n"
+    head = "% Needs \\usepackage{booktabs,graphicx,textcomp} and \\usepackage[T1]{fontenc}.\n"
     return head + "\n".join(_float(section) for section in page.sections)
 
 
@@ -46,12 +46,13 @@ def _float(section: Section) -> str:
         r"\centering",
         rf"\caption{{{escape(table.heading)}. {escape(table.caption)} {notes}}}",
         rf"\label{{tab:{table.name}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"\toprule",
         *_head(table),
         *_body(table),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
@@ -77,7 +78,9 @@ def _sub(column: Column) -> str:
 def _body(table: Table) -> list[str]:
     lines = []
     for block in table.blocks:
-        lines += [r"\midrule", rf"\multicolumn{{{len(table.columns) + 1}}}{{l}}{{\emph{{{escape(block.label)}}}}} \\"]
+        lines.append(r"\midrule")
+        if block.label:
+            lines.append(rf"\multicolumn{{{len(table.columns) + 1}}}{{l}}{{\emph{{{escape(block.label)}}}}} \\")
         for row in block.rows:
             lines.append(" & ".join([escape(row.label), *(_mean(cell) for cell in row.cells)]) + r" \\")
             below = [_below(cell) for cell in row.cells]

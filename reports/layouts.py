@@ -2,149 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import Literal
 
 from reports.captions import caption
-from reports.labels import Labels, component_key
+from reports.grid import Block, Cell, Column, Row, Table
+from reports.labels import Labels
 from reports.records import Component, Record
-
-State = Literal["done", "partial", "failed", "missing", "not asked for"]
-
-
-@dataclass(frozen=True)
-class Value:
-    """A value from elsewhere.
-
-    Attributes:
-        mean: mIoU in per cent; None where it is not known.
-        std: its standard deviation.
-        note: what must be known of it.
-    """
-
-    mean: float | None
-    std: float | None
-    note: str
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What the runs of one defense under one attack found.
-
-    Attributes:
-        state: "partial" where some runs are done and others are not.
-        mean: mean mIoU of the runs that are done, in per cent.
-        std: their sample standard deviation (n - 1); None for fewer than two.
-        low: lower end of the 95 % interval, where it is known.
-        high: upper end of it.
-        done: number of runs that are done.
-        expected: number of runs asked for.
-        rank: 1 for the best of a block's column, 2 for the second, else 0.
-        flags: sanity checks that a run did not pass.
-        records: the runs.
-        published: what a paper reports for it.
-        significant: whether it is the best and its lead over the second is significant.
-    """
-
-    state: State
-    mean: float | None = None
-    std: float | None = None
-    low: float | None = None
-    high: float | None = None
-    done: int = 0
-    expected: int = 0
-    rank: int = 0
-    flags: tuple[str, ...] = ()
-    records: tuple[Record, ...] = ()
-    published: Value | None = None
-    significant: bool = False
-
-    @property
-    def difference(self) -> float | None:
-        """Own mean less the published one, in percentage points."""
-        if self.mean is None or self.published is None or self.published.mean is None:
-            return None
-        return self.mean - self.published.mean
-
-
-@dataclass(frozen=True)
-class Column:
-    """An attack.
-
-    Attributes:
-        label: its name in this report.
-        group: head over neighbouring columns of one attack; empty where it stands alone.
-        sub: its name below that head.
-        attack: the attack; None for clean images.
-    """
-
-    label: str
-    group: str
-    sub: str
-    attack: Component | None
-
-
-@dataclass(frozen=True)
-class Row:
-    """A defense: a cell per column.
-
-    Attributes:
-        label: its name in this report.
-        cells: its values.
-        apart: they are not to be held against other rows: the attacks are oblivious, or the defense is dynamic.
-    """
-
-    label: str
-    cells: tuple[Cell, ...]
-    apart: bool = False
-
-
-@dataclass(frozen=True)
-class Block:
-    """A model: a row per defense."""
-
-    label: str
-    rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of mIoU; all its values share dataset, split, number of images and protocol.
-
-    Attributes:
-        name: unique among the tables of a report.
-        setting: "white-box" or "black-box".
-        heading: what is attacked how, in a few words.
-        caption: what the numbers are, in sentences.
-        columns: clean images first, then the attacks in the order of the records.
-        blocks: the models.
-        remarks: what was added to the table, in sentences.
-    """
-
-    name: str
-    setting: Literal["white-box", "black-box"]
-    heading: str
-    caption: str
-    columns: tuple[Column, ...]
-    blocks: tuple[Block, ...]
-    remarks: tuple[str, ...] = ()
-
-    @property
-    def first(self) -> Record:
-        """A record; what all of a table share may be read from it."""
-        return next(run for block in self.blocks for row in block.rows for cell in row.cells for run in cell.records)
-
-    @property
-    def heads(self) -> tuple[tuple[str, int], ...]:
-        """The upper row of the head: a label and how many columns stand below it, 0 where it spans both rows."""
-        heads: list[tuple[str, int]] = []
-        for group, members in groupby(self.columns, key=lambda column: column.group):
-            run = list(members)
-            heads += [(group, len(run))] if group else [(column.label, 0) for column in run]
-        return tuple(heads)
 
 
 def layouts(records: Sequence[Record], labels: Labels) -> list[Table]:
@@ -154,13 +22,8 @@ def layouts(records: Sequence[Record], labels: Labels) -> list[Table]:
         records: the records, in the order of the matrix.
         labels: the names of their components.
     """
-    conditions: dict[tuple[object, ...], list[Record]] = {}
-    for record in records:
-        conditions.setdefault(_condition(record), []).append(record)
     tables: list[Table] = []
-    firsts = [own[0] for own in conditions.values()]
-    for own in conditions.values():
-        where = _where(own[0], labels, firsts)
+    for where, own in conditions(records, labels):
         clean = [r for r in own if r.setting == "clean"]
         white = [r for r in own if r.setting == "white-box"]
         if white or clean:
@@ -178,14 +41,28 @@ def layouts(records: Sequence[Record], labels: Labels) -> list[Table]:
     return tables
 
 
-def _condition(record: Record) -> tuple[object, ...]:
+def conditions(records: Sequence[Record], labels: Labels) -> list[tuple[str, list[Record]]]:
+    """Part records by what all values of a table share, with a name for each part.
+
+    Args:
+        records: the records.
+        labels: the names of their components.
+    """
+    found: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        found.setdefault(_condition(record, labels), []).append(record)
+    firsts = [own[0] for own in found.values()]
+    return [(_where(own[0], labels, firsts), own) for own in found.values()]
+
+
+def _condition(record: Record, labels: Labels) -> tuple[object, ...]:
     """What all values of a table share."""
     return (
-        component_key(record.dataset),
+        labels.component_key(record.dataset),
         record.data_fingerprint,
         record.split,
         record.limit,
-        component_key(record.protocol),
+        labels.component_key(record.protocol),
         record.absent,
     )
 
@@ -193,11 +70,11 @@ def _condition(record: Record) -> tuple[object, ...]:
 def _where(record: Record, labels: Labels, others: Sequence[Record]) -> str:
     """Name a condition; protocol, limit and fingerprint only where these tell two tables apart."""
     text = f"{labels.component('dataset', record.dataset)} ({record.split})"
-    if len({component_key(other.protocol) for other in others}) > 1:
+    if len({labels.component_key(other.protocol) for other in others}) > 1:
         text += f", {labels.component('protocol', record.protocol)}"
     if len({other.limit for other in others}) > 1:
         text += ", all images" if record.limit is None else f", first {record.limit} images"
-    same = [o for o in others if component_key(o.dataset) == component_key(record.dataset)]
+    same = [o for o in others if labels.component_key(o.dataset) == labels.component_key(record.dataset)]
     if len({other.data_fingerprint for other in same}) > 1:
         text += f", data {record.data_fingerprint[:8]}"
     return text
@@ -213,15 +90,23 @@ def _table(
         defenses = models.setdefault(labels.model(record.target), {})
         rows = defenses.setdefault(labels.key(record.target), {})
         runs = rows.setdefault(record.oblivious, [[] for _ in columns])
-        runs[position[_column_label(record, labels)]].append(record)
+        runs[position[column_label(record, labels)]].append(record)
     blocks = tuple(
-        Block(
-            model, _ranked([_row(rows[oblivious], labels) for rows in defenses.values() for oblivious in sorted(rows)])
-        )
+        Block(model, rows_of([rows[oblivious] for rows in defenses.values() for oblivious in sorted(rows)], labels))
         for model, defenses in models.items()
     )
     shown = [cell for block in blocks for row in block.rows for cell in row.cells]
     return Table(name, setting, heading, caption(setting, records, shown, labels), columns, blocks)
+
+
+def rows_of(rows: Sequence[Sequence[Sequence[Record]]], labels: Labels) -> tuple[Row, ...]:
+    """Return the rows of a block, best and second of every column marked.
+
+    Args:
+        rows: the runs of every row, by column.
+        labels: the names of their components.
+    """
+    return _ranked([_row(columns, labels) for columns in rows])
 
 
 def _row(columns: Sequence[Sequence[Record]], labels: Labels) -> Row:
@@ -235,7 +120,8 @@ def _row(columns: Sequence[Sequence[Record]], labels: Labels) -> Row:
     return Row(label, tuple(_cell(runs) for runs in columns), apart=first.dynamic or first.oblivious)
 
 
-def _column_label(record: Record, labels: Labels) -> str:
+def column_label(record: Record, labels: Labels) -> str:
+    """Return the label of a record's column."""
     return "clean" if record.setting == "clean" else labels.component("attack", record.attack)
 
 
@@ -247,12 +133,21 @@ def _columns(records: Sequence[Record], labels: Labels) -> tuple[Column, ...]:
         if record.setting != "clean":
             found.setdefault(labels.component("attack", record.attack), record.attack)
     columns: list[Column] = []
-    for name, members in groupby(found.items(), key=lambda item: item[1].name if item[1] else None):
+    for name, members in groupby(found.items(), key=lambda item: item[1].name if item[1] else ""):
         run = list(members)
-        for label, attack in run:
-            sub = label.removeprefix(f"{name}(").removesuffix(")") if len(run) > 1 and name else ""
-            columns.append(Column(label, name if len(run) > 1 and name else "", sub or label, attack))
+        options = [_options(label, name) for label, _ in run]
+        common = [option for option in options[0] if all(option in own for own in options)]
+        group = f"{name}({', '.join(common)})" if common else name
+        for (label, attack), own in zip(run, options, strict=True):
+            sub = ", ".join(option for option in own if option not in common)
+            columns.append(Column(label, group if len(run) > 1 else "", sub if len(run) > 1 and sub else label, attack))
     return tuple(columns)
+
+
+def _options(label: str, name: str) -> list[str]:
+    """Return the options that a component's label shows; commas inside brackets part nothing."""
+    inside = label.removeprefix(f"{name}(").removesuffix(")") if label.startswith(f"{name}(") else ""
+    return re.split(r", (?![^\[({]*[\])}])", inside) if inside else []
 
 
 def _cell(runs: Sequence[Record]) -> Cell:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from reports.facts import Facts
-from reports.layouts import Cell, Column, Table
+from reports.grid import Cell, Column, Table
 from reports.page import Page
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~])")
@@ -28,6 +28,9 @@ def to_markdown(page: Page) -> str:
             parts.append("\n".join(f"- {escape(note)}" for note in section.notes))
     if page.failures:
         parts.append(_facts(page.failures))
+    if page.trust:
+        parts.append("## Are these evaluations to be believed?")
+        parts += [_facts(facts) for facts in page.trust]
     if page.facts:
         parts.append("## Provenance")
         parts += [_facts(facts) for facts in page.facts]
@@ -47,7 +50,8 @@ def _table(table: Table) -> str:
         for block in table.blocks
         for index, row in enumerate(block.rows)
     ]
-    return grid(heads, rows, numbers_from=2)
+    first = 0 if any(block.label for block in table.blocks) else 1
+    return grid(heads[first:], [row[first:] for row in rows], numbers_from=2 - first)
 
 
 def _head(column: Column) -> str:
@@ -79,7 +83,8 @@ def _published(cell: Cell) -> str:
 
 def _facts(facts: Facts) -> str:
     rows = [[escape(value) for value in row] for row in facts.rows]
-    return f"### {escape(facts.heading)}\n\n{grid(list(facts.columns), rows, numbers_from=len(facts.columns))}"
+    parts = [f"### {escape(facts.heading)}"] + ([escape(facts.caption)] if facts.caption else [])
+    return "\n\n".join([*parts, grid(list(facts.columns), rows, numbers_from=len(facts.columns))])
 
 
 def grid(heads: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int) -> str:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from reports.comparisons import comparisons, shown
 from reports.evidence import Evidence
 from reports.facts import Facts, facts, failures
+from reports.grid import Cell, Table
 from reports.inference import infer
 from reports.labels import Labels
-from reports.layouts import Cell, Table, layouts
+from reports.layouts import layouts
 from reports.published import beside, load
 from reports.reading import Fate, fates_of, notes, reading
 from reports.records import Manifest, Record
+from reports.trust import trust
 
 
 @dataclass(frozen=True)
 class Section:
-    """A table, what must be known to read it right, and what is left of each network under its worst attack."""
+    """A table, what must be known to read it right, and what is left of each network under its worst attack.
+
+    The last is empty where a section before it tells the same.
+    """
 
     table: Table
     notes: tuple[str, ...]
@@ -31,7 +37,9 @@ class Page:
     Attributes:
         title: its head.
         reading: what its numbers say, in two sentences; empty where there are none.
-        sections: the tables.
+        sections: the tables that it shows.
+        tables: the tables of all defenses, shown or not: what figures are drawn from.
+        trust: what speaks for and against the evaluations.
         failures: evaluations that failed, and why.
         facts: provenance: protocols, threat models, networks, software.
         records: all records, in order.
@@ -42,6 +50,8 @@ class Page:
     title: str
     reading: str
     sections: tuple[Section, ...]
+    tables: tuple[Table, ...]
+    trust: tuple[Facts, ...]
     failures: Facts | None
     facts: tuple[Facts, ...]
     records: tuple[Record, ...]
@@ -62,21 +72,35 @@ def compose(
     """
     records = tuple({record.digest: record for record in manifest.records}.values())
     labels = Labels(records)
-    tables = layouts(records, labels)
-    if evidence is not None:
-        tables = infer(tables, evidence.counts)
+    evidence = evidence or Evidence()
+    plain = layouts(records, labels)
+    tables = infer(shown(plain, comparisons(records, labels)), evidence.counts)
+    status = _status(records)
     if published is not None:
-        tables = beside(tables, load(published))
+        own, tables = tables, beside(tables, load(published))
+        if own == tables:
+            status += f"; {published} holds no value for any of them"
     return Page(
         title=manifest.title,
-        reading=reading(tables),
-        sections=tuple(Section(table, tuple(notes(table)), tuple(fates_of(table))) for table in tables),
+        reading=reading(plain),
+        sections=tuple(_sections(tables, evidence)),
+        tables=tuple(plain),
+        trust=trust(records, labels, evidence),
         failures=failures(records, labels),
         facts=facts(records, labels, provenance=provenance),
         records=records,
         labels=labels,
-        status=_status(records),
+        status=status,
     )
+
+
+def _sections(tables: Sequence[Table], evidence: Evidence) -> Iterator[Section]:
+    """Yield a section per table; what is left of networks is told once."""
+    told: set[Fate] = set()
+    for table in tables:
+        fates = fates_of(table)
+        yield Section(table, tuple(notes(table, evidence.flags)), () if told.issuperset(fates) else tuple(fates))
+        told.update(fates)
 
 
 def explain(cell: Cell) -> str:

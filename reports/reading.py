@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
+from types import MappingProxyType
 from typing import NamedTuple
 
 from reports.captions import number
-from reports.layouts import Cell, Column, Table
+from reports.grid import Cell, Column, Row, Table
 
 COLLAPSE = 0.5
 """A network that keeps less than this share of its clean mIoU is said to collapse."""
@@ -64,19 +65,24 @@ def fates_of(table: Table, *, apart: bool = False) -> list[Fate]:
         apart: of the rows that stand apart, not of all others.
     """
     fates = []
-    attacked = [index for index, column in enumerate(table.columns) if column.attack is not None]
-    clean = next((index for index, column in enumerate(table.columns) if column.attack is None), None)
-    if clean is None:
-        return []
+    models = dict.fromkeys(column.model for column in table.columns)
     for block in table.blocks:
-        for row in (own for own in block.rows if own.apart == apart):
-            before = row.cells[clean].mean
-            values = [(mean, table.columns[i].label) for i in attacked if (mean := row.cells[i].mean) is not None]
-            whole = all(cell.state == "done" for cell in row.cells)
-            if before and values and whole:
-                learnt = _learnt(row.cells[clean])
-                fates.append(Fate(block.label, row.label, before, *min(values, key=lambda value: value[0]), learnt))
+        for model in models:
+            columns = [index for index, column in enumerate(table.columns) if column.model == model]
+            for row in (own for own in block.rows if own.apart == apart):
+                if fate := _fate(model or block.label, row, columns, table):
+                    fates.append(fate)
     return fates
+
+
+def _fate(model: str, row: Row, columns: Sequence[int], table: Table) -> Fate | None:
+    """Return what is left of a network in some columns of a row; None where there is no telling."""
+    clean = next((row.cells[i] for i in columns if table.columns[i].attack is None), None)
+    attacked = [(row.cells[i].mean, table.columns[i].label) for i in columns if table.columns[i].attack is not None]
+    values = [(mean, label) for mean, label in attacked if mean is not None]
+    if clean is None or not clean.mean or not values or any(row.cells[i].state != "done" for i in columns):
+        return None
+    return Fate(model, row.label, clean.mean, *min(values, key=lambda value: value[0]), _learnt(clean))
 
 
 def _learnt(cell: Cell) -> int:
@@ -119,11 +125,12 @@ def _sentences(table: Table, fates: list[Fate]) -> str:
     return f"{first} {second}"
 
 
-def notes(table: Table) -> list[str]:
+def notes(table: Table, flags: Mapping[str, str] = MappingProxyType({})) -> list[str]:
     """Return what a reader must know to read a table right: budgets, failures, flags.
 
     Args:
         table: the table.
+        flags: name of a flag -> what it says, as the end of a sentence.
     """
     rows = [row for block in table.blocks for row in block.rows]
     found = []
@@ -131,12 +138,12 @@ def notes(table: Table) -> list[str]:
         if note := _unused_budget(column, [row.cells[index] for row in rows]):
             found.append(note)
     attacks = [column.attack for column in table.columns if column.attack is not None]
-    if table.setting == "white-box" and attacks and not any(attack.name.startswith("sea") for attack in attacks):
+    if table.setting != "black-box" and attacks and not any(attack.name.startswith("sea") for attack in attacks):
         found.append(
             "A stronger attack may lower these values: the Segmentation Ensemble Attack (sea) is not among them, and "
             "adversarially trained networks that held against weaker attacks have fallen to it (Croce et al. 2024)."
         )
-    cells = [(f"{b.label} with {r.label}", cell) for b in table.blocks for r in b.rows for cell in r.cells]
+    cells = [(f"{model} with {row.label}", cell) for model, row, _, cell in table.cells]
     failed = sum(run.status == "failed" for _, cell in cells for run in cell.records)
     missing = sum(run.status == "missing" for _, cell in cells for run in cell.records)
     idle = [fate.network for apart in (False, True) for fate in fates_of(table, apart=apart) if fate.classes < 2]
@@ -148,26 +155,28 @@ def notes(table: Table) -> list[str]:
         found.append(f"{failed} evaluation{'s' if failed > 1 else ''} failed; the reasons are below.")
     if missing:
         found.append(f"{missing} evaluation{'s have' if missing > 1 else ' has'} not been run yet.")
-    return [*found, *_certificates(table), *_flagged(cells), *table.remarks]
+    return list(dict.fromkeys([*found, *_certificates(cells), *_flagged(cells, flags), *table.remarks]))
 
 
-def _certificates(table: Table) -> list[str]:
+def _certificates(cells: Sequence[tuple[str, Cell]]) -> list[str]:
     """Say what networks certify of clean images."""
+    certified: dict[str, list[Mapping[str, float | str | None]]] = {}
+    for network, cell in cells:
+        runs = [run.extras for run in cell.records if "certified_miou" in run.extras]
+        if runs:
+            certified.setdefault(network, []).extend(runs)
     found = []
-    for block in table.blocks:
-        for row in block.rows:
-            runs = [run.extras for cell in row.cells for run in cell.records if "certified_miou" in run.extras]
-            if runs:
-                miou, aacc, abstained, radius = (
-                    fmean(float(run[name] or 0.0) for run in runs)
-                    for name in ("certified_miou", "certified_aacc", "abstained", "certified_radius")
-                )
-                of = f" (means of {len(runs)} runs)" if len(runs) > 1 else ""
-                found.append(
-                    f"{block.label} with {row.label} certifies on clean images, within an L2 distance of {radius:.3g}: "
-                    f"mIoU {miou:.1f}, pixel accuracy {aacc:.1f}, {abstained:.1f} % of the pixels "
-                    f"without a certificate and counted as wrong{of}."
-                )
+    for network, own in certified.items():
+        miou, aacc, abstained, radius = (
+            fmean(float(run[name] or 0.0) for run in own)
+            for name in ("certified_miou", "certified_aacc", "abstained", "certified_radius")
+        )
+        of = f" (means of {len(own)} runs)" if len(own) > 1 else ""
+        found.append(
+            f"{network} certifies on clean images, within an L2 distance of {radius:.3g}: "
+            f"mIoU {miou:.1f}, pixel accuracy {aacc:.1f}, {abstained:.1f} % of the pixels "
+            f"without a certificate and counted as wrong{of}."
+        )
     return found
 
 
@@ -186,11 +195,16 @@ def _unused_budget(column: Column, cells: Sequence[Cell]) -> str:
     )
 
 
-def _flagged(cells: Sequence[tuple[str, Cell]]) -> list[str]:
+def _flagged(cells: Sequence[tuple[str, Cell]], flags: Mapping[str, str]) -> list[str]:
+    attacked = len({network for network, cell in cells if any(run.setting != "clean" for run in cell.records)})
     flagged: dict[str, list[str]] = {}
     for network, cell in cells:
         for flag in cell.flags:
             networks = flagged.setdefault(flag, [])
             if network not in networks:
                 networks.append(network)
-    return [f"Flagged {flag}: {', '.join(networks)}." for flag, networks in flagged.items()]
+    return [
+        f"Flagged {flag}{f' ({flags[flag]})' if flag in flags else ''}: "
+        f"{f'all {attacked} networks' if 2 < attacked == len(networks) else ', '.join(networks)}."
+        for flag, networks in flagged.items()
+    ]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Literal
 from reports.csv import to_csv
 from reports.evidence import Evidence
 from reports.figures.base import Figure
+from reports.files import write
 from reports.html import to_html
 from reports.latex import to_latex
 from reports.markdown import to_markdown
@@ -85,7 +84,7 @@ def render(
         if name == "figures":
             _write_figures(paths[-1], drawn)
         else:
-            _write(paths[-1], written[name]())
+            write(paths[-1], written[name]())
     return paths
 
 
@@ -100,9 +99,9 @@ def _figures(page: Page, evidence: Evidence | None) -> list[Figure]:
 def _write_figures(folder: Path, drawn: Sequence[Figure]) -> None:
     folder.mkdir(exist_ok=True)
     for figure in drawn:
-        _write(folder / f"{figure.name}.svg", figure.svg("light"))
-        _write(folder / f"{figure.name}.pdf", figure.pdf())
-        _write(folder / f"{figure.name}.png", figure.png())
+        write(folder / f"{figure.name}.svg", figure.svg("light"))
+        write(folder / f"{figure.name}.pdf", figure.pdf())
+        write(folder / f"{figure.name}.png", figure.png())
 
 
 def _parquet(page: Page) -> bytes:
@@ -115,16 +114,3 @@ def _parquet(page: Page) -> bytes:
 def _needs(package: str, what: str) -> None:
     if find_spec(package) is None:
         raise ValueError(f"{what} cannot be written without {package}; install it with: pip install {package}")
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step, so that a reader never sees half of it."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
+from reports.grid import Table
 from reports.labels import canonical
-from reports.layouts import Table
 from reports.records import Record
 
 INTEGERS = ("limit", "seed", "source_seed", "attack_seed", "steps", "n_images", "forward", "backward")
@@ -25,7 +24,8 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
     Args:
         records: the records.
     """
-    frame = pd.DataFrame([_row(record) for record in records], columns=list(COLUMNS))
+    shared = _shared()
+    frame = pd.DataFrame([_row(record, shared) for record in records], columns=list(COLUMNS))
     for column in INTEGERS:
         frame[column] = frame[column].astype("Int64")
     for column in NUMBERS:
@@ -45,7 +45,8 @@ def cells(tables: Iterable[Table]) -> pd.DataFrame:
         {
             "table": table.name,
             "heading": table.heading,
-            "model": block.label,
+            "setting": column.setting or table.setting,
+            "model": model,
             "defense": row.label,
             "attack": column.label,
             "state": cell.state,
@@ -63,46 +64,52 @@ def cells(tables: Iterable[Table]) -> pd.DataFrame:
             "published_note": cell.published.note if cell.published else None,
         }
         for table in tables
-        for block in table.blocks
-        for row in block.rows
-        for column, cell in zip(table.columns, row.cells, strict=True)
+        for model, row, column, cell in table.cells
     ]
     frame = pd.DataFrame(rows, columns=list(CELL_COLUMNS))
     frame["rank"] = frame["rank"].astype("Int64")
     return frame
 
 
-def _shared(value: Mapping[str, Any]) -> str:
-    """Return data as JSON, equal texts as one object: many records share their options."""
-    return sys.intern(canonical(dict(value)))
+def _shared() -> Callable[[Mapping[str, Any]], str]:
+    """Return a function that writes data as JSON, once for each object: many records share their options."""
+    known: dict[int, tuple[Mapping[str, Any], str]] = {}
+
+    def text(value: Mapping[str, Any]) -> str:
+        found = known.get(id(value))
+        if found is None:
+            found = known[id(value)] = value, canonical(dict(value))
+        return found[1]
+
+    return text
 
 
-def _row(record: Record) -> tuple[Any, ...]:
+def _row(record: Record, shared: Callable[[Mapping[str, Any]], str]) -> tuple[Any, ...]:
     scores = record.scores
     values = {
         "dataset": record.dataset.name,
-        "dataset_options": _shared(record.dataset.options),
+        "dataset_options": shared(record.dataset.options),
         "data_fingerprint": record.data_fingerprint,
         "split": record.split,
         "limit": record.limit,
         "protocol": record.protocol.short,
         "absent": record.absent,
         "model": record.target.model.name,
-        "model_options": _shared(record.target.model.options),
+        "model_options": shared(record.target.model.options),
         "defense": record.target.defense.name,
-        "defense_options": _shared(record.target.defense.options),
-        "recipe": _shared(record.target.recipe),
+        "defense_options": shared(record.target.defense.options),
+        "recipe": shared(record.target.recipe),
         "seed": record.target.seed,
         "setting": record.setting,
         "adaptive": record.adaptive,
         "dynamic": record.dynamic,
         "source_model": record.source.model.name,
-        "source_model_options": _shared(record.source.model.options),
+        "source_model_options": shared(record.source.model.options),
         "source_defense": record.source.defense.name,
-        "source_defense_options": _shared(record.source.defense.options),
+        "source_defense_options": shared(record.source.defense.options),
         "source_seed": record.source.seed,
         "attack": record.attack.short,
-        "attack_options": _shared(record.attack.options),
+        "attack_options": shared(record.attack.options),
         "attack_seed": record.seed,
         "norm": record.threat.norm,
         "eps": record.threat.eps,
@@ -121,7 +128,7 @@ def _row(record: Record) -> tuple[Any, ...]:
         "status": record.status,
         "flags": " ".join(record.flags),
         "error": record.error,
-        "extras": _shared(record.extras),
+        "extras": shared(record.extras),
         "weights_sha256": record.target.weights_sha256,
         "source_weights_sha256": record.source.weights_sha256,
         "digest": record.digest,
@@ -141,7 +148,7 @@ COLUMNS = (
 """Columns of the tidy table, in order."""
 
 CELL_COLUMNS = (
-    *("table", "heading", "model", "defense", "attack", "state", "mean", "std", "low", "high", "done", "expected"),
-    *("rank", "significant", "published_mean", "published_std", "difference", "published_note"),
+    *("table", "heading", "setting", "model", "defense", "attack", "state", "mean", "std", "low", "high"),
+    *("done", "expected", "rank", "significant", "published_mean", "published_std", "difference", "published_note"),
 )
 """Columns of the table of cells, in order."""

@@ -11,6 +11,7 @@ import typer
 
 from segbench import cli_check
 from segbench.cli_eval import eval_
+from segbench.cli_leaderboard import leaderboard_app
 from segbench.cli_zoo import zoo_app
 from segbench.errors import SegbenchError, Stopped
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(zoo_app, name="zoo")
+app.add_typer(leaderboard_app, name="leaderboard")
 app.command(epilog=cli_check.EXAMPLE)(cli_check.check)
 app.command("eval", epilog="Example: segbench eval net.py:build -d camvid --data camvid=CamVid -a bim -a sea")(eval_)
 
@@ -317,21 +319,24 @@ def _report(
     """Render what a store holds of a matrix and return the page."""
     from reports.evidence import Evidence
     from reports.render import render
-    from segbench import aggregate, sanity
+    from segbench import aggregate, judged, sanity
 
     manifest = aggregate.with_worst_cases(store.manifest(name), store)
-    sources = {record.source.digest for record in manifest.records}
-    measured = {digest: sanity.from_plain(m) for digest in sources if (m := store.measured(digest)) is not None}
-    raised = sanity.flags(manifest.records, measured)
-    flagged = [record.model_copy(update={"flags": raised.get(record.digest, ())}) for record in manifest.records]
+    measured = judged.measurements(manifest.records, store)
     try:
         paths = render(
-            manifest.model_copy(update={"records": tuple(flagged)}),
+            manifest.model_copy(update={"records": judged.flagged(manifest.records, measured)}),
             out or store.report_dir(name),
             formats,
             provenance=provenance,
             published=published,
-            evidence=Evidence(counts=store.counts, history=store.history),
+            evidence=Evidence(
+                counts=store.counts,
+                history=store.history,
+                kept=store.kept_images,
+                measured=measured.get,
+                flags=sanity.SENTENCES,
+            ),
             figures=True,
             sortable=find_spec("itables") is not None,
         )

@@ -18,7 +18,7 @@ import json
 import os
 import traceback
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from reports.evidence import KeptImage
-from reports.records import SCHEMA_VERSION, Manifest, Record
+from reports.records import SCHEMA_VERSION, Manifest, Record, reader
 from segbench.errors import StoreError
 
 LOCK_PATIENCE = 10.0
@@ -88,13 +88,13 @@ class Store:
             raise StoreError(f"{path}: the file changed since it was trained; delete its folder to train it again")
         return path
 
-    def record(self, digest: str) -> Record | None:
+    def record(self, digest: str, read: Callable[[object], Record] = Record.model_validate) -> Record | None:
         """Return the record of an evaluation, "failed" included, or None before there is one."""
         folder = self.eval_dir(digest)
         for name in ("record.json", "failed.json"):
             content = read_json(folder / name)
             if content is not None:
-                return _record(content, folder / name)
+                return _record(content, folder / name, read)
         return None
 
     def counts(self, digest: str) -> NDArray[np.int64] | None:
@@ -105,6 +105,14 @@ class Store:
         with np.load(path, allow_pickle=False) as arrays:
             counts: NDArray[np.int64] = arrays["counts"].astype(np.int64)
         return counts
+
+    def image_names(self, digest: str) -> list[str] | None:
+        """Return the names of an evaluation's images, in the order of its counts, or None."""
+        path = self.eval_dir(digest) / "counts.npz"
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            return [str(name) for name in arrays["names"]]
 
     def parts(self, digest: str) -> list[NDArray[np.int64]]:
         """Return an evaluation's counts for every attack that it holds: the parts of an ensemble, or just one."""
@@ -186,11 +194,14 @@ class Store:
         content = read_json(self.root / "matrices" / f"{name}.json")
         if content is None:
             return None
+        read = reader()
         try:
+            if isinstance(content.get("records"), list):
+                content = {**content, "records": [read(record) for record in content["records"]]}
             manifest = Manifest.model_validate(content)
         except ValidationError as error:
             raise StoreError(f"{self.root}/matrices/{name}.json: not a manifest of this version of segbench") from error
-        found = tuple(self.record(record.digest) or record for record in manifest.records)
+        found = tuple(self.record(record.digest, read) or record for record in manifest.records)
         return manifest.model_copy(update={"records": found})
 
     def manifests(self) -> list[str]:
@@ -265,11 +276,11 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _record(content: dict[str, Any], path: Path) -> Record:
+def _record(content: dict[str, Any], path: Path, read: Callable[[object], Record]) -> Record:
     version = content.get("schema_version")
     if version != SCHEMA_VERSION:
         raise StoreError(f"{path}: schema version {version}, this segbench reads {SCHEMA_VERSION}")
     try:
-        return Record.model_validate(content)
+        return read(content)
     except ValidationError as error:
         raise StoreError(f"{path}: not a valid record ({error.errors()[0]['msg']})") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,6 +33,7 @@ class Figure:
         caption: what to see in it, in a sentence or two.
         alt: its content in words, for those who cannot see it.
         draw: draws it.
+        themed: its lines and letters follow the paper; otherwise it is drawn on white, as pixels need to be.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Figure:
     caption: str
     alt: str
     draw: Callable[[], Canvas]
+    themed: bool = True
 
     def svg(self, theme: Theme) -> str:
         """Return it as SVG for light or dark paper."""
@@ -56,25 +58,30 @@ class Figure:
     def _save(self, kind: str, theme: Theme) -> bytes:
         dates = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
         buffer = io.BytesIO()
-        with _styled(theme):
+        clear = self.themed and kind != "png"
+        with _styled(theme if self.themed else "light"):
             canvas = self.draw()
-            canvas.savefig(buffer, format=kind, metadata=dates[kind], dpi=200, transparent=kind != "png")
+            canvas.savefig(buffer, format=kind, metadata=dates[kind], dpi=200, transparent=clear)
         return buffer.getvalue()
 
 
-def new_canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Canvas, list[Axes]]:
+def new_canvas(
+    width: float, height: float, rows: int = 1, columns: int = 1, heights: Sequence[float] | None = None
+) -> tuple[Canvas, list[Axes]]:
     """Make a figure without the state that pyplot keeps.
 
     Args:
         width: inches.
         height: inches.
-        rows: rows of axes, which share their scales.
+        rows: rows of axes.
         columns: columns of axes.
+        heights: of the rows, relative to each other; without them all axes are alike and share their scales.
     """
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(width, height), layout="constrained")
-    grid = canvas.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    shared = heights is None
+    grid = canvas.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared, height_ratios=heights)
     return canvas, list(grid.flat)
 
 

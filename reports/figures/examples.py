@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from statistics import fmean
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.evidence import Example
+from reports.evidence import KeptImage
 from reports.figures.base import Figure, new_canvas, plain
-from reports.labels import Labels
-from reports.records import Record
+from reports.grid import Block, Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -20,106 +20,205 @@ if TYPE_CHECKING:
 AMPLIFIED = 10
 """The perturbation is shown this many times as large, around grey."""
 
-Panels = list[list[tuple[str, NDArray[np.uint8]] | None]]
+MOST_NETWORKS = 5
+"""More networks than this are shown in further figures."""
+
+LONGEST = 160
+"""Pixels of a panel's longer side: every so many rows and columns are left out of larger images."""
+
+KeptOf = Callable[[str], Sequence[KeptImage]]
+Pixels = NDArray[np.uint8]
 
 
-def examples(records: Sequence[Record], labels: Labels, shown: Sequence[Example]) -> list[Figure]:
-    """Return a figure per image: the clean image, truth and predictions above the attacked ones.
+class Pair(NamedTuple):
+    """What was kept of one network: by index of the image, on clean images and under the attack."""
+
+    defense: str
+    clean: dict[int, KeptImage]
+    attacked: dict[int, KeptImage]
+
+
+def examples(table: Table, kept: KeptOf) -> list[Figure]:
+    """Return figures of a few images per model: what each network predicts on them, clean and attacked.
 
     Args:
-        records: the records whose digests the examples name.
-        labels: names of networks.
-        shown: the images.
+        table: a white-box table.
+        kept: digest of an evaluation -> the images of it that were kept.
     """
-    by_digest = {record.digest: record for record in records}
+    clean = next((index for index, column in enumerate(table.columns) if column.attack is None), None)
+    if clean is None:
+        return []
     figures: list[Figure] = []
-    for example in shown:
-        runs = [by_digest[digest] for digest in example.preds if digest in by_digest]
-        if not runs:
+    for block in table.blocks:
+        column, pairs = _strongest(block, clean, table, kept)
+        shared = set.intersection(*({*p.clean} & {*p.attacked} for p in pairs)) if pairs else set()
+        chosen = pick({index: fmean(_right(pair.attacked[index]) for pair in pairs) for index in shared})
+        if not chosen:
             continue
-        panels = _panels(example, runs, labels)
-        attacks = ", ".join(dict.fromkeys(labels.component("attack", r.attack) for r in runs if r.setting != "clean"))
-        figures.append(
-            Figure(
-                f"example-{len(figures) + 1}",
-                f"Image {example.name}",
-                f"Above: the clean image, its truth and what each network predicts. Below: the image under {attacks}, "
-                f"its change {AMPLIFIED} times amplified, and the predictions then; compare each with the one above.",
-                _alt(example, runs, labels),
-                partial(_draw, panels),
+        attack = table.columns[column].label
+        for start in range(0, len(pairs), MOST_NETWORKS):
+            own = pairs[start : start + MOST_NETWORKS]
+            figures.append(
+                Figure(
+                    f"{table.name}-examples-{len(figures) + 1}",
+                    f"{table.heading}: {block.label} on single images, clean and under {attack}",
+                    _caption(chosen, len(shared), len(pairs), own),
+                    _alt(chosen, own, block.label, attack),
+                    partial(_draw, chosen, own, attack, table.first.classes),
+                    themed=False,
+                )
             )
-        )
     return figures
 
 
-def pick(accuracy: NDArray[np.float64]) -> dict[str, int]:
-    """Choose images to show: the best, the median and the worst; ties go to the first.
+def pick(accuracy: dict[int, float]) -> dict[str, int]:
+    """Choose images to show: the best, the median and the worst; ties go to the first, and none is shown twice.
 
     Args:
-        accuracy: (N,) pixel accuracy of every image; NaN where all pixels are void.
+        accuracy: pixel accuracy by index of the image.
     """
-    order = [int(index) for index in np.argsort(-accuracy, kind="stable") if not np.isnan(accuracy[index])]
+    order = sorted(accuracy, key=lambda index: (-accuracy[index], index))
     if not order:
         return {}
-    return {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    best, median, worst = order[0], order[len(order) // 2], order[-1]
+    chosen = {"best": best}
+    if median not in (best, worst):
+        chosen["median"] = median
+    if worst != best:
+        chosen["worst"] = worst
+    return chosen
 
 
-def coloured(labels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def coloured(labels: Pixels, palette: Pixels) -> Pixels:
     """Colour a label map (H, W) by the palette (C, 3); void is white."""
     table = np.full((256, 3), 255, np.uint8)
     table[: len(palette)] = palette
     return table[labels]
 
 
-def _panels(example: Example, runs: Sequence[Record], labels: Labels) -> Panels:
-    clean = {labels.network(r.target): r for r in runs if r.setting == "clean"}
-    attacked = {labels.network(r.target): r for r in runs if r.setting != "clean"}
-    above: list[tuple[str, NDArray[np.uint8]] | None] = [
-        ("image", example.image),
-        ("truth", coloured(example.mask, example.palette)),
-    ]
-    first = next((r for r in attacked.values() if r.digest in example.adversarial), None)
-    below: list[tuple[str, NDArray[np.uint8]] | None] = [None, None]
-    if first is not None:
-        adversarial = example.adversarial[first.digest]
-        below = [
-            (f"attacked ({labels.defense(first.target)})", adversarial),
-            (f"its change x {AMPLIFIED}", amplified(adversarial, example.image)),
+def amplified(adversarial: NDArray[np.uint16], image: NDArray[np.uint16]) -> Pixels:
+    """Return the change of an image in 0..65535, enlarged around grey, in 0..255."""
+    change = (adversarial.astype(np.float64) - image.astype(np.float64)) / 257
+    return np.clip(128 + AMPLIFIED * change, 0, 255).round().astype(np.uint8)
+
+
+def _strongest(block: Block, clean: int, table: Table, kept: KeptOf) -> tuple[int, list[Pair]]:
+    """Find the attack of the lowest mean mIoU among those of which images of the most networks were kept."""
+    rows = [row for row in block.rows if not row.apart]
+    own = {row.label: images for row in rows if (images := _images(row.cells[clean], kept))}
+    means: dict[int, float] = {}
+    for index, column in enumerate(table.columns):
+        values = [mean for row in rows if (mean := row.cells[index].mean) is not None]
+        if column.attack is not None and values:
+            means[index] = fmean(values)
+    found: tuple[int, list[Pair]] = (clean, [])
+    for index in sorted(means, key=means.__getitem__):
+        pairs = [
+            Pair(row.label, own[row.label], images)
+            for row in rows
+            if row.label in own and (images := _images(row.cells[index], kept))
         ]
-    for network in dict.fromkeys([*clean, *attacked]):
-        for row, own in ((above, clean), (below, attacked)):
-            run = own.get(network)
-            row.append((network, coloured(example.preds[run.digest], example.palette)) if run else None)
+        if len(pairs) > len(found[1]):
+            found = index, pairs
+        if len(pairs) == len(own):
+            break
+    return found
+
+
+def _images(cell: Cell, kept: KeptOf) -> dict[int, KeptImage]:
+    """Return what was kept of a cell's first run."""
+    run = min(cell.records, key=lambda record: record.target.seed, default=None)
+    return {image.index: image for image in kept(run.digest)} if run is not None and run.scores else {}
+
+
+def _right(image: KeptImage) -> float:
+    """Return the share of valid pixels that are right; 0 where there are none."""
+    valid = image.truth < len(image.palette)
+    return float((image.preds == image.truth)[valid].mean()) if valid.any() else 0.0
+
+
+def _caption(chosen: dict[str, int], number: int, networks: int, pairs: Sequence[Pair]) -> str:
+    first = pairs[0]
+    pieces = max(len(first.attacked[index].adversarial) for index in chosen.values())
+    which = ", ".join(chosen) if len(chosen) > 1 else "the only one"
+    text = (
+        f"Of {number} image{'s' if number > 1 else ''} that {'were' if number > 1 else 'was'} kept: {which} by pixel "
+        f"accuracy under the attack, averaged over {networks} network{'s' if networks > 1 else ''} (first seed). "
+        f"Every network gets images that were attacked on itself; the attacked image and its change, {AMPLIFIED} times "
+        f"as large around grey, are those of {first.defense}. Void is white."
+    )
+    if pieces > 1:
+        text += f" Images are attacked in up to {pieces} pieces: the image and its change show the first."
+    return text
+
+
+def _alt(chosen: dict[str, int], pairs: Sequence[Pair], model: str, attack: str) -> str:
+    """Say how many pixels each network has right."""
+    lines = [
+        f"{name} image, {pair.defense}: {100 * _right(pair.clean[index]):.0f} % of the pixels right, "
+        f"{100 * _right(pair.attacked[index]):.0f} % under {attack}"
+        for name, index in chosen.items()
+        for pair in pairs
+    ]
+    return f"{model}. {'; '.join(lines)}."
+
+
+def _draw(chosen: dict[str, int], pairs: Sequence[Pair], attack: str, classes: Sequence[str]) -> Canvas:
+    rows = [row for name, index in chosen.items() for row in _panels(name, index, pairs, attack)]
+    heights = [max(pixels.shape[0] / pixels.shape[1] for _, pixels in row) for row in rows]
+    canvas, axes = new_canvas(
+        1.75 * (2 + len(pairs)), sum(1.75 * height + 0.25 for height in heights), len(rows), 2 + len(pairs), heights
+    )
+    for ax, (title, pixels) in zip(axes, (panel for row in rows for panel in row), strict=True):
+        ax.set_axis_off()
+        ax.xaxis.set_visible(False)  # off, axes are still laid out: half of the time
+        ax.yaxis.set_visible(False)
+        ax.imshow(_small(pixels), interpolation="none")
+        ax.set_title(plain(title, 28), fontsize=7.5, fontweight="normal")
+    _legend(
+        canvas,
+        [kept[index] for pair in pairs for kept in (pair.clean, pair.attacked) for index in chosen.values()],
+        classes,
+    )
+    return canvas
+
+
+def _legend(canvas: Canvas, images: Sequence[KeptImage], classes: Sequence[str]) -> None:
+    """Name the colours of the classes that are seen."""
+    from matplotlib.patches import Patch
+
+    seen = sorted(
+        {int(label) for image in images for labels in (image.truth, image.preds) for label in np.unique(labels)}
+    )
+    patches = [
+        Patch(color=images[0].palette[label] / 255, label=plain(classes[label], 24))
+        for label in seen
+        if label < len(classes)
+    ]
+    columns = max(1, min(len(patches), int(canvas.get_figwidth() / 1.2)))
+    canvas.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=7.5)
+
+
+def _panels(name: str, index: int, pairs: Sequence[Pair], attack: str) -> list[list[tuple[str, Pixels]]]:
+    """Return a row of titled panels for the clean image, and one for the attacked."""
+    first = pairs[0].attacked[index]
+    image, adversarial = first.images[0], first.adversarial[0]
+    above = [(f"{name}: {first.name}", _in_8_bit(image)), ("truth", coloured(first.truth, first.palette))]
+    below = [
+        (f"attacked ({pairs[0].defense})", _in_8_bit(adversarial)),
+        (f"its change x {AMPLIFIED}", amplified(adversarial, image)),
+    ]
+    for pair in pairs:
+        for row, kept, state in ((above, pair.clean[index], "clean"), (below, pair.attacked[index], attack)):
+            row.append((f"{pair.defense}, {state}: {100 * _right(kept):.0f} %", coloured(kept.preds, kept.palette)))
     return [above, below]
 
 
-def amplified(adversarial: NDArray[np.uint8], image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the change of an image, enlarged around grey."""
-    change = adversarial.astype(np.int64) - image.astype(np.int64)
-    return np.clip(128 + AMPLIFIED * change, 0, 255).astype(np.uint8)
+def _in_8_bit(image: NDArray[np.uint16]) -> Pixels:
+    return (image / 257).round().astype(np.uint8)
 
 
-def _alt(example: Example, runs: Sequence[Record], labels: Labels) -> str:
-    """Say how many pixels each network has right."""
-    valid = example.mask < len(example.palette)
-    lines = []
-    for run in runs:
-        right = (example.preds[run.digest] == example.mask)[valid]
-        share = f"{100 * right.mean():.0f} % of pixels right" if right.size else "no valid pixel"
-        lines.append(f"{labels.network(run.target)} under {labels.component('attack', run.attack)}: {share}")
-    return "; ".join(lines) + "."
-
-
-def _draw(panels: Panels) -> Canvas:
-    columns = max(len(row) for row in panels)
-    height, width = next(p[1].shape[:2] for row in panels for p in row if p)
-    canvas, axes = new_canvas(1.9 * columns, (1.9 * height / width + 0.3) * len(panels), len(panels), columns)
-    for ax in axes:
-        ax.set_axis_off()
-    for index, row in enumerate(panels):
-        for column, panel in enumerate(row):
-            if panel is not None:
-                ax = axes[index * columns + column]
-                ax.imshow(panel[1], interpolation="nearest")
-                ax.set_title(plain(panel[0], 26), fontsize=7.5, fontweight="normal")
-    return canvas
+def _small(pixels: Pixels) -> Pixels:
+    """Leave out rows and columns evenly until the longer side has at most `LONGEST`."""
+    step = -(-max(pixels.shape[:2]) // LONGEST)
+    return pixels[::step, ::step]

@@ -19,16 +19,15 @@ def gather(page: Page, evidence: Evidence | None = None) -> list[Figure]:
         evidence: what lies behind the records.
     """
     figures: list[Figure] = []
-    tables = [section.table for section in page.sections]
     white = None
-    for table in tables:
+    for table in page.tables:
         if table.setting == "white-box":
             white = table
+            figures += examples(table, evidence.kept) if evidence is not None else []
             figures += [*scatter(table), *curves(table, page.labels, "steps"), *curves(table, page.labels, "eps")]
             figures += per_class(table)
         else:
             figures += [*curves(table, page.labels, "steps"), *transfer(table, white, page.labels)]
     if evidence is not None:
-        figures = [*examples(page.records, page.labels, evidence.examples), *figures]
         figures += training(page.records, page.labels, evidence.history)
     return figures

@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from reports.figures.base import Figure, new_canvas, plain
+from reports.grid import Table
 from reports.labels import Labels
-from reports.layouts import Table
 from reports.reading import fates_of
 from reports.records import Record
 

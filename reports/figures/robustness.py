@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reports.figures.base import COLOURS, MARKERS, Figure, new_canvas, plain
+from reports.grid import Table
 from reports.labels import Labels, canonical
-from reports.layouts import Table
 from reports.reading import fates_of
 from reports.records import Record
 

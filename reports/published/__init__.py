@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
-from reports.layouts import Block, Cell, Column, Row, Table, Value
+from reports.grid import Block, Cell, Column, Row, Table, Value
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ PAPERS = {
         "ddcat-crop-v1",
     ),
     "croce2024": (
-        "Croce, Singh and Hein 2024 (ECCV), on the DDC-AT network of Xu et al. 2021",
+        "Croce, Singh and Hein 2024 (ECCV), Tables 1 and 2",
         "https://arxiv.org/abs/2306.12941",
         "sea-v2",
     ),
@@ -85,8 +85,8 @@ def beside(tables: Sequence[Table], source: Source) -> list[Table]:
 
 
 def _beside(table: Table, source: Source) -> Table:
-    entries = [e for e in source.entries if e.where[0] == table.first.dataset.name and e.where[1] == table.setting]
-    blocks = tuple(_block(block, table.columns, entries) for block in table.blocks)
+    entries = [entry for entry in source.entries if entry.where[0] == table.first.dataset.name]
+    blocks = tuple(_block(block, table, entries) for block in table.blocks)
     if blocks == table.blocks:
         return table
     remark = f"Published: {source.citation}, {source.url}; differences are one's own less the published value."
@@ -100,10 +100,8 @@ def _beside(table: Table, source: Source) -> Table:
     return replace(table, blocks=blocks, remarks=(*table.remarks, remark, *remarks))
 
 
-def _block(block: Block, columns: Sequence[Column], entries: Sequence[Entry]) -> Block:
-    runs = [run for row in block.rows for cell in row.cells for run in cell.records]
-    models = {run.target.model.name for run in runs}
-    own = [entry for entry in entries if entry.where[2] in models]
+def _block(block: Block, table: Table, entries: Sequence[Entry]) -> Block:
+    own = [_of_column(block, index, table, entries) for index in range(len(table.columns))]
     rows, defenses = [], set()
     for row in block.rows:
         defense = next(run.target.defense.name for cell in row.cells for run in cell.records)
@@ -111,21 +109,29 @@ def _block(block: Block, columns: Sequence[Column], entries: Sequence[Entry]) ->
         if any(run.oblivious for cell in row.cells for run in cell.records):
             rows.append(row)  # The published attacks go through the defense.
         else:
-            rows.append(replace(row, cells=_cells(row.cells, columns, defense, own)))
-    empty = tuple(Cell("not asked for") for _ in columns)
-    for defense in dict.fromkeys(entry.where[3] for entry in own):
-        cells = _cells(empty, columns, defense, own)
+            rows.append(replace(row, cells=_cells(row.cells, defense, own)))
+    empty = tuple(Cell("not asked for") for _ in table.columns)
+    wanted = table.defenses or tuple(dict.fromkeys(entry.where[3] for column in own for entry in column))
+    for defense in wanted:
+        cells = _cells(empty, defense, own)
         if defense not in defenses and any(cell.published for cell in cells):
             rows.append(Row(f"{defense} (published)", cells))
     return replace(block, rows=tuple(rows))
 
 
-def _cells(
-    cells: Sequence[Cell], columns: Sequence[Column], defense: str, entries: Sequence[Entry]
-) -> tuple[Cell, ...]:
+def _of_column(block: Block, index: int, table: Table, entries: Sequence[Entry]) -> list[Entry]:
+    """Return the published values of a block's column, of any defense."""
+    column = table.columns[index]
+    setting = column.setting or table.setting
+    cells = [cell for row in block.rows for cell in ((row.cells[index],) if column.model else row.cells)]
+    models = {run.target.model.name for cell in cells for run in cell.records}
+    return [e for e in entries if setting in (e.where[1], "both") and e.where[2] in models and _same(column, e)]
+
+
+def _cells(cells: Sequence[Cell], defense: str, entries: Sequence[Sequence[Entry]]) -> tuple[Cell, ...]:
     return tuple(
-        replace(cell, published=next((e.value for e in entries if e.where[3] == defense and _same(column, e)), None))
-        for cell, column in zip(cells, columns, strict=True)
+        replace(cell, published=next((entry.value for entry in own if entry.where[3] == defense), None))
+        for cell, own in zip(cells, entries, strict=True)
     )
 
 

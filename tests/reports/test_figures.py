@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
-from reports.evidence import Evidence, Example
+from reports.evidence import Evidence, KeptImage
 from reports.figures.examples import amplified, coloured, pick
 from reports.figures.gather import gather
 from reports.page import compose
@@ -27,19 +27,26 @@ def history(tmp_path):
     return path
 
 
+PALETTE = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
+
+
+def kept_image(index, right, pieces=1):
+    """An image of ten valid pixels, of which `right` are right, and a void one; the attack adds 514, or 2 in 8 bit."""
+    truth = np.array([[0] * 10 + [255]], np.uint8)
+    preds = np.array([[0] * right + [1] * (11 - right)], np.uint8)
+    images = np.full((pieces, 2, 2, 3), 100 * 257, np.uint16)
+    return KeptImage(index, f"scene-{index}", PALETTE, images, images + np.uint16(514), truth, preds)
+
+
 @pytest.fixture
-def example(records):
-    rng = np.random.default_rng(0)
-    own = [r for r in records if r.target.seed == 0 and r.setting != "black-box" and r.attack.short != "bim(steps=2)"]
-    mask = np.array([[0, 1], [2, 255]], np.uint8)
-    return Example(
-        name="scene",
-        palette=np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8),
-        image=rng.integers(0, 255, size=(2, 2, 3)).astype(np.uint8),
-        mask=mask,
-        adversarial={r.digest: rng.integers(0, 255, size=(2, 2, 3)).astype(np.uint8) for r in own},
-        preds={r.digest: np.zeros((2, 2), np.uint8) for r in own},
-    )
+def kept(records):
+    """Images 3, 5, 6 and 9 of clean, bim(steps=4) and bim(steps=6); the fewer pixels right, the stronger the attack."""
+    found = {}
+    for record in records:
+        if record.setting != "black-box" and record.attack.short != "bim(steps=2)":
+            drop = record.attack.options.get("steps", 0) // 2
+            found[record.digest] = [kept_image(i, right - drop) for i, right in ((3, 5), (5, 9), (6, 9), (9, 3))]
+    return lambda digest: found.get(digest, [])
 
 
 def test_what_records_alone_can_show(records) -> None:
@@ -97,22 +104,64 @@ def test_histories(records, history) -> None:
     assert not {"training-loss"} & set(figures_of(records, Evidence(history=lambda digest: history.parent / "none")))
 
 
-def test_examples_say_what_is_right(records, example) -> None:
-    figure = figures_of(records, Evidence(examples=[example]))["example-1"]
-    assert "pspnet with none under clean: 33 % of pixels right" in figure.alt
-    assert figure.svg("dark").startswith("<?xml")
+def test_examples_are_of_the_strongest_attack_whose_images_were_kept(records, kept) -> None:
+    figures = figures_of(records, Evidence(kept=kept))
+    names = [name for name in figures if "examples" in name]
+    assert names == ["table-1-examples-1", "table-1-examples-2"]
+    figure = figures[names[0]]
+    assert figure.title == "White-box: digits (val): pspnet on single images, clean and under bim(steps=6)"
+    assert "Of 4 images that were kept: best, median, worst" in figure.caption
+    assert "averaged over 3 networks" in figure.caption
+    assert "best image, none: 90 % of the pixels right, 60 % under bim(steps=6)" in figure.alt
+    assert "median image, ddcat: 50 % of the pixels right, 20 %" in figure.alt
+    assert "worst image, sat: 30 % of the pixels right, 0 %" in figure.alt
+    assert not figure.themed
 
 
-def test_pick_is_deterministic() -> None:
-    assert pick(np.array([0.5, np.nan, 0.9, 0.1, 0.9])) == {"best": 2, "median": 0, "worst": 3}
-    assert pick(np.array([np.nan])) == {}
+def test_an_attack_that_lacks_a_network_gives_way_to_one_that_all_share(records, kept) -> None:
+    gone = next(r.digest for r in records if r.target.defense.name == "sat" and r.attack.short == "bim(steps=6)")
+    figures = figures_of(records, Evidence(kept=lambda digest: [] if digest == gone else kept(digest)))
+    assert figures["table-1-examples-1"].title.endswith("under bim(steps=4)")
+    assert figures["table-1-examples-2"].title.endswith("under bim(steps=6)")
+
+
+def test_many_networks_fill_several_figures(one, net, attack_bim) -> None:
+    runs = [one(net("pspnet", f"d{i}", 0), a) for i in range(7) for a in (attack_bim(6),)]
+    runs += [one(net("pspnet", f"d{i}", 0)) for i in range(7)]
+    figures = figures_of(runs, Evidence(kept=lambda digest: [kept_image(0, 5)]))
+    alts = [figure.alt for name, figure in figures.items() if "examples" in name]
+    assert [alt.count("best image") for alt in alts] == [5, 2]
+    assert "the only one" in figures["table-1-examples-1"].caption
+    assert "Of 1 image that was kept" in figures["table-1-examples-1"].caption
+
+
+def test_pieces_of_an_image_are_told(one, net, attack_bim) -> None:
+    runs = [one(net("pspnet", "sat", 0), *attack) for attack in ((), (attack_bim(6),))]
+    figure = figures_of(runs, Evidence(kept=lambda digest: [kept_image(0, 5, pieces=4)]))["table-1-examples-1"]
+    assert "in up to 4 pieces: the image and its change show the first" in figure.caption
+    assert figure.svg("dark").count("<image") == 6
+
+
+def test_without_kept_images_there_are_no_examples(records, kept) -> None:
+    clean = {r.digest for r in records if r.setting == "clean"}
+    assert not [n for n in figures_of(records, Evidence()) if "examples" in n]
+    only_clean = Evidence(kept=lambda digest: kept(digest) if digest in clean else [])
+    assert not [n for n in figures_of(records, only_clean) if "examples" in n]
+
+
+def test_pick_is_deterministic_and_shows_nothing_twice() -> None:
+    assert pick({7: 0.5, 2: 0.9, 3: 0.1, 4: 0.9}) == {"best": 2, "median": 7, "worst": 3}
+    assert pick({5: 0.5}) == {"best": 5}
+    assert pick({5: 0.5, 6: 0.4}) == {"best": 5, "worst": 6}
+    assert pick({}) == {}
 
 
 def test_colours_and_changes() -> None:
     palette = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
     found = coloured(np.array([[0, 1, 255]], np.uint8), palette)
     np.testing.assert_array_equal(found, [[[1, 2, 3], [4, 5, 6], [255, 255, 255]]])
-    before, after = np.full((1, 1, 3), 100, np.uint8), np.array([[[102, 99, 255]]], np.uint8)
+    before = np.full((1, 1, 3), 100 * 257, np.uint16)
+    after = np.array([[[102 * 257, 99 * 257, 65535]]], np.uint16)
     np.testing.assert_array_equal(amplified(after, before), [[[148, 118, 255]]])
 
 
@@ -123,10 +172,9 @@ def test_a_figure_draws_the_same_bytes_twice(records) -> None:
 
 
 @pytest.mark.slow
-def test_every_figure_draws(records, history, example) -> None:
-    evidence = Evidence(history=lambda digest: history, examples=[example])
-    figures = figures_of(records, evidence)
-    assert len(figures) == 8
+def test_every_figure_draws(records, history, kept) -> None:
+    figures = figures_of(records, Evidence(history=lambda digest: history, kept=kept))
+    assert len(figures) == 9
     for figure in figures.values():
         assert figure.svg("light").count("<path") > 5
         assert figure.alt

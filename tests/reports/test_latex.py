@@ -47,9 +47,13 @@ def test_it_compiles(tables, tmp_path) -> None:
     compiler = shutil.which("tectonic") or shutil.which("pdflatex")
     if compiler is None:
         pytest.skip("neither tectonic nor pdflatex is installed")
-    head = "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{textcomp,booktabs}\\begin{document}\n"
+    head = (
+        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{textcomp,booktabs,graphicx}\\begin{document}\n"
+    )
     (tmp_path / "main.tex").write_text(f"{head}{tables}\\end{{document}}\n")
     options = ["-interaction=nonstopmode", "-halt-on-error"] if compiler.endswith("pdflatex") else []
     done = subprocess.run([compiler, *options, "main.tex"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "main.pdf").stat().st_size > 1000
+    if compiler.endswith("pdflatex"):
+        assert "Overfull" not in done.stdout

@@ -62,6 +62,16 @@ def test_columns_and_rows_keep_the_order_of_the_matrix(records) -> None:
     assert [r.label for r in table.blocks[0].rows] == ["none", "sat", "ddcat"]
 
 
+def test_options_that_neighbours_share_stand_above_them(one, net, part) -> None:
+    target = net("pspnet", "none", 0)
+    attacks = [part("apgd", f"apgd(eps={e}/255, rates=[1, 2], steps=20)", eps=e / 255) for e in (1, 2)]
+    attacks += [part("corruption"), part("corruption", "corruption(kind=blur, severity=3)", kind="blur")]
+    attacks += [part("cw")]
+    (table,) = tables_of([one(target, attack) for attack in attacks])
+    assert table.heads == (("apgd(rates=[1, 2], steps=20)", 2), ("corruption", 2), ("cw", 0))
+    assert [c.sub for c in table.columns] == ["eps=1/255", "eps=2/255", "corruption", "kind=blur, severity=3", "cw"]
+
+
 def test_one_run_has_no_deviation_and_its_own_interval(one, net) -> None:
     record = one(net("pspnet", "none", 0), miou=60.0)
     found = tables_of([record])[0].blocks[0].rows[0].cells[0]

@@ -95,13 +95,19 @@ def test_they_reach_every_format(voc, tmp_path) -> None:
     assert float(rows[0]["difference"]) == pytest.approx(float(rows[0]["mean"]) - 76.9)
 
 
+def test_a_paper_that_says_nothing_of_the_records_is_told(records, voc) -> None:
+    for own, told in ((records, True), (voc, False)):
+        page = compose(Manifest(name="x", title="x", records=tuple(own)), published="xu2021")
+        assert page.status.endswith("; xu2021 holds no value for any of them") == told
+
+
 def test_an_unknown_paper_is_an_error(manifest) -> None:
     with pytest.raises(ValueError, match=f"there are: {', '.join(PAPERS)}"):
         compose(manifest, published="xu2020")
 
 
 def test_the_strong_attack_s_value_stands_beside_ddcat_at_its_own_eps_only(one, net, part) -> None:
-    for eps, expected in ((2 / 255, 0.1), (8 / 255, None)):
+    for eps, expected in ((2 / 255, 0.1), (8 / 255, 0.0), (16 / 255, None)):
         attack = part("sea", eps=eps, steps=300)
         tables = layouts([run := one(net("pspnet", "ddcat", 0), attack, dataset="voc2012")], Labels([run]))
         (table,) = beside(tables, load("croce2024"))

@@ -7,13 +7,17 @@ import io
 import re
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from reports.evidence import Evidence
 from reports.html import to_html
 from reports.markdown import escape, to_markdown
 from reports.page import compose
 from reports.records import Manifest
-from reports.render import render
+from reports.render import NAMES, render
+from reports.tables import tidy
 
 GOLDEN = Path(__file__).parent / "golden"
 EVIL = '<script>alert("1")</script>'
@@ -60,11 +64,33 @@ def awkward(build, one, net, attack_bim) -> Manifest:
     return Manifest(name="awkward", title="Awkward & complete", records=tuple(records))
 
 
-@pytest.mark.parametrize("name", ["report.html", "report.md", "records.csv"])
+@pytest.mark.parametrize("name", ["report.html", "report.md", "records.csv", "tables.csv", "tables.tex"])
 def test_golden(awkward, tmp_path, name) -> None:
     """Regenerate tests/reports/golden on purpose only: its bytes are what readers have seen."""
-    render(awkward, tmp_path)
+    (kind,) = (kind for kind, file in NAMES.items() if file == name)
+    render(awkward, tmp_path, [kind])
     assert (tmp_path / name).read_text() == (GOLDEN / name).read_text()
+
+
+def test_parquet_holds_what_the_csv_holds_and_is_the_same_twice(awkward, tmp_path) -> None:
+    pytest.importorskip("pyarrow", reason="parquet needs pyarrow")
+    (first,), (second,) = (render(awkward, tmp_path / name, ["parquet"]) for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+    pd.testing.assert_frame_equal(pd.read_parquet(first), tidy(awkward.records))
+
+
+def test_intervals_and_significance_reach_every_format(one, net, tmp_path) -> None:
+    records = [one(net("pspnet", defense, 0), miou=miou) for defense, miou in (("sat", 40.0), ("ddcat", 60.0))]
+    true = np.full((30, 3), 100)
+    counts = {r.digest: np.stack([true - cut, true - cut, true], 1) for r, cut in zip(records, (60, 40), strict=True)}
+    page, text, tables, tex = render(records, tmp_path, ["html", "md", "cells", "tex"], evidence=Evidence(counts.get))
+    assert 'title="60.00; 95 % interval 58.00 to 62.00; significantly above the second"' in page.read_text()
+    assert "**60.0**\\*" in text.read_text()
+    assert r"\textbf{60.0}$^{*}$" in tex.read_text()
+    assert "after Holm's correction for 1 comparison" in text.read_text()
+    rows = {row["defense"]: row for row in csv.DictReader(io.StringIO(tables.read_text()))}
+    assert (rows["ddcat"]["low"], rows["ddcat"]["high"], rows["ddcat"]["significant"]) == ("58.0", "62.0", "True")
+    assert rows["sat"]["significant"] == "False"
 
 
 def test_same_records_same_bytes(manifest, tmp_path) -> None:

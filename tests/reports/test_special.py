@@ -51,6 +51,13 @@ def test_oblivious_and_adaptive_values_have_rows_of_their_own(special) -> None:
     assert [cell.done for cell in block.rows[2].cells] == [0, 2, 2]
 
 
+def test_the_oblivious_row_follows_its_own_whenever_it_was_run(special) -> None:
+    late = sorted(special, key=lambda record: record.oblivious)
+    assert [row.label for row in table_of(late).blocks[0].rows] == [
+        row.label for row in table_of(special).blocks[0].rows
+    ]
+
+
 def test_only_what_can_be_compared_is_ranked_and_tested(special) -> None:
     table = table_of(special)
     assert [[c.rank for c in row.cells] for row in table.blocks[0].rows] == [[1, 1, 1], [2, 2, 2], [0, 0, 0], [0, 0, 0]]

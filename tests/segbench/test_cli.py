@@ -44,6 +44,12 @@ def test_run_prints_results_and_the_report(finished: tuple[Path, Path]) -> None:
     assert page.is_file()
 
 
+def test_the_report_shows_images_and_what_was_measured(finished: tuple[Path, Path]) -> None:
+    page = (finished[1] / "reports" / "tiny" / "report.html").read_text()
+    assert 'id="figure-table-1-examples-1"' in page
+    assert "right pixels at zero loss" in page
+
+
 def test_records_csv_is_tidy(finished: tuple[Path, Path]) -> None:
     _, store = finished
     table = pd.read_csv(store / "reports" / "tiny" / "records.csv")
