@@ -22,7 +22,7 @@ from segbench.cells import TrainCell, revive
 from segbench.store import Store, file_sha256, read_json
 from segbench.zoo_files import WEIGHTS, Zoo, resolve
 
-__all__ = ["add", "build", "import_official", "load", "resolve", "stem_of", "trained_cells", "verify"]
+__all__ = ["add", "build", "deployed", "import_official", "load", "resolve", "stem_of", "trained_cells", "verify"]
 
 VOID = 255
 """The label that no loss counts, here as everywhere; a defense is told it when it is built."""
@@ -45,16 +45,26 @@ def load(name: str, urls: Sequence[str] = ()) -> nn.Module:
 
 
 def build(card: Card) -> nn.Module:
-    """Return the network that a card describes, with fresh weights.
+    """Return the network that a card describes, with fresh weights."""
+    return deployed(card.model, card.defense, card.num_classes)
+
+
+def deployed(model: Component, defense: Component, num_classes: int) -> nn.Module:
+    """Return the network of an architecture that a defense deploys, with fresh weights.
 
     Args:
-        card: the card; weights of the encoder that training began with are not looked for.
+        model: the architecture; weights of the encoder that training began with are not looked for.
+        defense: how it is trained or wrapped.
+        num_classes: classes that it predicts.
+
+    Raises:
+        SegbenchError: the catalog does not have one of the two, in that version and with those options.
     """
-    options = {name: None if name == "weights" else value for name, value in card.model.options.items()}
-    model = card.model.model_copy(update={"options": options})
-    segmenter = revive("model", model).make(num_classes=card.num_classes)
-    defense = revive("defense", card.defense).make(segmenter=segmenter, aux_weight=0.0, ignore_index=VOID)
-    network: nn.Module = defense.deploy()
+    options = {name: None if name == "weights" else value for name, value in model.options.items()}
+    segmenter = revive("model", model.model_copy(update={"options": options})).make(num_classes=num_classes)
+    network: nn.Module = (
+        revive("defense", defense).make(segmenter=segmenter, aux_weight=0.0, ignore_index=VOID).deploy()
+    )
     return network
 
 

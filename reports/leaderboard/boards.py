@@ -1,0 +1,178 @@
+"""Boards: entries that may be compared with each other, ranked, and what must be known to read the ranks right."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from reports.leaderboard.columns import Column, attack_key, columns, natural
+from reports.leaderboard.entries import Entry, Result, threat_name
+from reports.leaderboard.remarks import remarks
+from reports.leaderboard.scoring import Scoring, scoring_of, told_apart
+
+SETTINGS = ("white-box", "black-box", "corruptions")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An entry on its board.
+
+    Attributes:
+        entry: the entry.
+        results: its result for every column of the board, None where it was not attacked so.
+        rank: 1 or more, shared by equals; None where it is not ranked.
+        of: number of entries that it is ranked among.
+        why: why it is not ranked, as a sentence; empty where it is.
+    """
+
+    entry: Entry
+    results: tuple[Result | None, ...]
+    rank: int | None = None
+    of: int = 0
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Entries that were attacked and scored alike.
+
+    Attributes:
+        scored: what tells it from the other groups of the board; empty where there is one only.
+        ranked: those that are ranked, best first.
+        unranked: the others, by name.
+    """
+
+    scored: str
+    ranked: tuple[Standing, ...]
+    unranked: tuple[Standing, ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """Entries of one dataset, protocol and threat model.
+
+    Attributes:
+        path: its place in a site, without suffix.
+        dataset: dataset and images.
+        protocol: how it is scored.
+        threat: what the attacker may do.
+        columns: the attacks, those that rank first.
+        groups: the entries; more than one group where files or scoring differ.
+        notes: what must be known to read it right.
+    """
+
+    path: str
+    dataset: str
+    protocol: str
+    threat: str
+    columns: tuple[Column, ...]
+    groups: tuple[Group, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """Dataset and threat model in words."""
+        return f"{self.dataset}, {self.threat}"
+
+    @property
+    def rankings(self) -> tuple[Group, ...]:
+        """The groups in which something is ranked."""
+        return tuple(group for group in self.groups if group.ranked)
+
+    @property
+    def unranked(self) -> tuple[Standing, ...]:
+        """Entries that are not ranked, by name."""
+        return _by_name([standing for group in self.groups for standing in group.unranked])
+
+    @property
+    def standings(self) -> tuple[Standing, ...]:
+        """All entries: the ranked ones first."""
+        return (*(standing for group in self.groups for standing in group.ranked), *self.unranked)
+
+
+def boards(entries: Iterable[Entry], flags: Mapping[str, str]) -> list[Board]:
+    """Return the boards of some entries, by dataset, those with ranks first.
+
+    Args:
+        entries: the entries, in any order.
+        flags: name of a sanity check -> what it says, as the end of a sentence.
+    """
+    grouped: dict[str, list[Entry]] = defaultdict(list)
+    for entry in sorted(entries, key=lambda entry: entry.path):
+        grouped[entry.board].append(entry)
+    found = [_board(path, own, flags) for path, own in grouped.items()]
+    return sorted(found, key=_order)
+
+
+def _order(board: Board) -> tuple[object, ...]:
+    setting = SETTINGS.index(board.threat.split()[0])
+    return natural(board.dataset), not board.rankings, setting, natural(board.threat), board.protocol, board.path
+
+
+def subset(entry: Entry) -> str:
+    """Say in words what an entry was scored on: "voc2012, first 100 of val"."""
+    data = entry.data
+    images = data.split if data.limit is None else f"first {data.limit} of {data.split}"
+    return f"{data.dataset.short}, {images}"
+
+
+def _board(path: str, entries: Sequence[Entry], flags: Mapping[str, str]) -> Board:
+    attacks = columns(entries)
+    groups = _groups([_standing(entry, attacks) for entry in entries])
+    first = entries[0]
+    return Board(
+        path=f"boards/{path}",
+        dataset=subset(first),
+        protocol=first.protocol.component.short,
+        threat=threat_name(first.threat),
+        columns=attacks,
+        groups=groups,
+        notes=tuple(remarks(entries, len(groups), flags)),
+    )
+
+
+def _standing(entry: Entry, columns: Sequence[Column]) -> Standing:
+    results = {attack_key(result): result for result in entry.results}
+    why = ""
+    if not entry.attacked:
+        why = "No result under an attack that counts."
+    elif not entry.ranked:
+        why = "No strong attack (an ensemble, such as SEA) is among its results."
+    return Standing(entry, tuple(results.get(column.key) for column in columns), why=why)
+
+
+def _groups(standings: Sequence[Standing]) -> tuple[Group, ...]:
+    """Put those together that were scored alike; who does not name the files joins the largest such group."""
+    groups: dict[Scoring, list[Standing]] = defaultdict(list)
+    for standing in standings:
+        groups[scoring_of(standing.entry)].append(standing)
+    for unknown in [scoring for scoring in groups if scoring.fingerprint is None]:
+        same = [other for other in groups if other[1:] == unknown[1:] and other != unknown]
+        if same:
+            largest = max(same, key=lambda other: (len(groups[other]), other))
+            groups[largest] += groups.pop(unknown)
+    found = []
+    for scoring in sorted(groups, key=lambda scoring: (-len(groups[scoring]), str(scoring))):
+        own = groups[scoring]
+        ranked, others = [s for s in own if not s.why], [s for s in own if s.why]
+        found.append(Group(told_apart(scoring, groups), _ranked(ranked), _by_name(others)))
+    return tuple(found)
+
+
+def _by_name(standings: Iterable[Standing]) -> tuple[Standing, ...]:
+    return tuple(sorted(standings, key=lambda standing: (natural(standing.entry.model.name), standing.entry.path)))
+
+
+def _ranked(standings: Sequence[Standing]) -> tuple[Standing, ...]:
+    ordered = sorted(standings, key=lambda s: (-worst_mean(s.entry), s.entry.path))
+    means = [worst_mean(standing.entry) for standing in ordered]
+    return tuple(
+        replace(standing, rank=means.index(mean) + 1, of=len(means))
+        for standing, mean in zip(ordered, means, strict=True)
+    )
+
+
+def worst_mean(entry: Entry) -> float:
+    """Return the least attacked mean, 0 where there is none."""
+    return entry.worst.mean if entry.worst is not None else 0.0

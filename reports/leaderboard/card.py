@@ -1,0 +1,177 @@
+"""What the page of an entry says beyond its numbers: IoU per class, how to load it, what it was made with."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from reports.captions import number
+from reports.leaderboard.columns import attack_key, attack_label
+from reports.leaderboard.entries import Entry, Result
+
+
+@dataclass(frozen=True)
+class Classes:
+    """IoU per class, means over the runs.
+
+    Attributes:
+        heads: the results: clean images, then the attacks.
+        rows: name of a class, its IoU for every head, None where it is in neither truth nor prediction.
+    """
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[float | None, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How to get a network.
+
+    Attributes:
+        text: what to know.
+        shell: commands, empty where there are none.
+        python: lines of Python, empty where there are none.
+    """
+
+    text: str
+    shell: str = ""
+    python: str = ""
+
+
+def result_label(result: Result) -> str:
+    """Return what a result was scored under."""
+    key = attack_key(result)
+    return "clean" if key is None else attack_label(key)
+
+
+def per_class(entry: Entry) -> Classes | None:
+    """Return IoU per class; None where no run says it.
+
+    Args:
+        entry: the entry.
+    """
+    told = [result for result in entry.results if result.runs]
+    sizes = {len(run.class_iou) for result in told for run in result.runs}
+    if len(sizes) != 1 or sizes == {0}:
+        return None
+    count = sizes.pop()
+    names = entry.data.classes if len(entry.data.classes) == count else [f"class {i}" for i in range(count)]
+    means = [[_mean([run.class_iou[i] for run in result.runs]) for i in range(count)] for result in told]
+    rows = tuple((name, tuple(column[i] for column in means)) for i, name in enumerate(names))
+    return Classes(tuple(result_label(result) for result in told), rows)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def loading(entry: Entry) -> Loading:
+    """Return how to load a network and attack it again.
+
+    Args:
+        entry: its entry.
+    """
+    model = entry.model
+    if not model.weights:
+        return Loading("Its weights are not published: these numbers can be read, but not measured again.")
+    zoo = next((weights.zoo for weights in model.weights if weights.zoo is not None), None)
+    if zoo is not None:
+        return Loading(
+            "It is in a zoo; SEGBENCH_ZOO names the zoos to search.",
+            shell=_evaluation(entry, [zoo]),
+            python=f"import segbench\n\nnetwork = segbench.load_model({zoo!r})  # images in [0, 1] -> logits",
+        )
+    short, classes = model.architecture.short, len(entry.data.classes)
+    where = next((weights.url for weights in model.weights if weights.url is not None), None)
+    text = (
+        "Its weights are published as a file; check its hash against the table before use."
+        if where
+        else "Where its weights are is not said; a file of them can be told by its hash."
+    )
+    known = f", num_classes={classes}" if classes else ""
+    return Loading(
+        f"{text} What follows loads the plain network: whatever a defense adds at inference is not in it.",
+        shell=_evaluation(entry, [short, "--weights", "weights.safetensors"]),
+        python="import segbench\n\n"
+        f"network = segbench.load_model({short!r}{known}, weights='weights.safetensors')  # images in [0, 1] -> logits",
+    )
+
+
+def _evaluation(entry: Entry, network: Sequence[str]) -> str:
+    """Return the command that scores it again; none where the attack needs a second network."""
+    if entry.threat.setting == "black-box":
+        return ""
+    data = entry.data
+    limit = [] if data.limit is None else ["--limit", str(data.limit)]
+    attack = entry.worst.attack.short if entry.worst is not None and entry.worst.attack is not None else "clean"
+    scored = ["--dataset", data.dataset.short, "--split", data.split, *limit]
+    return shlex.join(
+        ["segbench", "eval", *network, *scored, "--protocol", entry.protocol.component.short, "--attack", attack]
+    )
+
+
+def details(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return a mapping as rows of text.
+
+    Args:
+        values: options, a recipe or provenance, as JSON holds them.
+    """
+    return [(key.replace("_", " "), _text(value)) for key, value in sorted(values.items())]
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, float):
+        return number(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(inner)}" for key, inner in sorted(value.items()))
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(inner) for inner in value)
+    return str(value)
+
+
+def described(options: Mapping[str, Any]) -> str:
+    """Return the options of a component in a line.
+
+    Args:
+        options: the options.
+    """
+    return ", ".join(f"{name} {text}" for name, text in details(options)) or "no options are known"
+
+
+def facts(entry: Entry) -> list[tuple[str, str]]:
+    """Return what is known of a network, as rows of text.
+
+    Args:
+        entry: its entry.
+    """
+    model = entry.model
+    return [
+        ("architecture", model.architecture.short),
+        ("defense", model.defense.short),
+        ("parameters", f"{model.parameters:,}" if model.parameters is not None else "not known"),
+        ("extra data", model.extra_data),
+        ("training seeds", ", ".join(str(weights.seed) for weights in model.weights) or "not known"),
+        ("licence of the weights", entry.licence or "not known"),
+        *([("changes with the images that it sees", "yes")] if model.dynamic else []),
+    ]
+
+
+def scored(entry: Entry) -> list[tuple[str, str]]:
+    """Return what was scored and how, as rows of text.
+
+    Args:
+        entry: the entry.
+    """
+    data, protocol = entry.data, entry.protocol
+    return [
+        ("dataset", data.dataset.short),
+        ("split", data.split if data.limit is None else f"first {data.limit} of {data.split}"),
+        ("images", f"{data.images:,}" if data.images is not None else "not known"),
+        ("fingerprint of the files", data.fingerprint or "not known"),
+        ("protocol", protocol.component.short),
+        ("absent classes", "left out of the mean" if protocol.absent == "skip" else "count 0"),
+    ]

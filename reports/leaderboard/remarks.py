@@ -1,0 +1,56 @@
+"""What must be known to read a board right."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from reports.leaderboard.entries import Entry
+
+
+def remarks(entries: Sequence[Entry], groups: int, flags: Mapping[str, str]) -> Iterator[str]:
+    """Give what stands below the tables of a board, a sentence each.
+
+    Args:
+        entries: the entries of the board.
+        groups: number of groups of entries that were scored alike.
+        flags: name of a sanity check -> what it says, as the end of a sentence.
+    """
+    if groups > 1:
+        yield (
+            "The entries were not all attacked and scored alike. Only those that were are ranked and plotted together; "
+            "other numbers are not to be compared."
+        )
+    unknown = [entry for entry in entries if entry.data.fingerprint is None]
+    if unknown and len({entry.data.fingerprint for entry in entries}) > 1:
+        yield (
+            f"It is not known whether these were scored on the same files as the others: {_names(unknown)}. Their "
+            "ranks hold only if they were."
+        )
+    if dynamic := [entry for entry in entries if entry.model.dynamic]:
+        yield f"These change with the images that they see, and cost more than one network: {_names(dynamic)}."
+    if any(result.adaptive is False for entry in entries for result in entry.results):
+        yield "Oblivious attacks were made on a network without its defense: they are shown, and do not count."
+    said: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        for result in entry.results:
+            for flag in result.flags:
+                said[f"⚑ {flag_sentence(flag, flags)}"].append(entry)
+            if result.note:
+                said[f"† {result.note.rstrip('.')}"].append(entry)
+    for sentence, own in said.items():
+        yield f"{sentence}: {_names(own) if {e.path for e in own} != {e.path for e in entries} else 'all entries'}."
+
+
+def flag_sentence(flag: str, flags: Mapping[str, str]) -> str:
+    """Say what a flag means, after its name.
+
+    Args:
+        flag: its name.
+        flags: name -> what it says, as the end of a sentence.
+    """
+    return f"{flag} ({flags[flag]})" if flag in flags else flag
+
+
+def _names(entries: Iterable[Entry]) -> str:
+    return ", ".join(dict.fromkeys(entry.model.name for entry in entries))

@@ -1,0 +1,115 @@
+"""Entries -> a static site: pages that need no server, no script and no network."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from pydantic import ValidationError
+
+from reports.datatables import bundle
+from reports.files import write
+from reports.leaderboard.boards import boards
+from reports.leaderboard.changes import changes
+from reports.leaderboard.downloads import as_csv, as_json, one_as_json
+from reports.leaderboard.entries import Entry
+from reports.leaderboard.environment import template
+from reports.leaderboard.pages import Site, pages
+from reports.leaderboard.preview import preview
+
+
+def load(folder: Path) -> list[Entry]:
+    """Read all entries in a folder and the folders in it.
+
+    Args:
+        folder: where the JSON files are.
+
+    Raises:
+        ValueError: there are none, or one is not an entry.
+    """
+    paths = sorted(folder.rglob("*.json"))
+    if not paths:
+        raise ValueError(f"{folder}: no entries (*.json) here; segbench leaderboard add makes them")
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> Entry:
+    try:
+        return Entry.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{path}: {f'{where}: ' if where else ''}{first['msg']}") from error
+
+
+def build(
+    entries: Sequence[Entry],
+    out: Path,
+    *,
+    title: str = "Robustness leaderboard",
+    url: str | None = None,
+    flags: Mapping[str, str] = MappingProxyType({}),
+    sortable: bool = True,
+) -> list[Path]:
+    """Write a leaderboard's site; the same entries give the same bytes.
+
+    Args:
+        entries: the entries, in any order.
+        out: folder of the site, made if need be.
+        title: its name.
+        url: where it will be published: for its sitemap, canonical links and previews, which need absolute addresses.
+        flags: name of a sanity check -> what it says, as the end of a sentence.
+        sortable: let tables be sorted and filtered, by DataTables from the itables package.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: two entries have one place, `out` holds pages of other entries, `url` is not of the web, or itables
+            is not installed.
+    """
+    if url is not None and not re.fullmatch(r"https?://[^\s<>\"?#]+", url):
+        raise ValueError(f"{url!r} is no address of a site; expected one like https://example.org/leaderboard/")
+    places = Counter(entry.path for entry in entries)
+    if twice := [place for place, number in sorted(places.items()) if number > 1]:
+        raise ValueError(f"{twice[0]}: {places[twice[0]]} entries have this place; names must differ in more than case")
+    found = boards(entries, flags)
+    site = Site(
+        title=title,
+        url=f"{url.rstrip('/')}/" if url is not None else None,
+        sortable=sortable,
+        boards=tuple(found),
+        changes=tuple(changes(found)),
+        flags=flags,
+    )
+    content = dict(_content(site))
+    for path in sorted((out / "boards").rglob("*")):
+        if path.is_file() and path.relative_to(out).as_posix() not in content:
+            raise ValueError(f"{path} is not of these entries; remove {out / 'boards'} and build again")
+    for name, written in content.items():
+        write(out / name, written)
+    return [out / name for name in content]
+
+
+def _content(site: Site) -> Iterator[tuple[str, str | bytes]]:
+    """Give every file of a site by its place in it."""
+    yield from pages(site)
+    yield "site.css", template("report.css") + template("site.css")
+    if site.sortable:
+        tables = bundle()
+        yield "tables.css", tables.style
+        yield "tables.js", f"(() => {{\n{tables.script}\n}})();\n"
+        yield "site.js", template("site.js")
+    standings = [standing.entry for board in site.boards for standing in board.standings]
+    yield "entries.csv", as_csv(site.boards)
+    yield "entries.json", as_json(standings)
+    for board in site.boards:
+        yield f"{board.path}.csv", as_csv([board])
+        yield f"{board.path}.json", as_json(standing.entry for standing in board.standings)
+        if site.url is not None:
+            yield f"{board.path}.png", preview(board)
+        for standing in board.standings:
+            yield f"boards/{standing.entry.path}", one_as_json(standing.entry)

@@ -1,0 +1,277 @@
+"""From a store's records to entries: networks that differ in their seed alone are one model.
+
+A matrix's worst cases over sets of attacks are left out: such a set is its author's choice, and a board ranks by the
+worst of all attacks anyway. What is known of a network on clean images goes into each of its entries.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from reports.labels import Labels, NetworkKey, component_key
+from reports.leaderboard.entries import Data, Entry, Links, Model, Procedure, ThreatModel, Weights
+from reports.records import Component, Network, Record
+from segbench import judged, zoo
+from segbench.errors import SegbenchError
+from segbench.leaderboard.files import LeaderboardError
+from segbench.leaderboard.summing import summed
+from segbench.store import Store
+
+ORIGINS = ("versions", "git_revision", "platform", "device", "threads")
+
+
+@dataclass(frozen=True)
+class Details:
+    """What records do not know.
+
+    Attributes:
+        licence: of the weights.
+        paper: address of the method's paper.
+        code: address of its code.
+        extra_data: what a network was trained on besides the dataset's training split; by default what its options say.
+        names: what a network is called, by what it would be called.
+    """
+
+    licence: str | None = None
+    paper: str | None = None
+    code: str | None = None
+    extra_data: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+class Made(NamedTuple):
+    """Entries, and what was left out and why, a sentence each."""
+
+    entries: list[Entry]
+    notes: list[str]
+
+
+def parse_names(pairs: Iterable[str]) -> dict[str, str]:
+    """Read OLD=NEW; an old name may hold the sign itself, as "pspnet(encoder=tiny) sat" does."""
+    parts = {pair: pair.rpartition("=") for pair in pairs}
+    for pair, (old, _, new) in parts.items():
+        if not old.strip() or not new.strip():
+            raise LeaderboardError(f"--name {pair}: expected OLD=NEW, for instance 'pspnet(encoder=tiny) sat=Tiny SAT'")
+    return {old.strip(): new.strip() for old, _, new in parts.values()}
+
+
+def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
+    """Make the entries of what was evaluated in a store.
+
+    Args:
+        store: the store.
+        matrices: names of matrices that were run there; all of them if empty.
+        details: what records do not know.
+
+    Raises:
+        LeaderboardError: there is no such matrix or network, a detail is not valid, or two entries would be one.
+    """
+    records = _records(store, matrices)
+    done = [record for record in records if record.status == "done" and record.scores is not None]
+    labels = Labels(done)
+    called = _called(done, labels, details.names)
+    groups: dict[tuple[object, ...], list[Record]] = {}
+    for record in judged.flagged(done, judged.measurements(done, store)):
+        groups.setdefault((*_data_key(record), labels.key(record.target)), []).append(record)
+    made: dict[str, Entry] = {}
+    left_out: dict[str, Counter[str]] = {}
+    if unfinished := Counter(record.attack.short for record in records if record.status != "done"):
+        left_out["not finished"] = unfinished
+    for group in groups.values():
+        clean, boards = [], dict[ThreatModel, list[Record]]()
+        for record in group:
+            threat = _threat(record)
+            if record.setting == "clean":
+                clean.append(record)
+            elif isinstance(threat, str):
+                left_out.setdefault(threat, Counter())[record.attack.short] += 1
+            else:
+                boards.setdefault(threat, []).append(record)
+        for threat, attacked in boards.items():
+            if not clean:
+                reason = "of networks that were not evaluated on clean images"
+                left_out.setdefault(reason, Counter()).update(record.attack.short for record in attacked)
+                continue
+            try:
+                entry = _entry(clean, attacked, threat, store, labels, called, details)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise LeaderboardError(f"{first['loc'][0]} {first['input']!r}: {first['msg'].lower()}") from error
+            if entry.path in made:
+                raise LeaderboardError(
+                    f"{store.root}: two entries would be {entry.path}: of other data, another version, or a name that "
+                    "is alike; choose with --matrix, or rename with --name"
+                )
+            made[entry.path] = entry
+    return Made(list(made.values()), [_note(reason, attacks) for reason, attacks in left_out.items()])
+
+
+def _records(store: Store, matrices: Sequence[str]) -> list[Record]:
+    known = store.manifests()
+    for name in matrices:
+        if name not in known:
+            raise LeaderboardError(f"{name}: no such matrix in store {store.root}, which holds: {', '.join(known)}")
+    if not known:
+        raise LeaderboardError(f"{store.root}: no matrix was run in this store")
+    manifests = [found for name in matrices or known if (found := store.manifest(name)) is not None]
+    return list({record.digest: record for manifest in manifests for record in manifest.records}.values())
+
+
+def _called(records: Sequence[Record], labels: Labels, names: Mapping[str, str]) -> dict[NetworkKey, str]:
+    """Return what each network is called: architecture and defense, and what tells it from others only if need be."""
+    networks = {labels.key(network): network for record in records for network in (record.target, record.source)}
+    plain = {key: f"{network.model.short} {network.defense.short}" for key, network in networks.items()}
+    times = Counter(plain.values())
+    called = {}
+    for key, network in networks.items():
+        _, bracket, variant = labels.defense(network).partition(" [")
+        called[key] = f"{plain[key]}{bracket}{variant}" if times[plain[key]] > 1 else plain[key]
+    unknown = sorted(set(names) - set(called.values()))
+    if unknown:
+        raise LeaderboardError(f"--name {unknown[0]}: no such network; there are: {', '.join(sorted(called.values()))}")
+    return {key: names.get(name, name) for key, name in called.items()}
+
+
+def _data_key(record: Record) -> tuple[object, ...]:
+    return (
+        component_key(record.dataset),
+        record.data_fingerprint,
+        record.split,
+        record.limit,
+        component_key(record.protocol),
+        record.absent,
+    )
+
+
+def _threat(record: Record) -> ThreatModel | str:
+    """Return the threat model of a record's board, or why it belongs to none."""
+    threat = record.threat
+    if threat.access == "none":
+        return ThreatModel(setting="corruptions")
+    if not threat.eps or threat.norm is None:
+        return "not bounded by an eps"
+    if record.attack.options.get("target") is not None:
+        return "targeted, after certain labels and not after mIoU"
+    setting = "black-box" if record.setting == "black-box" else "white-box"
+    return ThreatModel.model_validate({"setting": setting, "norm": threat.norm, "eps": threat.eps})
+
+
+def _note(reason: str, attacks: Counter[str]) -> str:
+    number = attacks.total()
+    named = ", ".join(sorted(attacks))
+    return f"left out: {number} evaluation{'s' * (number > 1)}, {reason}: {named}"
+
+
+def _entry(
+    clean: Sequence[Record],
+    attacked: Sequence[Record],
+    threat: ThreatModel,
+    store: Store,
+    labels: Labels,
+    called: Mapping[NetworkKey, str],
+    details: Details,
+) -> Entry:
+    first = clean[0]
+    results = [summed(clean, None, threat.setting, store)]
+    groups: dict[tuple[str, str, bool], list[Record]] = {}
+    for record in attacked:
+        source = called[labels.key(record.source)] if threat.setting == "black-box" else ""
+        groups.setdefault((component_key(record.attack), source, record.oblivious), []).append(record)
+    # In an order of their own, so that a further matrix does not change that of the others.
+    for (_, source, _), runs in sorted(groups.items(), key=_order):
+        results.append(summed(runs, source or None, threat.setting, store))
+    return Entry(
+        status="reported",
+        added=datetime.date.today(),
+        data=Data(
+            dataset=first.dataset,
+            split=first.split,
+            limit=first.limit,
+            images=first.n_images,
+            fingerprint=first.data_fingerprint,
+            classes=first.classes,
+        ),
+        protocol=Procedure(component=first.protocol, absent=first.absent),
+        threat=threat,
+        model=_model([*clean, *attacked], called[labels.key(first.target)], details),
+        results=tuple(results),
+        links=Links(paper=details.paper, code=details.code),
+        licence=details.licence,
+        provenance=_origins([record.provenance for record in (*clean, *attacked)]),
+    )
+
+
+def _order(group: tuple[tuple[str, str, bool], Sequence[Record]]) -> tuple[object, ...]:
+    (key, source, oblivious), records = group
+    steps = records[0].attack.options.get("steps")
+    return records[0].attack.name, steps if isinstance(steps, int) else 0, key, source, oblivious
+
+
+def _model(records: Sequence[Record], name: str, details: Details) -> Model:
+    first, network = records[0], records[0].target
+    hashes = {r.target.seed: r.target.weights_sha256 for r in records if r.target.weights_sha256}
+    return Model(
+        name=name,
+        architecture=network.model,
+        defense=network.defense,
+        recipe=network.recipe,
+        parameters=_parameters(network, len(first.classes)),
+        extra_data=details.extra_data or _extra_data(network),
+        dynamic=first.dynamic,
+        weights=tuple(Weights(seed=seed, sha256=sha256) for seed, sha256 in sorted(hashes.items())),
+    )
+
+
+def _extra_data(network: Network) -> str:
+    if not network.recipe:
+        return "not stated"
+    weights = network.model.options.get("weights")
+    return f"initial weights {Path(str(weights)).name}" if weights else "none"
+
+
+def _parameters(network: Network, num_classes: int) -> int | None:
+    """Count the parameters of a network of ours; None for one that was not trained here."""
+    if not network.recipe:
+        return None
+    return _counted(network.model.model_dump_json(), network.defense.model_dump_json(), num_classes)
+
+
+@cache
+def _counted(model: str, defense: str, num_classes: int) -> int | None:
+    architecture, deployed = (Component.model_validate_json(text) for text in (model, defense))
+    try:
+        network = zoo.deployed(architecture, deployed, num_classes)
+    except SegbenchError:
+        return None  # The catalog has moved on since it was trained.
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _origins(provenances: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return versions and hardware; a list where evaluations differ."""
+    merged: dict[str, Any] = {}
+    for name in ORIGINS:
+        found = [provenance[name] for provenance in provenances if provenance.get(name) is not None]
+        if not found:
+            continue
+        if name == "versions":
+            packages = dict.fromkeys(package for versions in found for package in versions)
+            merged[name] = {p: _one([versions[p] for versions in found if p in versions]) for p in packages}
+        elif name == "platform":
+            # The system's name is enough: the rest names a private machine's kernel.
+            merged[name] = _one([text.partition("-")[0] for text in found])
+        else:
+            merged[name] = _one(found)
+    return merged
+
+
+def _one(values: Sequence[Any]) -> Any:
+    distinct = sorted(set(values))
+    return distinct[0] if len(distinct) == 1 else distinct

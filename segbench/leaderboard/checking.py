@@ -1,0 +1,161 @@
+"""What is wrong with an entry that its schema cannot say: numbers that disagree, and claims without ground."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+from reports.labels import component_key
+from reports.leaderboard.entries import Entry, Result, Run
+from reports.records import Component
+from segbench import catalog, sanity
+
+T = TypeVar("T")
+
+TOLERANCE = 2e-4
+"""Points by which numbers that are rounded to four decimals may differ from what follows from others."""
+STRONG_STEPS = 100
+"""An ensemble with fewer steps is a smoke test: it must not buy a rank."""
+
+
+class Mistake(NamedTuple):
+    """Where in an entry, and what, with what to write instead."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        """Write it as one line."""
+        return f"{self.where}: {self.what}"
+
+
+def is_strong(attack: Component, setting: str) -> bool:
+    """Whether an attack is strong enough to rank by: a white-box ensemble of this catalog with enough steps."""
+    known = catalog.components("attack").get(attack.name)
+    steps = attack.options.get("steps")
+    enough = isinstance(steps, int) and steps >= STRONG_STEPS
+    return setting == "white-box" and known is not None and bool(known.object.ensemble) and enough
+
+
+def mistakes(entry: Entry) -> Iterator[Mistake]:
+    """Yield every mistake of an entry that the schema lets pass."""
+    yield from _head(entry)
+    for index, result in enumerate(entry.results):
+        name = "clean" if result.attack is None else result.attack.short
+        where = f"results.{index} ({name})"
+        yield from (Mistake(where, what) for what in _claims(entry, result))
+        yield from (Mistake(where, what) for what in _numbers(entry, result))
+        for place, run in enumerate(result.runs):
+            yield from (Mistake(f"{where}.runs.{place}", what) for what in _run(entry, result, run))
+
+
+def _head(entry: Entry) -> Iterator[Mistake]:
+    clean = sum(result.attack is None for result in entry.results)
+    if clean != 1:
+        yield Mistake("results", f"{clean} results on clean images; give one, the first")
+    elif entry.results[0].attack is not None:
+        yield Mistake("results", "the result on clean images comes first")
+    if clean == len(entry.results):
+        yield Mistake("results", "no result under attack; give at least one")
+    for identity in _twice([_identity(result) for result in entry.results if result.attack is not None]):
+        yield Mistake("results", f"{identity[0]} is there twice; give each attack once")
+    for name, values in (
+        ("sha256", [weights.sha256 for weights in entry.model.weights]),
+        ("seed", [weights.seed for weights in entry.model.weights]),
+    ):
+        for value in _twice(values):
+            yield Mistake("model.weights", f"{name} {value} is there twice; give each network once")
+    for record in _twice([run.record for result in entry.results for run in result.runs]):
+        yield Mistake("results", f"record {record} stands for two runs; give each run once")
+    bounded = entry.threat.norm is not None and entry.threat.eps is not None
+    if bounded == (entry.threat.setting == "corruptions") or (entry.threat.norm is None) != (entry.threat.eps is None):
+        yield Mistake("threat", f"{entry.threat.setting} needs {'no norm and eps' if bounded else 'norm and eps'}")
+    if (entry.status == "verified") != (entry.verification is not None):
+        yield Mistake("status", "verified goes with verification, reported without; `leaderboard verify` writes both")
+    if entry.status == "verified" and not entry.model.weights:
+        yield Mistake("status", "verified, but the weights are not named; name them or write reported")
+    if entry.status == "verified" and any(not result.runs for result in entry.results):
+        yield Mistake("status", "verified, but a result has no runs that could be; write reported")
+    if entry.source is None and any(not result.runs for result in entry.results):
+        yield Mistake("source", "numbers without runs need a source; say where they were published")
+
+
+def _claims(entry: Entry, result: Result) -> Iterator[str]:
+    """What is said of a result."""
+    setting = entry.threat.setting
+    if result.attack is None:
+        if result.source is not None or result.adaptive is not None or result.strong:
+            yield "clean images have no source, adaptive or strong"
+    else:
+        if (result.source is not None) != (setting == "black-box"):
+            missing = result.source is None
+            yield f"{setting} results {'need the network that was attacked as' if missing else 'have no'} source"
+        if result.strong and not is_strong(result.attack, setting):
+            yield f"not strong: that is an ensemble such as sea, white-box, with {STRONG_STEPS} steps or more"
+        eps, norm = result.attack.options.get("eps"), result.attack.options.get("norm", "linf")
+        threat = entry.threat
+        if threat.eps is not None and (not _close(eps, threat.eps) or norm != threat.norm):
+            yield f"its bound is {norm} {eps}, the entry's {threat.norm} {threat.eps:g}; enter it under its own"
+        if sanity.budget_unused(result.attack.options) and "budget-unused" not in result.flags:
+            yield "its steps cannot use eps up; add the flag budget-unused"
+    for flag in result.flags:
+        if flag not in sanity.SENTENCES:
+            yield f"flags: {catalog.unknown('flag', flag, sanity.SENTENCES)}"
+
+
+def _numbers(entry: Entry, result: Result) -> Iterator[str]:
+    """Whether mean, deviation and interval agree with the runs and with each other."""
+    values = [run.miou for run in result.runs]
+    if values and abs(statistics.fmean(values) - result.mean) > TOLERANCE:
+        yield f"mean {result.mean:g} is not that of its runs, {statistics.fmean(values):.4f}"
+    if len(values) > 1:
+        std = statistics.stdev(values)
+        if result.std is None or abs(std - result.std) > TOLERANCE:
+            yield f"std {_shown(result.std)} is not the sample deviation of its runs, {std:.4f}"
+    elif values and result.std is not None:
+        yield "std of a single run; write null"
+    low, high = result.low, result.high
+    if (low is None) != (high is None):
+        yield "low and high are both there or both null"
+    elif low is not None and high is not None:
+        if low > high:
+            yield f"low {low:g} is above high {high:g}"
+        elif not low - TOLERANCE <= result.mean <= high + TOLERANCE:
+            yield f"the interval {low:g} to {high:g} does not hold the mean {result.mean:g}"
+
+
+def _run(entry: Entry, result: Result, run: Run) -> Iterator[str]:
+    classes, seeds = entry.data.classes, {weights.seed for weights in entry.model.weights}
+    if classes and len(run.class_iou) != len(classes):
+        yield f"class_iou has {len(run.class_iou)} values, the data {len(classes)} classes"
+    present = [iou for iou in run.class_iou if iou is not None]
+    number = len(run.class_iou) if entry.protocol.absent == "zero" else len(present)
+    if number and abs(sum(present) / number - run.miou) > TOLERANCE:
+        yield f"miou {run.miou:g} is not the mean of class_iou, {sum(present) / number:.4f}"
+    if run.miou_low > run.miou_high:
+        yield f"miou_low {run.miou_low:g} is above miou_high {run.miou_high:g}"
+    if seeds and run.seed not in seeds:
+        yield f"seed {run.seed} is not among the weights'; name its weights"
+    transferred = entry.threat.setting == "black-box" and result.attack is not None
+    if (run.source_seed is not None) != transferred:
+        yield "source_seed is the seed of the attacked network in a black-box setting, null otherwise"
+
+
+def _identity(result: Result) -> tuple[str, str, str | None, bool | None]:
+    short, key = ("clean", "") if result.attack is None else (result.attack.short, component_key(result.attack))
+    return short, key, result.source, result.adaptive
+
+
+def _twice(values: Sequence[T]) -> list[T]:
+    return [value for value, times in Counter(values).items() if times > 1]
+
+
+def _close(value: object, other: float) -> bool:
+    return isinstance(value, int | float) and math.isclose(value, other, rel_tol=1e-6)
+
+
+def _shown(value: float | None) -> str:
+    return "null" if value is None else f"{value:g}"

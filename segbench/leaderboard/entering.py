@@ -1,0 +1,99 @@
+"""Entries into a folder: what is there and was verified, or came from others, is not overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from reports.leaderboard.entries import Entry, Links, Verification
+from segbench.leaderboard import files
+from segbench.leaderboard.files import LeaderboardError
+
+NUMBERS = ("data", "protocol", "threat", "results")
+"""Fields that make an entry another one."""
+
+
+def enter(entries: Iterable[Entry], folder: Path) -> list[tuple[Path, str]]:
+    """Write entries to their places; none, where one of them must not be.
+
+    Where the numbers are the same, the date, the status and what was filled in by hand stay.
+
+    Args:
+        entries: what to write.
+        folder: the folder of all entries.
+
+    Returns:
+        The files, and whether each was added, updated or unchanged.
+
+    Raises:
+        LeaderboardError: another entry is there that was verified, or is by others.
+    """
+    outcomes, problems = [], []
+    for entry in entries:
+        path = folder / entry.path
+        old = files.read(path) if path.is_file() else None
+        if old is None:
+            outcomes.append((path, "added", entry))
+        elif not differing(old, entry):
+            kept = _kept(old, entry)
+            outcomes.append((path, "unchanged" if kept == old else "updated", kept))
+        elif reason := _protected(old, entry):
+            problems.append(f"{path}: holds other numbers, {reason}; remove it first, or call this network otherwise")
+        else:
+            outcomes.append((path, "updated", entry.model_copy(update=_by_hand(old, entry))))
+    if problems:
+        raise LeaderboardError("\n".join(problems))
+    for path, outcome, entry in outcomes:
+        if outcome != "unchanged":
+            files.write(entry, path)
+    return [(path, outcome) for path, outcome, _ in outcomes]
+
+
+def mark(path: Path, entry: Entry, verification: Verification) -> None:
+    """Write into an entry's file that it was verified."""
+    files.write(entry.model_copy(update={"status": "verified", "verification": verification}), path)
+
+
+def differing(a: Entry, b: Entry) -> list[str]:
+    """Return the fields in which two entries differ, of those that are measured or say what was."""
+    fields = [name for name in NUMBERS if getattr(a, name) != getattr(b, name)]
+    return fields if _network(a) == _network(b) else [*fields, "model"]
+
+
+def _network(entry: Entry) -> dict[str, Any]:
+    """Return what makes a model another one: not where its weights can be had, nor what they learnt from."""
+    described = entry.model.model_dump(mode="json", exclude={"parameters", "extra_data", "weights"})
+    return {**described, "weights": [(weights.seed, weights.sha256) for weights in entry.model.weights]}
+
+
+def _protected(old: Entry, new: Entry) -> str:
+    """Say why an entry must stay, "" where it need not."""
+    if old.verification is not None:
+        return f"verified on {old.verification.date}"
+    if old.source is not None:
+        return f"reported by {old.source.citation}"
+    if not {weights.sha256 for weights in old.model.weights} & {weights.sha256 for weights in new.model.weights}:
+        return "of other weights"
+    return ""
+
+
+def _kept(old: Entry, new: Entry) -> Entry:
+    """Return an entry of the same numbers with what is new about it."""
+    changed: dict[str, Any] = {**_by_hand(old, new), "provenance": new.provenance}
+    return old.model_copy(update=changed)
+
+
+def _by_hand(old: Entry, new: Entry) -> dict[str, Any]:
+    """Return the fields that records do not know: new where they are given now, else as they were."""
+    known = {weights.sha256: weights for weights in old.model.weights}
+    weights = tuple(known.get(own.sha256, own) for own in new.model.weights)
+    extra_data = old.model.extra_data if new.model.extra_data in ("none", "not stated") else new.model.extra_data
+    model = new.model.model_copy(update={"weights": weights, "extra_data": extra_data})
+    return {
+        "model": model,
+        "links": Links(paper=new.links.paper or old.links.paper, code=new.links.code or old.links.code),
+        "licence": new.licence or old.licence,
+        "notes": new.notes or old.notes,
+        "source": old.source,
+    }

@@ -1,0 +1,73 @@
+"""Images and label maps as PNG files, 16 and 8 bits, without loss."""
+
+from __future__ import annotations
+
+import io
+import zlib
+
+import numpy as np
+import png
+from numpy.typing import NDArray
+
+LARGEST = 1 << 28
+"""Pixels of an image that are decoded at most."""
+
+
+class NotAnImage(ValueError):
+    """A file is not a PNG image of the expected kind."""
+
+
+def encode(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
+    """Return a PNG file.
+
+    Args:
+        pixels: an image (H, W, 3), or labels (H, W); 8 or 16 bits by their type.
+    """
+    height, width = pixels.shape[:2]
+    depth = 8 * pixels.itemsize
+    writer = png.Writer(width, height, greyscale=pixels.ndim == 2, bitdepth=depth, compression=9)
+    rows = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder(">")).reshape(height, -1).view(np.uint8)
+    buffer = io.BytesIO()
+    writer.write_packed(buffer, rows)
+    return buffer.getvalue()
+
+
+def decode(content: bytes, *, labels: bool = False) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Return the pixels of a PNG file: a 16-bit image (H, W, 3), or 8-bit labels (H, W).
+
+    Args:
+        content: the file.
+        labels: it holds labels.
+
+    Raises:
+        NotAnImage: it is damaged, too large, or of another kind.
+    """
+    try:
+        header = png.Reader(bytes=content)
+        header.preamble()
+        width, height = header.width, header.height
+        kind = f"{header.bitdepth}-bit {'grey' if header.greyscale else 'RGB'} of {header.planes} planes"
+        if kind != ("8-bit grey of 1 planes" if labels else "16-bit RGB of 3 planes") or header.interlace:
+            raise NotAnImage(f"expected {'8-bit grey' if labels else '16-bit RGB'}, got {kind}")
+        if width * height > LARGEST:
+            raise NotAnImage(f"{width} x {height} pixels, more than {LARGEST:,}")
+        _bounded(content, height * (width * header.planes * header.bitdepth // 8 + 1))
+        _, _, rows, _ = png.Reader(bytes=content).read()
+        found = np.array([np.frombuffer(row, np.uint8 if labels else np.uint16) for row in rows])
+    except (png.Error, zlib.error, EOFError) as error:
+        raise NotAnImage(f"not a PNG file, or a damaged one ({error})") from error
+    if found.shape != (height, width * header.planes):
+        raise NotAnImage("a damaged PNG file: it ends early")
+    pixels: NDArray[np.uint16] = found if labels else found.reshape(height, width, 3)
+    return pixels
+
+
+def _bounded(content: bytes, most: int) -> None:
+    """Raise where the packed pixels of a file grow beyond what its header says."""
+    inflate, length = zlib.decompressobj(), 0
+    for name, chunk in png.Reader(bytes=content).chunks():
+        while name == b"IDAT" and chunk:
+            length += len(inflate.decompress(chunk, 1 << 20))
+            chunk = inflate.unconsumed_tail
+            if length > most:
+                raise NotAnImage("its pixels are more than its header says")

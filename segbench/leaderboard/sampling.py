@@ -1,0 +1,70 @@
+"""The sampled images of a bundle: within the budget, and predicted as the counts say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attacks.base import Norm
+from attacks.budget import distance
+from segbench.errors import CellError
+from segbench.leaderboard.evidence import Evaluation, Shown
+from segbench.tally import confusion
+
+LEVELS = 65535
+"""Images lie in [0, 1] in steps of one LEVELS-th: clean and attacked ones are off by half a step at most."""
+VOID = 255
+
+
+def examine(own: Evaluation) -> Iterator[str]:
+    """Yield what is wrong with the sampled images of an evaluation.
+
+    Args:
+        own: the evaluation.
+    """
+    for shown in own.sample:
+        yield from (f"{shown.where}: {text}" for text in (*_moved(own, shown), *_predicted(own, shown)))
+
+
+def _moved(own: Evaluation, shown: Shown) -> Iterator[str]:
+    """Compare how far pieces were moved with the bound; 16 bits cannot leave [0, 1]."""
+    norm, eps = own.record.threat.norm, own.record.threat.eps
+    if eps is None or norm not in get_args(Norm):
+        return
+    clean, adversarial = (_unit(pixels) for pixels in (shown.clean, shown.adversarial))
+    rounding = 1 / LEVELS * (clean[0].numel() ** 0.5 if norm == "l2" else 1)
+    known: Any = norm
+    for piece, length in enumerate(distance(adversarial, clean, known).tolist()):
+        if length > eps + rounding:
+            yield f"adversarial-{piece}.png is {norm} {length:.6g} away from its clean image, more than eps {eps:.6g}"
+
+
+def _predicted(own: Evaluation, shown: Shown) -> Iterator[str]:
+    """Compare the pixels that were predicted with the counts of the image; of an ensemble, by its strongest part."""
+    if shown.index >= len(own.counts):
+        yield f"there is no image {shown.index} among {len(own.counts)}"
+        return
+    classes = own.counts.shape[2]
+    if int(shown.preds.max()) >= classes:
+        yield f"preds.png holds label {int(shown.preds.max())}, but there are {classes} classes"
+        return
+    preds, truth = (torch.from_numpy(labels.astype(np.int64)) for labels in (shown.preds, shown.truth))
+    try:
+        found = confusion(preds, truth, classes, VOID)
+    except CellError as error:
+        yield f"truth: {error}"
+        return
+    rows = [part[shown.index] for part in own.parts or (own.counts,)]
+    wanted = min(rows, key=lambda row: int(row[0].sum()))
+    if not np.array_equal(found[2], wanted[2]):
+        yield "truth.png does not have the true pixels that are counted for it"
+    elif not np.array_equal(found, wanted):
+        yield "preds.png does not have the predicted and right pixels that are counted for it"
+
+
+def _unit(pixels: NDArray[np.uint16]) -> torch.Tensor:
+    return torch.from_numpy(pixels.astype(np.float64) / LEVELS).permute(0, 3, 1, 2)

@@ -1,0 +1,138 @@
+"""An entry's numbers against its records, and the records' against their counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from reports.leaderboard.entries import Entry, Result
+from reports.records import Scores
+from reports.statistics import interval
+from segbench import metrics
+from segbench.leaderboard.checking import TOLERANCE
+from segbench.leaderboard.evidence import Evaluation
+
+
+def compare(entry: Entry, evaluations: Sequence[Evaluation]) -> Iterator[str]:
+    """Yield where an entry, its records and their counts disagree.
+
+    Args:
+        entry: the entry.
+        evaluations: the evidence of its runs.
+    """
+    for own in evaluations:
+        name = f"records/{own.record.digest}.json"
+        for field, said, recorded in _said(entry, own):
+            if not _equal(said, recorded):
+                yield f"{name}: {field} is {_shown(recorded)}, the entry says {_shown(said)}"
+        yield from _counted(own)
+    truth = evaluations[0].counts[:, 2] if evaluations else None
+    for own in evaluations:
+        if truth is not None and not np.array_equal(own.counts[:, 2], truth):
+            yield f"counts/{own.record.digest}.json: true pixels differ from those of the entry's other evaluations"
+        if own.names != evaluations[0].names:
+            yield f"counts/{own.record.digest}.json: image names differ from those of the entry's other evaluations"
+    for index, result in enumerate(entry.results):
+        if not result.runs:
+            yield f"entry.json: results.{index}: has no runs, so that nothing of it can be checked"
+        yield from (f"entry.json: results.{index}: {text}" for text in _interval(entry, result, evaluations))
+
+
+def _said(entry: Entry, own: Evaluation) -> Iterator[tuple[str, object, object]]:
+    """Yield what the entry and the record say of the same thing."""
+    record, run, model, threat = own.record, own.run, entry.model, entry.threat
+    clean = own.result.attack is None
+    hashes = {weights.seed: weights.sha256 for weights in model.weights}
+    yield "dataset", entry.data.dataset, record.dataset
+    yield "split", entry.data.split, record.split
+    yield "limit", entry.data.limit, record.limit
+    yield "n_images", entry.data.images, record.n_images
+    yield "data_fingerprint", entry.data.fingerprint, record.data_fingerprint
+    yield "classes", entry.data.classes, record.classes
+    yield "protocol", entry.protocol.component, record.protocol
+    yield "absent", entry.protocol.absent, record.absent
+    yield "target.model", model.architecture, record.target.model
+    yield "target.defense", model.defense, record.target.defense
+    yield "target.recipe", dict(model.recipe), dict(record.target.recipe)
+    yield "target.seed", run.seed, record.target.seed
+    yield "target.weights_sha256", hashes.get(run.seed), record.target.weights_sha256
+    yield "dynamic", model.dynamic, record.dynamic
+    yield "adaptive", own.result.adaptive, None if clean else record.adaptive
+    if clean:
+        yield "setting", "clean", record.setting
+    else:
+        yield "attack", own.result.attack, record.attack
+        black = threat.setting == "black-box"
+        yield "setting", "black-box" if black else "white-box", record.setting
+        yield "threat.norm", threat.norm, record.threat.norm
+        yield "threat.eps", threat.eps, record.threat.eps
+        yield "source.seed", run.source_seed, record.source.seed if black else None
+    scores = record.scores
+    for field in Scores.model_fields:
+        yield f"scores.{field}", getattr(run, field), getattr(scores, field)
+    yield "extras", dict(run.extras), {k: v for k, v in record.extras.items() if isinstance(v, int | float)}
+
+
+def _counted(own: Evaluation) -> Iterator[str]:
+    """Yield where counts are impossible, or do not give the scores of their record."""
+    name, counts, record = f"counts/{own.record.digest}.json", own.counts, own.record
+    for part in own.parts:
+        if part.shape != counts.shape:
+            yield f"{name}: parts of {part.shape} counts, the evaluation has {counts.shape}"
+            return
+    for part in (counts, *own.parts):
+        right, predicted, true = np.moveaxis(part, 1, 0)
+        odd = (part < 0).any((1, 2)) | (right > np.minimum(predicted, true)).any(1)
+        odd |= predicted.sum(1) != true.sum(1)
+        if odd.any():
+            yield f"{name}: the counts of image {int(odd.argmax())} are impossible"
+            return
+    if len(own.names) != len(counts) or record.n_images != len(counts):
+        yield f"{name}: {len(counts)} images and {len(own.names)} names, the record says {record.n_images}"
+    if not counts[:, 2].any():
+        yield f"{name}: no pixel is valid"
+        return
+    if own.parts and not _is_worst(own):
+        yield f"{name}: counts are not those of the worst choice among its parts"
+    again = metrics.scores(counts, record.absent)
+    for field in Scores.model_fields:
+        stored, found = getattr(record.scores, field), getattr(again, field)
+        if not _equal(stored, found):
+            yield f"records/{record.digest}.json: {field} is {_shown(stored)}, its counts give {_shown(found)}"
+
+
+def _is_worst(own: Evaluation) -> bool:
+    try:
+        worst = metrics.worst_case(own.parts, own.record.absent)
+    except ValueError:
+        return False
+    chosen = np.stack(own.parts)[worst.choice, np.arange(len(worst.choice))]
+    return np.array_equal(chosen, own.counts)
+
+
+def _interval(entry: Entry, result: Result, evaluations: Sequence[Evaluation]) -> Iterator[str]:
+    runs = {run.record for run in result.runs}
+    counts = [own.counts for own in evaluations if own.record.digest in runs]
+    if result.low is None or len(counts) < len(runs) or len({own.shape for own in counts}) > 1:
+        return
+    found = interval(np.stack(counts), entry.protocol.absent)
+    if not _equal((result.low, result.high), (found.low, found.high)):
+        yield f"interval {result.low:g} to {result.high:g}, counts give {found.low:.4f} to {found.high:.4f}"
+
+
+def _equal(a: object, b: object) -> bool:
+    """Whether two values are the same; numbers up to their rounding."""
+    if isinstance(a, float) or isinstance(b, float):
+        return isinstance(a, int | float) and isinstance(b, int | float) and math.isclose(a, b, abs_tol=TOLERANCE)
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(_equal(own, other) for own, other in zip(a, b, strict=True))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_equal(value, b[key]) for key, value in a.items())
+    return a == b
+
+
+def _shown(value: object) -> str:
+    text = f"{value:.4f}" if isinstance(value, float) else str(getattr(value, "short", value))
+    return text if len(text) <= 80 else f"{text[:77]}..."

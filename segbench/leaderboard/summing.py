@@ -1,0 +1,79 @@
+"""From the records of one attack on one model to a result: mean, deviation and interval over runs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+
+from reports.leaderboard.entries import Result, Run
+from reports.records import Record
+from reports.statistics import interval
+from segbench import sanity
+from segbench.leaderboard.checking import is_strong
+from segbench.store import Store
+
+DIGITS = 4
+"""Decimals of a number in per cent."""
+
+
+def summed(records: Sequence[Record], source: str | None, setting: str, store: Store) -> Result:
+    """Return what a network scored under one attack, or on clean images.
+
+    Args:
+        records: a run each; those of several seeds, and in a black-box setting of pairs of target and source.
+        source: the network that the attack was made on, in a black-box setting.
+        setting: of the entry.
+        store: where their counts are.
+    """
+    first = records[0]
+    is_clean = first.setting == "clean"
+    black = setting == "black-box" and not is_clean
+    ordered = sorted(records, key=lambda record: (record.target.seed, record.source.seed, record.digest))
+    runs = tuple(_run(record, record.source.seed if black else None) for record in ordered)
+    values = [record.scores.miou for record in ordered if record.scores is not None]
+    mean = statistics.fmean(values)
+    low, high = _interval(ordered, store)
+    held = low is None or high is None or low <= round(mean, DIGITS) <= high
+    raised = {flag for record in ordered for flag in record.flags}
+    return Result(
+        attack=None if is_clean else first.attack,
+        source=source,
+        adaptive=None if is_clean else first.adaptive,
+        strong=not is_clean and is_strong(first.attack, setting),
+        mean=round(mean, DIGITS),
+        std=round(statistics.stdev(values), DIGITS) if len(values) > 1 else None,
+        low=low if held else None,
+        high=high if held else None,
+        runs=runs,
+        flags=tuple(flag for flag in sanity.SENTENCES if flag in raised),
+        note="" if held else "too few images for an interval: that of the bootstrap does not hold the mean",
+    )
+
+
+def _run(record: Record, source_seed: int | None) -> Run:
+    scores = record.scores
+    if scores is None:
+        raise ValueError(f"record {record.digest} has no scores")
+    return Run(
+        seed=record.target.seed,
+        source_seed=source_seed,
+        miou=round(scores.miou, DIGITS),
+        miou_low=round(scores.miou_low, DIGITS),
+        miou_high=round(scores.miou_high, DIGITS),
+        macc=round(scores.macc, DIGITS),
+        aacc=round(scores.aacc, DIGITS),
+        class_iou=tuple(None if iou is None else round(iou, DIGITS) for iou in scores.class_iou),
+        record=record.digest,
+        extras={name: value for name, value in record.extras.items() if isinstance(value, int | float)},
+    )
+
+
+def _interval(records: Sequence[Record], store: Store) -> tuple[float | None, float | None]:
+    """Bootstrap the mean over images and runs, where the counts of all runs are there."""
+    counts = [found for record in records if (found := store.counts(record.digest)) is not None]
+    if len(counts) < len(records) or len({found.shape for found in counts}) > 1:
+        return None, None
+    ends = interval(np.stack(counts), records[0].absent)
+    return round(ends.low, DIGITS), round(ends.high, DIGITS)

@@ -1,0 +1,220 @@
+"""The site in a real browser: filters, permalinks, keyboard, axe, narrow screens, print; no request leaves a page."""
+
+import os
+import shutil
+
+import pytest
+
+from reports.leaderboard.site import build
+
+playwright = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright")
+pytest.importorskip("itables", reason="sortable tables need itables")
+
+CHROMIUM = os.environ.get("SEGBENCH_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; set SEGBENCH_CHROMIUM to its path"),
+]
+BOARD = "boards/digits-val/whole-v1/white-box-linf-8-255"
+PAGES = ["index.html", "changelog.html", f"{BOARD}.html", f"{BOARD}/pspnet-sat.html", f"{BOARD}/pspnet-ddcat.html"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def site(entries, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("a folder") / "site"
+    build(entries, folder, flags={"zero-loss": "many right pixels have no gradient"})
+    return folder
+
+
+@pytest.fixture
+def page(browser):
+    """A page whose complaints, and whose requests that leave it, fail the test."""
+    context = browser.new_context()
+    opened = context.new_page()
+    opened.complaints = []
+    opened.on("console", lambda message: opened.complaints.append(message.text))
+    opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    opened.on(
+        "request", lambda r: opened.complaints.append(r.url) if not r.url.startswith(("data:", "file:")) else None
+    )
+    yield opened
+    assert opened.complaints == []
+    context.close()
+
+
+@pytest.fixture
+def board(page, site):
+    page.goto((site / f"{BOARD}.html").as_uri())
+    return page
+
+
+def models(page, which=0):
+    return page.locator("table.board").nth(which).locator("tbody th a").all_inner_texts()
+
+
+def test_the_table_sorts(board) -> None:
+    head = board.locator("table.board").first.locator("thead th[data-column=clean]")
+    for order, expected in (
+        ("descending", ["pspnet ddcat", "pspnet sat", "unet sat"]),
+        ("ascending", ["unet sat", "pspnet sat", "pspnet ddcat"]),
+    ):
+        head.click()
+        playwright.expect(head).to_have_attribute("aria-sort", order)
+        assert models(board) == expected
+    assert models(board, 1) == ["alpha", "unet none"]  # clean 60 and 80: the tables sort together
+
+
+def test_filters_and_search_keep_the_ranks(board) -> None:
+    board.locator("select[name=architecture]").select_option("pspnet")
+    assert (models(board), models(board, 1)) == (["pspnet sat", "pspnet ddcat"], ["alpha"])
+    assert board.get_by_role("status").inner_text() == "3 of 5 entries"
+    board.locator("select[name=extra]").select_option("coco")
+    assert models(board) == ["pspnet ddcat"]
+    assert board.locator("td.rank").first.inner_text() == "3"
+    board.get_by_role("button", name="Reset").click()
+    board.locator("select[name=status]").select_option("verified")
+    assert models(board) == ["pspnet sat"]
+    board.get_by_role("button", name="Reset").click()
+    board.get_by_label("search").fill("unet sa")
+    assert models(board) == ["unet sat"]
+
+
+def test_a_permalink_restores_the_view(board, browser) -> None:
+    board.locator("select[name=defense]").select_option("sat")
+    board.get_by_label("search").fill("net")
+    board.locator("summary", has_text="Columns").click()
+    board.get_by_role("checkbox", name="bim(steps=10)").uncheck()
+    board.locator("summary", has_text="Columns").click()
+    board.locator("thead th[data-column=clean]").first.click()
+    board.locator("thead th[data-column=clean]").first.click()
+    seen = models(board)
+    assert seen == ["unet sat", "pspnet sat"]
+    link = board.url
+    board.reload()
+    context = browser.new_context()
+    other = context.new_page()
+    other.goto(link)
+    for own in (board, other):
+        assert models(own) == seen
+        assert own.get_by_label("search").input_value() == "net"
+        assert own.locator("thead th[data-column=bim-steps-10]").count() == 0
+        playwright.expect(own.locator("thead th[data-column=clean]").first).to_have_attribute("aria-sort", "ascending")
+    context.close()
+    board.get_by_role("button", name="Reset").click()
+    assert "#" not in board.url
+    assert models(board) == ["pspnet sat", "unet sat", "pspnet ddcat"]
+
+
+def test_a_link_to_what_is_not_there_shows_the_whole_board(board) -> None:
+    board.goto(f"{board.url}#defense=nothing&order=-nowhere&columns=none")
+    assert len(models(board)) == 3
+    assert board.get_by_role("status").inner_text() == "5 entries"
+
+
+def test_back_and_a_changed_address_change_the_view(board) -> None:
+    board.evaluate("location.hash = 'q=ddcat'")
+    playwright.expect(board.get_by_role("status")).to_have_text("1 of 5 entries")
+    board.go_back()
+    playwright.expect(board.get_by_role("status")).to_have_text("5 entries")
+
+
+def test_every_mark_of_the_scatter_is_a_link(board) -> None:
+    links = board.locator("#scatter-1 svg a")
+    assert links.count() == 5
+    links.nth(1).locator("path").click()
+    assert board.locator("h1").inner_text() in ("pspnet sat", "pspnet ddcat", "unet sat", "alpha", "unet none")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_keyboard_reaches_all_that_can_be_used(page, site, name) -> None:
+    page.goto((site / name).as_uri())
+    usable = page.evaluate(
+        '() => [...document.querySelectorAll(\'a[href]:not([tabindex="-1"]), button, input, select, summary,'
+        ' [tabindex="0"]\')].filter((e) => e.checkVisibility()).map((e, i) => e.dataset.at = i).length'
+    )
+    seen = set()
+    for _ in range(usable + 2):
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate("() => document.activeElement.dataset.at"))
+    assert {str(number) for number in range(usable)} <= seen
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing_serious(page, site, name, scheme) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    page.emulate_media(color_scheme=scheme)
+    page.goto((site / name).as_uri())
+    for summary in page.locator("summary").all():
+        summary.click()
+    found = axe.run(page, options={"preload": False}).response["violations"]  # it would fetch the style sheets
+    assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
+
+
+@pytest.mark.parametrize("width", [390, 768, 1440])
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_sticks_out(page, site, name, width) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto((site / name).as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_phone_shows_the_worst_case_without_scrolling(page, site) -> None:
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto((site / f"{BOARD}.html").as_uri())
+    box = page.locator("table.board td.worst .mean").first.bounding_box()
+    assert box["x"] + box["width"] <= 390
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_print_shows_whole_tables(page, site, name) -> None:
+    page.goto((site / name).as_uri())
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 1032, "height": 700})  # A4, landscape, without its margins
+    cut = page.evaluate(
+        "() => [...document.querySelectorAll('.scroll, .scroll *, table')].filter((e) => e.checkVisibility()"
+        " && getComputedStyle(e).overflow !== 'visible' && !e.matches('.hidden')).map((e) => e.className)"
+    )
+    assert cut == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1032
+    assert page.locator("form.filters:visible").count() == 0
+
+
+def test_the_board_is_whole_without_scripts(browser, site) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    plain = context.new_page()
+    plain.goto((site / f"{BOARD}.html").as_uri())
+    assert len(models(plain)) + len(models(plain, 1)) == 5
+    assert plain.locator("form.filters:visible").count() == 0
+    assert plain.locator("thead th[data-column=bim-steps-10]:visible").count() == 1
+    context.close()
+
+
+def test_it_works_below_a_folder_of_a_server(browser, site) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    asked = []
+
+    def serve(route):
+        path = route.request.url.removeprefix("https://example.org/deep/board/").partition("#")[0]
+        asked.append(path)
+        route.fulfill(path=site / path) if (site / path).is_file() else route.fulfill(status=404)
+
+    page.route("**/*", serve)
+    failures = []
+    page.on("console", lambda message: failures.append(message.text))
+    page.goto(f"https://example.org/deep/board/{BOARD}.html#defense=ddcat")
+    assert models(page) == ["pspnet ddcat"]
+    page.locator("tbody th a").first.click()
+    assert page.locator("h1").inner_text() == "pspnet ddcat"
+    assert failures == []
+    assert all((site / path).is_file() for path in asked)
+    context.close()

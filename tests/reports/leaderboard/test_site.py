@@ -1,0 +1,213 @@
+"""The site: its structure, what is escaped, links that lead somewhere, the same bytes for the same entries."""
+
+import csv
+import io
+import json
+import random
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+
+from reports.leaderboard.entries import Entry
+from reports.leaderboard.site import build, load
+
+BOARD = "boards/digits-val/whole-v1/white-box-linf-8-255"
+EVIL = "<script>alert(1)</script>"
+
+
+class Reader(HTMLParser):
+    """Collects what tests ask of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.links, self.ids, self.tags = [], set(), []
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag, attrs):
+        own = dict(attrs)
+        self.tags.append((tag, own))
+        self.links += [own[name] for name in ("href", "src") if name in own]
+        if "id" in own:
+            assert own["id"] not in self.ids, own["id"]
+            self.ids.add(own["id"])
+
+
+@pytest.fixture(scope="module")
+def site(entries, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    build(entries, folder, sortable=False)
+    return folder
+
+
+def content(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_there_is_a_page_for_everything(entries, site) -> None:
+    found = set(content(site))
+    assert {"index.html", "changelog.html", "feed.xml", "entries.csv", "entries.json", "site.css"} <= found
+    for entry in entries:
+        stem = f"boards/{entry.path.removesuffix('.json')}"
+        assert {f"{stem}.html", f"{stem}.json"} <= found
+        assert {f"boards/{entry.board}{suffix}" for suffix in (".html", ".csv", ".json")} <= found
+    assert not {path for path in found if path.endswith(".png") or path == "sitemap.xml"}
+
+
+def test_links_are_relative_and_lead_somewhere(site) -> None:
+    pages = {path.resolve(): Reader(path) for path in site.rglob("*.html")}
+    for path, page in pages.items():
+        for link in page.links:
+            if link.startswith(("data:", "https://")):
+                continue
+            assert not re.match(r"/|[a-z]+:", link), link
+            target, _, anchor = link.partition("#")
+            goal = (path.parent / target).resolve() if target else path
+            assert goal.is_file(), f"{path.name}: {link}"
+            if anchor:
+                assert anchor in pages[goal].ids
+
+
+def test_nothing_is_loaded_from_elsewhere(site) -> None:
+    for path in site.rglob("*.html"):
+        page = Reader(path)
+        (policy,) = [own["content"] for tag, own in page.tags if own.get("http-equiv") == "Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'")
+        assert "unsafe" not in policy
+        assert not [own for tag, own in page.tags if tag == "script" and "src" not in own]
+        assert not [own for _, own in page.tags if "style" in own or any(name.startswith("on") for name in own)]
+
+
+def test_the_same_entries_give_the_same_bytes(entries, site, tmp_path) -> None:
+    shuffled = entries.copy()
+    random.Random(1).shuffle(shuffled)
+    build(shuffled, tmp_path, sortable=False)
+    assert content(tmp_path) == content(site)
+
+
+def test_entries_survive_the_way_through_the_site(entries, site, tmp_path) -> None:
+    for entry in entries:
+        assert Entry.model_validate_json((site / "boards" / entry.path).read_bytes()) == entry
+    board = {entry.path: entry for entry in entries if f"boards/{entry.board}" == BOARD}
+    for number, content in enumerate(json.loads((site / f"{BOARD}.json").read_text())):
+        (tmp_path / f"{number}.json").write_text(json.dumps(content))
+    assert {entry.path: entry for entry in load(tmp_path)} == board
+
+
+def test_csv_holds_numbers_as_numbers(site) -> None:
+    rows = list(csv.DictReader(io.StringIO((site / f"{BOARD}.csv").read_text())))
+    (row,) = [row for row in rows if row["model"] == "pspnet ddcat" and row["attack"] == "sea"]
+    assert (float(row["mean"]), row["rank"], row["strong"], row["flags"]) == (21.0, "3", "True", "zero-loss")
+    assert {row["rank"] for row in rows if row["model"] == "alpha"} == {""}
+
+
+def test_whatever_comes_from_an_entry_is_text(entry_of, result_of, attack_sea, tmp_path) -> None:
+    attack = attack_sea().model_copy(update={"short": f"sea{EVIL}", "options": {EVIL: EVIL}})
+    entry = entry_of(
+        f"{EVIL}\"'\x01\u202e=1+1",
+        [result_of(None, 70.0), result_of(attack, 30.0, strong=True, note=EVIL, flags=(EVIL,))],
+        defense=EVIL,
+        architecture=EVIL,
+        extra_data=f'"{EVIL}',
+        dataset=f"{EVIL} $x^2$ 漢",
+        licence=EVIL,
+        notes=EVIL,
+        provenance={EVIL: [EVIL]},
+    )
+    build([entry], tmp_path, title=f"{EVIL} & sons", url="https://example.org/x", flags={EVIL: EVIL}, sortable=False)
+    for path in tmp_path.rglob("*.html"):
+        assert not [own for tag, own in Reader(path).tags if tag == "script"]
+        assert EVIL not in path.read_text()
+    ElementTree.parse(tmp_path / "feed.xml")
+    ElementTree.parse(tmp_path / "sitemap.xml")
+    for path in content(tmp_path):
+        assert re.fullmatch(r"[a-z0-9./-]+", path), path
+    (row, _) = csv.DictReader(io.StringIO((tmp_path / "entries.csv").read_text()))
+    assert row["model"].startswith("<script>")
+
+
+def test_formulas_in_csv_are_neutral(entry_of, result_of, tmp_path) -> None:
+    build([entry_of("=cmd()", [result_of(None, 70.0)])], tmp_path, sortable=False)
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "entries.csv").read_text()))
+    assert row["model"] == "'=cmd()"
+
+
+def test_dates_make_changelog_and_feed(entries, site) -> None:
+    text = (site / "changelog.html").read_text()
+    dates = re.findall(r'<time datetime="([\d-]+)"', text)
+    assert dates == ["2026-05-06", "2026-04-02", "2026-03-01"]
+    atom = "{http://www.w3.org/2005/Atom}"
+    feed = ElementTree.parse(site / "feed.xml").getroot()
+    assert feed.findtext(f"{atom}updated") == "2026-05-06T00:00:00Z"
+    news = feed.findall(f"{atom}entry")
+    assert len(news) == len(entries) + 1
+    assert len({entry.findtext(f"{atom}id") for entry in news}) == len(news)
+    for entry in news:
+        assert (site / entry.find(f"{atom}link").get("href")).is_file()
+
+
+def test_absolute_addresses_only_where_the_site_has_one(entries, site, tmp_path) -> None:
+    assert "og:image" not in (site / "index.html").read_text()
+    build(entries, tmp_path, url="https://example.org/board", sortable=False)
+    for path in tmp_path.rglob("*.html"):
+        place = path.relative_to(tmp_path).as_posix()
+        metas = {own.get("property"): own.get("content") for tag, own in Reader(path).tags if tag == "meta"}
+        assert metas["og:url"] == f"https://example.org/board/{place}"
+        picture = tmp_path / metas["og:image"].removeprefix("https://example.org/board/")
+        header = picture.read_bytes()[:24]
+        size = int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
+        assert size == (int(metas["og:image:width"]), int(metas["og:image:height"])) == (1200, 630)
+    locations = [e.text for e in ElementTree.parse(tmp_path / "sitemap.xml").getroot().iter() if e.tag.endswith("loc")]
+    assert len(locations) == len(list(tmp_path.rglob("*.html")))
+
+
+def test_a_card_says_all_that_is_known(site) -> None:
+    text = (site / f"{BOARD}/pspnet-sat.html").read_text()
+    for fact in (
+        *("Rank 1 of 3", "123,456", "CC-BY-4.0", "2026-04-02", "0.04 %", "zero</th>", "f1e2d3c4b5a69788"),
+        "segbench eval digits/pspnet/sat/0@1 --dataset digits --split val --protocol whole-v1 --attack sea",
+        "white-box-linf-4-255/pspnet-sat.html",  # the same network on another board
+        "mIoU against eps",
+    ):
+        assert fact in text, fact
+    assert "mIoU against the number of steps" in (site / f"{BOARD}/pspnet-ddcat.html").read_text()
+
+
+def test_names_from_entries_are_quoted_in_commands(entry_of, result_of, tmp_path) -> None:
+    entry = entry_of("net", [result_of(None, 70.0)], dataset="x; rm -rf ~")
+    build([entry], tmp_path, sortable=False)
+    (page,) = tmp_path.glob("boards/*/*/*/*.html")
+    assert "--dataset &#39;x; rm -rf ~&#39;" in page.read_text()
+
+
+def test_a_leaderboard_without_entries_is_a_page(tmp_path) -> None:
+    build([], tmp_path, url="https://example.org", sortable=False)
+    assert "no entries yet" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize("url", ["example.org", "javascript:alert(1)", 'https://x/"><script>', "https://x/?a"])
+def test_the_site_is_published_on_the_web(entries, tmp_path, url) -> None:
+    with pytest.raises(ValueError, match="no address of a site"):
+        build(entries, tmp_path, url=url, sortable=False)
+
+
+def test_two_entries_of_one_place_are_an_error(entry_of, result_of, tmp_path) -> None:
+    twins = [entry_of(name, [result_of(None, 70.0)]) for name in ("Net", "net")]
+    with pytest.raises(ValueError, match="2 entries have this place"):
+        build(twins, tmp_path, sortable=False)
+
+
+def test_pages_of_withdrawn_entries_are_not_left_behind_in_silence(entries, tmp_path) -> None:
+    build(entries, tmp_path, sortable=False)
+    build(entries, tmp_path, sortable=False)
+    with pytest.raises(ValueError, match="is not of these entries; remove"):
+        build(entries[1:], tmp_path, sortable=False)
+
+
+def test_a_file_that_is_no_entry_is_named(tmp_path) -> None:
+    with pytest.raises(ValueError, match="no entries"):
+        load(tmp_path)
+    (tmp_path / "a.json").write_text('{"status": "best"}')
+    with pytest.raises(ValueError, match=r"a\.json: status: "):
+        load(tmp_path)

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reports.leaderboard.entries import Entry
+from reports.statistics import interval
+from segbench import zoo
+from segbench.leaderboard import adding, entering, files
+from segbench.leaderboard.files import LeaderboardError
+from segbench.store import Store
+
+PSPNET = "pspnet(encoder=tiny, widths=[4, 4, 6, 6], bins=[1, 2], channels=4)"
+DEEPLAB = "deeplabv3(encoder=tiny, widths=[4, 4, 6, 6], rates=[1, 2], channels=4)"
+
+
+def test_a_board_for_every_threat_model_and_a_file_for_every_network(made: adding.Made) -> None:
+    boards: dict[str, set[str]] = {}
+    for entry in made.entries:
+        boards.setdefault(entry.board.rpartition("/")[2], set()).add(entry.model.name)
+    assert sorted(boards) == ["black-box-linf-0.03", "white-box-linf-0.03", "white-box-rms-0.03"]
+    assert boards["white-box-linf-0.03"] == {f"{PSPNET} sat", f"{DEEPLAB} sat", f"{PSPNET} bit-depth"}, "seeds together"
+    assert boards["black-box-linf-0.03"] == boards["white-box-rms-0.03"] == {f"{PSPNET} sat", f"{DEEPLAB} sat"}
+
+
+def test_attacks_without_a_bound_are_left_out_and_said(made: adding.Made) -> None:
+    (note,) = made.notes
+    assert note.startswith("left out: ")
+    assert "not bounded by an eps" in note
+    assert "almaprox" in note
+    assert not any("almaprox" in result.attack.short for e in made.entries for result in e.results if result.attack)
+
+
+def test_numbers_are_those_of_the_records(entry: Entry, store: Store) -> None:
+    assert [r.attack.short if r.attack else "clean" for r in entry.results] == [
+        "clean",
+        "bim(steps=2)",
+        "bim(steps=4)",
+        "sea(steps=100)",
+    ]
+    for result in entry.results:
+        records = [store.record(run.record) for run in result.runs]
+        scores = [record.scores for record in records if record is not None and record.scores is not None]
+        assert [run.seed for run in result.runs] == [0, 1]
+        values = [own.miou for own in scores]
+        assert result.mean == pytest.approx(statistics.fmean(values), abs=1e-4)
+        assert result.std == pytest.approx(statistics.stdev(values), abs=1e-4)
+        counts = [store.counts(run.record) for run in result.runs]
+        found = interval(np.stack([own for own in counts if own is not None]), "skip")
+        if result.low is not None:
+            assert (result.low, result.high) == pytest.approx((found.low, found.high), abs=1e-4)
+        else:
+            assert not found.low <= result.mean <= found.high
+        for run, own in zip(result.runs, scores, strict=True):
+            assert run.aacc == pytest.approx(own.aacc, abs=1e-4)
+            assert len(run.class_iou) == len(entry.data.classes) == 3
+
+
+def test_the_worst_case_is_the_least_mean_and_only_an_ensemble_ranks(by_board: Callable[..., Entry]) -> None:
+    strong = by_board("white-box-linf-0.03")
+    assert strong.ranked
+    assert strong.worst is not None
+    assert strong.worst.mean == min(result.mean for result in strong.results[1:])
+    assert [r.strong for r in strong.results] == [False, False, False, True]
+    assert not by_board("white-box-rms-0.03").ranked
+
+
+def test_a_black_box_entry_has_a_run_for_every_pair_of_seeds(by_board: Callable[..., Entry]) -> None:
+    entry = by_board("black-box-linf-0.03", "deeplabv3")
+    clean, attacked = entry.results
+    assert (clean.source, [run.source_seed for run in clean.runs]) == (None, [None, None])
+    assert attacked.source == f"{PSPNET} sat"
+    assert [(run.seed, run.source_seed) for run in attacked.runs] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert entry.ranked
+
+
+def test_attacks_around_a_defense_are_shown_and_do_not_count(by_board: Callable[..., Entry]) -> None:
+    entry = by_board("white-box-linf-0.03", defense="bit-depth")
+    attacked = [(r.attack.short, r.adaptive) for r in entry.results if r.attack is not None]
+    assert attacked == [("bim(steps=4)", True), ("bim(steps=4)", False)]
+    assert {result.adaptive for result in entry.attacked} == {True}
+
+
+def test_what_is_said_of_a_network(entry: Entry, store: Store) -> None:
+    record = store.record(entry.results[0].runs[0].record)
+    assert record is not None
+    network = zoo.deployed(record.target.model, record.target.defense, 3)
+    assert entry.model.parameters == sum(parameter.numel() for parameter in network.parameters())
+    assert entry.model.weights[0].sha256 == record.target.weights_sha256
+    assert entry.model.extra_data == "none"
+    assert entry.provenance["versions"]["torch"] == record.provenance["versions"]["torch"]
+    assert entry.provenance["platform"] == "Linux"
+
+
+def test_flags_of_the_sanity_checks_are_kept(entry: Entry) -> None:
+    flags = {r.attack.short: r.flags for r in entry.results if r.attack}
+    assert "budget-unused" in flags["bim(steps=2)"], "2 steps of 0.01 cannot reach 0.03"
+    assert "budget-unused" not in flags["bim(steps=4)"]
+
+
+def test_everything_that_is_added_passes_the_check(made: adding.Made, tmp_path: Path) -> None:
+    entering.enter(made.entries, tmp_path)
+    assert {entry.path for entry in files.load([tmp_path])} == {entry.path for entry in made.entries}
+
+
+def test_names_and_details_are_taken(store: Store) -> None:
+    names = adding.parse_names([f"{PSPNET} sat=Tiny SAT"])
+    details = adding.Details(licence="CC0-1.0", code="https://example.org/code", extra_data="SBD", names=names)
+    entries = adding.entries(store, ["tiny"], details).entries
+    assert "Tiny SAT" in {entry.model.name for entry in entries}
+    assert {entry.results[1].source for entry in entries if entry.threat.setting == "black-box"} >= {"Tiny SAT"}
+    assert {(e.licence, e.links.code, e.model.extra_data) for e in entries} == {
+        ("CC0-1.0", "https://example.org/code", "SBD")
+    }
+
+
+def test_a_detail_that_is_not_valid_is_named(store: Store) -> None:
+    with pytest.raises(LeaderboardError, match="paper 'xu2021': string should match pattern"):
+        adding.entries(store, [], adding.Details(paper="xu2021"))
+
+
+def test_what_is_not_finished_is_said(own_store: Store, entry: Entry) -> None:
+    digest = entry.results[3].runs[1].record
+    (own_store.eval_dir(digest) / "record.json").unlink()
+    made = adding.entries(own_store, [], adding.Details())
+    assert "left out: 1 evaluation, not finished: sea(steps=100)" in made.notes
+    changed = next(other for other in made.entries if other.path == entry.path)
+    assert [run.seed for run in changed.results[3].runs] == [0]
+
+
+@pytest.mark.parametrize(
+    ("matrices", "names", "message"),
+    [
+        (["tinny"], {}, "no such matrix in store .*, which holds: crops, strong, tiny, wrapped"),
+        ([], {"unet sat": "Mine"}, "--name unet sat: no such network; there are: deeplabv3"),
+    ],
+)
+def test_mistakes_are_named(store: Store, matrices: list[str], names: dict[str, str], message: str) -> None:
+    with pytest.raises(LeaderboardError, match=message):
+        adding.entries(store, matrices, adding.Details(names=names))
+
+
+def test_an_empty_store_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(LeaderboardError, match="no matrix was run in this store"):
+        adding.entries(Store(tmp_path), [], adding.Details())
+
+
+def test_a_network_without_clean_results_is_left_out(own_store: Store) -> None:
+    for folder in (own_store.root / "eval").iterdir():
+        record = own_store.record(folder.name)
+        if record is not None and record.setting == "clean":
+            (folder / "record.json").unlink()
+    made = adding.entries(own_store, [], adding.Details())
+    assert made.entries == []
+    assert any("not evaluated on clean images" in note for note in made.notes)
+
+
+def test_an_interval_that_misses_its_mean_is_not_given(own_store: Store, entry: Entry) -> None:
+    digest = entry.results[0].runs[0].record
+    path = own_store.eval_dir(digest) / "record.json"
+    content = json.loads(path.read_text())
+    content["scores"].update(miou=99.0, class_iou=[99.0, 99.0, 99.0])
+    path.write_text(json.dumps(content))
+    made = adding.entries(own_store, [], adding.Details())
+    changed = next(other for other in made.entries if other.path == entry.path)
+    assert (changed.results[0].low, changed.results[0].high) == (None, None)
+    assert "too few images" in changed.results[0].note
+
+
+def test_the_command_says_what_it_did(segbench: Callable[..., tuple[int, str]], finished: Path, tmp_path: Path) -> None:
+    first = segbench("leaderboard", "add", finished, "--out", tmp_path / "entries")
+    assert (first[0], first[1].count("added: ")) == (0, 8)
+    assert "left out: " in first[1]
+    second = segbench("leaderboard", "add", finished, "--out", tmp_path / "entries")
+    assert (second[0], second[1].count("unchanged: ")) == (0, 8)
+    third = segbench("leaderboard", "add", finished, "--out", tmp_path / "entries", "--licence", "CC0-1.0")
+    assert (third[0], third[1].count("updated: ")) == (0, 8)
+    code, printed = segbench("leaderboard", "check", tmp_path / "entries")
+    assert (code, printed.strip()) == (0, "8 entries: no mistakes")
+    code, printed = segbench("leaderboard", "build", tmp_path / "entries", "--out", tmp_path / "site")
+    assert code == 0, printed
+    assert (tmp_path / "site" / "index.html").is_file()
+    code, printed = segbench("leaderboard", "add", finished, "--out", tmp_path / "entries", "--name", "sat")
+    assert (code, "expected OLD=NEW" in printed) == (2, True)
+
+
+def test_flags_of_what_was_measured_of_a_network_are_kept(own_store: Store, entry: Entry) -> None:
+    record = own_store.record(entry.results[1].runs[0].record)
+    assert record is not None
+    measured = {**(own_store.measured(record.target.digest) or {}), "zero_gradient": 0.5}
+    own_store.write_measured(record.target.digest, measured)
+    made = adding.entries(own_store, [], adding.Details())
+    flags = next(other for other in made.entries if other.path == entry.path).results
+    assert ["zero-gradient" in result.flags for result in flags] == [False, True, True, True]
