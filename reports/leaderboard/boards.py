@@ -134,12 +134,7 @@ def _board(path: str, entries: Sequence[Entry], flags: Mapping[str, str]) -> Boa
 
 def _standing(entry: Entry, columns: Sequence[Column]) -> Standing:
     results = {attack_key(result): result for result in entry.results}
-    why = ""
-    if not entry.attacked:
-        why = "No result under an attack that counts."
-    elif not entry.ranked:
-        why = "No strong attack (an ensemble, such as SEA) is among its results."
-    return Standing(entry, tuple(results.get(column.key) for column in columns), why=why)
+    return Standing(entry, tuple(results.get(column.key) for column in columns), why=entry.unranked)
 
 
 def _groups(standings: Sequence[Standing]) -> tuple[Group, ...]:

@@ -256,11 +256,15 @@ class Entry(Frozen):
         return min(self.attacked, key=lambda result: result.mean, default=None)
 
     @property
-    def ranked(self) -> bool:
-        """Whether it is ranked: in a white-box setting only what stood a strong attack is."""
-        return bool(self.attacked) and (
-            self.threat.setting != "white-box" or any(result.strong for result in self.attacked)
-        )
+    def unranked(self) -> str:
+        """Why it is not ranked, as a sentence; empty where it is."""
+        if not self.attacked:
+            return "No result under an attack that counts."
+        if self.model.dynamic:
+            return "It changes with the images that it sees, so that its numbers depend on their order."
+        if self.threat.setting == "white-box" and not any(result.strong for result in self.attacked):
+            return "No strong attack (an ensemble, such as SEA) is among its results."
+        return ""
 
     @property
     def board(self) -> str:
@@ -285,5 +289,5 @@ def threat_name(threat: ThreatModel) -> str:
 
 
 def slug(text: str) -> str:
-    """Return text as a file's name: lower-case letters, digits, dots and single hyphens."""
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "unnamed"
+    """Return text as a file's name: lower-case letters, digits, dots and single hyphens, at most 120 of them."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower())[:120].strip("-.") or "unnamed"

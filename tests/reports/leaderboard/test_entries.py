@@ -50,17 +50,29 @@ def test_the_worst_case_is_the_least_that_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("results", "setting", "ranked"),
+    ("results", "setting", "why"),
     [
-        ((), "white-box", False),
-        ((result(40),), "white-box", False),
-        ((result(40), result(60, "sea", strong=True)), "white-box", True),
-        ((result(40), result(60, "sea", strong=True, adaptive=False)), "white-box", False),
-        ((result(40, source="deeplabv3 sat"),), "black-box", True),
+        ((), "white-box", "No result"),
+        ((result(40),), "white-box", "No strong attack"),
+        ((result(40), result(60, "sea", strong=True)), "white-box", ""),
+        ((result(40), result(60, "sea", strong=True, adaptive=False)), "white-box", "No strong attack"),
+        ((result(40, source="deeplabv3 sat"),), "black-box", ""),
     ],
 )
-def test_only_what_stood_a_strong_attack_ranks(results: Any, setting: str, ranked: bool) -> None:
-    assert entry(*results, setting=setting).ranked is ranked
+def test_only_what_stood_a_strong_attack_ranks(results: Any, setting: str, why: str) -> None:
+    found = entry(*results, setting=setting).unranked
+    assert found.startswith(why)
+    assert bool(found) == bool(why)
+
+
+def test_what_changes_with_its_images_is_not_ranked() -> None:
+    strong = (result(40), result(60, "sea", strong=True))
+    model = {**entry().model.model_dump(), "dynamic": True}
+    assert "order" in entry(*strong, model=model).unranked
+
+
+def test_a_long_name_still_makes_a_file() -> None:
+    assert len(slug("a" * 300)) == 120
 
 
 @pytest.mark.parametrize(

@@ -63,11 +63,11 @@ def test_numbers_are_those_of_the_records(entry: Entry, store: Store) -> None:
 
 def test_the_worst_case_is_the_least_mean_and_only_an_ensemble_ranks(by_board: Callable[..., Entry]) -> None:
     strong = by_board("white-box-linf-0.03")
-    assert strong.ranked
+    assert not strong.unranked
     assert strong.worst is not None
     assert strong.worst.mean == min(result.mean for result in strong.results[1:])
     assert [r.strong for r in strong.results] == [False, False, False, True]
-    assert not by_board("white-box-rms-0.03").ranked
+    assert by_board("white-box-rms-0.03").unranked
 
 
 def test_a_black_box_entry_has_a_run_for_every_pair_of_seeds(by_board: Callable[..., Entry]) -> None:
@@ -76,7 +76,7 @@ def test_a_black_box_entry_has_a_run_for_every_pair_of_seeds(by_board: Callable[
     assert (clean.source, [run.source_seed for run in clean.runs]) == (None, [None, None])
     assert attacked.source == f"{PSPNET} sat"
     assert [(run.seed, run.source_seed) for run in attacked.runs] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert entry.ranked
+    assert not entry.unranked
 
 
 def test_attacks_around_a_defense_are_shown_and_do_not_count(by_board: Callable[..., Entry]) -> None:
