@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
-from segbench import config, prepare
+from segbench import cli, config, prepare
 from segbench.matrix import Matrix
 from segbench.plan import Plan
 
@@ -26,17 +28,27 @@ TINY: dict[str, Any] = {
 }
 
 
+def written(folder: Path, name: str = "tiny", **changes: Any) -> Path:
+    """Write the tiny matrix, changed by keyword arguments, and return its path."""
+    path = folder / f"{name}.yaml"
+    content = {**TINY, **changes}
+    path.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
+    return path
+
+
 @pytest.fixture
 def write_matrix(tmp_path: Path) -> Callable[..., Path]:
     """Write the tiny matrix, changed by keyword arguments, and return its path."""
+    return partial(written, tmp_path)
 
-    def write(name: str = "tiny", **changes: Any) -> Path:
-        content = {**TINY, **changes}
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
-        return path
 
-    return write
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the tiny matrix after a run; to be copied, not changed."""
+    folder = tmp_path_factory.mktemp("ran")
+    result = CliRunner().invoke(cli.app, ["run", str(written(folder)), "--store", str(folder / "runs")])
+    assert result.exit_code == 0, result.output
+    return folder / "runs"
 
 
 @pytest.fixture

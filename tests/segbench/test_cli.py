@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,12 +26,9 @@ def segbench(*arguments: object, **options: object) -> subprocess.CompletedProce
 
 
 @pytest.fixture
-def finished(write_matrix: Callable[..., Path], tmp_path: Path) -> tuple[Path, Path]:
-    """A tiny matrix that was run, and its store."""
-    matrix, store = write_matrix(), tmp_path / "runs"
-    result = runner.invoke(cli.app, ["run", str(matrix), "--store", str(store)])
-    assert result.exit_code == 0, result.output
-    return matrix, store
+def finished(ran: Path, write_matrix: Callable[..., Path], tmp_path: Path) -> tuple[Path, Path]:
+    """A tiny matrix that was run, and a store of its own."""
+    return write_matrix(), Path(shutil.copytree(ran, tmp_path / "runs"))
 
 
 def test_run_prints_results_and_the_report(finished: tuple[Path, Path]) -> None:
