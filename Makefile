@@ -47,7 +47,7 @@ test: $(DEV)
 
 slow: $(PEERS)
 	@echo "==> slow tests"
-	@$(BIN)/python -m pytest -m slow -n auto
+	@$(BIN)/python -m pytest -m slow -n auto -rs
 
 check: $(DEV)
 	@echo "==> ruff"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports.datatables import bundle
 from reports.figures.base import Figure
 from reports.page import Page, explain
+from reports.templating import beside_templates, make_environment
 
 MOST_RUNS = 2000
 """With more records than this, the list of single runs is left to the CSV file."""
@@ -30,20 +29,13 @@ def to_html(page: Page, beside: Sequence[str] = (), figures: Sequence[Figure] = 
     Raises:
         ValueError: itables is not installed, which DataTables is read from.
     """
-    environment = Environment(
-        loader=PackageLoader("reports", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = make_environment()
     environment.filters["explain"] = explain
-    styles, scripts = [_template("report.css")], []
+    styles, scripts = [beside_templates("report.css")], []
     if sortable:
         tables = bundle()
         styles.insert(0, tables.style)
-        scripts = [f"{tables.script}\n{_template('report.js')}"]
+        scripts = [f"{tables.script}\n{beside_templates('report.js')}"]
     runs = page.records if len(page.records) <= MOST_RUNS else ()
     cells = [c for s in page.sections for b in s.table.blocks for r in b.rows for c in r.cells]
     switches = {
@@ -76,10 +68,6 @@ def _embedded(figure: Figure) -> dict[str, str]:
 
 def _data(svg: str) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-
-
-def _template(name: str) -> str:
-    return (files("reports") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:

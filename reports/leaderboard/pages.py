@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 from jinja2 import Environment
 
 from reports.leaderboard.boards import Board, Standing
-from reports.leaderboard.card import described, details, facts, loading, per_class, scored
+from reports.leaderboard.card import described, details, facts, loading, per_class, result_label, scored
 from reports.leaderboard.changes import Change
 from reports.leaderboard.columns import Column
-from reports.leaderboard.entries import Entry
-from reports.leaderboard.environment import make_environment
+from reports.leaderboard.entries import Entry, slug
 from reports.leaderboard.plots import curves, model_key, scatter
 from reports.leaderboard.preview import SIZE
+from reports.leaderboard.remarks import flag_sentence
+from reports.templating import make_environment
 
 NEWS = 50
 """Number of changes in the feed."""
@@ -69,7 +70,9 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
     Args:
         site: the leaderboard.
     """
-    environment = make_environment(site.flags)
+    environment = make_environment()
+    sentence = partial(flag_sentence, flags=site.flags)
+    environment.filters.update(sentence=sentence, label=result_label, details=details, slug=slug)
     write = partial(_page, environment, site)
     places = []
     for place, content in _all(write, site):

@@ -16,9 +16,9 @@ from reports.leaderboard.boards import boards
 from reports.leaderboard.changes import changes
 from reports.leaderboard.downloads import as_csv, as_json, one_as_json
 from reports.leaderboard.entries import Entry
-from reports.leaderboard.environment import template
 from reports.leaderboard.pages import Site, pages
 from reports.leaderboard.preview import preview
+from reports.templating import beside_templates
 
 
 def load(folder: Path) -> list[Entry]:
@@ -97,12 +97,12 @@ def build(
 def _content(site: Site) -> Iterator[tuple[str, str | bytes]]:
     """Give every file of a site by its place in it."""
     yield from pages(site)
-    yield "site.css", template("report.css") + template("site.css")
+    yield "site.css", beside_templates("report.css") + beside_templates("site.css")
     if site.sortable:
         tables = bundle()
         yield "tables.css", tables.style
         yield "tables.js", f"(() => {{\n{tables.script}\n}})();\n"
-        yield "site.js", template("site.js")
+        yield "site.js", beside_templates("site.js")
     standings = [standing.entry for board in site.boards for standing in board.standings]
     yield "entries.csv", as_csv(site.boards)
     yield "entries.json", as_json(standings)

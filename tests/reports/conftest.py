@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -160,3 +163,33 @@ def part() -> Callable[..., Component]:
 @pytest.fixture(scope="session")
 def attack_bim() -> Callable[..., Component]:
     return bim
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright")
+    pytest.importorskip("itables", reason="sortable tables need itables")
+    chromium = os.environ.get("SEGBENCH_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium; set SEGBENCH_CHROMIUM to its path")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def watched(browser: Any) -> Iterator[Any]:
+    """A page whose complaints, and whose requests that leave it, fail the test."""
+    context = browser.new_context(accept_downloads=True, permissions=["clipboard-read", "clipboard-write"])
+    opened = context.new_page()
+    opened.complaints = []
+    opened.on("console", lambda message: opened.complaints.append(message.text))
+    opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    opened.on(
+        "request", lambda r: opened.complaints.append(r.url) if not r.url.startswith(("data:", "file:")) else None
+    )
+    yield opened
+    assert opened.complaints == []
+    context.close()
