@@ -61,11 +61,11 @@ class Bound(NamedTuple):
 
     @property
     def short(self) -> str:
-        """The name, with the options that differ from the defaults and the number of steps."""
+        """The name, with the options that differ from the defaults, and the steps and the kind of an attack."""
         shown = [
             f"{name}={text(value)}"
             for name, value in self.options.items()
-            if (name == "steps" and self.component.kind == "attack")
+            if (name in ("steps", "kind") and self.component.kind == "attack")
             or _plain(value) != _plain(self.component.options[name].default)
         ]
         return f"{self.component.name}({', '.join(shown)})" if shown else self.component.name
