@@ -135,7 +135,10 @@ def plan(
 
 @app.command(epilog="Example: segbench report quickstart --store runs --out report")
 def report(
-    what: Annotated[str, typer.Argument(help="Name of a matrix that was run, or a store's folder.")] = "runs",
+    what: Annotated[
+        str | None,
+        typer.Argument(help="Name of a matrix that was run, or a store's folder.", show_default="the whole store"),
+    ] = None,
     store: StoreOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the files.", show_default="STORE/reports/MATRIX")] = None,
     format_: Annotated[
@@ -154,14 +157,15 @@ def report(
     """Regenerate the tables of a matrix, or of all in a store, from records alone."""
     from segbench.store import Store
 
-    folder = Path(what)
-    if (folder / "matrices").is_dir():
-        kept, names = Store(folder), Store(folder).manifests()
-    else:
-        kept, names = Store(store or Path("runs")), [Path(what).stem]
-        if kept.manifest(names[0]) is None:
-            known = ", ".join(kept.manifests()) or "none yet"
-            raise SegbenchError(f"{what}: no such matrix in store {kept.root}, which holds: {known}")
+    kept = Store(store or Path("runs"))
+    if what is not None and (Path(what) / "matrices").is_dir():
+        kept, what = Store(Path(what)), None
+    names = kept.manifests() if what is None else [Path(what).stem]
+    if not names:
+        raise SegbenchError(f"{kept.root}: no matrix was run in this store")
+    if kept.manifest(names[0]) is None:
+        known = ", ".join(kept.manifests()) or "none yet"
+        raise SegbenchError(f"{what}: no such matrix in store {kept.root}, which holds: {known}")
     for name in names:
         target = out if out is None or len(names) == 1 else out / name
         page = _report(
@@ -348,7 +352,7 @@ def _report(
 def _print_results(records: list[Record], console: Any) -> None:
     from segbench.results import results_tables
 
-    for table in results_tables(records):
+    for table in results_tables(records, console):
         console.print(table)
 
 

@@ -4,30 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich.console import Console
 from rich.table import Table
 
 from reports.records import Component, Record
 
+WIDE = 10_000
+"""Characters of a line on which no table needs to be squeezed."""
 
-def results_tables(records: Sequence[Record]) -> list[Table]:
+
+def results_tables(records: Sequence[Record], console: Console) -> list[Table]:
     """Return a table per dataset and setting: a row per network, a column per attack, mIoU in per cent.
 
     Args:
         records: evaluations in the order of the matrix; those that failed or are missing are shown as such.
+        console: where they will be printed; what is too wide for it comes in several tables.
     """
-    tables = []
+    tables: list[Table] = []
     for dataset in dict.fromkeys(r.dataset.short for r in records):
         for setting in ("white-box", "black-box"):
             chosen = [r for r in records if r.dataset.short == dataset and r.setting == setting]
             if setting == "white-box":
                 chosen += [r for r in records if r.dataset.short == dataset and r.setting == "clean"]
-            if chosen:
-                tables.append(_table(f"{dataset}, {setting}, mIoU in per cent", chosen))
+            attacks = sorted(dict.fromkeys(r.attack.short for r in chosen), key=lambda short: short != "clean")
+            tables += _fitting(f"{dataset}, {setting}, mIoU in per cent", chosen, attacks, console)
     return tables
 
 
-def _table(title: str, records: Sequence[Record]) -> Table:
-    attacks = sorted(dict.fromkeys(r.attack.short for r in records), key=lambda short: short != "clean")
+def _fitting(title: str, records: Sequence[Record], attacks: Sequence[str], console: Console) -> list[Table]:
+    """Return tables of these attacks, each as narrow as the console where that can be had."""
+    if not attacks:
+        return []
+    table = _table(title, records, attacks)
+    wanted = console.measure(table, options=console.options.update(width=WIDE)).maximum
+    if len(attacks) == 1 or wanted <= console.width:
+        return [table]
+    half = (len(attacks) + 1) // 2
+    return [table for part in (attacks[:half], attacks[half:]) for table in _fitting(title, records, part, console)]
+
+
+def _table(title: str, records: Sequence[Record], attacks: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left")
     for heading in ("model", "defense"):
         table.add_column(heading)

@@ -14,9 +14,9 @@ def done(record: Record, miou: float) -> Record:
     return record.model_copy(update={"status": "done", "scores": scores})
 
 
-def shown(records: list[Record]) -> str:
-    console = Console(record=True, width=160)
-    for table in results_tables(records):
+def shown(records: list[Record], width: int = 160) -> str:
+    console = Console(record=True, width=width)
+    for table in results_tables(records, console):
         console.print(table)
     return console.export_text()
 
@@ -55,3 +55,13 @@ def test_oblivious_attacks_and_dynamic_defenses_are_marked(tiny_plan: Callable[.
     assert [row.split("│")[2].strip() for row in rows] == names
     assert ["10.0" in row for row in rows] == [False, True, False, True]
     assert ["20.0" in row for row in rows] == [True, False, True, False]
+
+
+def test_many_attacks_come_in_several_tables_that_fit(tiny_plan: Callable[..., Plan]) -> None:
+    attacks = ["clean", *(f"bim(steps={n})" for n in range(1, 15))]
+    plan = tiny_plan(defenses=["none"], transfer=None, attacks=attacks)
+    text = shown([done(cell.expected(), 41.25) for cell in plan.evaluations], width=80)
+    assert "…" not in text
+    assert all(attack in text for attack in attacks)
+    assert text.count("41.2") == 2 * len(attacks)
+    assert max(map(len, text.splitlines())) <= 80
