@@ -165,6 +165,8 @@ def _made_on(record: Record) -> str:
 def _test(a: Record, b: Record, counts_a: CountsOf | None, counts_b: CountsOf | None) -> Difference | None:
     if counts_a is None or counts_b is None or a.data_fingerprint != b.data_fingerprint:
         return None
+    if not (a.scores and b.scores):
+        return None
     first, second = counts_a(a.digest), counts_b(b.digest)
     return paired_bootstrap(second, first, a.absent) if first is not None and second is not None else None
 

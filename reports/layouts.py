@@ -50,12 +50,12 @@ def conditions(records: Sequence[Record], labels: Labels) -> list[tuple[str, lis
     """
     found: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
-        found.setdefault(_condition(record, labels), []).append(record)
+        found.setdefault(condition(record, labels), []).append(record)
     firsts = [own[0] for own in found.values()]
     return [(_where(own[0], labels, firsts), own) for own in found.values()]
 
 
-def _condition(record: Record, labels: Labels) -> tuple[object, ...]:
+def condition(record: Record, labels: Labels) -> tuple[object, ...]:
     """What all values of a table share."""
     return (
         labels.component_key(record.dataset),

@@ -50,9 +50,10 @@ def reading(tables: Sequence[Table]) -> str:
         if learnt:
             return _sentences(table, learnt)
         if fates:
+            which = f"None of {len(fates)} networks" if len(fates) > 1 else "The one completely evaluated network"
             return (
-                f"No network of {len(fates)} has learnt more than one class, so that nothing can be said of their "
-                "robustness. Train them longer, or look for what went wrong."
+                f"{which} has learnt {'' if len(fates) > 1 else 'no '}more than one class, so that nothing can be "
+                "said of robustness. Train longer, or look for what went wrong."
             )
     return ""
 

@@ -58,15 +58,18 @@ def render(
         The files, in the order of `formats`.
 
     Raises:
-        ValueError: there are no such published values, or an optional package is missing.
+        ValueError: there is no such format or no such published values, or an optional package is missing.
     """
+    for name in formats:
+        if name not in NAMES:
+            raise ValueError(f"no format is called {name!r}; there are: {', '.join(NAMES)}")
     manifest = (
         records
         if isinstance(records, Manifest)
         else Manifest(name="records", title="Robustness report", records=tuple(records))
     )
     page = compose(manifest, provenance=provenance, published=published, evidence=evidence)
-    drawn = _figures(page, evidence) if figures or "figures" in formats else []
+    drawn = _figures(page, evidence) if "figures" in formats or (figures and "html" in formats) else []
     tables = [section.table for section in page.sections]
     beside = [NAMES[other] for other in formats if other not in ("html", "figures")]
     written: dict[Format, Callable[[], str | bytes]] = {

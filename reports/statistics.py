@@ -91,7 +91,8 @@ def paired_bootstrap(
 
     Every bootstrap sample holds the same images for both; runs, where there are several, are resampled for each.
     The p-value is twice the smaller share of samples on one side of 0, counting the observation itself, so that it is
-    never below 2 / (resamples + 1).
+    never below 2 / (resamples + 1); nor is it below 2 / 2^N, the chance that N images all favour the same network where
+    there is no difference: samples of very few images hardly vary, which says nothing of other images.
 
     Args:
         counts_a: (N, 3, C) or (R, N, 3, C).
@@ -118,7 +119,7 @@ def paired_bootstrap(
     drawn = drawn[~np.isnan(drawn)]
     low, high = _ends(drawn)
     side = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    p = min(1.0, 2 * (side + 1) / (len(drawn) + 1))
+    p = min(1.0, max(2 * (side + 1) / (len(drawn) + 1), 2.0 ** (1 - a.shape[1])))
     return Difference(100 * value, 100 * low, 100 * high, p)
 
 

@@ -166,7 +166,9 @@ class _Run:
                         if self.attack.options.get("target") is not None:
                             reached[member, cell.digest] = self._on_target(preds, truth)
                         before = found.setdefault((member, cell.digest), {})
-                        if all(counts[0].sum() < other[0].sum() for other in before.values()):
+                        if indices[member] in self.kept and all(
+                            counts[0].sum() < other[0].sum() for other in before.values()
+                        ):
                             shown[member, cell.digest] = piece, preds
                         before[part] = counts
         for cell in self.sweep.cells:

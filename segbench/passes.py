@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from attacks.base import BoundAttack
 from attacks.passes import Passes
 from defenses.base import Certified, Dynamic
 from model_zoo.base import Features, Segmenter
@@ -33,7 +35,7 @@ def attack_passes(attack: str, defense: str = "none", *, oblivious: bool = False
         defense: short string of the attacked network's defense: one prediction may take many passes.
         oblivious: the attack is made on the network without it.
     """
-    bound = specs.bound("attack", attack).attack()
+    bound = _bound("attack", attack).attack()
     if bound.threat.access == "none":
         return Passes()
     network = _deployed(defense)
@@ -70,7 +72,7 @@ def training_passes(defense: str) -> Passes:
         SegbenchError: it cannot be trained, as with an attack that has to be fitted first.
     """
     torch.manual_seed(0)
-    built = specs.bound("defense", defense).make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255).train()
+    built = _bound("defense", defense).make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255).train()
     with _counted(built) as passes:
         try:
             feed.loss(built, _toy_batch(needs(built)), 0, 0).total.backward()  # type: ignore[no-untyped-call]
@@ -92,8 +94,24 @@ def context(images: Tensor, num_classes: int) -> dict[str, Any]:
     return {"class_pixels": torch.ones(num_classes), "perturbation": torch.zeros_like(images[0])}
 
 
+def _bound(kind: str, short: str) -> specs.Bound:
+    """Bind a component, its attacks without targets: a toy network has few classes, and the cost is the same."""
+    found = specs.bound(kind, short)
+    return found._replace(options=_untargeted(found.options))
+
+
+def _untargeted(options: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, BoundAttack):
+            found[name] = replace(value, options=_untargeted(value.options))
+        else:
+            found[name] = None if name == "target" else value
+    return found
+
+
 def _deployed(defense: str) -> Any:
-    built = specs.bound("defense", defense).make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255)
+    built = _bound("defense", defense).make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255)
     return built.deploy().eval()
 
 

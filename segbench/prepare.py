@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from attacks.targets import read_labels
 from segbench import engine, feed, guard, networks
 from segbench.adapter import Adapter
 from segbench.cells import Data, GivenCell, needs_root
@@ -53,7 +54,7 @@ def checked_plan(matrix: Matrix, cache: Path) -> Plan:
         cache: folder that remembers what passed.
 
     Raises:
-        MatrixError: a network cannot be built.
+        MatrixError: a network cannot be built, or an attack's target is no class of the dataset.
         DataError: with every problem found, or what a defense learns from is not there.
         SegbenchError: a given network cannot be loaded, does not fit the dataset, or is fed what it does not expect.
     """
@@ -65,6 +66,7 @@ def checked_plan(matrix: Matrix, cache: Path) -> Plan:
         for split in used:
             dataset.split(split)
         _offers(dataset, matrix)
+        _targets(dataset, matrix)
         check(dataset, splits=list(used), cache=cache)
         fingerprints[bound.short] = dataset.fingerprint()
         data = Data(component=bound.identity, fingerprint=fingerprints[bound.short])
@@ -124,6 +126,23 @@ def _offers(dataset: Dataset, matrix: Matrix) -> None:
             feed.extras(dataset, trained.recipe.split, needs)
         except DataError as error:
             raise DataError(f"{trained.defense.short}: {error}") from error
+
+
+def _targets(dataset: Dataset, matrix: Matrix) -> None:
+    """See that attacks with a target ask for classes of the dataset."""
+    for attack in (*matrix.attacks, *matrix.transfer_attacks):
+        target = attack.options.get("target")
+        if target is None:
+            continue
+        try:
+            asked = set(torch.unique(read_labels(target)).tolist()) if isinstance(target, Path) else {target}
+        except ValueError as error:
+            raise MatrixError(f"{matrix.name}: {error}") from error
+        void = {dataset.ignore_index} if isinstance(target, Path) else set()
+        wrong = sorted(asked - void - set(range(len(dataset.classes))))
+        if wrong:
+            last = len(dataset.classes) - 1
+            raise MatrixError(f"{matrix.name}: {attack.short}: there is no class {wrong[0]}; classes are 0 to {last}")
 
 
 def _checked_network(matrix: Matrix, given: Given, data: Data, dataset: Dataset, cache: Path) -> GivenCell:

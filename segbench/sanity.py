@@ -135,7 +135,7 @@ def budget_unused(options: Mapping[str, object]) -> bool:
 
 
 def _compared_flags(record: Record, group: Sequence[Record]) -> set[str]:
-    """Flags of a white-box gradient attack that others of its group beat; a budget of its own excuses it."""
+    """Flags of a white-box gradient attack that others of its group beat; a budget or target of its own excuses it."""
     if not _is_white(record):
         return set()
     eps = record.threat.eps
@@ -160,7 +160,9 @@ def _compared_flags(record: Record, group: Sequence[Record]) -> set[str]:
 
 
 def _is_white(record: Record) -> bool:
-    return record.setting == "white-box" and not record.oblivious and record.threat.access == "gradients"
+    """It uses the network's own gradients, and all it wants is wrong pixels: a target leaves those that are on it."""
+    through = record.setting == "white-box" and not record.oblivious
+    return through and record.threat.access == "gradients" and record.attack.options.get("target") is None
 
 
 def _one_step(record: Record) -> bool:

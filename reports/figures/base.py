@@ -20,6 +20,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#8
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
+FILLINGS = ("full", "none", "left", "bottom")
+"""Of markers: with more of a kind than there are colours, these tell two of one colour apart."""
+
 _INK = {"light": ("#1b1e22", "#5b626b", "#dcdee1"), "dark": ("#e6e8ea", "#9ba4ae", "#2d333a")}
 
 
@@ -83,6 +86,17 @@ def new_canvas(
     shared = heights is None
     grid = canvas.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared, height_ratios=heights)
     return canvas, list(grid.flat)
+
+
+def look(index: int) -> dict[str, Any]:
+    """Return colour, marker and filling of the markers of one of a kind: 28 before two look alike.
+
+    Args:
+        index: its place among its kind.
+    """
+    kind = index % len(COLOURS)
+    filling = FILLINGS[index // len(COLOURS) % len(FILLINGS)]
+    return {"color": COLOURS[kind], "marker": MARKERS[kind], "fillstyle": filling}
 
 
 def plain(text: str, width: int = 40) -> str:

@@ -8,6 +8,7 @@ from reports.figures.examples import examples
 from reports.figures.heat import per_class, transfer
 from reports.figures.robustness import curves, scatter
 from reports.figures.training import training
+from reports.layouts import condition
 from reports.page import Page
 
 
@@ -27,7 +28,9 @@ def gather(page: Page, evidence: Evidence | None = None) -> list[Figure]:
             figures += [*scatter(table), *curves(table, page.labels, "steps"), *curves(table, page.labels, "eps")]
             figures += per_class(table)
         else:
-            figures += [*curves(table, page.labels, "steps"), *transfer(table, white, page.labels)]
+            same = white is not None and condition(white.first, page.labels) == condition(table.first, page.labels)
+            figures += curves(table, page.labels, "steps")
+            figures += transfer(table, white if same else None, page.labels)
     if evidence is not None:
         figures += training(page.records, page.labels, evidence.history)
     return figures

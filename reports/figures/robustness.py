@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from reports.figures.base import COLOURS, MARKERS, Figure, new_canvas, plain
+from reports.figures.base import COLOURS, MARKERS, Figure, look, new_canvas, plain
 from reports.grid import Table
 from reports.labels import Labels, canonical
 from reports.reading import fates_of
@@ -122,15 +122,13 @@ def _draw_curves(found: Curves, scale: str, factor: float) -> Canvas:
                 [max(0.0, mean - min(points[value])) for mean, value in zip(means, at, strict=True)],
                 [max(0.0, max(points[value]) - mean) for mean, value in zip(means, at, strict=True)],
             ]
-            index = defenses.index(defense)
             ax.errorbar(
                 [value * factor for value in at],
                 means,
                 yerr=spread,
                 label=plain(defense),
-                color=COLOURS[index % len(COLOURS)],
-                marker=MARKERS[index % len(MARKERS)],
                 capsize=2,
+                **look(defenses.index(defense)),
             )
         ax.set_title(plain(model, 30))
         ax.set_xlabel(scale)
@@ -138,14 +136,11 @@ def _draw_curves(found: Curves, scale: str, factor: float) -> Canvas:
     for ax in axes[len(found) :]:
         ax.set_visible(False)
     axes[0].set_ylabel("mIoU, %")
-    handles, names = axes[0].get_legend_handles_labels()
-    canvas.legend(handles, names, loc="outside lower center", ncols=_fitting(names, 11 * columns))
+    handles = {name: own for ax in axes for own, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    canvas.legend(
+        list(handles.values()), list(handles), loc="outside lower center", ncols=_fitting(list(handles), 11 * columns)
+    )
     return canvas
-
-
-def _look(model: int, defense: int) -> dict[str, Any]:
-    """A marker for every model, a colour for every defense; grey stands for all defenses."""
-    return {"marker": MARKERS[model % len(MARKERS)], "color": COLOURS[defense % len(COLOURS)]}
 
 
 def _fitting(names: Sequence[str], characters: int) -> int:
@@ -159,14 +154,21 @@ def _draw_scatter(points: Sequence[tuple[str, str, float, float]]) -> Canvas:
     models = list(dict.fromkeys(model for model, *_ in points))
     defenses = list(dict.fromkeys(defense for _, defense, *_ in points))
     top = max(clean for *_, clean, _ in points) * 1.08
+    looks = {defense: look(index) for index, defense in enumerate(defenses)}
+    markers: dict[str, Any] = {}
+    if len(models) > 1:
+        # Markers stand for models then, colour and filling for defenses.
+        markers = {model: MARKERS[index % len(MARKERS)] for index, model in enumerate(models)}
+        looks = {defense: {**own, "marker": MARKERS[0]} for defense, own in looks.items()}
     ax.axline((0, 0), slope=1, color=COLOURS[-1], linewidth=0.8, linestyle=":")
     for model, defense, clean, worst in points:
-        ax.plot(clean, worst, linestyle="none", markersize=8, **_look(models.index(model), defenses.index(defense)))
-    for index, defense in enumerate(defenses):
-        ax.plot([], [], linestyle="none", markersize=8, label=plain(defense), **_look(0, index))
-    if len(models) > 1:
-        for index, model in enumerate(models):
-            ax.plot([], [], linestyle="none", markersize=8, label=plain(model), **_look(index, len(COLOURS) - 1))
+        own = {**looks[defense], "marker": markers.get(model, looks[defense]["marker"])}
+        ax.plot(clean, worst, linestyle="none", markersize=8, **own)
+    for defense in defenses:
+        ax.plot([], [], linestyle="none", markersize=8, label=plain(defense), **looks[defense])
+    ink = ax.xaxis.label.get_color()  # no defense's
+    for model, marker in markers.items():
+        ax.plot([], [], linestyle="none", markersize=8, label=plain(model), color=ink, marker=marker)
     low = min(clean for *_, clean, _ in points)
     ax.set_xlim(max(0, low - 0.35 * (top - low) - 5), top)
     ax.set_ylim(0, top)

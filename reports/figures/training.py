@@ -62,7 +62,7 @@ def training(records: Sequence[Record], labels: Labels, history: Callable[[str],
                 "training-boundary",
                 "Training: share of pixels with boundary property",
                 "Dashed: real share, pixels whose prediction the attack flips. Solid: share that the mask branch "
-                "predicts. Lines that meet mean that the branch has learnt which pixels flip.",
+                "predicts. Where they meet, the branch predicts as many pixels as flip, if not always the same.",
                 f"At the last epoch: {ends}.",
                 partial(_draw_shares, shares),
             )
@@ -82,13 +82,19 @@ def _draw_loss(histories: Histories) -> Canvas:
 
 
 def _draw_shares(histories: Histories) -> Canvas:
-    canvas, (ax,) = new_canvas(8.2, 3.6)
-    for index, (name, frame) in enumerate(histories):
-        colour = COLOURS[index % len(COLOURS)]
-        ax.plot(frame["epoch"], 100 * frame["mask_predicted"], color=colour, label=plain(name))
-        ax.plot(frame["epoch"], 100 * frame["mask_real"], color=colour, linestyle="--")
-    ax.set_xlabel("epoch")
-    ax.set_ylabel("share of pixels, %")
-    ax.set_ylim(bottom=0)
-    canvas.legend(loc="outside right upper", fontsize=8)
+    """Draw a panel for each network, all on one scale."""
+    columns = min(3, len(histories))
+    rows = -(-len(histories) // columns)
+    canvas, axes = new_canvas(1.0 + 2.7 * columns, 2.2 * rows + 0.5, rows, columns)
+    for ax, (name, frame) in zip(axes, histories, strict=False):
+        ax.plot(frame["epoch"], 100 * frame["mask_predicted"], color=COLOURS[0], label="predicted")
+        ax.plot(frame["epoch"], 100 * frame["mask_real"], color=COLOURS[1], linestyle="--", label="real")
+        ax.set_title(plain(name, 34), fontsize=9)
+    for ax in axes[len(histories) :]:
+        ax.set_visible(False)
+    for ax in axes[::columns]:
+        ax.set_ylabel("share of pixels, %")
+    axes[0].set_ylim(bottom=0)
+    canvas.supxlabel("epoch", fontsize="medium")
+    canvas.legend(*axes[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, fontsize=8)
     return canvas

@@ -31,6 +31,8 @@ def remarks(entries: Sequence[Entry], groups: int, flags: Mapping[str, str]) -> 
         yield f"These change with the images that they see, and cost more than one network: {_names(dynamic)}."
     if any(result.adaptive is False for entry in entries for result in entry.results):
         yield "Oblivious attacks were made on a network without its defense: they are shown, and do not count."
+    if uneven := [entry for entry in entries if _uneven(entry)]:
+        yield f"Not all attacks were made on all training seeds of these, whose pages list the runs: {_names(uneven)}."
     said: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         for result in entry.results:
@@ -50,6 +52,11 @@ def flag_sentence(flag: str, flags: Mapping[str, str]) -> str:
         flags: name -> what it says, as the end of a sentence.
     """
     return f"{flag} ({flags[flag]})" if flag in flags else flag
+
+
+def _uneven(entry: Entry) -> bool:
+    """Whether an entry's results are of different training seeds, so that a chosen few may look robust."""
+    return len({frozenset(run.seed for run in result.runs) for result in entry.results if result.runs}) > 1
 
 
 def _names(entries: Iterable[Entry]) -> str:

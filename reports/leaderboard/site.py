@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from pydantic import ValidationError
-
 from reports.datatables import bundle
 from reports.files import write
 from reports.leaderboard.boards import boards
@@ -19,30 +17,6 @@ from reports.leaderboard.entries import Entry
 from reports.leaderboard.pages import Site, pages
 from reports.leaderboard.preview import preview
 from reports.templating import beside_templates
-
-
-def load(folder: Path) -> list[Entry]:
-    """Read all entries in a folder and the folders in it.
-
-    Args:
-        folder: where the JSON files are.
-
-    Raises:
-        ValueError: there are none, or one is not an entry.
-    """
-    paths = sorted(folder.rglob("*.json"))
-    if not paths:
-        raise ValueError(f"{folder}: no entries (*.json) here; segbench leaderboard add makes them")
-    return [_read(path) for path in paths]
-
-
-def _read(path: Path) -> Entry:
-    try:
-        return Entry.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{path}: {f'{where}: ' if where else ''}{first['msg']}") from error
 
 
 def build(

@@ -152,6 +152,8 @@ class Cityscapes:
         """Return the files of the clip around an image, which are numbered through."""
         frame = image.stem.removesuffix("_leftImg8bit")
         place, _, number = frame.rpartition("_")
+        if not number.isdecimal():
+            raise DataError(f"{image}: its name does not end in the frame's number, by which its neighbours are found")
         folder = self.root / "leftImg8bit_sequence" / image.parent.parent.name / image.parent.name
         before, after = (folder / f"{place}_{int(number) + step:06d}_leftImg8bit.png" for step in (-1, 1))
         return ClipFiles((before, image, after), self._beside(image, "camera", ".json"))

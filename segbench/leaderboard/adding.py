@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -55,12 +55,19 @@ class Made(NamedTuple):
 
 
 def parse_names(pairs: Iterable[str]) -> dict[str, str]:
-    """Read OLD=NEW; an old name may hold the sign itself, as "pspnet(encoder=tiny) sat" does."""
-    parts = {pair: pair.rpartition("=") for pair in pairs}
-    for pair, (old, _, new) in parts.items():
-        if not old.strip() or not new.strip():
+    """Read OLD=NEW; both may hold the sign within brackets, as "pspnet(encoder=tiny) sat" does."""
+    names = {}
+    for pair in pairs:
+        splits = ((pair[:at], pair[at + 1 :]) for at, letter in enumerate(pair) if letter == "=")
+        old, new = next(((old.strip(), new.strip()) for old, new in splits if _closed(old)), ("", ""))
+        if not old or not new:
             raise LeaderboardError(f"--name {pair}: expected OLD=NEW, for instance 'pspnet(encoder=tiny) sat=Tiny SAT'")
-    return {old.strip(): new.strip() for old, _, new in parts.values()}
+        names[old] = new
+    return names
+
+
+def _closed(text: str) -> bool:
+    return text.count("(") == text.count(")") and text.count("[") == text.count("]")
 
 
 def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
@@ -75,31 +82,21 @@ def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
         LeaderboardError: there is no such matrix or network, a detail is not valid, or two entries would be one.
     """
     records = _records(store, matrices)
-    done = [record for record in records if record.status == "done" and record.scores is not None]
-    labels = Labels(done)
-    called = _called(done, labels, details.names)
-    groups: dict[tuple[object, ...], list[Record]] = {}
-    for record in judged.flagged(done, judged.measurements(done, store)):
-        groups.setdefault((*_data_key(record), labels.key(record.target)), []).append(record)
-    made: dict[str, Entry] = {}
     left_out: dict[str, Counter[str]] = {}
     if unfinished := Counter(record.attack.short for record in records if record.status != "done"):
         left_out["not finished"] = unfinished
-    for group in groups.values():
-        clean, boards = [], dict[ThreatModel, list[Record]]()
-        for record in group:
-            threat = _threat(record)
-            if record.setting == "clean":
-                clean.append(record)
-            elif isinstance(threat, str):
-                left_out.setdefault(threat, Counter())[record.attack.short] += 1
-            else:
-                boards.setdefault(threat, []).append(record)
-        for threat, attacked in boards.items():
-            if not clean:
-                reason = "of networks that were not evaluated on clean images"
-                left_out.setdefault(reason, Counter()).update(record.attack.short for record in attacked)
-                continue
+    done = [record for record in records if record.status == "done" and record.scores is not None]
+    datasets: dict[str, list[Record]] = {}
+    for record in judged.flagged(done, judged.measurements(done, store)):
+        datasets.setdefault(component_key(record.dataset), []).append(record)
+    made: dict[str, Entry] = {}
+    known: set[str] = set()
+    for own in datasets.values():
+        labels = Labels(own)
+        called = _called(own, labels)
+        known.update(called.values())
+        called = {key: details.names.get(name, name) for key, name in called.items()}
+        for clean, attacked, threat in _grouped(own, labels, left_out):
             try:
                 entry = _entry(clean, attacked, threat, store, labels, called, details)
             except ValidationError as error:
@@ -111,7 +108,34 @@ def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
                     "is alike; choose with --matrix, or rename with --name"
                 )
             made[entry.path] = entry
+    if unknown := sorted(set(details.names) - known):
+        raise LeaderboardError(f"--name {unknown[0]}: no such network; there are: {', '.join(sorted(known))}")
     return Made(list(made.values()), [_note(reason, attacks) for reason, attacks in left_out.items()])
+
+
+def _grouped(
+    records: Sequence[Record], labels: Labels, left_out: dict[str, Counter[str]]
+) -> Iterator[tuple[list[Record], list[Record], ThreatModel]]:
+    """Yield what belongs into one entry, clean and attacked, with its threat model; count what belongs into none."""
+    groups: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault((*_data_key(record), labels.key(record.target)), []).append(record)
+    for group in groups.values():
+        clean, boards = [], dict[ThreatModel, list[Record]]()
+        for record in group:
+            threat = _threat(record)
+            if record.setting == "clean":
+                clean.append(record)
+            elif isinstance(threat, str):
+                left_out.setdefault(threat, Counter())[record.attack.short] += 1
+            else:
+                boards.setdefault(threat, []).append(record)
+        for threat, attacked in boards.items():
+            if clean:
+                yield clean, attacked, threat
+            else:
+                reason = "of networks that were not evaluated on clean images"
+                left_out.setdefault(reason, Counter()).update(record.attack.short for record in attacked)
 
 
 def _records(store: Store, matrices: Sequence[str]) -> list[Record]:
@@ -125,7 +149,7 @@ def _records(store: Store, matrices: Sequence[str]) -> list[Record]:
     return list({record.digest: record for manifest in manifests for record in manifest.records}.values())
 
 
-def _called(records: Sequence[Record], labels: Labels, names: Mapping[str, str]) -> dict[NetworkKey, str]:
+def _called(records: Sequence[Record], labels: Labels) -> dict[NetworkKey, str]:
     """Return what each network is called: architecture and defense, and what tells it from others only if need be."""
     networks = {labels.key(network): network for record in records for network in (record.target, record.source)}
     plain = {key: f"{network.model.short} {network.defense.short}" for key, network in networks.items()}
@@ -134,10 +158,7 @@ def _called(records: Sequence[Record], labels: Labels, names: Mapping[str, str])
     for key, network in networks.items():
         _, bracket, variant = labels.defense(network).partition(" [")
         called[key] = f"{plain[key]}{bracket}{variant}" if times[plain[key]] > 1 else plain[key]
-    unknown = sorted(set(names) - set(called.values()))
-    if unknown:
-        raise LeaderboardError(f"--name {unknown[0]}: no such network; there are: {', '.join(sorted(called.values()))}")
-    return {key: names.get(name, name) for key, name in called.items()}
+    return called
 
 
 def _data_key(record: Record) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def read(path: Path) -> tuple[dict[str, bytes], list[str]]:
             files = {member.filename: archive.read(member) for member in members}
     except FileNotFoundError as error:
         raise LeaderboardError(f"{path}: there is no such file; give what `leaderboard bundle` wrote") from error
-    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, OSError, EOFError) as error:
         raise LeaderboardError(f"{path}: not a bundle: {error}") from error
     missing = sorted({MANIFEST, ENTRY} - set(files))
     if missing:

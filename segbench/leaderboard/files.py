@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from reports.labels import component_key
 from reports.leaderboard.entries import Entry
+from reports.leaderboard.scoring import scoring_of
 from segbench.errors import SegbenchError
 from segbench.leaderboard.checking import mistakes
 from segbench.store import write_json
@@ -47,7 +49,7 @@ def load(paths: Sequence[Path]) -> list[Entry]:
     """
     entries: dict[Path, Entry] = {}
     problems: list[str] = []
-    for path in _files(paths):
+    for path in dict.fromkeys(found for given in paths for found in _files(given)):
         entry, own = _read(path)
         problems += own
         if entry is not None:
@@ -55,10 +57,7 @@ def load(paths: Sequence[Path]) -> list[Entry]:
             place = Path(entry.path)
             if path.resolve().parts[-len(place.parts) :] != place.parts:
                 problems.append(f"{path}: does not lie where its content belongs; move it to {place}")
-    seen: dict[str, Path] = {}
-    for path, entry in entries.items():
-        if seen.setdefault(entry.path, path) != path:
-            problems.append(f"{path}: of the same network, data and threat model as {seen[entry.path]}; keep one")
+    problems += _twice(entries)
     if problems:
         raise LeaderboardError("\n".join(problems))
     return list(entries.values())
@@ -92,17 +91,14 @@ def parse(text: str | bytes, where: str) -> tuple[Entry | None, list[str]]:
     return entry, [f"{where}: {mistake}" for mistake in mistakes(entry)]
 
 
-def _files(paths: Sequence[Path]) -> list[Path]:
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-        if not inside:
-            raise LeaderboardError(f"{path}: no entry is in this folder; `leaderboard add` makes some")
-        found += inside
-    return list(dict.fromkeys(found))
+def _files(path: Path) -> list[Path]:
+    """Return the JSON files in a folder; what is no folder, or has none in it, as it is."""
+    return (sorted(path.rglob("*.json")) or [path]) if path.is_dir() else [path]
 
 
 def _read(path: Path) -> tuple[Entry | None, list[str]]:
+    if path.is_dir():
+        return None, [f"{path}: no entry is in this folder; `leaderboard add` makes some"]
     try:
         size = path.stat().st_size
         if size > LARGEST:
@@ -112,6 +108,18 @@ def _read(path: Path) -> tuple[Entry | None, list[str]]:
         return None, [f"{path}: there is no such file; give an entry's JSON file or a folder of them"]
     except OSError as error:
         return None, [f"{path}: cannot be read ({error.strerror})"]
+
+
+def _twice(entries: Mapping[Path, Entry]) -> Iterator[str]:
+    """Say which entries are of one place, or are of one network that goes by two names and would be ranked twice."""
+    seen: dict[tuple[object, ...], Path] = {}
+    for path, entry in entries.items():
+        model, scored = entry.model, scoring_of(entry)._replace(sources=())  # A source may go by two names as well.
+        built = (entry.board, scored, component_key(model.architecture), component_key(model.defense))
+        keys = [(entry.path,), *((*built, weights.sha256) for weights in model.weights)]
+        others = [other for key in keys if (other := seen.setdefault(key, path)) != path]
+        if others:
+            yield f"{path}: of the same network, data and threat model as {others[0]}; keep one"
 
 
 def _refuse(constant: str) -> None:

@@ -27,6 +27,8 @@ def compare(entry: Entry, evaluations: Sequence[Evaluation]) -> Iterator[str]:
         for field, said, recorded in _said(entry, own):
             if not _equal(said, recorded):
                 yield f"{name}: {field} is {_shown(recorded)}, the entry says {_shown(said)}"
+        if own.record.setting != "black-box" and own.record.source != own.record.target:
+            yield f"{name}: its images were made on another network, as in a black-box setting"
         yield from _counted(own)
     truth = evaluations[0].counts[:, 2] if evaluations else None
     for own in evaluations:

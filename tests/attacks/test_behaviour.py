@@ -19,13 +19,14 @@ from attacks.cospgd import cospgd
 from attacks.cw import cw
 from attacks.dag import dag
 from attacks.deepfool import deepfool
-from attacks.losses import cross_entropy, image_mean, soft_margin, typical_margin
+from attacks.losses import cross_entropy, image_mean, right_pixels, soft_margin, typical_margin
 from attacks.mifgsm import _resample, _Shrunk, mifgsm
 from attacks.passes import count_passes
 from attacks.pgd import pgd
 from attacks.sea import sea
 from attacks.segpgd import segpgd
 from attacks.square import WIDTH, square, window_side
+from attacks.targets import goal
 from attacks.universal import universal
 
 VOID = 255
@@ -196,6 +197,33 @@ def test_dag_stops_at_its_share(task: Any) -> None:
         assert (wrong <= share + 0.1).all()
     bounded = dag(model, task.images, task.masks, eps=0.004)
     assert (distance(bounded, task.images, "linf") <= 0.004 + 1e-6).all()
+
+
+def test_dag_with_a_target_stops_once_a_share_is_on_it(task: Any) -> None:
+    model = task.model.eval()
+    # What the network says of other images: few pixels are on it, and all can be.
+    labels = goal(task.masks, model(task.images.roll(1, 0)).argmax(1))
+    valid = (labels != VOID).flatten(1).sum(1)
+    assert (right_pixels(model(task.images), labels) < 0.5 * valid).all()
+    for share in (0.6, 0.8):
+        made = dag(model, task.images, task.masks, alpha=0.02, share=share, target=labels)
+        reached = right_pixels(model(made), labels) / valid
+        assert (reached >= share).all()
+        assert (reached <= share + 0.1).all()
+
+
+def test_cw_keeps_the_iterate_with_the_fewest_right_pixels(task: Any) -> None:
+    model = task.model.eval()
+    seen: list[Tensor] = []
+    handle = model.register_forward_hook(
+        lambda module, inputs, logits: seen.append(right_pixels(logits.detach(), task.masks))
+    )
+    made = cw(model, task.images, task.masks, eps=0.03, alpha=0.5, steps=12)
+    handle.remove()
+    left = torch.stack(seen)
+    assert len(left) == 13
+    assert (left.amin(0) < left[-1]).any(), "the last iterate must not be the best one"
+    assert torch.equal(right_pixels(model(made), task.masks), left.amin(0))
 
 
 def test_cw_with_a_kappa_steps_down_the_sum_of_margins_cut_off_below_it(task: Any) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from defenses.base import LearnsFromVideo, segmentation_loss
-from defenses.multitask_depth import MultitaskDepth, scale_gradient
+from defenses.multitask_depth import MAX_DEPTH, MIN_DEPTH, MultitaskDepth, scale_gradient
 from model_zoo.pspnet import pspnet
 
 
@@ -37,6 +37,33 @@ def test_video_trains_trunk_depth_head_and_pose_network(segmenter, film) -> None
     for part in (segmenter.trunk, defense.depth_head, defense.pose):
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in part.parameters())
     assert all(p.grad is None for p in segmenter.classifier.parameters())
+
+
+def test_each_frame_is_reprojected_by_its_own_motion(segmenter, film, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = film(2)
+    before, target = clip.frames[:, 0], clip.frames[:, 1]
+    defense = MultitaskDepth(segmenter).eval()
+
+    def known(first: Tensor, second: Tensor) -> Tensor:
+        assert torch.equal(first, target)
+        transform = clip.transforms[0 if torch.equal(second, before) else 1]
+        return torch.cat([torch.zeros(2, 3), transform[:, :3, 3]], 1)
+
+    monkeypatch.setattr(defense.pose, "forward", known)
+    found = defense.video_loss(clip.frames, clip.intrinsics, torch.Generator()).total
+    expected = defense.depth_loss(clip.frames, clip.transforms, clip.intrinsics).total
+    swapped = defense.depth_loss(clip.frames, clip.transforms[::-1], clip.intrinsics).total
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, swapped)
+
+
+@pytest.mark.parametrize(("logit", "depth"), [(-100.0, MAX_DEPTH), (100.0, MIN_DEPTH), (0.0, 0.1998)])
+def test_disparity_spans_the_depths_of_the_head(logit: float, depth: float, segmenter, batch) -> None:
+    defense = MultitaskDepth(segmenter).eval()
+    torch.nn.init.zeros_(defense.depth_head[-1].weight)
+    torch.nn.init.constant_(defense.depth_head[-1].bias, logit)
+    found = 1 / defense.disparity(batch[0])
+    torch.testing.assert_close(found, torch.full_like(found, depth), rtol=1e-3, atol=0)
 
 
 def depth_error(defense: MultitaskDepth, images: Tensor, depth: Tensor) -> float:

@@ -66,5 +66,7 @@ def test_intervals_from_counts_are_those_of_b_less_a(one, net) -> None:
     assert pair.test.low == pytest.approx(pair.test.value)
     assert pair.test.value == pytest.approx(100 * (90 / 110 - 50 / 150))
     assert "p 0.002" in to_markdown(compare([a], [b], {a.digest: worse}.get, {"b": better}.get))
+    failed = b.model_copy(update={"status": "failed", "scores": None})
+    assert compare([a], [failed], {a.digest: worse}.get, {"b": better}.get).pairs[0].test is None
     other_data = b.model_copy(update={"data_fingerprint": "other"})
     assert compare([a], [other_data], {a.digest: worse}.get, {"b": better}.get).pairs[0].test is None

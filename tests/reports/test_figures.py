@@ -73,6 +73,32 @@ def test_attacks_that_differ_elsewhere_are_not_one_curve(one, net, part) -> None
     assert "steps" not in " ".join(figures_of([one(net("pspnet", "none", 0), a) for a in attacks]))
 
 
+def appearances(handles):
+    return [(h.get_color(), h.get_marker(), h.get_fillstyle()) for h in handles]
+
+
+@pytest.mark.parametrize("models", [("pspnet",), ("pspnet", "deeplabv3")])
+def test_no_two_defenses_look_alike(one, net, attack_bim, models) -> None:
+    """More defenses than colours, in the legend and at their points."""
+    defenses = [f"d{i}" for i in range(16)]
+    nets = [net(model, defense, 0) for model in models for defense in defenses]
+    runs = [one(n, *attack) for n in nets for attack in ((), (attack_bim(2),), (attack_bim(4),))]
+    figures = figures_of(runs)
+    canvas = figures["table-1-scatter"].draw()
+    legend = appearances(canvas.legends[0].legend_handles)
+    assert len(set(legend)) == len(legend) == 16 + (len(models) if len(models) > 1 else 0)
+    points = [line for line in canvas.axes[0].lines if line.get_linestyle() == "None" and len(line.get_xdata())]
+    assert len(set(appearances(points))) == len(points) == len(nets)
+    bars = figures["table-1-bim-steps-1"].draw().axes[0].containers
+    assert len(set(appearances(bar.lines[0] for bar in bars))) == 16
+
+
+def test_the_legend_names_defenses_that_the_first_model_lacks(one, net, attack_bim) -> None:
+    nets = [net("pspnet", "none", 0), net("deeplabv3", "none", 0), net("deeplabv3", "sat", 0)]
+    figure = figures_of([one(n, attack_bim(steps)) for n in nets for steps in (2, 4)])["table-1-bim-steps-1"]
+    assert [text.get_text() for text in figure.draw().legends[0].texts] == ["none", "sat"]
+
+
 def test_equal_runs_have_bars_of_no_length(one, net, attack_bim) -> None:
     """The mean of three equal numbers may round to above or below all of them."""
     third = 12.5 * (1 + 1 / 3)
@@ -91,6 +117,16 @@ def test_transfer_has_every_pair(records) -> None:
     assert f"pspnet with none: deeplabv3 with sat {np.mean(values):.0f}, itself 24" in alt
 
 
+def test_transfer_takes_nothing_from_another_dataset(one, net, attack_bim) -> None:
+    """A white-box table of other data says nothing of this one's targets."""
+    nets = [net("pspnet", "none", 0), net("deeplabv3", "none", 0)]
+    white = [one(n, attack_bim(2)) for n in nets]
+    black = [one(n, attack_bim(2), source=net("pspnet", "sat", 0), dataset="other") for n in nets]
+    alt = figures_of([*white, *black])["table-2-transfer"].alt
+    assert "pspnet with sat" in alt
+    assert "itself" not in alt
+
+
 def test_classes_that_are_nowhere_have_no_value(records) -> None:
     figure = figures_of(records)["table-1-classes"]
     assert "pspnet, none: clean: background 72, zero 72;" in figure.alt
@@ -101,6 +137,9 @@ def test_histories(records, history) -> None:
     figures = figures_of(records, Evidence(history=lambda digest: history))
     assert "pspnet with sat, seed 1: 0.5" in figures["training-loss"].alt
     assert "predicted 10.0 %, real 20.0 %" in figures["training-boundary"].alt
+    panels = [ax for ax in figures["training-boundary"].draw().axes if ax.get_visible()]
+    assert len(panels) == len({record.target.digest for record in records})
+    assert [list(line.get_ydata()) for line in panels[0].lines] == [[30, 20, 10], [20, 20, 20]]
     assert not {"training-loss"} & set(figures_of(records, Evidence(history=lambda digest: history.parent / "none")))
 
 

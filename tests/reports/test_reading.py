@@ -106,7 +106,9 @@ def test_networks_that_learnt_one_class_say_nothing_of_robustness(one, net, atta
 
     untrained = [idle(one(net("pspnet", "none", 0), *a)) for a in ((), (attack_bim(6),))]
     (table,) = tables_of(untrained)
-    assert reading([table]).startswith("No network of 1 has learnt more than one class")
+    assert reading([table]).startswith("The one completely evaluated network has learnt no more than one class")
+    both = [*untrained, *(idle(one(net("pspnet", "sat", 0), *a)) for a in ((), (attack_bim(6),)))]
+    assert reading(tables_of(both)).startswith("None of 2 networks has learnt more than one class")
     assert any(note.endswith("means nothing: pspnet with none.") for note in notes(table))
     trained = networks(one, net, attack_bim(6), {"sat": (60.0, 50.0), "ddcat": (62.0, 20.0)})
     text = reading(tables_of([*untrained, *trained]))

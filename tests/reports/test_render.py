@@ -115,6 +115,14 @@ def test_files_and_formats(records, tmp_path) -> None:
     assert [p.name for p in render(records, tmp_path / "new" / "folder")] == ["report.html", "report.md", "records.csv"]
     assert [p.name for p in render(records, tmp_path / "one", ["csv"])] == ["records.csv"]
     assert [p.name for p in (tmp_path / "one").iterdir()] == ["records.csv"]
+    with pytest.raises(ValueError, match="no format is called 'pdf'; there are: html, md"):
+        render(records, tmp_path / "two", ["md", "pdf"])
+    assert not (tmp_path / "two").exists()
+
+
+def test_figures_are_drawn_only_where_they_are_shown(records, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("reports.render._figures", lambda *arguments: pytest.fail("figures were drawn"))
+    render(records, tmp_path, ["md", "csv"], figures=True)
 
 
 def test_no_records_make_a_report_too(tmp_path) -> None:

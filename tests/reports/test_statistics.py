@@ -78,6 +78,14 @@ def test_pairing_finds_a_small_difference_that_is_the_same_on_every_image() -> N
     assert (back.value, back.low, back.high) == pytest.approx((-got.value, -got.high, -got.low))
 
 
+@pytest.mark.parametrize(("images", "p"), [(1, 1.0), (4, 0.125), (12, 2 / 1001)])
+def test_few_images_prove_little_however_alike_they_are(images: int, p: float) -> None:
+    a = np.repeat(random_counts(np.random.default_rng(8), 1), images, axis=0)
+    b = a.copy()
+    b[:, 0] -= 1
+    assert paired_bootstrap(a, b, "skip").p == pytest.approx(p)
+
+
 def test_p_is_seldom_small_where_there_is_no_difference() -> None:
     rng = np.random.default_rng(5)
     small = 0

@@ -97,6 +97,23 @@ def test_report_of_an_unknown_matrix_says_what_there_is(finished: tuple[Path, Pa
     assert "Traceback" not in result.stderr
 
 
+def test_report_of_a_store_needs_no_name(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    arguments = ["report", "--store", str(finished[1]), "--format", "md", "--out", str(tmp_path / "out")]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.md"]
+    empty = segbench("report", "--store", tmp_path)
+    assert empty.returncode == 2
+    assert "no matrix was run in this store" in empty.stderr
+
+
+def test_report_in_an_unknown_format_says_what_there_is(finished: tuple[Path, Path]) -> None:
+    result = segbench("report", finished[1], "--format", "pdf")
+    assert result.returncode == 2
+    assert "html, md, csv" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_plan_runs_nothing(write_matrix: Callable[..., Path], tmp_path: Path) -> None:
     store = tmp_path / "runs"
     result = runner.invoke(cli.app, ["plan", str(write_matrix()), "--store", str(store)])

@@ -35,6 +35,18 @@ def test_passes_of_attacks(attack: str, forward: int, backward: int) -> None:
     assert passes.attack_passes(attack) == Passes(forward, backward)
 
 
+TARGETED = [name for name, component in catalog.components("attack").items() if "target" in component.options]
+
+
+@pytest.mark.parametrize("attack", TARGETED)
+def test_any_class_may_be_the_target_of_what_is_counted(attack: str) -> None:
+    steps = "steps=2, " if "steps" in catalog.find("attack", attack).options else ""
+    aimed, plain = f"{attack}({steps}target=18)", f"{attack}({steps.rstrip(', ')})"
+    assert passes.attack_passes(aimed) == passes.attack_passes(plain)
+    if attack not in FITTED:
+        assert passes.training_passes(f"pgd-at(attack={aimed})") == passes.training_passes(f"pgd-at(attack={plain})")
+
+
 @pytest.mark.parametrize(
     ("defense", "forward", "backward"),
     [

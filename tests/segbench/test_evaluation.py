@@ -123,6 +123,12 @@ def test_a_stopped_sweep_goes_on_with_the_same_numbers(
     assert listener.heard[0][0] == 4  # images 3 and 4: the first two were kept
     for cell in sweep.cells:
         assert numbers(whole, cell.digest) == numbers(parts, cell.digest)
+        images, again = (
+            {path.name: path.read_bytes() for path in (store.eval_dir(cell.digest) / "images").iterdir()}
+            for store in (whole, parts)
+        )
+        assert len(images) == 2
+        assert images == again
 
 
 def test_the_batch_size_changes_nothing_that_is_scored(
@@ -228,6 +234,24 @@ def test_kept_images_are_what_was_attacked_and_scored(
             assert 0 < moved <= record.threat.eps + 1e-5
             again = tally.confusion(torch.from_numpy(image.preds).long(), sample.mask.long(), 3, 255)
             np.testing.assert_array_equal(again, counts[image.index])
+
+
+def test_kept_pieces_are_those_of_the_part_that_did_most_harm(
+    tiny_plan: Callable[..., Plan], trained: Callable[[TrainCell], Path], silent: type[Any]
+) -> None:
+    plan = tiny_plan(attacks=["sea(steps=3)"], transfer=None, protocol="ddcat-crop-v1(size=16, crop=8)")
+    cell = next(cell for cell in plan.evaluations if cell.target == plan.trainings[0])
+    store = Store(trained(plan.trainings[0]))
+    sweep_into(store, Sweep(cell.source, (cell,)), silent())
+    parts = store.parts(cell.digest)
+    kept = store.kept_images(cell.digest)
+    assert len(parts) > 1
+    assert len(kept) == 2
+    for image in kept:
+        assert image.adversarial.shape == image.images.shape == (9, 8, 8, 3)
+        truth, preds = (torch.from_numpy(labels).long() for labels in (image.truth, image.preds))
+        worst = min((part[image.index] for part in parts), key=lambda counts: counts[0].sum())
+        np.testing.assert_array_equal(tally.confusion(preds, truth, 3, 255), worst)
 
 
 def test_a_targeted_attack_says_what_share_of_pixels_it_brought_to_its_labels(

@@ -104,6 +104,15 @@ def test_another_white_box_attack_of_the_budget_can_answer_a_black_box_one() -> 
     assert flags([BIM, stronger, other]) == {}
 
 
+def test_an_attack_with_a_target_is_not_measured_by_wrong_pixels() -> None:
+    aimed = record("bim", 80.0, alpha=0.01, steps=20, target=0)
+    others = [record("fgsm", 40.0), record("square", 45.0, access="logits", queries=100)]
+    assert flags([BIM, aimed, *others]) == {}
+    large = record("bim", 30.0, eps=0.5, alpha=0.05, steps=20, target=0)
+    assert flags([BIM, large]) == {}
+    assert flags([aimed], {"t": replace(SOUND, zero_gradient=1.0)}) == {aimed.digest: ("zero-gradient",)}
+
+
 def test_records_of_another_target_or_without_scores_are_not_compared() -> None:
     other = record("bim", 15.0, setting="black-box", alpha=0.01, steps=6)
     assert flags([BIM, other.model_copy(update={"target": network("u")})]) == {}

@@ -124,5 +124,14 @@ def test_flags_are_told_in_sentences(entries) -> None:
     assert "⚑ zero-loss (many right pixels have no gradient): pspnet ddcat." in board.notes
 
 
+def test_an_attack_on_chosen_seeds_is_told(entry_of, result_of, attack_sea) -> None:
+    clean, one, both = result_of(None, 70.0, 71.0), result_of(attack_sea(), 30.0, strong=True), (29.0, 30.0)
+    whole = [clean, result_of(attack_sea(), *both, strong=True)]
+    notes = board_of([entry_of("chosen", [clean, one]), entry_of("whole", whole)]).notes
+    assert [note for note in notes if "seeds" in note] == [
+        "Not all attacks were made on all training seeds of these, whose pages list the runs: chosen."
+    ]
+
+
 def test_natural_order() -> None:
     assert sorted(["a10", "a9", "b", "A2", "0.5", "0.25"], key=natural) == ["0.25", "0.5", "A2", "a9", "a10", "b"]

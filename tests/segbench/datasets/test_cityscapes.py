@@ -116,6 +116,15 @@ def test_video_and_depth_are_options_and_say_what_is_missing(video_root: Path) -
         Cityscapes(video_root, depth=True).depth("val")
 
 
+def test_a_clip_needs_the_number_of_its_frame(video_root: Path) -> None:
+    for kind in ("leftImg8bit", "gtFine"):
+        for file in (video_root / kind / "val").glob("*/*"):
+            file.rename(file.with_name(file.name.replace("000142", "crossing")))
+    assert len(Cityscapes(video_root).split("val")) == 1
+    with pytest.raises(DataError, match=r"jena_000001_crossing_leftImg8bit\.png: its name does not end in the frame's"):
+        Cityscapes(video_root, video=True).clips("val")
+
+
 def test_the_fingerprint_follows_the_files_that_are_used(video_root: Path, write: Write) -> None:
     options = [{}, {"video": True}, {"depth": True}, {"video": True, "depth": True}]
     before = [Cityscapes(video_root, **chosen).fingerprint() for chosen in options]

@@ -119,6 +119,17 @@ def test_names_and_details_are_taken(store: Store) -> None:
     }
 
 
+def test_both_names_may_hold_the_sign_between_them() -> None:
+    old, new = f"{PSPNET} sat [iterations=8]", f"{PSPNET} sat"
+    assert adding.parse_names([f"{old}={new}", "unet sat = Mine"]) == {old: new, "unet sat": "Mine"}
+
+
+@pytest.mark.parametrize("pair", ["sat", "=Mine", "sat=", "pspnet(encoder=tiny"])
+def test_half_a_pair_of_names_is_a_mistake(pair: str) -> None:
+    with pytest.raises(LeaderboardError, match="expected OLD=NEW"):
+        adding.parse_names([pair])
+
+
 def test_a_detail_that_is_not_valid_is_named(store: Store) -> None:
     with pytest.raises(LeaderboardError, match="paper 'xu2021': string should match pattern"):
         adding.entries(store, [], adding.Details(paper="xu2021"))

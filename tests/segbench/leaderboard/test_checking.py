@@ -115,7 +115,8 @@ def test_all_mistakes_of_all_files_are_said_at_once(
     (tmp_path / "b.json").write_text('{"status": "good", "added": "2026-13-01"}')
     (tmp_path / "c.json").write_bytes(b"\x80")
     files.write(entry, tmp_path / "d.json")
-    code, printed = segbench("leaderboard", "check", tmp_path, tmp_path / "absent.json")
+    (tmp_path / "hollow").mkdir()
+    code, printed = segbench("leaderboard", "check", tmp_path, tmp_path / "absent.json", tmp_path / "hollow")
     assert code == 2
     for text in (
         "a.json: line 1, column 12: not JSON",
@@ -126,6 +127,7 @@ def test_all_mistakes_of_all_files_are_said_at_once(
         f"d.json: does not lie where its content belongs; move it to {entry.path}",
         "of the same network, data and threat model as",
         "absent.json: there is no such file",
+        "hollow: no entry is in this folder",
     ):
         assert text in printed, printed
     assert "Traceback" not in printed
@@ -142,6 +144,26 @@ def test_what_is_not_a_number_is_no_number(entry: Entry) -> None:
 
 def test_an_empty_folder_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(LeaderboardError, match="no entry is in this folder"):
+        files.load([tmp_path])
+
+
+@pytest.mark.parametrize("board", ["white-box-linf-0.03", "black-box-linf-0.03"])
+def test_a_network_by_two_names_would_be_ranked_twice(
+    by_board: Callable[..., Entry], tmp_path: Path, board: str
+) -> None:
+    entry = by_board(board)
+
+    def write(**changes: object) -> None:
+        other = entry.model_copy(update={"model": entry.model.model_copy(update=changes)})
+        files.write(other, tmp_path / other.path)
+
+    write()
+    write(name="wrapped", defense=entry.model.defense.model_copy(update={"name": "jpeg", "short": "jpeg"}))
+    assert len(files.load([tmp_path])) == 2, "the same weights behind another defense are another network"
+    renamed = [result.model_copy(update={"source": result.source and "another name"}) for result in entry.results]
+    entry = entry.model_copy(update={"results": tuple(renamed)})
+    write(name="copy", weights=entry.model.weights[1:])
+    with pytest.raises(LeaderboardError, match="of the same network, data and threat model as"):
         files.load([tmp_path])
 
 

@@ -158,7 +158,7 @@ def test_a_network_from_elsewhere_is_not_predicted_again(
     changes = edited(packed, "entry.json", lambda c: c["model"].update(recipe={}))
     for name in content:
         if name.startswith("records/"):
-            changes |= edited(packed, name, lambda c: c["target"].update(recipe={}))
+            changes |= edited(packed, name, lambda c: [c[of].update(recipe={}) for of in ("target", "source")])
     verdict = verify(tampered(changes), weights)
     assert (verdict.problems, verdict.verification) == ((), None)
     assert any("was not trained by segbench" in fact for fact in verdict.facts)
@@ -186,6 +186,7 @@ def test_a_number_in_a_record(packed: bytes, tampered: Callable[..., Path], entr
         (lambda c: c.update(status="failed"), "is of an evaluation that is failed"),
         (lambda c: c.update(absent="zero"), "absent is zero, the entry says skip"),
         (lambda c: c.pop("dataset"), "dataset: field required"),
+        (lambda c: c["source"].update(seed=7), "its images were made on another network"),
     ],
 )
 def test_what_a_record_says(
@@ -411,6 +412,10 @@ def test_files_that_are_no_bundles(tmp_path: Path, packed: bytes) -> None:
     with pytest.raises(LeaderboardError, match="not a bundle"):
         verify(path)
     path.write_bytes(packed[:-30])
+    with pytest.raises(LeaderboardError, match="not a bundle"):
+        verify(path)
+    start = packed.index(b"entry.json") + len(b"entry.json")  # of its packed bytes
+    path.write_bytes(packed[:start] + b"\xff" * 20 + packed[start + 20 :])
     with pytest.raises(LeaderboardError, match="not a bundle"):
         verify(path)
     content = unpacked(packed)
