@@ -264,7 +264,11 @@ class _Run:
         if attack.fit is not None:
             network = self.protocol.network(self.attacked)
             batches = TrainingBatches(self._training_split(), self.protocol, self.batch, self.device)
-            context["perturbation"] = self.attack.fit(network, batches, ignore_index=self.dataset.ignore_index)
+            with count_passes(network) as passes:
+                context["perturbation"] = self.attack.fit(network, batches, ignore_index=self.dataset.ignore_index)
+            for tally in self.tallies.values():
+                tally.passes.forward += passes.forward
+                tally.passes.backward += passes.backward
         return context
 
     def _training_split(self) -> Split:

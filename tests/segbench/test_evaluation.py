@@ -275,3 +275,24 @@ def test_a_targeted_attack_says_what_share_of_pixels_it_brought_to_its_labels(
     assert 0 < mapped.extras["on_target"] < 100
     # Towards one class, it is the share of pixels that are predicted as it.
     assert single.extras["on_target"] == pytest.approx(100 * counts[:, 1, 1].sum() / counts[:, 1].sum())
+
+
+def test_what_a_universal_perturbation_took_to_fit_is_in_its_record_once(
+    tiny_plan: Callable[..., Plan], trained: Callable[[TrainCell], Path], silent: type[Any], tmp_path: Path
+) -> None:
+    plan = tiny_plan(attacks=["universal(epochs=2)"], transfer=None, defenses=["none"])
+    sweep = plan.sweeps[0]
+    root = trained(sweep.source)
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train").symlink_to(root / "train")
+    whole, stopped = Store(tmp_path / "whole"), Store(tmp_path / "stopped")
+    sweep_into(whole, sweep, silent())
+    with pytest.raises(Stopped):
+        sweep_into(stopped, sweep, silent(stop_at=2))
+    sweep_into(stopped, sweep, silent())
+    digest = sweep.cells[0].digest
+    # Two epochs of the 12 training images; the images that are scored cost the attack nothing.
+    assert numbers(whole, digest)["passes"] == {"forward": 24, "backward": 24}
+    assert numbers(stopped, digest) == numbers(whole, digest)
+    assert 0 < numbers(whole, digest)["budget_used"] <= 0.03 + 1e-6
