@@ -99,6 +99,7 @@ def tentative_plan(matrix: Matrix) -> Plan:
 
     Raises:
         DataError: the data is there, but not what a defense learns from.
+        MatrixError: an attack's target is no class of the dataset.
     """
     fingerprints, given = {}, {}
     for bound in matrix.datasets:
@@ -113,6 +114,7 @@ def tentative_plan(matrix: Matrix) -> Plan:
             ]
         else:
             _offers(dataset, matrix)
+            _targets(dataset, matrix)
         fingerprints[bound.short] = data.fingerprint
         given[bound.short] = cells
     return build(matrix, fingerprints, given)

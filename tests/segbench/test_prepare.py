@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from segbench.errors import MatrixError
 from segbench.matrix import Matrix
-from segbench.prepare import checked_plan
+from segbench.prepare import checked_plan, tentative_plan
 
 CLASSES = 3
 """Of the tiny matrix."""
@@ -35,8 +36,9 @@ def test_a_target_that_is_no_class_is_refused_before_anything_runs(
     }
     for target, message in wrong.items():
         matrix = tiny_matrix(attacks=[{"name": "fgsm", "target": target}], transfer=None)
-        with pytest.raises(MatrixError, match=message):
-            checked_plan(matrix, tmp_path / "cache")
+        for planned in (partial(checked_plan, matrix, tmp_path / "cache"), partial(tentative_plan, matrix)):
+            with pytest.raises(MatrixError, match=message):
+                planned()
 
 
 def test_a_target_of_the_dataset_is_taken(tiny_matrix: Callable[..., Matrix], tmp_path: Path) -> None:
