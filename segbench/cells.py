@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,8 +15,8 @@ from reports import records
 from reports.records import Component
 from segbench import catalog, specs
 from segbench.given import Given
+from segbench.identity import component_identity, digest, plain
 from segbench.specs import Bound
-from segbench.store import file_sha256
 from segbench.traits import Trait
 
 TRAINING_VERSION = 1
@@ -29,14 +25,6 @@ GIVEN_VERSION = 1
 """Raised when a given network gives other logits from the same cell."""
 EVALUATION_VERSION = 1
 """Raised when evaluation gives other numbers from the same cell."""
-FILE_OPTIONS = ("backbone", "target", "weights")
-"""Options of components that may name a file."""
-
-
-def digest(content: Mapping[str, Any]) -> str:
-    """Hash canonical JSON: keys sorted, no white space, floats as they round-trip."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Data(BaseModel):
@@ -135,7 +123,7 @@ class GivenCell(BaseModel):
                 "version": GIVEN_VERSION,
                 "data": _data_identity(self.data),
                 "identity": dict(self.identity),
-                "convention": _plain(self.convention),
+                "convention": plain(self.convention),
                 **named,
             }
         )
@@ -269,41 +257,6 @@ class EvalCell(BaseModel):
         )
 
 
-def component_identity(component: Component, files: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
-    """Return the part of a component that can change numbers: not how it is written, nor where its files lie.
-
-    Args:
-        component: the component.
-        files: hashes of files by their paths, which stand for them in its options.
-    """
-    options = _by_content(_plain(component.options), files)
-    return {"name": component.name, "version": component.version, "options": options}
-
-
-def file_hashes(*components: Component) -> dict[str, str]:
-    """Hash the files that components' options name, by their paths; a file that is not there is left out."""
-    named = {path for component in components for path in _named_files(component.options)}
-    return {path: file_sha256(Path(path)) for path in sorted(named)}
-
-
-def _named_files(options: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            yield from _named_files(value)
-        elif name in FILE_OPTIONS and isinstance(value, str) and Path(value).is_file():
-            yield value
-
-
-def _by_content(options: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            found[name] = _by_content(value, files)
-        else:
-            found[name] = f"sha256:{files[value]}" if name in FILE_OPTIONS and value in files else value
-    return found
-
-
 def revive(kind: str, component: Component) -> Bound:
     """Bind a stored component to today's catalog again.
 
@@ -344,11 +297,3 @@ def needs_root(component: catalog.Component) -> bool:
 
 def _data_identity(data: Data) -> dict[str, Any]:
     return {**component_identity(data.component), "fingerprint": data.fingerprint}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

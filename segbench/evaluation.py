@@ -7,7 +7,6 @@ the one that is worst for the attacked network.
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,9 +24,9 @@ from defenses.base import Certified, Dynamic
 from reports.evidence import KeptImage
 from reports.statistics import mean_iou
 from segbench import metrics, networks
-from segbench.batching import TrainingBatches, packs
+from segbench.batching import packs
 from segbench.cells import EvalCell, attack_of, open_dataset, revive
-from segbench.datasets.base import Split
+from segbench.context import training_context
 from segbench.errors import Stopped
 from segbench.plan import Sweep
 from segbench.probes import measure
@@ -105,7 +104,18 @@ class _Run:
         self.attacked: nn.Module = source.plain if sweep.oblivious else source
         self.tallies = {cell.digest: Tally() for cell in sweep.cells}
         self.names: list[str] = []
-        self.context = self._context()
+        self.context, fitting = training_context(
+            self.attack,
+            self.protocol.network(self.attacked),
+            self.dataset,
+            sweep.source.network().recipe.get("split", "train"),
+            self.protocol,
+            self.batch,
+            device,
+        )
+        for tally in self.tallies.values():
+            tally.passes.forward += fitting.forward
+            tally.passes.backward += fitting.backward
         self.partial = store.cache_dir / "sweeps" / sweep.key / "partial.npz"
 
     def go(self, checkpoint_every: float, reporter: Reporter) -> None:
@@ -254,35 +264,6 @@ class _Run:
             tally.passes.forward += passes.forward * steps // most
             tally.passes.backward += passes.backward * steps // most
         return made
-
-    def _context(self) -> dict[str, Any]:
-        """Return what the attack takes from the training data: the pixels of each class, or a fitted perturbation."""
-        context: dict[str, Any] = {}
-        attack = self.attack.attack
-        if "class_pixels" in inspect.signature(attack.function).parameters:
-            context["class_pixels"] = self._class_pixels().to(self.device)
-        if attack.fit is not None:
-            network = self.protocol.network(self.attacked)
-            batches = TrainingBatches(self._training_split(), self.protocol, self.batch, self.device)
-            with count_passes(network) as passes:
-                context["perturbation"] = self.attack.fit(network, batches, ignore_index=self.dataset.ignore_index)
-            for tally in self.tallies.values():
-                tally.passes.forward += passes.forward
-                tally.passes.backward += passes.backward
-        return context
-
-    def _training_split(self) -> Split:
-        recipe = self.sweep.source.network().recipe
-        split: Split = self.dataset.split(recipe.get("split", "train"))
-        return split
-
-    def _class_pixels(self) -> Tensor:
-        """Count the pixels of each class in the masks of the training split, (C,)."""
-        split, classes = self._training_split(), len(self.dataset.classes)
-        pixels = torch.zeros(classes, dtype=torch.int64)
-        for index in range(len(split)):
-            pixels += torch.bincount(split[index].mask.flatten().long(), minlength=256)[:classes]
-        return pixels
 
     def _distances(self, adversarial: Tensor, images: Tensor) -> list[float]:
         """Return how far each piece was moved, in the attack's own norm; zeros where it has none."""

@@ -27,9 +27,9 @@ from model_zoo.official import load_official
 from model_zoo.weights import load_strict, read_state
 from segbench import catalog, specs
 from segbench.cards import is_name
-from segbench.cells import component_identity
 from segbench.errors import SegbenchError
 from segbench.given import Convention
+from segbench.identity import component_identity
 from segbench.store import file_sha256
 
 FACTORY = re.compile(r"(?P<module>.+):(?P<name>[A-Za-z_]\w*)")

@@ -7,17 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.records import Component, Manifest
-from segbench.cells import (
-    Data,
-    EvalCell,
-    GivenCell,
-    NetworkCell,
-    TrainCell,
-    attack_of,
-    component_identity,
-    digest,
-    file_hashes,
-)
+from segbench.cells import Data, EvalCell, GivenCell, NetworkCell, TrainCell, attack_of
+from segbench.identity import component_identity, digest, file_hashes
 from segbench.matrix import Matrix, Trained
 from segbench.specs import Bound
 from segbench.traits import Trait, defense_traits

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from reports.records import Component
-from segbench.cells import Data, EvalCell, TrainCell, digest
+from segbench.cells import Data, EvalCell, TrainCell
+from segbench.identity import digest
 from segbench.plan import Plan
 
 RECIPE = {"optimizer": "sgd", "lr": 0.01, "iterations": 3}
