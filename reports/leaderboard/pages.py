@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
+import datetime
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from email.utils import format_datetime
 from functools import cached_property, partial
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -53,9 +54,9 @@ class Site:
     flags: Mapping[str, str]
 
     @property
-    def latest(self) -> str:
-        """Date of the last change; empty where there is none."""
-        return self.changes[0].date.isoformat() if self.changes else ""
+    def latest(self) -> datetime.date | None:
+        """Date of the last change."""
+        return self.changes[0].date if self.changes else None
 
     @cached_property
     def links(self) -> dict[str, str]:
@@ -72,17 +73,21 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
     """
     environment = make_environment()
     sentence = partial(flag_sentence, flags=site.flags)
-    environment.filters.update(sentence=sentence, label=result_label, details=details, slug=slug)
+    environment.filters.update(sentence=sentence, label=result_label, details=details, slug=slug, rfc822=_rfc822)
     write = partial(_page, environment, site)
     places = []
     for place, content in _all(write, site):
         places.append(place)
         yield place, content
-    urn = uuid.uuid5(uuid.NAMESPACE_OID, site.title).urn
-    news = {"site": site, "links": site.links, "changes": site.changes[:NEWS], "urn": urn}
+    news = {"site": site, "links": site.links, "changes": site.changes[:NEWS]}
     yield "feed.xml", _plain(environment, "site_feed.xml.j2", news)
     if site.url is not None:
         yield "sitemap.xml", _plain(environment, "site_map.xml.j2", {"site": site, "paths": places})
+
+
+def _rfc822(date: datetime.date) -> str:
+    """Return midnight of a date as feeds write it."""
+    return format_datetime(datetime.datetime.combine(date, datetime.time(), datetime.UTC), usegmt=True)
 
 
 def _plain(environment: Environment, name: str, context: Mapping[str, Any]) -> str:

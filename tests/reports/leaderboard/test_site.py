@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+from email.utils import parsedate_to_datetime
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -136,14 +137,17 @@ def test_dates_make_changelog_and_feed(entries, site) -> None:
     text = (site / "changelog.html").read_text()
     dates = re.findall(r'<time datetime="([\d-]+)"', text)
     assert dates == ["2026-05-06", "2026-04-02", "2026-03-01"]
-    atom = "{http://www.w3.org/2005/Atom}"
     feed = ElementTree.parse(site / "feed.xml").getroot()
-    assert feed.findtext(f"{atom}updated") == "2026-05-06T00:00:00Z"
-    news = feed.findall(f"{atom}entry")
+    assert (feed.tag, feed.get("version")) == ("rss", "2.0")
+    assert feed.findtext("channel/lastBuildDate") == "Wed, 06 May 2026 00:00:00 GMT"
+    news = feed.findall("channel/item")
     assert len(news) == len(entries) + 1
-    assert len({entry.findtext(f"{atom}id") for entry in news}) == len(news)
-    for entry in news:
-        assert (site / entry.find(f"{atom}link").get("href")).is_file()
+    assert len({item.findtext("guid") for item in news}) == len(news)
+    days = [parsedate_to_datetime(item.findtext("pubDate")).date().isoformat() for item in news]
+    assert days == sorted(days, reverse=True)
+    assert set(days) == set(dates)
+    for item in news:
+        assert (site / item.findtext("link")).is_file()
 
 
 def test_absolute_addresses_only_where_the_site_has_one(entries, site, tmp_path) -> None:
