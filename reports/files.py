@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import uuid
 from pathlib import Path
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step, so that a reader never sees half of it; its folder is made if need be.
+    """Write a file so that a reader sees the old or the new one, whole, whatever happens meanwhile.
 
     Args:
-        path: the file.
+        path: the file; its folder is made if need be.
         content: text is written in UTF-8.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
-        os.chmod(temporary, 0o644)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)

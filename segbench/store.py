@@ -15,9 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import traceback
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +27,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from reports.evidence import KeptImage
+from reports.files import write
 from reports.records import SCHEMA_VERSION, Manifest, Record, reader
 from segbench.errors import StoreError
 
@@ -263,17 +262,8 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old or the new one, whole, whatever happens meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a file atomically; see `reports.files.write`."""
+    write(path, content)
 
 
 def _record(content: dict[str, Any], path: Path, read: Callable[[object], Record]) -> Record:
