@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEV := $(VENV)/.dev
 PEERS := $(VENV)/.peers
 
-.PHONY: help install quickstart test slow check clean
+.PHONY: help install quickstart test slow check tree clean
 
 help:
 	@echo "make quickstart  install, then train, attack and tabulate a small matrix (a few minutes)"
@@ -49,14 +49,20 @@ slow: $(PEERS)
 	@echo "==> slow tests"
 	@$(BIN)/python -m pytest -m slow -n auto -rs
 
-check: $(DEV)
+# The tree as it is installed, of links, for tools that do not follow the mapping in pyproject.toml.
+tree:
+	@rm -rf build/tree && mkdir -p build/tree/segbench
+	@for each in segbench/*; do ln -s ../../../$$each build/tree/segbench/; done
+	@for each in attacks defenses model_zoo reports; do ln -s ../../../$$each build/tree/segbench/$$each; done
+
+check: $(DEV) tree
 	@echo "==> ruff"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@echo "==> mypy --strict"
 	@$(BIN)/mypy
 	@echo "==> import-linter"
-	@$(BIN)/lint-imports
+	@cd build/tree && ../../$(BIN)/lint-imports --config ../../pyproject.toml --no-cache
 
 clean:
 	rm -rf $(VENV) build *.egg-info

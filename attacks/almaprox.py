@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attacks.base import attack
-from attacks.losses import margin
-from attacks.projections import project
-from attacks.targets import Target, goal
+from segbench.attacks.base import attack
+from segbench.attacks.tools.losses import margin
+from segbench.attacks.tools.projections import project
+from segbench.attacks.tools.targets import Target, goal
 
 MU, RHO = 1.0, 0.01
 """Initial multiplier and penalty parameter of every pixel's constraint."""
@@ -52,7 +52,7 @@ def almaprox(
         alpha: initial step size; it falls to a tenth.
         steps: number of steps.
         share: of the valid pixels to fool, in [0, 1].
-        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to; None pushes away from the
+        target: class, or map of labels (see `tools.targets`), to push every valid pixel to; None pushes away from the
             masks.
         ignore_index: label of void pixels.
 

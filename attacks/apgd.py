@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attacks.ascent import random_start
-from attacks.base import Norm, attack
-from attacks.losses import (
+from segbench.attacks.base import Norm, attack
+from segbench.attacks.tools.ascent import random_start
+from segbench.attacks.tools.losses import (
     LossName,
     PixelLoss,
     cross_entropy,
@@ -19,8 +19,8 @@ from attacks.losses import (
     named_loss,
     right_pixels,
 )
-from attacks.noise import Generators
-from attacks.projections import project, step
+from segbench.attacks.tools.noise import Generators
+from segbench.attacks.tools.projections import project, step
 
 RHO = 0.75
 MOMENTUM = 0.75
@@ -54,7 +54,7 @@ def apgd(
         eps: radius of the ball, in [0, 1] units.
         steps: number of steps.
         loss: "ce", "masked-ce" (right pixels only), "balanced-masked-ce" (divided by the class's training pixels), "js"
-            (Jensen-Shannon), "masked-spherical" or "cw-margin" (see `attacks.losses`).
+            (Jensen-Shannon), "masked-spherical" or "cw-margin" (see `tools.losses`).
         keep: which iterate of each image is returned: that with the fewest right pixels, or with the largest mean
             cross-entropy.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).

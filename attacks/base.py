@@ -13,16 +13,16 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import update_wrapper
-from typing import Any, Generic, Literal, ParamSpec
+from typing import Any, Generic, ParamSpec
 
 import torch
 from torch import Tensor, nn
 
-from attacks.guard import guarded, prepared
-from attacks.noise import Generators
+from segbench.attacks.tools.budget import Access, Norm, ThreatModel
+from segbench.attacks.tools.guard import guarded, prepared
+from segbench.attacks.tools.noise import Generators
 
-Norm = Literal["linf", "l2", "rms"]
-Access = Literal["none", "logits", "gradients"]
+__all__ = ["CONTEXT", "Access", "Attack", "Batches", "BoundAttack", "Norm", "ThreatModel", "attack", "worst_part"]
 
 Images = Tensor | Iterator[Tensor] | Mapping[str, Tensor]
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -31,22 +31,6 @@ CONTEXT = ("model", "images", "masks", "ignore_index", "generator", "class_pixel
 """Parameters that the caller of an attack fills in; all others are options."""
 
 P = ParamSpec("P")
-
-
-@dataclass(frozen=True)
-class ThreatModel:
-    """What an attack may change in an image.
-
-    Attributes:
-        norm: "linf" (largest change of a value), "l2" (Euclidean norm of an image's change) or "rms" (the same
-            divided by the square root of the number of values); None where no norm bounds the change.
-        eps: radius of the ball, in [0, 1] units; None where nothing bounds the change.
-        access: what the attacker uses of the network: "none", "logits" or "gradients".
-    """
-
-    norm: Norm | None
-    eps: float | None
-    access: Access
 
 
 @dataclass(eq=False)

@@ -7,10 +7,10 @@ from itertools import repeat
 
 from torch import Tensor, nn
 
-from attacks.ascent import ascend
-from attacks.base import Norm, attack
-from attacks.losses import cross_entropy, objective
-from attacks.targets import Target, goal
+from segbench.attacks.base import Norm, attack
+from segbench.attacks.tools.ascent import ascend
+from segbench.attacks.tools.losses import cross_entropy, objective
+from segbench.attacks.tools.targets import Target, goal
 
 
 @attack("bim", nested=True)
@@ -40,10 +40,10 @@ def bim(
         alpha: size of a step, in [0, 1] units.
         steps: number of steps.
         norm: "linf", "l2" (Euclidean norm of an image's change) or "rms" (the same divided by sqrt(3HW)).
-        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to, down its cross-entropy;
+        target: class, or map of labels (see `tools.targets`), to push every valid pixel to, down its cross-entropy;
             None pushes away from the masks.
         rescale: divide each image's logits by their mean gap between the two highest classes, so that a network
-            gains nothing by larger or smaller logits (`attacks.losses.logit_scale`).
+            gains nothing by larger or smaller logits (`tools.losses.logit_scale`).
         ignore_index: label of void pixels.
 
     Source: Kurakin et al. 2016, https://arxiv.org/abs/1607.02533; Xu et al. 2021, eq. 2.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from attacks.base import attack
+from segbench.attacks.base import attack
 
 
 @attack("clean", access="none")

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attacks.base import attack
-from attacks.noise import Generators
+from segbench.attacks.base import attack
+from segbench.attacks.tools.noise import Generators
 
 Kind = Literal[
     "gaussian_noise",

@@ -9,11 +9,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from attacks.ascent import ascend, random_start
-from attacks.base import Norm, attack
-from attacks.losses import cross_entropy
-from attacks.noise import Generators
-from attacks.targets import Target, goal
+from segbench.attacks.base import Norm, attack
+from segbench.attacks.tools.ascent import ascend, random_start
+from segbench.attacks.tools.losses import cross_entropy
+from segbench.attacks.tools.noise import Generators
+from segbench.attacks.tools.targets import Target, goal
 
 Activation = Literal["softmax", "sigmoid"]
 
@@ -46,7 +46,7 @@ def cospgd(
         steps: number of steps.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
         activation: of the logits in the weight: "softmax", or "sigmoid" as some other libraries have it.
-        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to, with 1 - cosine as
+        target: class, or map of labels (see `tools.targets`), to push every valid pixel to, with 1 - cosine as
             weight; None pushes away from the masks.
         ignore_index: label of void pixels.
         generator: source of the random start, one per image.

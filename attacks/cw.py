@@ -8,15 +8,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attacks.base import Norm, attack
-from attacks.losses import carlini_wagner, input_gradient, objective, soft_margin, unfooled_pixels
-from attacks.projections import project, step
-from attacks.targets import Target, goal
+from segbench.attacks.base import Norm, attack
+from segbench.attacks.tools.losses import carlini_wagner, input_gradient, objective, soft_margin, unfooled_pixels
+from segbench.attacks.tools.projections import project, step
+from segbench.attacks.tools.targets import Target, goal
 
 Optimizer = Literal["sign", "adam"]
 BETAS = (0.9, 0.999)
 WIDTHS = (3.0, 0.03)
-"""Width of the margin loss in the first and in the last step; see `attacks.losses.soft_margin`."""
+"""Width of the margin loss in the first and in the last step; see `tools.losses.soft_margin`."""
 
 
 @attack("cw", version=2)
@@ -53,7 +53,7 @@ def cw(
             loss above.
         optimizer: "sign" (under "l2" and "rms": the normalised gradient) or "adam".
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to; None pushes away from the
+        target: class, or map of labels (see `tools.targets`), to push every valid pixel to; None pushes away from the
             masks.
         ignore_index: label of void pixels.
 

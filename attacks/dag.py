@@ -7,10 +7,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from attacks.base import attack
-from attacks.losses import input_gradient, margin, right_pixels
-from attacks.projections import project
-from attacks.targets import Target, goal
+from segbench.attacks.base import attack
+from segbench.attacks.tools.losses import input_gradient, margin, right_pixels
+from segbench.attacks.tools.projections import project
+from segbench.attacks.tools.targets import Target, goal
 
 
 @attack("dag", minimises="linf")
@@ -39,7 +39,7 @@ def dag(
         alpha: largest change of a value in a step, in [0, 1] units; the paper takes 0.5/255.
         steps: largest number of steps.
         share: of the valid pixels to fool, in [0, 1].
-        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to; None pushes away from the
+        target: class, or map of labels (see `tools.targets`), to push every valid pixel to; None pushes away from the
             masks.
         ignore_index: label of void pixels.
 

@@ -7,9 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from attacks.base import attack
-from attacks.losses import input_gradient, margin, right_pixels
-from attacks.projections import project
+from segbench.attacks.base import attack
+from segbench.attacks.tools.losses import input_gradient, margin, right_pixels
+from segbench.attacks.tools.projections import project
 
 OVERSHOOT = 0.02
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from attacks.base import Norm, attack
-from attacks.losses import cross_entropy, input_gradient, objective
-from attacks.projections import project, step
-from attacks.targets import Target, goal
+from segbench.attacks.base import Norm, attack
+from segbench.attacks.tools.losses import cross_entropy, input_gradient, objective
+from segbench.attacks.tools.projections import project, step
+from segbench.attacks.tools.targets import Target, goal
 
 
 @attack("fgsm")
@@ -29,7 +29,7 @@ def fgsm(
         masks: (N, H, W).
         eps: radius of the ball and size of the step, in [0, 1] units.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to, down its cross-entropy;
+        target: class, or map of labels (see `tools.targets`), to push every valid pixel to, down its cross-entropy;
             None pushes away from the masks.
         ignore_index: label of void pixels.
 

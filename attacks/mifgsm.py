@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attacks.base import Norm, attack
-from attacks.losses import cross_entropy, input_gradient, objective
-from attacks.noise import Generators
-from attacks.projections import project, step
-from attacks.targets import Target, goal
+from segbench.attacks.base import Norm, attack
+from segbench.attacks.tools.losses import cross_entropy, input_gradient, objective
+from segbench.attacks.tools.noise import Generators
+from segbench.attacks.tools.projections import project, step
+from segbench.attacks.tools.targets import Target, goal
 
 
 @attack("mifgsm", nested=True)
@@ -49,7 +49,7 @@ def mifgsm(
         diversity: probability of the random transformation; DI-FGSM takes 0.5.
         smallest: least size of a shrunk image, as a share of its own; DI-FGSM takes 299/330.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to; None pushes away from the
+        target: class, or map of labels (see `tools.targets`), to push every valid pixel to; None pushes away from the
             masks.
         ignore_index: label of void pixels.
         generator: source of the random transformations, one per image.

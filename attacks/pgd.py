@@ -7,11 +7,11 @@ from itertools import repeat
 import torch
 from torch import Tensor, nn
 
-from attacks.ascent import ascend, last, random_start
-from attacks.base import Norm, attack
-from attacks.losses import cross_entropy, image_mean, objective, unfooled_pixels
-from attacks.noise import Generators
-from attacks.targets import Target, goal
+from segbench.attacks.base import Norm, attack
+from segbench.attacks.tools.ascent import ascend, last, random_start
+from segbench.attacks.tools.losses import cross_entropy, image_mean, objective, unfooled_pixels
+from segbench.attacks.tools.noise import Generators
+from segbench.attacks.tools.targets import Target, goal
 
 
 @attack("pgd")
@@ -46,10 +46,10 @@ def pgd(
         steps: number of steps of each restart.
         restarts: number of random starts.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to, down its cross-entropy;
+        target: class, or map of labels (see `tools.targets`), to push every valid pixel to, down its cross-entropy;
             None pushes away from the masks.
         rescale: divide each image's logits by their mean gap between the two highest classes, so that a network
-            gains nothing by larger or smaller logits (`attacks.losses.logit_scale`); restarts are compared without.
+            gains nothing by larger or smaller logits (`tools.losses.logit_scale`); restarts are compared without.
         ignore_index: label of void pixels.
         generator: source of the random starts, one per image.
 

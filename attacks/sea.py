@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from attacks.apgd import auto_pgd
-from attacks.ascent import random_start
-from attacks.base import attack
-from attacks.losses import LossName, named_loss
-from attacks.noise import Generators
-from attacks.projections import project
+from segbench.attacks.apgd import auto_pgd
+from segbench.attacks.base import attack
+from segbench.attacks.tools.ascent import random_start
+from segbench.attacks.tools.losses import LossName, named_loss
+from segbench.attacks.tools.noise import Generators
+from segbench.attacks.tools.projections import project
 
 LOSSES: tuple[LossName, ...] = ("balanced-masked-ce", "masked-ce", "js")
 STAGES = ((2.0, 30), (1.5, 30), (1.0, 40))

@@ -6,11 +6,11 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from attacks.ascent import ascend, last, random_start
-from attacks.base import Norm, attack
-from attacks.losses import cross_entropy
-from attacks.noise import Generators
-from attacks.targets import Target, goal
+from segbench.attacks.base import Norm, attack
+from segbench.attacks.tools.ascent import ascend, last, random_start
+from segbench.attacks.tools.losses import cross_entropy
+from segbench.attacks.tools.noise import Generators
+from segbench.attacks.tools.targets import Target, goal
 
 
 @attack("segpgd")
@@ -39,7 +39,7 @@ def segpgd(
         alpha: size of a step, in [0, 1] units.
         steps: number of steps.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to; pixels not yet there
+        target: class, or map of labels (see `tools.targets`), to push every valid pixel to; pixels not yet there
             weigh 1 - lambda. None pushes away from the masks.
         ignore_index: label of void pixels.
         generator: source of the random start, one per image.

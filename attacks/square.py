@@ -7,16 +7,16 @@ import math
 import torch
 from torch import Tensor, nn
 
-from attacks.base import attack
-from attacks.losses import image_mean, right_pixels, soft_margin, typical_margin
-from attacks.noise import Generators
+from segbench.attacks.base import attack
+from segbench.attacks.tools.losses import image_mean, right_pixels, soft_margin, typical_margin
+from segbench.attacks.tools.noise import Generators
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries, of 10,000, after which the share of an image that a square covers is halved."""
 
 
 WIDTH = 0.05
-"""Of the margin loss; see `attacks.losses.soft_margin`."""
+"""Of the margin loss; see `attacks.tools.losses.soft_margin`."""
 
 
 @attack("square", version=2, access="logits")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attacks.base import Batches, Norm, attack
-from attacks.losses import cross_entropy, input_gradient, objective
-from attacks.projections import project, shrink, step
-from attacks.targets import Target, goal
+from segbench.attacks.base import Batches, Norm, attack
+from segbench.attacks.tools.losses import cross_entropy, input_gradient, objective
+from segbench.attacks.tools.projections import project, shrink, step
+from segbench.attacks.tools.targets import Target, goal
 
 
 def fit_universal(
@@ -80,7 +80,7 @@ def universal(
         alpha: size of a step, in [0, 1] units.
         epochs: passes through the training batches.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class, or map of labels (see `attacks.targets`), to push every valid pixel to; None pushes away from the
+        target: class, or map of labels (see `tools.targets`), to push every valid pixel to; None pushes away from the
             masks.
         ignore_index: label of void pixels.
         perturbation: (3, H, W), made by `fit`.

@@ -9,8 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from reports.records import Component, Manifest, Network, Record, Scores, Threat, reader
-from reports.render import render
+from segbench.reports.records import Component, Manifest, Network, Record, Scores, Threat, reader
+from segbench.reports.render import render
 
 
 def hexdigest(*parts: object) -> str:

@@ -14,18 +14,20 @@ from pathlib import Path
 import torch
 from torch.utils.data import default_collate
 
-from segbench import config, feed, prepare, train
-from segbench.cells import build_defense
+from segbench.config.load import load_matrix
+from segbench.config.matrix import Recipe
 from segbench.datasets.voc2012 import Voc2012
-from segbench.matrix import Recipe
+from segbench.execution import prepare
+from segbench.plan.cells import build_defense
 from segbench.protocols.predict import predict
 from segbench.seeding import generator
+from segbench.training import batches, train
 
 BATCH = 4
 
 
 def main(folder: Path, what: str) -> None:
-    matrix = config.load("voc2012-paper")
+    matrix = load_matrix("voc2012-paper")
     plan = prepare.tentative_plan(matrix)
     cell = next(c for c in plan.trainings if c.model.name == "pspnet" and c.defense.name == "ddcat")
     recipe = Recipe.model_validate({**cell.recipe, "batch_size": BATCH})
@@ -35,7 +37,7 @@ def main(folder: Path, what: str) -> None:
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     wall, processor = time.perf_counter(), time.process_time()
     if what == "train":
-        seen = feed.TrainingImages(dataset, recipe, 0)
+        seen = batches.TrainingImages(dataset, recipe, 0)
         batch = default_collate([seen[0, index] for index in range(BATCH)])
         images, masks = batch["images"].contiguous(memory_format=torch.channels_last), batch["masks"]
         optimizer = train.make_optimizer(defense, recipe)

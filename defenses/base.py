@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model_zoo.base import Segmenter, tagger
+from segbench.model_zoo.base import Segmenter, tagger
 
 CONTEXT = ("segmenter", "aux_weight", "ignore_index")
 """Parameters that training fills in; all others are options of the defense."""

@@ -6,9 +6,9 @@ from functools import partial
 
 from torch import Tensor
 
-from defenses.base import defense
-from defenses.transforms import InputTransform
-from model_zoo.base import Segmenter
+from segbench.defenses.base import defense
+from segbench.defenses.tools.transforms import InputTransform
+from segbench.model_zoo.base import Segmenter
 
 
 @defense("bit-depth")

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attacks.base import BoundAttack
-from attacks.guard import guarded
-from defenses.base import Losses, auxiliary_loss, defense
-from defenses.sat import PAPER_ATTACK
-from model_zoo.base import ModelError, Segmenter
-from model_zoo.official import load_official_training
+from segbench.attacks.base import BoundAttack
+from segbench.attacks.tools.guard import guarded
+from segbench.defenses.base import Losses, auxiliary_loss, defense
+from segbench.defenses.sat import PAPER_ATTACK
+from segbench.model_zoo.base import ModelError, Segmenter
+from segbench.model_zoo.official import load_official_training
 
 Divided = Literal["clean", "adversarial", "both"]
 """Whose flipped pixels the auxiliary branch gets: DDC-AT "clean", DDC-AT-N "adversarial", DDC-AT-M "both"."""
@@ -163,6 +163,78 @@ def ddcat(
     return DivideAndConquer(
         segmenter,
         divided="clean",
+        attack=attack,
+        lambda_main=lambda_main,
+        lambda_aux=lambda_aux,
+        lambda_mask=lambda_mask,
+        aux_weight=aux_weight,
+        ignore_index=ignore_index,
+    )
+
+
+@defense("ddcat-m")
+def ddcat_m(
+    segmenter: Segmenter,
+    *,
+    attack: BoundAttack = PAPER_ATTACK,
+    lambda_main: float = 1.0,
+    lambda_aux: float = 1.0,
+    lambda_mask: float = 1.0,
+    aux_weight: float = 0.4,
+    ignore_index: int = 255,
+) -> DivideAndConquer:
+    """DDC-AT-M: pixels that flip under attack get the auxiliary branch in clean and adversarial images alike.
+
+    Args:
+        segmenter: the network to train; its classifier is the main branch.
+        attack: the attack inside training.
+        lambda_main: weight of L_n in eq. 5.
+        lambda_aux: weight of L_a in eq. 5.
+        lambda_mask: weight of L_m in eq. 5.
+        aux_weight: weight of the auxiliary classifier on the earlier features.
+        ignore_index: label of void pixels.
+
+    Source: Xu et al. 2021, section 6.4 and table 3, https://arxiv.org/abs/2003.06555.
+    """
+    return DivideAndConquer(
+        segmenter,
+        divided="both",
+        attack=attack,
+        lambda_main=lambda_main,
+        lambda_aux=lambda_aux,
+        lambda_mask=lambda_mask,
+        aux_weight=aux_weight,
+        ignore_index=ignore_index,
+    )
+
+
+@defense("ddcat-n")
+def ddcat_n(
+    segmenter: Segmenter,
+    *,
+    attack: BoundAttack = PAPER_ATTACK,
+    lambda_main: float = 1.0,
+    lambda_aux: float = 1.0,
+    lambda_mask: float = 1.0,
+    aux_weight: float = 0.4,
+    ignore_index: int = 255,
+) -> DivideAndConquer:
+    """DDC-AT-N: pixels that flipped get the auxiliary branch in adversarial images, clean images the main one.
+
+    Args:
+        segmenter: the network to train; its classifier is the main branch.
+        attack: the attack inside training.
+        lambda_main: weight of L_n in eq. 5.
+        lambda_aux: weight of L_a in eq. 5.
+        lambda_mask: weight of L_m in eq. 5.
+        aux_weight: weight of the auxiliary classifier on the earlier features.
+        ignore_index: label of void pixels.
+
+    Source: Xu et al. 2021, section 6.4 and table 3, https://arxiv.org/abs/2003.06555.
+    """
+    return DivideAndConquer(
+        segmenter,
+        divided="adversarial",
         attack=attack,
         lambda_main=lambda_main,
         lambda_aux=lambda_aux,

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from defenses.base import Losses, defense, segmentation_loss
-from model_zoo.base import Segmenter
+from segbench.defenses.base import Losses, defense, segmentation_loss
+from segbench.model_zoo.base import Segmenter
 
 
 @defense("free-at")

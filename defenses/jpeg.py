@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from defenses.base import defense
-from defenses.smooth_jpeg import smooth_jpeg
-from defenses.transforms import InputTransform
-from model_zoo.base import Segmenter
+from segbench.defenses.base import defense
+from segbench.defenses.tools.smooth_jpeg import smooth_jpeg
+from segbench.defenses.tools.transforms import InputTransform
+from segbench.model_zoo.base import Segmenter
 
 
 @defense("jpeg")

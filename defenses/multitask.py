@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attacks.base import BoundAttack
-from attacks.clean import clean
-from defenses.base import Losses, auxiliary_loss, cross_entropy, defense
-from model_zoo.base import Segmenter
+from segbench.attacks.base import BoundAttack
+from segbench.attacks.clean import clean
+from segbench.defenses.base import Losses, auxiliary_loss, cross_entropy, defense
+from segbench.model_zoo.base import Segmenter
 
 Task = Literal["reconstruction", "edges", "depth"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from defenses.base import Losses, auxiliary_loss, cross_entropy, defense
-from defenses.photometric import reprojection_loss, rigid_transform, smoothness
-from model_zoo.base import Segmenter
+from segbench.defenses.base import Losses, auxiliary_loss, cross_entropy, defense
+from segbench.defenses.tools.photometric import reprojection_loss, rigid_transform, smoothness
+from segbench.model_zoo.base import Segmenter
 
 MIN_DEPTH, MAX_DEPTH = 0.1, 100.0
 """Range of depths that the head can express, in the unknown unit of a single camera's scale."""

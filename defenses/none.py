@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from defenses.base import Losses, defense, segmentation_loss
-from model_zoo.base import Segmenter
+from segbench.defenses.base import Losses, defense, segmentation_loss
+from segbench.model_zoo.base import Segmenter
 
 
 @defense("none")

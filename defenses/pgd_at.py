@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from attacks.base import BoundAttack
-from attacks.pgd import pgd
-from defenses.adversarial import AdversarialTraining
-from defenses.base import defense
-from model_zoo.base import Segmenter
+from segbench.attacks.base import BoundAttack
+from segbench.attacks.pgd import pgd
+from segbench.defenses.base import defense
+from segbench.defenses.tools.adversarial import AdversarialTraining
+from segbench.model_zoo.base import Segmenter
 
 TRAINING_PGD = pgd.bind(eps=0.03, alpha=0.01, steps=5)
 """PGD with the budget of Xu et al. 2021 and the number of steps with which Croce et al. 2024 train."""

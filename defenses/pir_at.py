@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from attacks.base import BoundAttack
-from defenses.adversarial import AdversarialTraining
-from defenses.base import defense
-from defenses.pgd_at import TRAINING_PGD
-from model_zoo.base import Segmenter
+from segbench.attacks.base import BoundAttack
+from segbench.defenses.base import defense
+from segbench.defenses.pgd_at import TRAINING_PGD
+from segbench.defenses.tools.adversarial import AdversarialTraining
+from segbench.model_zoo.base import Segmenter
 
 
 @defense("pir-at")

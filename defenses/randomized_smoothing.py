@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.base import Certificate, Losses, defense, segmentation_loss
-from defenses.certification import certified_radius, certify_votes
-from model_zoo.base import Segmenter
+from segbench.defenses.base import Certificate, Losses, defense, segmentation_loss
+from segbench.defenses.tools.certification import certified_radius, certify_votes
+from segbench.model_zoo.base import Segmenter
 
 
 class Smoothed(nn.Module):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from attacks.base import BoundAttack
-from attacks.bim import bim
-from defenses.adversarial import AdversarialTraining
-from defenses.base import defense
-from model_zoo.base import Segmenter
+from segbench.attacks.base import BoundAttack
+from segbench.attacks.bim import bim
+from segbench.defenses.base import defense
+from segbench.defenses.tools.adversarial import AdversarialTraining
+from segbench.model_zoo.base import Segmenter
 
 PAPER_ATTACK = bim.bind(eps=0.03, alpha=0.01, steps=3)
 """The attack inside training of Xu et al. 2021, section 6.2: BIM under linf, no random start."""

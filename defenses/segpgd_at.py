@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from attacks.base import BoundAttack
-from attacks.segpgd import segpgd
-from defenses.adversarial import AdversarialTraining
-from defenses.base import defense
-from model_zoo.base import Segmenter
+from segbench.attacks.base import BoundAttack
+from segbench.attacks.segpgd import segpgd
+from segbench.defenses.base import defense
+from segbench.defenses.tools.adversarial import AdversarialTraining
+from segbench.model_zoo.base import Segmenter
 
 TRAINING_SEGPGD = segpgd.bind(eps=0.03, alpha=0.01, steps=3)
 """SegPGD with the budget and the fewer of the two numbers of steps (3, 7) with which Gu et al. 2022 train."""

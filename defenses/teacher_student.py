@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attacks.guard import guarded
-from defenses.base import Losses, cross_entropy, defense, segmentation_loss
-from defenses.redundant import Redundant, distillation
-from model_zoo.base import Segmenter
+from segbench.attacks.tools.guard import guarded
+from segbench.defenses.base import Losses, cross_entropy, defense, segmentation_loss
+from segbench.defenses.tools.redundant import Redundant, distillation
+from segbench.model_zoo.base import Segmenter
 
 
 class TeacherAndStudent(nn.Module):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from defenses.base import defense
-from defenses.teacher_student import TeacherAndStudent
-from model_zoo.base import Segmenter
+from segbench.defenses.base import defense
+from segbench.defenses.teacher_student import TeacherAndStudent
+from segbench.model_zoo.base import Segmenter
 
 
 @defense("teacher-student-vote")

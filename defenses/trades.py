@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attacks.guard import guarded
-from attacks.losses import input_gradient
-from attacks.projections import project
-from defenses.base import Losses, auxiliary_loss, cross_entropy, defense
-from model_zoo.base import Segmenter
+from segbench.attacks.tools.guard import guarded
+from segbench.attacks.tools.losses import input_gradient
+from segbench.attacks.tools.projections import project
+from segbench.defenses.base import Losses, auxiliary_loss, cross_entropy, defense
+from segbench.model_zoo.base import Segmenter
 
 
 @defense("trades")

@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args, get_origin
 import torch
 from torch import nn
 
-from attacks.base import Attack
-from attacks.passes import count_passes
-from segbench import catalog, docstrings, specs
+from segbench.attacks.base import Attack
+from segbench.attacks.tools.passes import count_passes
+from segbench.components import catalog, docstrings, specs
 
 PAGE = Path(__file__).with_name("attacks.md")
 STEPS = (4, 8)

@@ -13,12 +13,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-from reports.leaderboard.entries import Data, Entry, Model, Procedure, Result, Source, ThreatModel
-from reports.published import PAPERS
-from reports.records import Component
-from segbench import specs
+from segbench.components import specs
 from segbench.leaderboard.checking import is_strong
-from segbench.sanity import budget_unused
+from segbench.reports.leaderboard.entries import Data, Entry, Model, Procedure, Result, Source, ThreatModel
+from segbench.reports.published import PAPERS
+from segbench.reports.records import Component
+from segbench.reports.sanity import budget_unused
 
 FOLDER = Path(__file__).with_name("leaderboard")
 DEFINED = ("bim", "sea")
@@ -95,7 +95,7 @@ def text(entry: Entry) -> str:
 
 
 def _entries(name: str, paper: Paper) -> Iterator[Entry]:
-    content = (files("reports.published") / f"{name}.csv").read_text(encoding="utf-8")
+    content = (files("segbench.reports.published") / f"{name}.csv").read_text(encoding="utf-8")
     networks: dict[tuple[str, ...], list[Row]] = {}
     row: Row
     for row in csv.DictReader(content.splitlines()):

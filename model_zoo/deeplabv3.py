@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model_zoo.base import ModelError, Segmenter, model
-from model_zoo.encoders import OutputStride, get_encoder
-from model_zoo.heads import assemble, conv_bn_relu
+from segbench.model_zoo.base import ModelError, Segmenter, model
+from segbench.model_zoo.encoders import OutputStride, get_encoder
+from segbench.model_zoo.heads import assemble, conv_bn_relu
 
 
 class AtrousPooling(nn.Module):

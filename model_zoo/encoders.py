@@ -10,10 +10,10 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from model_zoo.base import ModelError
-from model_zoo.deepstem import DeepStemResNet50
-from model_zoo.tiny import WIDTHS, TinyEncoder
-from model_zoo.weights import load_strict, read_state
+from segbench.model_zoo.base import ModelError
+from segbench.model_zoo.deepstem import DeepStemResNet50
+from segbench.model_zoo.tiny import WIDTHS, TinyEncoder
+from segbench.model_zoo.weights import load_strict, read_state
 
 OutputStride = Literal[8, 16]
 

@@ -6,8 +6,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from model_zoo.base import Features, Segmenter
-from model_zoo.encoders import Encoder
+from segbench.model_zoo.base import Features, Segmenter
+from segbench.model_zoo.encoders import Encoder
 
 AUX_CHANNELS = 256
 """Largest width of the auxiliary classifier."""

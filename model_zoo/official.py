@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from model_zoo.base import ModelError, Segmenter
-from model_zoo.deeplabv3 import deeplabv3
-from model_zoo.encoders import DEEPSTEM
-from model_zoo.pspnet import pspnet
-from model_zoo.weights import check_keys, read_state
+from segbench.model_zoo.base import ModelError, Segmenter
+from segbench.model_zoo.deeplabv3 import deeplabv3
+from segbench.model_zoo.encoders import DEEPSTEM
+from segbench.model_zoo.pspnet import pspnet
+from segbench.model_zoo.weights import check_keys, read_state
 
 ARCHITECTURES: dict[str, Callable[..., Segmenter]] = {"ppm.features.": pspnet, "aspp.convs.": deeplabv3}
 """The authors' name of each context module, and our factory."""

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model_zoo.base import ModelError, Segmenter, model
-from model_zoo.encoders import OutputStride, get_encoder
-from model_zoo.heads import assemble, conv_bn_relu
+from segbench.model_zoo.base import ModelError, Segmenter, model
+from segbench.model_zoo.encoders import OutputStride, get_encoder
+from segbench.model_zoo.heads import assemble, conv_bn_relu
 
 
 class PyramidPooling(nn.Module):

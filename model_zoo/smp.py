@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from model_zoo.base import Features, ModelError, Segmenter, model
-from model_zoo.encoders import IMAGENET, building, check_name, download, load_encoder
-from model_zoo.heads import AUX_CHANNELS, classifier
+from segbench.model_zoo.base import Features, ModelError, Segmenter, model
+from segbench.model_zoo.encoders import IMAGENET, building, check_name, download, load_encoder
+from segbench.model_zoo.heads import AUX_CHANNELS, classifier
 
 Architecture = Literal[
     "unet",

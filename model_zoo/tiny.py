@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from model_zoo.base import ModelError
+from segbench.model_zoo.base import ModelError
 
 WIDTHS = (16, 24, 48, 64)
 """Channels of the four stages."""

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from model_zoo.base import ModelError
+from segbench.model_zoo.base import ModelError
 
 LISTED = 8
 """Keys of each sort that an error names."""

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.facts import STEADY
-from reports.inference import CountsOf
-from reports.labels import Labels, canonical, component_key
-from reports.markdown import escape, grid
-from reports.records import Network, Record
-from reports.statistics import Difference, paired_bootstrap
+from segbench.reports.formats.markdown import escape, grid
+from segbench.reports.labels import Labels, canonical, component_key
+from segbench.reports.page.facts import STEADY
+from segbench.reports.records import Network, Record
+from segbench.reports.statistics import Difference, paired_bootstrap
+from segbench.reports.tables.inference import CountsOf
 
 
 @dataclass(frozen=True)

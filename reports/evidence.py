@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,28 +41,27 @@ class KeptImage:
     preds: NDArray[np.uint8]
 
 
-class Measured(Protocol):
-    """What was measured of a network to see whether attacks on it are to be believed."""
+@dataclass(frozen=True)
+class Measurements:
+    """What `segbench.evaluation.probes.measure` finds out about a network on a few images.
 
-    @property
-    def zero_loss(self) -> float:
-        """Share of the right pixels whose loss is exactly zero."""
+    Attributes:
+        zero_loss: share of the right pixels whose cross-entropy is exactly zero.
+        zero_gradient: share of the images whose input gradient is exactly zero everywhere.
+        difference: largest difference between two forward passes, as a share of the largest logit.
+        optimises: it takes gradients, or changes parameters or buffers, while it predicts in eval mode.
+        trajectory: mean cross-entropy of the clean images and of each iterate of BIM.
+        by_scale: pixel accuracy, in per cent, that BIM leaves when the logits are multiplied by each factor.
+        at_large_eps: mIoU, in per cent, that C&W leaves at a large eps.
+    """
 
-    @property
-    def zero_gradient(self) -> float:
-        """Share of the images whose input gradient is exactly zero."""
-
-    @property
-    def trajectory(self) -> Sequence[float]:
-        """Mean loss of clean images and of each step of an attack."""
-
-    @property
-    def by_scale(self) -> Mapping[float, float]:
-        """Pixel accuracy under attack, in per cent, by the factor on the logits."""
-
-    @property
-    def at_large_eps(self) -> float:
-        """mIoU, in per cent, under an attack so large that nothing should be left."""
+    zero_loss: float
+    zero_gradient: float
+    difference: float
+    optimises: bool
+    trajectory: tuple[float, ...]
+    by_scale: Mapping[float, float]
+    at_large_eps: float
 
 
 @dataclass(frozen=True)
@@ -72,14 +70,18 @@ class Evidence:
 
     Attributes:
         counts: digest of an evaluation -> its counts per image, (N, 3, C), or None.
+        parts: digest of an evaluation -> the counts of every attack that it holds, each (N, 3, C); none where unknown.
         history: digest of a training -> its history, a CSV file with a row per epoch, or None.
         kept: digest of an evaluation -> the images of it that were kept.
         measured: digest of a network -> what was measured of it, or None.
-        flags: name of a flag -> what it says, as the end of a sentence.
     """
 
     counts: Callable[[str], NDArray[np.int64] | None] = _none
+    parts: Callable[[str], Sequence[NDArray[np.int64]]] = _nothing
     history: Callable[[str], Path | None] = _none
     kept: Callable[[str], Sequence[KeptImage]] = _nothing
-    measured: Callable[[str], Measured | None] = _none
-    flags: Mapping[str, str] = field(default_factory=dict)
+    measured: Callable[[str], Measurements | None] = _none
+
+
+NOTHING = Evidence()
+"""Records alone."""

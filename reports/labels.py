@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reports.records import Component, Network, Record
+from segbench.reports.records import Component, Network, Record
 
 NetworkKey = tuple[str, str, str, str]
 

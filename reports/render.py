@@ -8,16 +8,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from reports.csv import to_csv
-from reports.evidence import Evidence
-from reports.figures.base import Figure
-from reports.files import write
-from reports.html import to_html
-from reports.latex import to_latex
-from reports.markdown import to_markdown
-from reports.page import Page, compose
-from reports.records import Manifest, Record
-from reports.tables import cells, tidy
+from segbench.reports.atomic import write
+from segbench.reports.evidence import NOTHING, Evidence
+from segbench.reports.figures.base import Figure
+from segbench.reports.formats.frames import cells, tidy, to_csv
+from segbench.reports.formats.html import to_html
+from segbench.reports.formats.latex import to_latex
+from segbench.reports.formats.markdown import to_markdown
+from segbench.reports.page.page import Page, compose
+from segbench.reports.records import Manifest, Record
+from segbench.reports.sanity import flagged
+from segbench.reports.worst_case import with_worst_cases
 
 Format = Literal["html", "md", "csv", "cells", "tex", "parquet", "figures"]
 NAMES: dict[Format, str] = {
@@ -31,6 +32,20 @@ NAMES: dict[Format, str] = {
 }
 
 
+def judge(manifest: Manifest, evidence: Evidence) -> Manifest:
+    """Return a manifest as reports show it: with the worst cases that it asks for, and a flag for every failed check.
+
+    Args:
+        manifest: a matrix's manifest with its records filled in.
+        evidence: counts for the worst cases, measurements for the flags.
+
+    Raises:
+        ValueError: the counts that a worst case needs are gone.
+    """
+    complete = with_worst_cases(manifest, evidence)
+    return complete.model_copy(update={"records": flagged(complete.records, evidence.measured)})
+
+
 def render(
     records: Manifest | Sequence[Record],
     out: Path,
@@ -38,11 +53,11 @@ def render(
     *,
     provenance: bool = False,
     published: str | None = None,
-    evidence: Evidence | None = None,
-    figures: bool = False,
-    sortable: bool = False,
+    evidence: Evidence = NOTHING,
+    figures: bool = True,
+    sortable: bool | None = None,
 ) -> list[Path]:
-    """Write a report; the same records give the same bytes.
+    """Judge records and write a report of them; the same records give the same bytes.
 
     Args:
         records: a matrix's manifest with its records filled in, or bare records.
@@ -52,7 +67,8 @@ def render(
         published: name of a paper whose values stand beside one's own (see `reports.published`).
         evidence: what lies behind the records, where it is at hand: intervals over seeds, significance, more figures.
         figures: draw figures into the page too.
-        sortable: let the page's list of runs be sorted, filtered and copied, by DataTables from the itables package.
+        sortable: let the page's list of runs be sorted, filtered and copied, by DataTables from the itables package;
+            None for where that is installed.
 
     Returns:
         The files, in the order of `formats`.
@@ -68,12 +84,15 @@ def render(
         if isinstance(records, Manifest)
         else Manifest(name="records", title="Robustness report", records=tuple(records))
     )
+    if sortable is None:
+        sortable = find_spec("itables") is not None
+    manifest = judge(manifest, evidence)
     page = compose(manifest, provenance=provenance, published=published, evidence=evidence)
     drawn = _figures(page, evidence) if "figures" in formats or (figures and "html" in formats) else []
     tables = [section.table for section in page.sections]
     beside = [NAMES[other] for other in formats if other not in ("html", "figures")]
     written: dict[Format, Callable[[], str | bytes]] = {
-        "html": lambda: to_html(page, beside, drawn if figures else (), sortable=sortable),
+        "html": lambda: to_html(page, beside, drawn if figures else (), sortable=bool(sortable)),
         "md": lambda: to_markdown(page),
         "csv": lambda: to_csv(tidy(page.records)),
         "cells": lambda: to_csv(cells(tables)),
@@ -91,10 +110,10 @@ def render(
     return paths
 
 
-def _figures(page: Page, evidence: Evidence | None) -> list[Figure]:
+def _figures(page: Page, evidence: Evidence) -> list[Figure]:
     """Gather figures; only who asks for them waits for matplotlib."""
     _needs("matplotlib", "figures")
-    from reports.figures.gather import gather
+    from segbench.reports.figures.gather import gather
 
     return gather(page, evidence)
 

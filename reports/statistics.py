@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.reports.records import Scores
+
 Absent = Literal["skip", "zero"]
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -64,6 +66,47 @@ def mean_iou(totals: NDArray[np.generic], absent: Absent) -> Floats:
     total = np.where(present, iou, 0.0).sum(-1)
     mean: Floats = np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
     return mean
+
+
+def scores(counts: Counts, absent: Absent, *, resamples: int = RESAMPLES, seed: int = 0) -> Scores:
+    """Score all images together, in per cent, with a 95 % bootstrap interval of mIoU over images.
+
+    Args:
+        counts: (N, 3, C) int64.
+        absent: a class in neither truth nor prediction is left out of the means ("skip") or counts 0 ("zero");
+            the mean accuracy treats a class without true pixels likewise.
+        resamples: number of bootstrap samples.
+        seed: seed of the bootstrap.
+
+    Raises:
+        ValueError: no pixel is valid, so that there is nothing to score.
+    """
+    totals = counts.sum(0)
+    intersection, _, true = totals.astype(np.float64)
+    if not true.any():
+        raise ValueError("all pixels of all images are void: there is nothing to score")
+    accuracy = np.divide(intersection, true, out=np.zeros_like(true), where=true > 0)
+    macc = accuracy[true > 0].mean() if absent == "skip" else accuracy.mean()
+    bootstrap = interval(counts, absent, resamples=resamples, seed=seed)
+    return Scores(
+        miou=bootstrap.value,
+        macc=100 * float(macc),
+        aacc=100 * float(intersection.sum() / true.sum()),
+        class_iou=tuple(None if np.isnan(iou) else 100 * float(iou) for iou in class_iou(totals, "skip")),
+        miou_low=bootstrap.low,
+        miou_high=bootstrap.high,
+    )
+
+
+def image_accuracy(counts: Counts) -> Floats:
+    """Return the share of right pixels of every image, (N,) in [0, 1]; NaN where all pixels are void.
+
+    Args:
+        counts: (N, 3, C) int64.
+    """
+    right, valid = counts[:, 0].sum(1).astype(np.float64), counts[:, 2].sum(1)
+    accuracy: Floats = np.divide(right, valid, out=np.full(len(counts), np.nan), where=valid > 0)
+    return accuracy
 
 
 def interval(counts: Counts, absent: Absent, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:

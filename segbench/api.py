@@ -1,4 +1,4 @@
-"""The Python interface: evaluate, attack and load networks of one's own."""
+"""The Python interface: evaluate, attack, predict and load networks."""
 
 from __future__ import annotations
 
@@ -6,75 +6,34 @@ import copy
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from attacks.budget import check_budget
-from reports.records import Manifest, Record
-from reports.render import Format, render
-from reports.tables import tidy
-from segbench import config, engine, execute, loaders, networks, prepare, specs
-from segbench.adapter import Adapter
-from segbench.errors import SegbenchError
-from segbench.given import Convention, default_name, given
-from segbench.matrix import Matrix
+from segbench.attacks.base import BoundAttack
+from segbench.attacks.tools.budget import check_budget
+from segbench.attacks.tools.guard import guarded
+from segbench.components import specs
+from segbench.config.load import matrix_from_data
+from segbench.config.matrix import Matrix
+from segbench.config.network import Convention, default_name, external_network
+from segbench.errors import SegbenchError, StoreError
+from segbench.execution import execute, prepare
+from segbench.execution.execute import SILENT, Display
+from segbench.networks import loaders
+from segbench.networks.adapter import Adapter
+from segbench.networks.load import open_adapter
+from segbench.plan.plan import Plan
+from segbench.protocols.base import EvaluationProtocol
+from segbench.protocols.geometry import VOID
+from segbench.result import Result, stored_result
 from segbench.store import Store
 
+__all__ = ["Result", "attack", "evaluate", "load_model", "predict", "run_matrix"]
+
 Network = nn.Module | Callable[[Tensor], Any]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What an evaluation found.
-
-    Attributes:
-        manifest: what was asked for, with the records.
-        store: the folder that holds them.
-    """
-
-    manifest: Manifest
-    store: Path
-
-    @property
-    def records(self) -> tuple[Record, ...]:
-        """A record for every attack, in order."""
-        return self.manifest.records
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """A row for every record; metrics in per cent."""
-        return tidy(self.records)
-
-    def miou(self, attack: str) -> float:
-        """Return the mIoU under an attack, in per cent.
-
-        Args:
-            attack: as it was asked for, or its short string in the table.
-
-        Raises:
-            SegbenchError: it was not asked for, or its evaluation failed.
-        """
-        short = specs.bound("attack", attack).short
-        for record in self.records:
-            if record.attack.short == short:
-                if record.scores is None:
-                    raise SegbenchError(f"{short}: {record.error or 'was not evaluated'}")
-                return record.scores.miou
-        raise SegbenchError(f"{short} was not evaluated; there are {', '.join(r.attack.short for r in self.records)}")
-
-    def report(self, out: str | Path, formats: Sequence[Format] = ("html", "md", "csv")) -> list[Path]:
-        """Write a report and return its files.
-
-        Args:
-            out: folder, made if need be.
-            formats: which files.
-        """
-        return render(self.manifest, Path(out), formats)
 
 
 def evaluate(
@@ -93,8 +52,10 @@ def evaluate(
     seed: int = 0,
     store: str | Path = "runs",
     device: str = "auto",
+    workers: int | None = 1,
     data: str | Path | Mapping[str, str | Path] | None = None,
     force: bool = False,
+    display: Display = SILENT,
 ) -> Result:
     """Attack a network and score it; what the store holds already is not done again.
 
@@ -108,85 +69,80 @@ def evaluate(
         split: the split that is scored.
         limit: number of its first images; None for all.
         weights: file of weights to load into the network first.
-        convention: the input that the network expects (see `segbench.given.Convention`), or a YAML file of it.
+        convention: the input that the network expects (see `segbench.config.network.Convention`), or a YAML file of it.
         classes: for every class of the dataset the network's class, classes or none, or a YAML file of it.
         name: what tables call the network.
         defense: how it was trained, as tables say it.
         seed: of the attacks' randomness.
         store: folder of records.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        workers: processes on this machine; a network that is given as an object runs in this one.
         data: folder of the dataset, or folders by dataset.
         force: evaluate even where another input convention scores much better on clean images.
+        display: hears of progress.
 
     Raises:
         SegbenchError: an argument is wrong, the network does not fit the dataset, or another input convention scores
             much better.
     """
+    name = name or (default_name(model) if isinstance(model, str) else _class_name(model))
     load, kept = (model, None) if isinstance(model, str) else _keep(model)
-    entry: dict[str, Any] = {
+    network = {
         "load": load,
         "weights": None if weights is None else str(weights),
         "convention": str(convention) if isinstance(convention, Path) else convention or {},
         "classes": str(classes) if isinstance(classes, Path) else classes,
-        "name": name or (default_name(load) if isinstance(model, str) else _class_name(model)),
+        "name": name,
         "defense": defense,
         "check": not force,
     }
     component = specs.bound("dataset", dataset).component.name
     folders = data if isinstance(data, Mapping) else {} if data is None else {component: data}
-    matrix = single(
-        entry,
-        dataset,
-        attacks,
-        protocol=protocol,
-        split=split,
-        limit=limit,
-        seed=seed,
-        runtime={"store": str(store), "device": device, "workers": 1, "data": {k: str(v) for k, v in folders.items()}},
-    )
-    results = Store(matrix.runtime.store)
-    plan = prepare.checked_plan(matrix, results.cache_dir)
-    records = execute.run(plan, results, matrix.runtime, Silent())
-    del kept
-    manifest = Manifest(name=matrix.name, title=matrix.title, records=tuple(records))
-    return Result(manifest, matrix.runtime.store)
-
-
-def single(
-    entry: Mapping[str, Any],
-    dataset: str,
-    attacks: Sequence[str],
-    *,
-    protocol: str,
-    split: str,
-    limit: int | None,
-    seed: int,
-    runtime: Mapping[str, Any],
-) -> Matrix:
-    """Return the matrix of one given network.
-
-    Args:
-        entry: the network, as a matrix's `networks` has it.
-        dataset: name with options.
-        attacks: short strings.
-        protocol: short string.
-        split: the split that is scored.
-        limit: number of its first images; None for all.
-        seed: of the attacks' randomness.
-        runtime: how and where, as a matrix has it.
-    """
     content = {
+        "title": f"{name} on {dataset}",
         "datasets": [dataset],
-        "networks": [entry],
+        "networks": [network],
         "attacks": list(attacks),
         "protocol": protocol,
         "split": split,
         "limit": limit,
         "attack_seed": seed,
-        "runtime": dict(runtime),
+        "runtime": {
+            "store": str(store),
+            "device": device,
+            "workers": workers,
+            "data": {key: str(path) for key, path in folders.items()},
+        },
     }
-    named = given(entry).name
-    return config.from_data({**content, "title": f"{named} on {dataset}"}, "eval-" + re.sub(r"[^\w.-]+", "-", named))
+    matrix = matrix_from_data(content, "eval-" + re.sub(r"[^\w.-]+", "-", name))
+    result = run_matrix(matrix, display)
+    del kept
+    return result
+
+
+def run_matrix(matrix: Matrix, display: Display = SILENT) -> Result:
+    """Check, plan and run a matrix; what its store holds already is not done again.
+
+    Args:
+        matrix: the matrix, as `segbench.config.load.load_matrix` reads it.
+        display: hears of progress.
+
+    Raises:
+        SegbenchError: data or networks are not what the matrix needs.
+        Stopped: the user asked to stop; what was done is kept.
+    """
+    return run_plan(prepare.checked_plan(matrix, Store(matrix.runtime.store).cache_dir), display)
+
+
+def run_plan(plan: Plan, display: Display = SILENT) -> Result:
+    """Run a plan and return what its store then holds; see `run_matrix`."""
+    matrix = plan.matrix
+    store = Store(matrix.runtime.store)
+    execute.run(plan, store, matrix.runtime, display)
+    result = stored_result(store, matrix.name)
+    if result is None:
+        raise StoreError(f"{store.root}: what {matrix.name} asked for is gone; run it again")
+    return result
 
 
 def attack(
@@ -218,6 +174,59 @@ def attack(
     return adversarial
 
 
+def predict(
+    model: nn.Module,
+    image: Tensor,
+    *,
+    protocol: str | EvaluationProtocol = "whole-v1",
+    masks: Tensor | None = None,
+    attack: str | BoundAttack | None = None,
+    seed: int = 0,
+    batch: int = 4,
+) -> Tensor:
+    """Return the label map of one image under a protocol, after an attack if one is given.
+
+    The model runs in eval mode where its parameters are, and is left as it was found. The label map has the image's
+    size, unless the protocol scores at another: "sea-v2" at its crop, "ddcat-crop-v1" at a `size` of two numbers.
+
+    Args:
+        model: network, images (N, 3, H, W) in [0, 1] -> logits (N, C, H, W).
+        image: (3, H, W), uint8 or float in [0, 1].
+        protocol: a protocol, or its name with options such as "ddcat-crop-v1(crop=449)".
+        masks: (H, W) labels, 255 where void; an attack needs them.
+        attack: an attack with its options, or a short string such as "bim(steps=2)".
+        seed: of the attack's randomness.
+        batch: number of crops that are attacked and predicted at once.
+
+    Raises:
+        SegbenchError: a name or an option is not known, a shape is wrong, or an attack is given without masks.
+    """
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise SegbenchError(f"predict: image is (3, height, width), got {tuple(image.shape)}")
+    if masks is not None and masks.shape != image.shape[1:]:
+        raise SegbenchError(f"predict: masks is {tuple(image.shape[1:])} as the image, got {tuple(masks.shape)}")
+    if attack is not None and masks is None:
+        raise SegbenchError("predict: an attack needs masks, the labels that it leads away from")
+    procedure: EvaluationProtocol = specs.bound("protocol", protocol).make() if isinstance(protocol, str) else protocol
+    made = specs.bound("attack", attack).attack() if isinstance(attack, str) else attack
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    labels = torch.full(image.shape[1:], VOID) if masks is None else masks
+    crops = procedure.crops(image.cpu(), labels.cpu())
+    network = procedure.network(model)
+    generator = torch.Generator().manual_seed(seed)
+    scores = []
+    with guarded(network, device):
+        for start in range(0, len(crops.images), batch):
+            images = crops.images[start : start + batch].to(device)
+            if made is not None:
+                own = crops.masks[start : start + batch].to(device)
+                adversarial = made(network, images, own, generator=generator)
+                check_budget(adversarial, images, made.threat)
+                images = adversarial
+            scores.append(procedure.scores(model, images, attacked=made is not None and made.threat.access != "none"))
+    return procedure.merge(torch.cat(scores), crops).cpu()
+
+
 def load_model(
     spec: str,
     *,
@@ -236,8 +245,10 @@ def load_model(
     Raises:
         SegbenchError: there is no such network, or the weights do not fit.
     """
-    entry = given({"load": spec, "weights": None if weights is None else str(weights), "convention": convention or {}})
-    return networks.open_adapter(entry, num_classes)
+    entry = external_network(
+        {"load": spec, "weights": None if weights is None else str(weights), "convention": convention or {}}
+    )
+    return open_adapter(entry, num_classes)
 
 
 def _keep(model: Network) -> tuple[str, nn.Module]:
@@ -261,16 +272,3 @@ class _Function(nn.Module):
 
     def forward(self, images: Tensor) -> Any:
         return self.function(images)
-
-
-class Silent:
-    """A display that shows nothing; see `segbench.execute.Display`."""
-
-    def start(self, jobs: Mapping[str, str], cells: int, cached: int) -> None:
-        """Hear that work begins."""
-
-    def update(self, update: engine.Update) -> None:
-        """Hear that a job went on."""
-
-    def finish(self, job: str, cells: int, error: str | None) -> None:
-        """Hear that a job ended."""

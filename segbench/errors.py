@@ -33,3 +33,10 @@ class CellError(SegbenchError):
 
 class Stopped(Exception):
     """The user asked to stop; everything done so far is kept."""
+
+
+def describe(error: BaseException) -> str:
+    """Say in one sentence what went wrong."""
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    return text if name.endswith("Error") and type(error).__module__.startswith("segbench") else f"{name}: {text}"

@@ -12,9 +12,7 @@ A folder of `train` is complete once it has done.json, one of `eval` once it has
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -22,17 +20,15 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from reports.evidence import KeptImage
-from reports.files import write
-from reports.records import SCHEMA_VERSION, Manifest, Record, reader
-from segbench.errors import StoreError
-
-LOCK_PATIENCE = 10.0
-"""Seconds to wait for a lock: a process that was just killed lets go of its own within them."""
+from segbench.errors import StoreError, describe
+from segbench.files import file_sha256, read_json, write_bytes, write_json
+from segbench.reports.evidence import Evidence, KeptImage, Measurements
+from segbench.reports.records import SCHEMA_VERSION, Manifest, Record, reader
+from segbench.reports.sanity import from_plain, to_plain
 
 
 class Store:
@@ -165,13 +161,20 @@ class Store:
             found.append(KeptImage(**{**own, "index": int(own["index"]), "name": str(own["name"])}))
         return found
 
-    def measured(self, digest: str) -> dict[str, Any] | None:
+    def measured(self, digest: str) -> Measurements | None:
         """Return the sanity measurements of a network, or None before they were taken."""
-        return read_json(self.train_dir(digest) / "sanity.json")
+        content = read_json(self.train_dir(digest) / "sanity.json")
+        return None if content is None else from_plain(content)
 
-    def write_measured(self, digest: str, content: Mapping[str, Any]) -> None:
+    def write_measured(self, digest: str, measured: Measurements) -> None:
         """Store the sanity measurements of a network."""
-        write_json(self.train_dir(digest) / "sanity.json", content)
+        write_json(self.train_dir(digest) / "sanity.json", to_plain(measured))
+
+    def evidence(self) -> Evidence:
+        """Return where a report finds more than records: counts, kept images, histories and measurements."""
+        return Evidence(
+            counts=self.counts, parts=self.parts, history=self.history, kept=self.kept_images, measured=self.measured
+        )
 
     def history(self, digest: str) -> Path | None:
         """Return the history of a training, or None where there is none."""
@@ -216,54 +219,6 @@ class Store:
         """Return the lock of a cell's folder: one process at a time works on a cell."""
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / ".lock")
-
-
-def acquire(lock: FileLock, what: str) -> None:
-    """Take a lock, or say that another process keeps it."""
-    try:
-        lock.acquire(timeout=LOCK_PATIENCE)
-    except Timeout as error:
-        raise StoreError(f"{what}: another segbench process is working on it in this store") from error
-
-
-def describe(error: BaseException) -> str:
-    """Say in one sentence what went wrong."""
-    text = " ".join(str(error).split())
-    name = type(error).__name__
-    return text if name.endswith("Error") and type(error).__module__.startswith("segbench") else f"{name}: {text}"
-
-
-def file_sha256(path: Path) -> str:
-    """Hash a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object, or None where there is no file.
-
-    Raises:
-        StoreError: the file is not JSON.
-    """
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (ValueError, OSError) as error:
-        raise StoreError(f"{path}: cannot be read ({error}); delete its folder to make it again") from error
-    if not isinstance(content, dict):
-        raise StoreError(f"{path}: not a JSON object; delete its folder to make it again")
-    return content
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically."""
-    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically; see `reports.files.write`."""
-    write(path, content)
 
 
 def _record(content: dict[str, Any], path: Path, read: Callable[[object], Record]) -> Record:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.evidence import KeptImage
-from reports.figures.base import Figure, new_canvas, plain
-from reports.grid import Block, Cell, Table
+from segbench.reports.evidence import KeptImage
+from segbench.reports.figures.base import Figure, new_canvas, plain
+from segbench.reports.tables.grid import Block, Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

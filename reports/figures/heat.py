@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from reports.figures.base import Figure, new_canvas, plain
-from reports.grid import Table
-from reports.labels import Labels
-from reports.reading import fates_of
-from reports.records import Record
+from segbench.reports.figures.base import Figure, new_canvas, plain
+from segbench.reports.labels import Labels
+from segbench.reports.page.reading import fates_of
+from segbench.reports.records import Record
+from segbench.reports.tables.grid import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

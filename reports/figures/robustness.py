@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from reports.figures.base import COLOURS, MARKERS, Figure, look, new_canvas, plain
-from reports.grid import Table
-from reports.labels import Labels, canonical
-from reports.reading import fates_of
-from reports.records import Record
+from segbench.reports.figures.base import COLOURS, MARKERS, Figure, look, new_canvas, plain
+from segbench.reports.labels import Labels, canonical
+from segbench.reports.page.reading import fates_of
+from segbench.reports.records import Record
+from segbench.reports.tables.grid import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

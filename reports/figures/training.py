@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports.figures.base import COLOURS, Figure, new_canvas, plain
-from reports.labels import Labels
-from reports.records import Network, Record
+from segbench.reports.figures.base import COLOURS, Figure, new_canvas, plain
+from segbench.reports.labels import Labels
+from segbench.reports.records import Network, Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from reports.leaderboard.columns import Column, attack_key, columns, natural
-from reports.leaderboard.entries import Entry, Result, threat_name
-from reports.leaderboard.remarks import remarks
-from reports.leaderboard.scoring import Scoring, scoring_of, told_apart
+from segbench.reports.leaderboard.columns import Column, attack_key, columns, natural
+from segbench.reports.leaderboard.comparable import Scoring, scoring_of, told_apart
+from segbench.reports.leaderboard.entries import Entry, Result, threat_name
+from segbench.reports.leaderboard.remarks import remarks
 
 SETTINGS = ("white-box", "black-box", "corruptions")
 
@@ -91,17 +91,16 @@ class Board:
         return (*(standing for group in self.groups for standing in group.ranked), *self.unranked)
 
 
-def boards(entries: Iterable[Entry], flags: Mapping[str, str]) -> list[Board]:
+def boards(entries: Iterable[Entry]) -> list[Board]:
     """Return the boards of some entries, by dataset, those with ranks first.
 
     Args:
         entries: the entries, in any order.
-        flags: name of a sanity check -> what it says, as the end of a sentence.
     """
     grouped: dict[str, list[Entry]] = defaultdict(list)
     for entry in sorted(entries, key=lambda entry: entry.path):
         grouped[entry.board].append(entry)
-    found = [_board(path, own, flags) for path, own in grouped.items()]
+    found = [_board(path, own) for path, own in grouped.items()]
     return sorted(found, key=_order)
 
 
@@ -117,7 +116,7 @@ def subset(entry: Entry) -> str:
     return f"{data.dataset.short}, {images}"
 
 
-def _board(path: str, entries: Sequence[Entry], flags: Mapping[str, str]) -> Board:
+def _board(path: str, entries: Sequence[Entry]) -> Board:
     attacks = columns(entries)
     groups = _groups([_standing(entry, attacks) for entry in entries])
     first = entries[0]
@@ -128,7 +127,7 @@ def _board(path: str, entries: Sequence[Entry], flags: Mapping[str, str]) -> Boa
         threat=threat_name(first.threat),
         columns=attacks,
         groups=groups,
-        notes=tuple(remarks(entries, len(groups), flags)),
+        notes=tuple(remarks(entries, len(groups))),
     )
 
 

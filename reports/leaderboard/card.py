@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from reports.captions import number
-from reports.leaderboard.columns import attack_key, attack_label
-from reports.leaderboard.entries import Entry, Result
+from segbench.reports.leaderboard.columns import attack_key, attack_label
+from segbench.reports.leaderboard.entries import Entry, Result
+from segbench.reports.tables.captions import number
 
 
 @dataclass(frozen=True)

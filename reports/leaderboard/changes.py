@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from reports.leaderboard.boards import Board, Standing
+from segbench.reports.leaderboard.boards import Board, Standing
 
 
 @dataclass(frozen=True)

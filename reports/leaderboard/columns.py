@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.leaderboard.entries import Entry, Result, slug
+from segbench.reports.leaderboard.entries import Entry, Result, slug
 
 FIXED = ("rank", "model", "defense", "architecture", "clean", "worst", "status", "extra")
 """Columns that every board has, as links to a board call them."""

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from reports.csv import to_csv
-from reports.leaderboard.boards import Board
-from reports.leaderboard.entries import Entry
+from segbench.reports.formats.frames import to_csv
+from segbench.reports.leaderboard.boards import Board
+from segbench.reports.leaderboard.entries import Entry
 
 COLUMNS = (
     *("board", "rank", "model", "architecture", "defense", "extra_data", "status", "added", "fingerprint"),

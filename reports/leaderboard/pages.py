@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment
 
-from reports.leaderboard.boards import Board, Standing
-from reports.leaderboard.card import described, details, facts, loading, per_class, result_label, scored
-from reports.leaderboard.changes import Change
-from reports.leaderboard.columns import Column
-from reports.leaderboard.entries import Entry, slug
-from reports.leaderboard.plots import curves, model_key, scatter
-from reports.leaderboard.preview import SIZE
-from reports.leaderboard.remarks import flag_sentence
-from reports.templating import make_environment
+from segbench.reports.formats.templating import make_environment
+from segbench.reports.leaderboard.boards import Board, Standing
+from segbench.reports.leaderboard.card import described, details, facts, loading, per_class, result_label, scored
+from segbench.reports.leaderboard.changes import Change
+from segbench.reports.leaderboard.columns import Column
+from segbench.reports.leaderboard.entries import Entry, slug
+from segbench.reports.leaderboard.plots import curves, model_key, scatter
+from segbench.reports.leaderboard.preview import SIZE
+from segbench.reports.sanity import explained
 
 NEWS = 50
 """Number of changes in the feed."""
@@ -43,7 +43,6 @@ class Site:
         sortable: tables can be sorted and filtered.
         boards: its boards, in order.
         changes: what happened, the latest first.
-        flags: name of a sanity check -> what it says, as the end of a sentence.
     """
 
     title: str
@@ -51,7 +50,6 @@ class Site:
     sortable: bool
     boards: tuple[Board, ...]
     changes: tuple[Change, ...]
-    flags: Mapping[str, str]
 
     @property
     def latest(self) -> datetime.date | None:
@@ -72,8 +70,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
         site: the leaderboard.
     """
     environment = make_environment()
-    sentence = partial(flag_sentence, flags=site.flags)
-    environment.filters.update(sentence=sentence, label=result_label, details=details, slug=slug, rfc822=_rfc822)
+    environment.filters.update(sentence=explained, label=result_label, details=details, slug=slug, rfc822=_rfc822)
     write = partial(_page, environment, site)
     places = []
     for place, content in _all(write, site):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from reports.captions import number
-from reports.labels import canonical
-from reports.leaderboard.boards import Group
-from reports.leaderboard.card import result_label
-from reports.leaderboard.charts import Chart, Point, Series, axis, draw
-from reports.leaderboard.entries import Entry, Result, threat_name
+from segbench.reports.labels import canonical
+from segbench.reports.leaderboard.boards import Group
+from segbench.reports.leaderboard.card import result_label
+from segbench.reports.leaderboard.charts import Chart, Point, Series, axis, draw
+from segbench.reports.leaderboard.entries import Entry, Result, threat_name
+from segbench.reports.tables.captions import number
 
 NUMBERED = 10
 """Ranks that are written beside their marks; more would cover each other."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from reports.figures.base import COLOURS, Figure, new_canvas
-from reports.leaderboard.boards import Board, worst_mean
+from segbench.reports.figures.base import COLOURS, Figure, new_canvas
+from segbench.reports.leaderboard.boards import Board, worst_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from reports.leaderboard.entries import Entry
+from segbench.reports.leaderboard.entries import Entry
+from segbench.reports.sanity import explained
 
 
-def remarks(entries: Sequence[Entry], groups: int, flags: Mapping[str, str]) -> Iterator[str]:
+def remarks(entries: Sequence[Entry], groups: int) -> Iterator[str]:
     """Give what stands below the tables of a board, a sentence each.
 
     Args:
         entries: the entries of the board.
         groups: number of groups of entries that were scored alike.
-        flags: name of a sanity check -> what it says, as the end of a sentence.
     """
     if groups > 1:
         yield (
@@ -37,21 +37,11 @@ def remarks(entries: Sequence[Entry], groups: int, flags: Mapping[str, str]) -> 
     for entry in entries:
         for result in entry.results:
             for flag in result.flags:
-                said[f"⚑ {flag_sentence(flag, flags)}"].append(entry)
+                said[f"⚑ {explained(flag)}"].append(entry)
             if result.note:
                 said[f"† {result.note.rstrip('.')}"].append(entry)
     for sentence, own in said.items():
         yield f"{sentence}: {_names(own) if {e.path for e in own} != {e.path for e in entries} else 'all entries'}."
-
-
-def flag_sentence(flag: str, flags: Mapping[str, str]) -> str:
-    """Say what a flag means, after its name.
-
-    Args:
-        flag: its name.
-        flags: name -> what it says, as the end of a sentence.
-    """
-    return f"{flag} ({flags[flag]})" if flag in flags else flag
 
 
 def _uneven(entry: Entry) -> bool:

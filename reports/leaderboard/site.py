@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
-from reports.datatables import bundle
-from reports.files import write
-from reports.leaderboard.boards import boards
-from reports.leaderboard.changes import changes
-from reports.leaderboard.downloads import as_csv, as_json, one_as_json
-from reports.leaderboard.entries import Entry
-from reports.leaderboard.pages import Site, pages
-from reports.leaderboard.preview import preview
-from reports.templating import beside_templates
+from segbench.reports.atomic import write
+from segbench.reports.formats.datatables import bundle
+from segbench.reports.formats.templating import beside_templates
+from segbench.reports.leaderboard.boards import boards
+from segbench.reports.leaderboard.changes import changes
+from segbench.reports.leaderboard.downloads import as_csv, as_json, one_as_json
+from segbench.reports.leaderboard.entries import Entry
+from segbench.reports.leaderboard.pages import Site, pages
+from segbench.reports.leaderboard.preview import preview
 
 
 def build(
@@ -25,7 +24,6 @@ def build(
     *,
     title: str = "Robustness leaderboard",
     url: str | None = None,
-    flags: Mapping[str, str] = MappingProxyType({}),
     sortable: bool = True,
 ) -> list[Path]:
     """Write a leaderboard's site; the same entries give the same bytes.
@@ -35,7 +33,6 @@ def build(
         out: folder of the site, made if need be.
         title: its name.
         url: where it will be published: for its sitemap, canonical links and previews, which need absolute addresses.
-        flags: name of a sanity check -> what it says, as the end of a sentence.
         sortable: let tables be sorted and filtered, by DataTables from the itables package.
 
     Returns:
@@ -50,14 +47,13 @@ def build(
     places = Counter(entry.path for entry in entries)
     if twice := [place for place, number in sorted(places.items()) if number > 1]:
         raise ValueError(f"{twice[0]}: {places[twice[0]]} entries have this place; names must differ in more than case")
-    found = boards(entries, flags)
+    found = boards(entries)
     site = Site(
         title=title,
         url=f"{url.rstrip('/')}/" if url is not None else None,
         sortable=sortable,
         boards=tuple(found),
         changes=tuple(changes(found)),
-        flags=flags,
     )
     content = dict(_content(site))
     for path in sorted((out / "boards").rglob("*")):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
-from reports.grid import Block, Cell, Column, Row, Table, Value
+from segbench.reports.tables.grid import Block, Cell, Column, Row, Table, Value
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def load(name: str) -> Source:
     """
     if name not in PAPERS:
         raise ValueError(f"no published values are called {name!r}; there are: {', '.join(PAPERS)}")
-    text = (files("reports.published") / f"{name}.csv").read_text(encoding="utf-8")
+    text = (files("segbench.reports.published") / f"{name}.csv").read_text(encoding="utf-8")
     return Source(*PAPERS[name], tuple(_entry(row) for row in csv.DictReader(text.splitlines())))
 
 

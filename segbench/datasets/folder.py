@@ -10,8 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from segbench.datasets.base import Size, dataset
-from segbench.datasets.files import Pair, Pairs
-from segbench.datasets.hashes import fingerprint_files
+from segbench.datasets.tools.hashes import fingerprint_files
+from segbench.datasets.tools.pairs import Pair, Pairs
 from segbench.errors import DataError
 
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff")

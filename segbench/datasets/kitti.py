@@ -9,9 +9,9 @@ import torch
 
 from segbench.datasets.base import Size, dataset
 from segbench.datasets.cityscapes import LABEL_IDS, Cityscapes
-from segbench.datasets.files import Pair, Pairs
-from segbench.datasets.frames import Camera, ClipFiles, DepthFiles, FileClips, FileDepth, require
-from segbench.datasets.hashes import fingerprint_files
+from segbench.datasets.tools.frames import Camera, ClipFiles, DepthFiles, FileClips, FileDepth, require
+from segbench.datasets.tools.hashes import fingerprint_files
+from segbench.datasets.tools.pairs import Pair, Pairs
 from segbench.errors import DataError
 
 SITE = "https://www.cvlibs.net/datasets/kitti/"

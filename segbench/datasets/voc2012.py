@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from segbench.datasets.base import dataset
-from segbench.datasets.files import Pair, Pairs
-from segbench.datasets.hashes import fingerprint_files
+from segbench.datasets.tools.hashes import fingerprint_files
+from segbench.datasets.tools.pairs import Pair, Pairs
 from segbench.errors import DataError
 
 GET_VOC = "get VOCtrainval_11-May-2012.tar at http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"

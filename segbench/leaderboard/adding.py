@@ -16,14 +16,15 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from reports.labels import Labels, NetworkKey, component_key
-from reports.leaderboard.entries import Data, Entry, Links, Model, Procedure, ThreatModel, Weights
-from reports.records import Component, Network, Record
-from segbench import judged, zoo
 from segbench.errors import SegbenchError
-from segbench.leaderboard.files import LeaderboardError
+from segbench.leaderboard.entry_files import LeaderboardError
 from segbench.leaderboard.summing import summed
+from segbench.reports.labels import Labels, NetworkKey, component_key
+from segbench.reports.leaderboard.entries import Data, Entry, Links, Model, Procedure, ThreatModel, Weights
+from segbench.reports.records import Component, Network, Record
+from segbench.reports.sanity import flagged
 from segbench.store import Store
+from segbench.zoo import networks as zoo
 
 ORIGINS = ("versions", "git_revision", "platform", "device", "threads")
 
@@ -87,7 +88,7 @@ def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
         left_out["not finished"] = unfinished
     done = [record for record in records if record.status == "done" and record.scores is not None]
     datasets: dict[str, list[Record]] = {}
-    for record in judged.flagged(done, judged.measurements(done, store)):
+    for record in flagged(done, store.measured):
         datasets.setdefault(component_key(record.dataset), []).append(record)
     made: dict[str, Entry] = {}
     known: set[str] = set()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from segbench.leaderboard.bundle import BUNDLE_VERSION, ENTRY, MANIFEST
-from segbench.leaderboard.files import LeaderboardError
+from segbench.leaderboard.entry_files import LeaderboardError
 
 MOST_FILES = 200_000
 MOST_BYTES = 4 << 30

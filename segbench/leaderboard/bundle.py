@@ -21,11 +21,11 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reports.evidence import KeptImage
-from reports.leaderboard.entries import Entry
-from reports.records import Record
 from segbench.leaderboard import images
-from segbench.leaderboard.files import LeaderboardError
+from segbench.leaderboard.entry_files import LeaderboardError
+from segbench.reports.evidence import KeptImage
+from segbench.reports.leaderboard.entries import Entry
+from segbench.reports.records import Record
 from segbench.store import Store
 
 BUNDLE_VERSION = 1

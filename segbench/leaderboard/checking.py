@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
-from reports.labels import component_key
-from reports.leaderboard.entries import Entry, Result, Run
-from reports.records import Component
-from segbench import catalog, sanity
+from segbench.components import catalog
+from segbench.reports import sanity
+from segbench.reports.labels import component_key
+from segbench.reports.leaderboard.entries import Entry, Result, Run
+from segbench.reports.records import Component
 
 T = TypeVar("T")
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from reports.leaderboard.entries import Entry, Links, Verification
-from segbench.leaderboard import files
-from segbench.leaderboard.files import LeaderboardError
+from segbench.leaderboard import entry_files
+from segbench.leaderboard.entry_files import LeaderboardError
+from segbench.reports.leaderboard.entries import Entry, Links, Verification
 
 NUMBERS = ("data", "protocol", "threat", "results")
 """Fields that make an entry another one."""
@@ -32,7 +32,7 @@ def enter(entries: Iterable[Entry], folder: Path) -> list[tuple[Path, str]]:
     outcomes, problems = [], []
     for entry in entries:
         path = folder / entry.path
-        old = files.read(path) if path.is_file() else None
+        old = entry_files.read(path) if path.is_file() else None
         if old is None:
             outcomes.append((path, "added", entry))
         elif not differing(old, entry):
@@ -46,13 +46,13 @@ def enter(entries: Iterable[Entry], folder: Path) -> list[tuple[Path, str]]:
         raise LeaderboardError("\n".join(problems))
     for path, outcome, entry in outcomes:
         if outcome != "unchanged":
-            files.write(entry, path)
+            entry_files.write(entry, path)
     return [(path, outcome) for path, outcome, _ in outcomes]
 
 
 def mark(path: Path, entry: Entry, verification: Verification) -> None:
     """Write into an entry's file that it was verified."""
-    files.write(entry.model_copy(update={"status": "verified", "verification": verification}), path)
+    entry_files.write(entry.model_copy(update={"status": "verified", "verification": verification}), path)
 
 
 def differing(a: Entry, b: Entry) -> list[str]:

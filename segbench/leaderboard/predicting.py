@@ -13,19 +13,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from defenses.base import Dynamic
-from model_zoo.base import ModelError
-from model_zoo.weights import load_strict
-from reports.leaderboard.entries import Entry
-from reports.records import Record
-from segbench import zoo
-from segbench.cells import revive
-from segbench.errors import SegbenchError
-from segbench.leaderboard.evidence import Evaluation, Shown
-from segbench.leaderboard.files import LeaderboardError
+from segbench.defenses.base import Dynamic
+from segbench.errors import SegbenchError, describe
+from segbench.files import file_sha256
+from segbench.leaderboard.bundled import Evaluation, Shown
+from segbench.leaderboard.entry_files import LeaderboardError
 from segbench.leaderboard.sampling import LEVELS
+from segbench.model_zoo.base import ModelError
+from segbench.model_zoo.weights import load_strict
+from segbench.plan.cells import revive
 from segbench.protocols.base import Crops, EvaluationProtocol
-from segbench.store import describe, file_sha256
+from segbench.reports.leaderboard.entries import Entry
+from segbench.reports.records import Record
+from segbench.zoo import networks as zoo
 
 TOLERATED = 0.01
 """Share of an image's pixels that rounding to 16 bits and another machine may turn."""

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attacks.base import Norm
-from attacks.budget import distance
+from segbench.attacks.base import Norm
+from segbench.attacks.tools.budget import distance
 from segbench.errors import CellError
-from segbench.leaderboard.evidence import Evaluation, Shown
-from segbench.tally import confusion
+from segbench.evaluation.tally import confusion
+from segbench.leaderboard.bundled import Evaluation, Shown
 
 LEVELS = 65535
 """Images lie in [0, 1] in steps of one LEVELS-th: clean and attacked ones are off by half a step at most."""

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from reports.leaderboard.entries import Entry, Result
-from reports.records import Scores
-from reports.statistics import interval
-from segbench import metrics
+from segbench.leaderboard.bundled import Evaluation
 from segbench.leaderboard.checking import TOLERANCE
-from segbench.leaderboard.evidence import Evaluation
+from segbench.reports.leaderboard.entries import Entry, Result
+from segbench.reports.records import Scores
+from segbench.reports.statistics import interval, scores
+from segbench.reports.worst_case import worst_case
 
 
 def compare(entry: Entry, evaluations: Sequence[Evaluation]) -> Iterator[str]:
@@ -71,9 +71,8 @@ def _said(entry: Entry, own: Evaluation) -> Iterator[tuple[str, object, object]]
         yield "threat.norm", threat.norm, record.threat.norm
         yield "threat.eps", threat.eps, record.threat.eps
         yield "source.seed", run.source_seed, record.source.seed if black else None
-    scores = record.scores
     for field in Scores.model_fields:
-        yield f"scores.{field}", getattr(run, field), getattr(scores, field)
+        yield f"scores.{field}", getattr(run, field), getattr(record.scores, field)
     yield "extras", dict(run.extras), {k: v for k, v in record.extras.items() if isinstance(v, int | float)}
 
 
@@ -98,7 +97,7 @@ def _counted(own: Evaluation) -> Iterator[str]:
         return
     if own.parts and not _is_worst(own):
         yield f"{name}: counts are not those of the worst choice among its parts"
-    again = metrics.scores(counts, record.absent)
+    again = scores(counts, record.absent)
     for field in Scores.model_fields:
         stored, found = getattr(record.scores, field), getattr(again, field)
         if not _equal(stored, found):
@@ -107,7 +106,7 @@ def _counted(own: Evaluation) -> Iterator[str]:
 
 def _is_worst(own: Evaluation) -> bool:
     try:
-        worst = metrics.worst_case(own.parts, own.record.absent)
+        worst = worst_case(own.parts, own.record.absent)
     except ValueError:
         return False
     chosen = np.stack(own.parts)[worst.choice, np.arange(len(worst.choice))]

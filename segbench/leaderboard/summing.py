@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reports.leaderboard.entries import Result, Run
-from reports.records import Record
-from reports.statistics import interval
-from segbench import sanity
 from segbench.leaderboard.checking import is_strong
+from segbench.reports import sanity
+from segbench.reports.leaderboard.entries import Result, Run
+from segbench.reports.records import Record
+from segbench.reports.statistics import interval
 from segbench.store import Store
 
 DIGITS = 4

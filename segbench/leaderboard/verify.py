@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from reports.leaderboard.entries import Entry, Verification
-from segbench.leaderboard import archive, entering, evidence, predicting, sampling, scoring
+from segbench.files import file_sha256
+from segbench.leaderboard import archive, bundled, entering, predicting, sampling, scoring
 from segbench.leaderboard.bundle import ENTRY
-from segbench.leaderboard.files import parse
+from segbench.leaderboard.entry_files import parse
 from segbench.provenance import device_name
-from segbench.store import file_sha256
+from segbench.reports.leaderboard.entries import Entry, Verification
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def verify(bundle: Path, weights: Sequence[Path] = (), given: Entry | None = Non
         return Verdict(tuple(problems), ())
     differing = entering.differing(entry, given) if given is not None else []
     problems += [f"{ENTRY}: {name} is not that of the entry {entry.path}" for name in differing]
-    evaluations, wrong = evidence.gather(files, entry)
+    evaluations, wrong = bundled.gather(files, entry)
     problems += wrong
     problems += scoring.compare(entry, evaluations)
     problems += [problem for own in evaluations for problem in sampling.examine(own)]

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from model_zoo.base import tagger
+from segbench.model_zoo.base import tagger
 
 Absent = Literal["skip", "zero"]
 Void = Literal["skip", "background"]

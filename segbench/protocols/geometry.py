@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model_zoo.base import IMAGENET_MEAN
+from segbench.model_zoo.base import IMAGENET_MEAN
 from segbench.protocols.base import Size
 
 VOID = 255

@@ -121,7 +121,7 @@ def colours() -> Trained:
 @pytest.fixture(scope="session")
 def trained() -> Trained:
     """The small PSPNet of the quickstart, trained on scenes of digits, with 12 scenes that it has not seen."""
-    from model_zoo.pspnet import pspnet
+    from segbench.model_zoo.pspnet import pspnet
 
     return _on_digits(lambda classes: pspnet(classes, encoder="tiny", auxiliary=False))
 
@@ -129,7 +129,7 @@ def trained() -> Trained:
 @pytest.fixture(scope="session")
 def trained_deeplab() -> Trained:
     """The small DeepLabv3 of the quickstart; see `trained`."""
-    from model_zoo.deeplabv3 import deeplabv3
+    from segbench.model_zoo.deeplabv3 import deeplabv3
 
     return _on_digits(lambda classes: deeplabv3(classes, encoder="tiny", rates=(1, 2, 3), auxiliary=False))
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import apgd as module
-from attacks.apgd import apgd, auto_pgd, checkpoints, halve
-from attacks.losses import cross_entropy, image_mean
-from attacks.passes import count_passes
-from attacks.sea import sea, stage_steps
+from segbench.attacks import apgd as module
+from segbench.attacks.apgd import apgd, auto_pgd, checkpoints, halve
+from segbench.attacks.sea import sea, stage_steps
+from segbench.attacks.tools.losses import cross_entropy, image_mean
+from segbench.attacks.tools.passes import count_passes
 
 VOID = 255
 
@@ -150,7 +150,7 @@ def test_sea_shrinks_its_radius(task: Any, monkeypatch: pytest.MonkeyPatch) -> N
         seen.append((kwargs["eps"], kwargs["steps"], float((args[3] - args[1]).abs().max())))
         return original(*args, **kwargs)
 
-    monkeypatch.setattr("attacks.sea.auto_pgd", record)
+    monkeypatch.setattr("segbench.attacks.sea.auto_pgd", record)
     parts = sea.parts(task.model, task.images, task.masks, eps=0.02, steps=10, class_pixels=torch.ones(4))
     assert list(parts) == ["balanced-masked-ce", "masked-ce", "js"]
     assert [(eps, steps) for eps, steps, _ in seen] == [(0.04, 3), (0.03, 3), (0.02, 4)] * 3

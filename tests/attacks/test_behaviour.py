@@ -10,24 +10,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks.almaprox import _penalty_slope, almaprox, proximal_linf
-from attacks.apgd import apgd
-from attacks.bim import bim
-from attacks.budget import distance
-from attacks.corruption import corruption
-from attacks.cospgd import cospgd
-from attacks.cw import cw
-from attacks.dag import dag
-from attacks.deepfool import deepfool
-from attacks.losses import cross_entropy, image_mean, right_pixels, soft_margin, typical_margin
-from attacks.mifgsm import _resample, _Shrunk, mifgsm
-from attacks.passes import count_passes
-from attacks.pgd import pgd
-from attacks.sea import sea
-from attacks.segpgd import segpgd
-from attacks.square import WIDTH, square, window_side
-from attacks.targets import goal
-from attacks.universal import universal
+from segbench.attacks.almaprox import _penalty_slope, almaprox, proximal_linf
+from segbench.attacks.apgd import apgd
+from segbench.attacks.bim import bim
+from segbench.attacks.corruption import corruption
+from segbench.attacks.cospgd import cospgd
+from segbench.attacks.cw import cw
+from segbench.attacks.dag import dag
+from segbench.attacks.deepfool import deepfool
+from segbench.attacks.mifgsm import _resample, _Shrunk, mifgsm
+from segbench.attacks.pgd import pgd
+from segbench.attacks.sea import sea
+from segbench.attacks.segpgd import segpgd
+from segbench.attacks.square import WIDTH, square, window_side
+from segbench.attacks.tools.budget import distance
+from segbench.attacks.tools.losses import cross_entropy, image_mean, right_pixels, soft_margin, typical_margin
+from segbench.attacks.tools.passes import count_passes
+from segbench.attacks.tools.targets import goal
+from segbench.attacks.universal import universal
 
 VOID = 255
 
@@ -366,7 +366,7 @@ def test_every_corruption_repeats_and_grows(trained: Any) -> None:
     pytest.importorskip("imagecorruptions", reason="the extra 'corruptions' is not installed")
     from typing import get_args
 
-    from attacks.corruption import Kind
+    from segbench.attacks.corruption import Kind
 
     images, masks = trained.images[:2], trained.masks[:2]
     for kind in get_args(Kind):

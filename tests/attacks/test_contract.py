@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks.base import Attack, BoundAttack
-from attacks.budget import check_budget
-from attacks.passes import count_passes
-from attacks.targets import goal
-from segbench import catalog
+from segbench.attacks.base import Attack, BoundAttack
+from segbench.attacks.tools.budget import check_budget
+from segbench.attacks.tools.passes import count_passes
+from segbench.attacks.tools.targets import goal
+from segbench.components import catalog
 
 VOID = 255
 CHEAP = {"steps": 4, "queries": 40, "epochs": 1, "restarts": 2, "diversity": 0.5}

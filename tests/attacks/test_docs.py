@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from segbench import catalog
+from segbench.components import catalog
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

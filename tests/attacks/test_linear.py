@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks.almaprox import almaprox
-from attacks.apgd import apgd
-from attacks.bim import bim
-from attacks.budget import distance
-from attacks.clean import clean
-from attacks.cw import cw
-from attacks.deepfool import deepfool
-from attacks.fgsm import fgsm
-from attacks.mifgsm import mifgsm
-from attacks.pgd import pgd
-from attacks.square import square
+from segbench.attacks.almaprox import almaprox
+from segbench.attacks.apgd import apgd
+from segbench.attacks.bim import bim
+from segbench.attacks.clean import clean
+from segbench.attacks.cw import cw
+from segbench.attacks.deepfool import deepfool
+from segbench.attacks.fgsm import fgsm
+from segbench.attacks.mifgsm import mifgsm
+from segbench.attacks.pgd import pgd
+from segbench.attacks.square import square
+from segbench.attacks.tools.budget import distance
 
 EPS = 0.05
 Linear = Callable[..., nn.Module]

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks.almaprox import almaprox
-from attacks.apgd import auto_pgd
-from attacks.bim import bim
-from attacks.budget import distance
-from attacks.dag import dag
-from attacks.fgsm import fgsm
-from attacks.losses import cross_entropy
-from attacks.pgd import pgd
+from segbench.attacks.almaprox import almaprox
+from segbench.attacks.apgd import auto_pgd
+from segbench.attacks.bim import bim
+from segbench.attacks.dag import dag
+from segbench.attacks.fgsm import fgsm
+from segbench.attacks.pgd import pgd
+from segbench.attacks.tools.budget import distance
+from segbench.attacks.tools.losses import cross_entropy
 
 pytestmark = pytest.mark.slow
 

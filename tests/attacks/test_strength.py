@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks.apgd import apgd
-from attacks.bim import bim
-from attacks.cw import cw
-from attacks.losses import cross_entropy
-from attacks.mifgsm import mifgsm
-from attacks.passes import count_passes
-from attacks.pgd import pgd
-from attacks.sea import sea
-from attacks.square import square
-from attacks.universal import universal
-from segbench import catalog, specs
-from segbench.probes import mean_loss
+from segbench.attacks.apgd import apgd
+from segbench.attacks.bim import bim
+from segbench.attacks.cw import cw
+from segbench.attacks.mifgsm import mifgsm
+from segbench.attacks.pgd import pgd
+from segbench.attacks.sea import sea
+from segbench.attacks.square import square
+from segbench.attacks.tools.losses import cross_entropy
+from segbench.attacks.tools.passes import count_passes
+from segbench.attacks.universal import universal
+from segbench.components import catalog, specs
+from segbench.evaluation.probes import mean_loss
 
 pytestmark = pytest.mark.slow
 

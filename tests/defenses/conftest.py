@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks.base import BoundAttack, attack
-from model_zoo.base import Features, Segmenter
+from segbench.attacks.base import BoundAttack, attack
+from segbench.model_zoo.base import Features, Segmenter
 
 NUM_CLASSES = 3
 

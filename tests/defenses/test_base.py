@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from defenses.base import auxiliary_loss, cross_entropy, segmentation_loss
+from segbench.defenses.base import auxiliary_loss, cross_entropy, segmentation_loss
 
 
 def test_cross_entropy_is_the_mean_over_valid_pixels_by_hand() -> None:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks.passes import count_passes
-from defenses.base import Dynamic, Losses, Prepared, Wrapped
-from model_zoo.base import Segmenter
-from segbench import catalog
+from segbench.attacks.tools.passes import count_passes
+from segbench.components import catalog
+from segbench.defenses.base import Dynamic, Losses, Prepared, Wrapped
+from segbench.model_zoo.base import Segmenter
 
 NAMES = list(catalog.components("defense"))
 DYNAMIC = ("teacher-student", "teacher-student-vote")

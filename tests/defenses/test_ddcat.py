@@ -9,12 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from defenses import ddcat as module
-from defenses.ddcat import Branches, DivideAndConquer, ddcat, from_official
-from defenses.ddcat_m import ddcat_m
-from defenses.ddcat_n import ddcat_n
-from model_zoo.base import ModelError, Segmenter
-from model_zoo.official import Official
+from segbench.defenses import ddcat as module
+from segbench.defenses.ddcat import Branches, DivideAndConquer, ddcat, ddcat_m, ddcat_n, from_official
+from segbench.model_zoo.base import ModelError, Segmenter
+from segbench.model_zoo.official import Official
 
 EPS = 0.1
 VARIANTS = {"ddcat": ddcat, "ddcat-m": ddcat_m, "ddcat-n": ddcat_n}

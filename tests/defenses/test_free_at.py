@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks.passes import count_passes
-from defenses.base import segmentation_loss
-from defenses.free_at import FreeAT
+from segbench.attacks.tools.passes import count_passes
+from segbench.defenses.base import segmentation_loss
+from segbench.defenses.free_at import FreeAT
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from defenses.base import LearnsFromDepth, segmentation_loss
-from defenses.multitask import Multitask, edges, inverse_depth_loss
+from segbench.defenses.base import LearnsFromDepth, segmentation_loss
+from segbench.defenses.multitask import Multitask, edges, inverse_depth_loss
 
 
 def test_edges_by_hand() -> None:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from defenses.base import LearnsFromVideo, segmentation_loss
-from defenses.multitask_depth import MAX_DEPTH, MIN_DEPTH, MultitaskDepth, scale_gradient
-from model_zoo.pspnet import pspnet
+from segbench.defenses.base import LearnsFromVideo, segmentation_loss
+from segbench.defenses.multitask_depth import MAX_DEPTH, MIN_DEPTH, MultitaskDepth, scale_gradient
+from segbench.model_zoo.pspnet import pspnet
 
 
 def test_gradient_is_scaled_and_the_value_is_not() -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from defenses.base import segmentation_loss
-from defenses.none import NoDefense
+from segbench.defenses.base import segmentation_loss
+from segbench.defenses.none import NoDefense
 
 
 def test_loss_is_that_of_the_clean_batch(segmenter, batch) -> None:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from defenses.base import Prepared
-from defenses.pgd_at import pgd_at
-from defenses.pir_at import pir_at
-from model_zoo.base import ModelError
+from segbench.defenses.base import Prepared
+from segbench.defenses.pgd_at import pgd_at
+from segbench.defenses.pir_at import pir_at
+from segbench.model_zoo.base import ModelError
 
 
 @pytest.fixture

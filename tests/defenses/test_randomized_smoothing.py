@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from defenses.base import ABSTAIN, Certified, Wrapped, segmentation_loss
-from defenses.randomized_smoothing import RandomizedSmoothing, Smoothed
+from segbench.defenses.base import ABSTAIN, Certified, Wrapped, segmentation_loss
+from segbench.defenses.randomized_smoothing import RandomizedSmoothing, Smoothed
 
 
 class HalfSpace(nn.Module):

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks.fgsm import fgsm
-from defenses.base import Dynamic, Wrapped, cross_entropy, segmentation_loss
-from defenses.redundant import distillation, majority
-from defenses.teacher_student import teacher_student
-from defenses.teacher_student_vote import teacher_student_vote
+from segbench.attacks.fgsm import fgsm
+from segbench.defenses.base import Dynamic, Wrapped, cross_entropy, segmentation_loss
+from segbench.defenses.teacher_student import teacher_student
+from segbench.defenses.teacher_student_vote import teacher_student_vote
+from segbench.defenses.tools.redundant import distillation, majority
 
 MAKERS = {"teacher-student": teacher_student, "teacher-student-vote": teacher_student_vote}
 

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from attacks.base import ThreatModel
-from attacks.budget import check_budget
-from defenses.base import segmentation_loss
-from defenses.trades import Trades, divergence
+from segbench.attacks.base import ThreatModel
+from segbench.attacks.tools.budget import check_budget
+from segbench.defenses.base import segmentation_loss
+from segbench.defenses.trades import Trades, divergence
 
 
 def test_divergence_by_hand() -> None:

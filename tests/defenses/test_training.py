@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks.bim import bim
-from defenses.transforms import Transformed
-from model_zoo.pspnet import pspnet
-from segbench import catalog
+from segbench.attacks.bim import bim
+from segbench.components import catalog
 from segbench.datasets.digits import Digits
+from segbench.defenses.tools.transforms import Transformed
+from segbench.model_zoo.pspnet import pspnet
 
 
 def scenes(count: int, seed: int) -> tuple[Tensor, Tensor]:

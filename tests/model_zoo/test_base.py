@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model_zoo.base import Features, Segmenter
+from segbench.model_zoo.base import Features, Segmenter
 
 
 class Spy(nn.Module):

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model_zoo.base import Segmenter
-from segbench import catalog
+from segbench.components import catalog
+from segbench.model_zoo.base import Segmenter
 
 SMALL = {
     "pspnet": {"encoder": "tiny"},

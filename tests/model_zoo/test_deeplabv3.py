@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model_zoo.base import ModelError
-from model_zoo.deeplabv3 import AtrousPooling, deeplabv3
+from segbench.model_zoo.base import ModelError
+from segbench.model_zoo.deeplabv3 import AtrousPooling, deeplabv3
 
 
 def test_atrous_pooling_sets_branches_side_by_side() -> None:

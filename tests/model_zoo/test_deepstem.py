@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model_zoo.deepstem import DeepStemResNet50
+from segbench.model_zoo.deepstem import DeepStemResNet50
 
 
 @pytest.mark.parametrize(("output_stride", "size"), [(8, (5, 7)), (16, (3, 4))])

@@ -10,9 +10,9 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model_zoo.base import ModelError
-from model_zoo.deepstem import DeepStemResNet50
-from model_zoo.encoders import get_encoder
+from segbench.model_zoo.base import ModelError
+from segbench.model_zoo.deepstem import DeepStemResNet50
+from segbench.model_zoo.encoders import get_encoder
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])

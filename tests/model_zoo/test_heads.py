@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from model_zoo.heads import AUX_CHANNELS, classifier
-from model_zoo.pspnet import pspnet
+from segbench.model_zoo.heads import AUX_CHANNELS, classifier
+from segbench.model_zoo.pspnet import pspnet
 
 
 def test_a_classifier_keeps_the_size_and_drops_whole_channels() -> None:

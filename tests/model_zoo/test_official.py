@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from defenses.ddcat import Branches, ddcat
-from model_zoo.base import ModelError, Segmenter
-from model_zoo.official import from_official_state, load_official, load_official_training
+from segbench.defenses.ddcat import Branches, ddcat
+from segbench.model_zoo.base import ModelError, Segmenter
+from segbench.model_zoo.official import from_official_state, load_official, load_official_training
 
 BLOCKS = (3, 4, 6, 3)
 KINDS = ("pspnet", "deeplabv3", "pspnet_ddcat", "deeplabv3_ddcat")

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model_zoo.base import ModelError
-from model_zoo.pspnet import PyramidPooling, pspnet
+from segbench.model_zoo.base import ModelError
+from segbench.model_zoo.pspnet import PyramidPooling, pspnet
 
 
 def test_pyramid_pooling_averages_over_grids_and_keeps_the_features() -> None:

@@ -8,8 +8,8 @@ import segmentation_models_pytorch as library
 import torch
 import torchvision
 
-from model_zoo.base import ModelError
-from model_zoo.smp import Architecture, smp
+from segbench.model_zoo.base import ModelError
+from segbench.model_zoo.smp import Architecture, smp
 
 ENCODERS = {
     "dpt": "tu-vit_tiny_patch16_224",

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from model_zoo.base import ModelError
-from model_zoo.tiny import TinyEncoder
+from segbench.model_zoo.base import ModelError
+from segbench.model_zoo.tiny import TinyEncoder
 
 
 @pytest.mark.parametrize(("output_stride", "size"), [(8, (6, 9)), (16, (3, 5))])

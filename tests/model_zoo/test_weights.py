@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from model_zoo.base import ModelError
-from model_zoo.weights import check_keys, load_strict, read_state
+from segbench.model_zoo.base import ModelError
+from segbench.model_zoo.weights import check_keys, load_strict, read_state
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
 

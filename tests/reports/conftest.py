@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reports.records import Component, Manifest, Network, Record, Scores, Threat
+from segbench.reports.records import Component, Manifest, Network, Record, Scores, Threat
 
 CLASSES = ("background", "zero", "one")
 BASE = {"none": (72.0, 8.0), "sat": (69.0, 2.2), "ddcat": (71.0, 2.0)}

@@ -4,8 +4,8 @@ import csv
 
 import pytest
 
-from reports.records import Manifest
-from reports.render import render
+from segbench.reports.records import Manifest
+from segbench.reports.render import render
 
 playwright = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright")
 pytestmark = pytest.mark.slow

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reports.compare import compare, to_markdown
+from segbench.reports.compare import compare, to_markdown
 
 
 def moved(records, shift, **changes):

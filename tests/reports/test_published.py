@@ -6,12 +6,12 @@ from importlib.resources import files
 
 import pytest
 
-from reports.labels import Labels
-from reports.layouts import layouts
-from reports.page import compose
-from reports.published import PAPERS, beside, load
-from reports.records import Manifest
-from reports.render import render
+from segbench.reports.labels import Labels
+from segbench.reports.page.page import compose
+from segbench.reports.published import PAPERS, beside, load
+from segbench.reports.records import Manifest
+from segbench.reports.render import render
+from segbench.reports.tables.layouts import layouts
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def row(table, model, label):
 
 
 def test_the_paper_is_whole() -> None:
-    rows = list(csv.DictReader(io.StringIO((files("reports.published") / "xu2021.csv").read_text())))
+    rows = list(csv.DictReader(io.StringIO((files("segbench.reports.published") / "xu2021.csv").read_text())))
     assert len(rows) == 280
     assert [r for r in rows if not r["mean"]] == [r for r in rows if "illegible" in r["note"]]
     assert len([r for r in rows if not r["mean"]]) == 1

@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from reports.records import Record, reader
+from segbench.reports.records import Record, reader
 
 
 def test_the_reader_gives_the_same_records_with_shared_parts(records) -> None:

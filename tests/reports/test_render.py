@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.evidence import Evidence
-from reports.html import to_html
-from reports.markdown import escape, to_markdown
-from reports.page import compose
-from reports.records import Manifest
-from reports.render import NAMES, render
-from reports.tables import tidy
+from segbench.reports.evidence import NOTHING, Evidence
+from segbench.reports.formats.frames import tidy
+from segbench.reports.formats.html import to_html
+from segbench.reports.formats.markdown import escape, to_markdown
+from segbench.reports.page.page import compose
+from segbench.reports.records import Manifest
+from segbench.reports.render import NAMES, judge, render
 
 GOLDEN = Path(__file__).parent / "golden"
 EVIL = '<script>alert("1")</script>'
@@ -68,7 +68,7 @@ def awkward(build, one, net, attack_bim) -> Manifest:
 def test_golden(awkward, tmp_path, name) -> None:
     """Regenerate tests/reports/golden on purpose only: its bytes are what readers have seen."""
     (kind,) = (kind for kind, file in NAMES.items() if file == name)
-    render(awkward, tmp_path, [kind])
+    render(awkward, tmp_path, [kind], figures=False, sortable=False)
     assert (tmp_path / name).read_text() == (GOLDEN / name).read_text()
 
 
@@ -76,7 +76,7 @@ def test_parquet_holds_what_the_csv_holds_and_is_the_same_twice(awkward, tmp_pat
     pytest.importorskip("pyarrow", reason="parquet needs pyarrow")
     (first,), (second,) = (render(awkward, tmp_path / name, ["parquet"]) for name in "ab")
     assert first.read_bytes() == second.read_bytes()
-    pd.testing.assert_frame_equal(pd.read_parquet(first), tidy(awkward.records))
+    pd.testing.assert_frame_equal(pd.read_parquet(first), tidy(judge(awkward, NOTHING).records))
 
 
 def test_intervals_and_significance_reach_every_format(one, net, tmp_path) -> None:
@@ -161,7 +161,7 @@ def test_names_are_text_everywhere(one, net, part, attack_bim, tmp_path) -> None
         one(net(EVIL, EVIL, 1), attack_bim(6), flags=(EVIL,), dataset=EVIL, provenance={"device": EVIL}),
     ]
     manifest = Manifest(name="evil", title=EVIL, records=tuple(evil))
-    render(manifest, tmp_path, provenance=True)
+    render(manifest, tmp_path, provenance=True, sortable=False)
     page = (tmp_path / "report.html").read_text()
     assert "script" not in structure(page).tags
     assert "&lt;script&gt;alert(" in page
@@ -211,7 +211,8 @@ def test_reports_need_no_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys, reports.render; print({'torch', 'segbench', 'attacks', 'matplotlib'} & set(sys.modules))"
+    names = {"torch", "segbench.attacks", "segbench.store", "matplotlib"}
+    code = f"import sys, segbench.reports.render; print({names} & set(sys.modules))"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from reports.compare import compare
-from reports.figures.robustness import curves
-from reports.inference import infer
-from reports.labels import Labels
-from reports.layouts import layouts
-from reports.page import compose
-from reports.reading import fates_of, notes, reading
-from reports.records import Manifest
-from reports.render import render
-from reports.tables import tidy
+from segbench.reports.compare import compare
+from segbench.reports.figures.robustness import curves
+from segbench.reports.formats.frames import tidy
+from segbench.reports.labels import Labels
+from segbench.reports.page.page import compose
+from segbench.reports.page.reading import fates_of, notes, reading
+from segbench.reports.records import Manifest
+from segbench.reports.render import render
+from segbench.reports.tables.inference import infer
+from segbench.reports.tables.layouts import layouts
 
 
 @pytest.fixture

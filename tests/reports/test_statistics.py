@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reports.statistics import interval, mean_iou, paired_bootstrap
+from segbench.reports.statistics import interval, mean_iou, paired_bootstrap
 
 
 def random_counts(rng: np.random.Generator, images: int, classes: int = 4, quality: float = 0.7) -> np.ndarray:

@@ -9,9 +9,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from segbench import cli, config, prepare
-from segbench.matrix import Matrix
-from segbench.plan import Plan
+from segbench import cli
+from segbench.config.load import load_matrix
+from segbench.config.matrix import Matrix
+from segbench.execution import prepare
+from segbench.plan.plan import Plan
 
 TINY: dict[str, Any] = {
     "dataset": {"name": "digits", "size": 16, "train": 12, "val": 5, "dev": 2, "digits": [0, 1]},
@@ -56,7 +58,7 @@ def tiny_matrix(write_matrix: Callable[..., Path], tmp_path: Path) -> Callable[.
     """Load the tiny matrix, changed by keyword arguments, with its store in a temporary folder."""
 
     def load(**changes: Any) -> Matrix:
-        return config.load(str(write_matrix(**changes)), [f"runtime.store={tmp_path / 'runs'}"])
+        return load_matrix(str(write_matrix(**changes)), [f"runtime.store={tmp_path / 'runs'}"])
 
     return load
 

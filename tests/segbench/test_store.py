@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports.records import Record
-from segbench import store as stores
-from segbench.errors import StoreError
-from segbench.plan import Plan
+from segbench import files
+from segbench.errors import StoreError, describe
+from segbench.plan.plan import Plan
+from segbench.reports.records import Record
 from segbench.store import Store
 
 
@@ -21,15 +21,15 @@ def record(tiny_plan) -> Record:
 
 def test_a_write_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a" / "file.json"
-    stores.write_json(path, {"value": 1})
+    files.write_json(path, {"value": 1})
 
     def power_cut(*names: object) -> None:
         raise OSError("power cut")
 
     monkeypatch.setattr(os, "replace", power_cut)
     with pytest.raises(OSError, match="power cut"):
-        stores.write_json(path, {"value": 2})
-    assert stores.read_json(path) == {"value": 1}
+        files.write_json(path, {"value": 2})
+    assert files.read_json(path) == {"value": 1}
     assert [p.name for p in path.parent.iterdir()] == ["file.json"]
 
 
@@ -49,7 +49,7 @@ def test_a_failure_is_kept_with_its_traceback_until_it_is_done(tmp_path: Path, r
     try:
         raise RuntimeError("no memory")
     except RuntimeError as error:
-        failed = record.model_copy(update={"status": "failed", "error": stores.describe(error)})
+        failed = record.model_copy(update={"status": "failed", "error": describe(error)})
         store.write_failure(folder, error, failed.model_dump(mode="json"))
     found = store.record(record.digest)
     assert found is not None
@@ -63,10 +63,10 @@ def test_a_failure_is_kept_with_its_traceback_until_it_is_done(tmp_path: Path, r
 def test_changed_weights_are_noticed(tmp_path: Path) -> None:
     store = Store(tmp_path)
     folder = store.train_dir("abc")
-    stores.write_bytes(folder / "weights.safetensors", b"weights")
-    stores.write_json(folder / "done.json", {"weights_sha256": stores.file_sha256(folder / "weights.safetensors")})
+    files.write_bytes(folder / "weights.safetensors", b"weights")
+    files.write_json(folder / "done.json", {"weights_sha256": files.file_sha256(folder / "weights.safetensors")})
     assert store.weights("abc").is_file()
-    stores.write_bytes(folder / "weights.safetensors", b"others!")
+    files.write_bytes(folder / "weights.safetensors", b"others!")
     with pytest.raises(StoreError, match="the file changed since it was trained"):
         store.weights("abc")
     with pytest.raises(StoreError, match="no such weights"):
@@ -77,22 +77,22 @@ def test_changed_weights_are_noticed(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "record.json").write_text(content)
     with pytest.raises(StoreError, match=r"record\.json"):
-        stores.read_json(tmp_path / "record.json")
+        files.read_json(tmp_path / "record.json")
 
 
 def test_a_record_of_another_schema_is_refused(tmp_path: Path, record: Record) -> None:
     store = Store(tmp_path)
     content = {**record.model_dump(mode="json"), "schema_version": 99}
-    stores.write_json(store.eval_dir(record.digest) / "record.json", content)
+    files.write_json(store.eval_dir(record.digest) / "record.json", content)
     with pytest.raises(StoreError, match="schema version 99"):
         store.record(record.digest)
 
 
 def test_two_processes_do_not_share_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
-    monkeypatch.setattr(stores, "LOCK_PATIENCE", 0.1)
+    monkeypatch.setattr(files, "LOCK_PATIENCE", 0.1)
     with (
         store.lock(store.train_dir("abc")),
         pytest.raises(StoreError, match="another segbench process"),
     ):
-        stores.acquire(store.lock(store.train_dir("abc")), "cell abc")
+        files.acquire(store.lock(store.train_dir("abc")), "cell abc")

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from reports.leaderboard.entries import Entry, Result, Run, Weights
-from reports.records import Component
+from segbench.reports.leaderboard.entries import Entry, Result, Run, Weights
+from segbench.reports.records import Component
 
 CLASSES = ("background", "zero", "one")
 

@@ -2,12 +2,13 @@
 
 import random
 
-from reports.leaderboard.boards import boards
-from reports.leaderboard.columns import columns, natural
+from segbench.reports.leaderboard.boards import boards
+from segbench.reports.leaderboard.columns import columns, natural
+from segbench.reports.sanity import explained
 
 
-def board_of(entries, flags=None):
-    (found,) = boards(entries, flags or {})
+def board_of(entries):
+    (found,) = boards(entries)
     return found
 
 
@@ -16,7 +17,7 @@ def names(standings):
 
 
 def test_worst_case_ranks_and_equals_share_a_rank(entries) -> None:
-    board = next(board for board in boards(entries, {}) if len(board.standings) == 5)
+    board = next(board for board in boards(entries) if len(board.standings) == 5)
     (ranking,) = board.rankings
     assert [(s.entry.model.name, s.rank, s.of) for s in ranking.ranked] == [
         ("pspnet sat", 1, 3),
@@ -30,11 +31,11 @@ def test_worst_case_ranks_and_equals_share_a_rank(entries) -> None:
 def test_order_of_the_entries_does_not_matter(entries) -> None:
     shuffled = entries.copy()
     random.Random(0).shuffle(shuffled)
-    assert boards(shuffled, {}) == boards(entries, {})
+    assert boards(shuffled) == boards(entries)
 
 
 def test_a_board_holds_one_dataset_one_subset_one_protocol_one_threat(entries) -> None:
-    for board in boards(entries, {}):
+    for board in boards(entries):
         assert len({standing.entry.board for standing in board.standings}) == 1
 
 
@@ -119,9 +120,8 @@ def test_columns_never_share_a_name(entry_of, result_of, attack_bim) -> None:
 
 
 def test_flags_are_told_in_sentences(entries) -> None:
-    flags = {"zero-loss": "many right pixels have no gradient"}
-    board = next(board for board in boards(entries, flags) if len(board.standings) == 5)
-    assert "⚑ zero-loss (many right pixels have no gradient): pspnet ddcat." in board.notes
+    board = next(board for board in boards(entries) if len(board.standings) == 5)
+    assert f"⚑ {explained('zero-loss')}: pspnet ddcat." in board.notes
 
 
 def test_an_attack_on_chosen_seeds_is_told(entry_of, result_of, attack_sea) -> None:

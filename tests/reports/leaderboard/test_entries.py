@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from reports.leaderboard.entries import Entry, ThreatModel, slug, threat_name
-from reports.records import Component
+from segbench.reports.leaderboard.entries import Entry, ThreatModel, slug, threat_name
+from segbench.reports.records import Component
 
 
 def component(name: str, **options: Any) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from reports.leaderboard.entries import Entry
-from reports.leaderboard.site import build
+from segbench.reports.leaderboard.entries import Entry
+from segbench.reports.leaderboard.site import build
 
 BOARD = "boards/digits-val/whole-v1/white-box-linf-8-255"
 EVIL = "<script>alert(1)</script>"
@@ -115,7 +115,7 @@ def test_whatever_comes_from_an_entry_is_text(entry_of, result_of, attack_sea, t
         notes=EVIL,
         provenance={EVIL: [EVIL]},
     )
-    build([entry], tmp_path, title=f"{EVIL} & sons", url="https://example.org/x", flags={EVIL: EVIL}, sortable=False)
+    build([entry], tmp_path, title=f"{EVIL} & sons", url="https://example.org/x", sortable=False)
     for path in tmp_path.rglob("*.html"):
         assert not [own for tag, own in Reader(path).tags if tag == "script"]
         assert EVIL not in path.read_text()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from segbench import catalog, specs
+from segbench.components import catalog, specs
 from segbench.datasets.base import Dataset
 from segbench.errors import DataError
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from segbench.datasets import digits, drawing
+from segbench.datasets import digits
 from segbench.datasets.digits import Digits
+from segbench.datasets.tools import drawing
 from segbench.errors import DataError
 
 

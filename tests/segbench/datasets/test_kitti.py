@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 import torch
 
-from segbench import prepare, train
+from segbench.config.matrix import Matrix
 from segbench.datasets.kitti import Kitti
 from segbench.errors import DataError
-from segbench.matrix import Matrix
+from segbench.execution import prepare
 from segbench.store import Store
+from segbench.training import train
 
 Write = Callable[..., None]
 CALIBRATION = """calib_time: 09-Jan-2012 13:57:47

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from reports.leaderboard.entries import Entry
-from segbench import cli, config, execute, prepare
+from segbench import cli
+from segbench.config.load import load_matrix
+from segbench.execution import execute, prepare
 from segbench.leaderboard import adding, bundle
+from segbench.reports.leaderboard.entries import Entry
 from segbench.store import Store
 
 DATA = "digits(size=16, train=12, val=4, dev=2, digits=[0, 1])"
@@ -64,7 +66,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("leaderboard")
     for name, own in MATRICES.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({**COMMON, **own}))
-        matrix = config.load(str(folder / f"{name}.yaml"), [f"runtime.store={folder / 'runs'}"])
+        matrix = load_matrix(str(folder / f"{name}.yaml"), [f"runtime.store={folder / 'runs'}"])
         store = Store(folder / "runs")
         records = execute.run(prepare.checked_plan(matrix, store.cache_dir), store, matrix.runtime, Silent())
         assert all(record.status == "done" for record in records)

@@ -3,17 +3,18 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from reports.leaderboard.entries import Entry
-from reports.statistics import interval
-from segbench import zoo
-from segbench.leaderboard import adding, entering, files
-from segbench.leaderboard.files import LeaderboardError
+from segbench.leaderboard import adding, entering, entry_files
+from segbench.leaderboard.entry_files import LeaderboardError
+from segbench.reports.leaderboard.entries import Entry
+from segbench.reports.statistics import interval
 from segbench.store import Store
+from segbench.zoo import networks as zoo
 
 PSPNET = "pspnet(encoder=tiny, widths=[4, 4, 6, 6], bins=[1, 2], channels=4)"
 DEEPLAB = "deeplabv3(encoder=tiny, widths=[4, 4, 6, 6], rates=[1, 2], channels=4)"
@@ -105,7 +106,7 @@ def test_flags_of_the_sanity_checks_are_kept(entry: Entry) -> None:
 
 def test_everything_that_is_added_passes_the_check(made: adding.Made, tmp_path: Path) -> None:
     entering.enter(made.entries, tmp_path)
-    assert {entry.path for entry in files.load([tmp_path])} == {entry.path for entry in made.entries}
+    assert {entry.path for entry in entry_files.load([tmp_path])} == {entry.path for entry in made.entries}
 
 
 def test_names_and_details_are_taken(store: Store) -> None:
@@ -203,7 +204,9 @@ def test_the_command_says_what_it_did(segbench: Callable[..., tuple[int, str]], 
 def test_flags_of_what_was_measured_of_a_network_are_kept(own_store: Store, entry: Entry) -> None:
     record = own_store.record(entry.results[1].runs[0].record)
     assert record is not None
-    measured = {**(own_store.measured(record.target.digest) or {}), "zero_gradient": 0.5}
+    sound = own_store.measured(record.target.digest)
+    assert sound is not None
+    measured = replace(sound, zero_gradient=0.5)
     own_store.write_measured(record.target.digest, measured)
     made = adding.entries(own_store, [], adding.Details())
     flags = next(other for other in made.entries if other.path == entry.path).results

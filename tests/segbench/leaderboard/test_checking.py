@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from reports.leaderboard.entries import Entry
-from segbench.leaderboard import files
-from segbench.leaderboard.files import LeaderboardError, parse
+from segbench.leaderboard import entry_files
+from segbench.leaderboard.entry_files import LeaderboardError, parse
+from segbench.reports.leaderboard.entries import Entry
 
 Change = Callable[[dict[str, Any]], object]
 ZEROS = "0" * 64
@@ -108,13 +108,13 @@ def test_all_mistakes_of_all_files_are_said_at_once(
     entry: Entry, tmp_path: Path, segbench: Callable[..., tuple[int, str]]
 ) -> None:
     good = tmp_path / entry.path
-    files.write(entry, good)
+    entry_files.write(entry, good)
     twin = tmp_path / "copy" / entry.path
-    files.write(entry, twin)
+    entry_files.write(entry, twin)
     (tmp_path / "a.json").write_text('{"status": }')
     (tmp_path / "b.json").write_text('{"status": "good", "added": "2026-13-01"}')
     (tmp_path / "c.json").write_bytes(b"\x80")
-    files.write(entry, tmp_path / "d.json")
+    entry_files.write(entry, tmp_path / "d.json")
     (tmp_path / "hollow").mkdir()
     code, printed = segbench("leaderboard", "check", tmp_path, tmp_path / "absent.json", tmp_path / "hollow")
     assert code == 2
@@ -144,7 +144,7 @@ def test_what_is_not_a_number_is_no_number(entry: Entry) -> None:
 
 def test_an_empty_folder_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(LeaderboardError, match="no entry is in this folder"):
-        files.load([tmp_path])
+        entry_files.load([tmp_path])
 
 
 @pytest.mark.parametrize("board", ["white-box-linf-0.03", "black-box-linf-0.03"])
@@ -155,20 +155,20 @@ def test_a_network_by_two_names_would_be_ranked_twice(
 
     def write(**changes: object) -> None:
         other = entry.model_copy(update={"model": entry.model.model_copy(update=changes)})
-        files.write(other, tmp_path / other.path)
+        entry_files.write(other, tmp_path / other.path)
 
     write()
     write(name="wrapped", defense=entry.model.defense.model_copy(update={"name": "jpeg", "short": "jpeg"}))
-    assert len(files.load([tmp_path])) == 2, "the same weights behind another defense are another network"
+    assert len(entry_files.load([tmp_path])) == 2, "the same weights behind another defense are another network"
     renamed = [result.model_copy(update={"source": result.source and "another name"}) for result in entry.results]
     entry = entry.model_copy(update={"results": tuple(renamed)})
     write(name="copy", weights=entry.model.weights[1:])
     with pytest.raises(LeaderboardError, match="of the same network, data and threat model as"):
-        files.load([tmp_path])
+        entry_files.load([tmp_path])
 
 
 def test_deep_nesting_is_no_crash(tmp_path: Path) -> None:
     path = tmp_path / "deep.json"
     path.write_text("[" * 200_000)
     with pytest.raises(LeaderboardError, match=r"deep\.json: .*not JSON"):
-        files.load([path])
+        entry_files.load([path])

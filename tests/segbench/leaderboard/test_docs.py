@@ -15,9 +15,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from reports.leaderboard.entries import Entry
 from segbench import cli
-from segbench.leaderboard import files
+from segbench.leaderboard import entry_files
+from segbench.reports.leaderboard.entries import Entry
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 AGAIN = "is not what the script makes: run `python docs/generate_leaderboard.py`"
@@ -48,17 +48,17 @@ def test_the_committed_literature_is_current(generator: Any, literature: list[En
         path = folder / entry.path
         assert path.is_file(), f"{path} {AGAIN}"
         assert path.read_text(encoding="utf-8") == generator.text(entry), f"{path} {AGAIN}"
-    sourced = {entry.path for entry in files.load([folder]) if entry.source is not None}
+    sourced = {entry.path for entry in entry_files.load([folder]) if entry.source is not None}
     assert sourced == {entry.path for entry in literature}, f"an entry of a paper {AGAIN}"
 
 
 def test_all_committed_entries_pass_the_check() -> None:
-    assert len(files.load([DOCS / "leaderboard" / "entries"])) >= 70
+    assert len(entry_files.load([DOCS / "leaderboard" / "entries"])) >= 70
 
 
 def test_every_value_of_the_tables_is_entered_once(literature: list[Entry]) -> None:
     for name, tables, legible in (("xu2021", "1245", 167), ("croce2024", "12", 30)):
-        text = (package_files("reports.published") / f"{name}.csv").read_text(encoding="utf-8")
+        text = (package_files("segbench.reports.published") / f"{name}.csv").read_text(encoding="utf-8")
         rows = [row for row in csv.DictReader(text.splitlines()) if row["table"] in tables and row["mean"]]
         assert len(rows) == legible
         published = sorted(float(row["mean"]) for row in rows if row["attack"] != "clean")
@@ -119,7 +119,7 @@ def test_the_commands_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 arguments[index] = str(made)
         result = CliRunner().invoke(cli.app, arguments)
         assert result.exit_code == 0, f"{command}\n{result.output}\n{result.exception}"
-    (entry,) = files.load([Path("entries")])
+    (entry,) = entry_files.load([Path("entries")])
     assert entry.status == "verified"
     assert (tmp_path / "site" / "index.html").is_file()
 

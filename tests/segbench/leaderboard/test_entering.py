@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from reports.leaderboard.entries import Entry, Links, Source, Verification
-from segbench.leaderboard import entering, files
-from segbench.leaderboard.files import LeaderboardError
+from segbench.leaderboard import entering, entry_files
+from segbench.leaderboard.entry_files import LeaderboardError
+from segbench.reports.leaderboard.entries import Entry, Links, Source, Verification
 
 YESTERDAY = datetime.date.today() - datetime.timedelta(days=1)
 FOUND = Verification(date=YESTERDAY, software="segbench", bundle_sha256="0" * 64, images=4, disagreement=0.0)
@@ -44,23 +44,23 @@ def test_the_same_numbers_change_nothing(entry: Entry, place: Path, tmp_path: Pa
 def test_details_are_taken_up_and_the_date_stays(entry: Entry, place: Path, tmp_path: Path) -> None:
     given = changed(entry, licence="MIT", links=Links(code="https://example.org/code"))
     assert entering.enter([given], tmp_path) == [(place, "updated")]
-    now = files.read(place)
+    now = entry_files.read(place)
     assert (now.added, now.licence, now.links.code) == (YESTERDAY, "MIT", "https://example.org/code")
     assert (now.notes, now.model.extra_data, now.model.weights[0].url) == ("by hand", "SBD", "https://example.org/w")
 
 
 def test_other_numbers_of_the_same_weights_are_of_today(entry: Entry, place: Path, tmp_path: Path) -> None:
     assert entering.enter([better(entry)], tmp_path) == [(place, "updated")]
-    now = files.read(place)
+    now = entry_files.read(place)
     assert now.added == datetime.date.today()
     assert now.results == better(entry).results
     assert (now.notes, now.licence) == ("by hand", "CC0-1.0")
 
 
 def test_a_verified_entry_keeps_its_status_while_its_numbers_stand(entry: Entry, place: Path, tmp_path: Path) -> None:
-    entering.mark(place, files.read(place), FOUND)
+    entering.mark(place, entry_files.read(place), FOUND)
     assert entering.enter([entry], tmp_path) == [(place, "unchanged")]
-    assert files.read(place).verification == FOUND
+    assert entry_files.read(place).verification == FOUND
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_a_verified_entry_keeps_its_status_while_its_numbers_stand(entry: Entry,
 def test_what_others_stand_for_is_not_overwritten(
     entry: Entry, place: Path, tmp_path: Path, update: dict[str, Any], reason: str
 ) -> None:
-    old = files.read(place)
+    old = entry_files.read(place)
     if "weights" in update:
         update = {"model": old.model.model_copy(update=update)}
-    files.write(changed(old, **update), place)
+    entry_files.write(changed(old, **update), place)
     before = place.read_bytes()
     other = changed(entry, model=entry.model.model_copy(update={"name": "another"}))
     with pytest.raises(LeaderboardError, match=f"holds other numbers, {reason}; remove it first, or call"):

@@ -14,11 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reports.leaderboard.entries import Entry
-from segbench.leaderboard import archive, bundle, files, images, predicting
-from segbench.leaderboard.files import LeaderboardError
+from segbench.files import file_sha256
+from segbench.leaderboard import archive, bundle, entry_files, images, predicting
+from segbench.leaderboard.entry_files import LeaderboardError
 from segbench.leaderboard.verify import Verdict, verify
-from segbench.store import Store, file_sha256
+from segbench.reports.leaderboard.entries import Entry
+from segbench.store import Store
 
 Files = dict[str, bytes]
 
@@ -453,18 +454,18 @@ def test_the_commands(
     segbench: Callable[..., tuple[int, str]], finished: Path, entry: Entry, weights: list[Path], tmp_path: Path
 ) -> None:
     place = tmp_path / "entries" / entry.path
-    files.write(entry, place)
+    entry_files.write(entry, place)
     packed = tmp_path / "bundle.zip"
     code, printed = segbench("leaderboard", "bundle", place, "--store", finished, "--out", packed)
     assert (code, printed.startswith(f"bundle: {packed} (")) == (0, True)
     code, printed = segbench("leaderboard", "verify", packed, "--entry", place)
     assert (code, "nothing was predicted again" in printed) == (0, True)
-    assert files.read(place).status == "reported"
+    assert entry_files.read(place).status == "reported"
     code, printed = segbench(
         "leaderboard", "verify", packed, "--weights", weights[0], "--weights", weights[1], "--entry", place
     )
     assert (code, printed.strip().endswith(f"verified: {place}")) == (0, True), printed
-    assert files.load([tmp_path / "entries"])[0].status == "verified"
+    assert entry_files.load([tmp_path / "entries"])[0].status == "verified"
     code, printed = segbench("leaderboard", "verify", packed, "--weights", packed)
     assert (code, "is not one of the entry's weights" in printed) == (1, True)
     code, printed = segbench("leaderboard", "verify", place)

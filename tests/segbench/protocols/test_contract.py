@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segbench import catalog, specs
+from segbench.components import catalog, specs
 from segbench.protocols.base import Absent, EvaluationProtocol, Void
 
 NAMES = sorted(catalog.components("protocol"))

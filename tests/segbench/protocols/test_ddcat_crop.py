@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model_zoo.base import IMAGENET_MEAN
 from segbench.errors import SegbenchError
+from segbench.model_zoo.base import IMAGENET_MEAN
 from segbench.protocols.ddcat_crop import DdcatCrop
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model_zoo.base import IMAGENET_MEAN
+from segbench.model_zoo.base import IMAGENET_MEAN
 from segbench.protocols.geometry import pad_image, pad_mask, resize, resize_image, resize_mask, unit, windows
 
 SIZES = [

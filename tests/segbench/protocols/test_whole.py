@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attacks.bim import bim
+from segbench.attacks.bim import bim
 from segbench.errors import SegbenchError
 from segbench.protocols.geometry import windows
 from segbench.protocols.whole import SlidingWindow, Whole

@@ -1,0 +1,1 @@
+"""What attacks share: losses, projections, starts, budgets and the count of passes."""

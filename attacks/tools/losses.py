@@ -1,0 +1,224 @@
+"""Per-pixel losses that attacks raise, and the input gradient of their per-image mean.
+
+Every loss takes logits (N, C, H, W) and masks (N, H, W) and returns (N, H, W) with exact zeros at void pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PixelLoss = Callable[[Tensor, Tensor], Tensor]
+LossName = Literal["ce", "masked-ce", "balanced-masked-ce", "js", "masked-spherical", "cw-margin"]
+
+
+def cross_entropy(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Softmax cross-entropy of every pixel, (N, H, W)."""
+    return F.cross_entropy(logits, masks, ignore_index=ignore_index, reduction="none")
+
+
+def masked_cross_entropy(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Cross-entropy of the pixels that are right now, 0 elsewhere.
+
+    Source: Croce et al. 2024, section 3, https://arxiv.org/abs/2306.12941.
+    """
+    return cross_entropy(logits, masks, ignore_index=ignore_index) * (logits.argmax(1) == masks)
+
+
+def balanced_masked_cross_entropy(
+    logits: Tensor, masks: Tensor, *, class_pixels: Tensor, ignore_index: int = 255
+) -> Tensor:
+    """Masked cross-entropy, divided by the number of training pixels of the pixel's class.
+
+    The weights are scaled so that the rarest class has weight 1, which changes no sign.
+
+    Args:
+        logits: (N, C, H, W).
+        masks: (N, H, W).
+        class_pixels: (C,) number of pixels of each class in the training split.
+        ignore_index: label of void pixels.
+
+    Source: Croce et al. 2024, section 3, https://arxiv.org/abs/2306.12941.
+    """
+    pixels = class_pixels.to(logits).clamp_min(1)
+    weights = pixels.min() / pixels
+    labels = masks.where(masks != ignore_index, 0)
+    return masked_cross_entropy(logits, masks, ignore_index=ignore_index) * weights[labels]
+
+
+def jensen_shannon(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Jensen-Shannon divergence between softmax(logits) and the one-hot label, in nats.
+
+    It depends on the probability p of the true class alone: log 2 + (p log p - (1 + p) log(1 + p)) / 2. Written with
+    log p from the log-softmax, it and its gradient stay finite where p underflows.
+
+    Source: Croce et al. 2024, section 3, https://arxiv.org/abs/2306.12941.
+    """
+    log_p = -cross_entropy(logits, masks, ignore_index=ignore_index)
+    p = log_p.exp()
+    return (math.log(2) + (p * log_p - (1 + p) * p.log1p()) / 2) * (masks != ignore_index)
+
+
+def masked_spherical(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Minus the true class's share of the logits' Euclidean length at the pixels that are right now, 0 elsewhere.
+
+    Source: Croce et al. 2023, https://arxiv.org/abs/2306.12941v1.
+    """
+    valid = masks != ignore_index
+    true = logits.gather(1, masks.where(valid, 0).unsqueeze(1)).squeeze(1)
+    right = (logits.argmax(1) == masks) & valid
+    share: Tensor = true / logits.norm(dim=1).clamp_min(1e-12)
+    return -share * right
+
+
+def margin(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """How far the true class's logit lies above the highest other one: negative at wrong pixels."""
+    valid = masks != ignore_index
+    labels = masks.where(valid, 0).unsqueeze(1)
+    true = logits.gather(1, labels).squeeze(1)
+    others = logits.scatter(1, labels, -torch.inf).amax(1)
+    return (true - others) * valid
+
+
+def carlini_wagner(logits: Tensor, masks: Tensor, *, kappa: float = 0.0, ignore_index: int = 255) -> Tensor:
+    """Minus the margin, which counts no further once it is below -kappa.
+
+    Source: Carlini and Wagner 2017, f6, https://arxiv.org/abs/1608.04644.
+    """
+    return -margin(logits, masks, ignore_index=ignore_index).clamp_min(-kappa) * (masks != ignore_index)
+
+
+def soft_margin(
+    logits: Tensor, masks: Tensor, *, width: float, typical: Tensor | None = None, ignore_index: int = 255
+) -> Tensor:
+    """Minus m / (|m| + w) of the margin m, with w = `width` times the typical margin of the image.
+
+    Between minus a count of right pixels (+-1, width 0) and the margin itself (a large width); a constant factor of the
+    logits changes nothing.
+
+    Args:
+        logits: (N, C, H, W).
+        masks: (N, H, W).
+        width: margin at which the slope is a quarter of that at zero, in typical margins.
+        typical: (N, 1, 1), where losses of different logits shall be compared; None takes that of these logits.
+        ignore_index: label of void pixels.
+    """
+    margins = margin(logits, masks, ignore_index=ignore_index)
+    if typical is None:
+        typical = typical_margin(logits, masks, ignore_index=ignore_index)
+    return -margins / (margins.abs() + width * typical)
+
+
+def typical_margin(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Mean absolute margin of each image's valid pixels, (N, 1, 1), detached; 1 where it is 0."""
+    margins = margin(logits.detach(), masks, ignore_index=ignore_index)
+    mean = image_mean(margins.abs(), masks, ignore_index=ignore_index)
+    return torch.where(mean > 0, mean, 1).view(-1, 1, 1)
+
+
+def named_loss(name: LossName, *, ignore_index: int = 255, class_pixels: Tensor | None = None) -> PixelLoss:
+    """Return a loss by the name that matrices use.
+
+    Args:
+        name: which one.
+        ignore_index: label of void pixels.
+        class_pixels: (C,) number of pixels of each class in the training split, for "balanced-masked-ce".
+    """
+    if name == "balanced-masked-ce":
+        if class_pixels is None:
+            raise ValueError("balanced-masked-ce weighs classes by their training pixels: give class_pixels, (C,)")
+        return partial(balanced_masked_cross_entropy, class_pixels=class_pixels, ignore_index=ignore_index)
+    losses: dict[str, Callable[..., Tensor]] = {
+        "ce": cross_entropy,
+        "masked-ce": masked_cross_entropy,
+        "js": jensen_shannon,
+        "masked-spherical": masked_spherical,
+        "cw-margin": carlini_wagner,
+    }
+    return partial(losses[name], ignore_index=ignore_index)
+
+
+def objective(
+    loss: Callable[..., Tensor], *, targeted: bool = False, rescale: bool = False, ignore_index: int = 255
+) -> PixelLoss:
+    """Return what an attack raises: a loss, or minus it where the labels are a target, of rescaled logits if asked.
+
+    Args:
+        loss: one of this module's losses, with an `ignore_index`.
+        targeted: the labels are what every pixel shall be given, not what it shall lose; see `tools.targets.goal`.
+        rescale: divide the logits of each image by `logit_scale` first.
+        ignore_index: label of void pixels.
+    """
+
+    def raised(logits: Tensor, masks: Tensor) -> Tensor:
+        if rescale:
+            logits = logits / logit_scale(logits, masks, ignore_index=ignore_index)
+        values = loss(logits, masks, ignore_index=ignore_index)
+        return -values if targeted else values
+
+    return raised
+
+
+def logit_scale(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Mean gap between the two highest logits over each image's valid pixels, (N, 1, 1, 1), detached; 1 where it is 0.
+
+    Logits divided by it do not depend on a constant factor, and their cross-entropy does not saturate.
+    """
+    highest = logits.detach().topk(2, dim=1).values
+    gap = image_mean(highest[:, 0] - highest[:, 1], masks, ignore_index=ignore_index)
+    return torch.where(gap > 0, gap, 1).view(-1, 1, 1, 1)
+
+
+def image_mean(pixel_values: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Mean over the valid pixels of each image, (N,); 0 where an image has none."""
+    valid = masks != ignore_index
+    return (pixel_values * valid).flatten(1).sum(1) / valid.flatten(1).sum(1).clamp_min(1)
+
+
+def right_pixels(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Number of valid pixels of each image that are right, (N,)."""
+    return unfooled_pixels(logits, masks, ignore_index=ignore_index)
+
+
+def unfooled_pixels(logits: Tensor, labels: Tensor, *, targeted: bool = False, ignore_index: int = 255) -> Tensor:
+    """Number of valid pixels of each image that an attack has yet to fool, (N,).
+
+    Args:
+        logits: (N, C, H, W).
+        labels: (N, H, W).
+        targeted: the labels are what every pixel shall be given, not what it shall lose; see `tools.targets.goal`.
+        ignore_index: label of void pixels.
+    """
+    pending: Tensor = ((logits.argmax(1) == labels) ^ targeted) & (labels != ignore_index)
+    return pending.flatten(1).sum(1)
+
+
+def input_gradient(
+    model: nn.Module, images: Tensor, masks: Tensor, loss: PixelLoss, *, ignore_index: int = 255
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradient of each image's mean loss with respect to that image alone.
+
+    Only input gradients are made: the parameters receive none. The per-image means are summed, so an image's
+    gradient does not depend on the rest of its batch.
+
+    Args:
+        model: network, images -> logits.
+        images: (N, 3, H, W) in [0, 1].
+        masks: (N, H, W).
+        loss: per-pixel loss of logits and masks.
+        ignore_index: label of void pixels.
+
+    Returns:
+        The gradient (N, 3, H, W), the per-image losses (N,) and the logits (N, C, H, W), all detached.
+    """
+    images = images.detach().requires_grad_()
+    logits = model(images)
+    losses = image_mean(loss(logits, masks), masks, ignore_index=ignore_index)
+    (gradient,) = torch.autograd.grad(losses.sum(), images)
+    return gradient.detach(), losses.detach(), logits.detach()

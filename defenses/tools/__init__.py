@@ -1,0 +1,1 @@
+"""What defenses share: training against an attack, transforms of images, certificates."""

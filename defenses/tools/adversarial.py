@@ -1,0 +1,103 @@
+"""What SAT, PGD-AT and their kin have in common: cross-entropy on a batch of which a share is attacked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from segbench.attacks.base import BoundAttack
+from segbench.defenses.base import Losses, segmentation_loss
+from segbench.model_zoo.base import ModelError, Segmenter
+from segbench.model_zoo.encoders import load_encoder
+
+
+class AdversarialTraining(nn.Module):
+    """Training on batches whose last images are attacked; the network itself is deployed.
+
+    Adversarial images are made in eval mode, from the main classifier's loss, and only for the images that use them.
+
+    Args:
+        segmenter: the network to train.
+        attack: the attack inside training.
+        clean: share of each batch, from its start, that stays clean, in [0, 1).
+        warmup: number of batches over which `eps` and `alpha` of the attack grow linearly to their values.
+        backbone: file of weights that the encoder starts from, or None to leave it as it is.
+        aux_weight: weight of the auxiliary classifier's loss.
+        ignore_index: label of void pixels.
+
+    Raises:
+        ValueError: nothing is left to attack, or there is a warm-up but the attack has no `eps` to warm up.
+    """
+
+    batches: Tensor
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        *,
+        attack: BoundAttack,
+        clean: float = 0.0,
+        warmup: int = 0,
+        backbone: str | None = None,
+        aux_weight: float,
+        ignore_index: int,
+    ) -> None:
+        super().__init__()
+        if not 0 <= clean < 1:
+            raise ValueError(f"clean must be at least 0 and less than 1, got {clean}")
+        if warmup and attack.threat.eps is None:
+            raise ValueError(f"{attack.attack.name} has no eps to warm up; set warmup to 0")
+        self.segmenter = segmenter
+        self.attack = attack
+        self.clean = clean
+        self.warmup = warmup
+        self.backbone = backbone
+        self.aux_weight = aux_weight
+        self.ignore_index = ignore_index
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+
+    def prepare(self) -> None:
+        """Load the backbone's weights into the encoder, where a file is given; see `defenses.base.Prepared`.
+
+        Raises:
+            ModelError: the network has no encoder, or the file does not fit it.
+        """
+        if self.backbone is None:
+            return
+        encoder = getattr(self.segmenter.trunk, "encoder", None)
+        if encoder is None:
+            raise ModelError("a backbone needs a network whose trunk has an encoder, such as pspnet or deeplabv3")
+        load_encoder(encoder, self.backbone)
+
+    def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Losses:
+        """Return the loss of the partly attacked batch; see `defenses.base.TrainingDefense`."""
+        self.batches += 1
+        attack = warmed(self.attack, int(self.batches), self.warmup)
+        first = int(len(images) * self.clean)
+        adversarial = attack(
+            self.segmenter, images[first:], masks[first:], ignore_index=self.ignore_index, generator=generator
+        )
+        mixed = torch.cat([images[:first], adversarial])
+        return segmentation_loss(
+            self.segmenter, mixed, masks, aux_weight=self.aux_weight, ignore_index=self.ignore_index
+        )
+
+    def deploy(self) -> Segmenter:
+        """Return the network."""
+        return self.segmenter
+
+
+def warmed(attack: BoundAttack, batch: int, warmup: int) -> BoundAttack:
+    """Return the attack with its `eps` and `alpha` scaled by batch / warmup, until that reaches 1.
+
+    Args:
+        attack: the attack at full strength.
+        batch: number of the batch, from 1.
+        warmup: number of batches until full strength.
+    """
+    if batch >= warmup:
+        return attack
+    scaled = {name: attack.options[name] * batch / warmup for name in ("eps", "alpha") if name in attack.options}
+    return replace(attack, options={**attack.options, **scaled})

@@ -1,0 +1,180 @@
+"""Records as a tidy table: one row a record."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from segbench.reports.labels import canonical
+from segbench.reports.records import Record
+from segbench.reports.tables.grid import Table
+
+INTEGERS = ("limit", "seed", "source_seed", "attack_seed", "steps", "n_images", "forward", "backward")
+YES_OR_NO = ("adaptive", "dynamic")
+_CHUNK = 10_000
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")
+NUMBERS = ("eps", "budget_used", "miou", "miou_low", "miou_high", "macc", "aacc")
+
+
+def tidy(records: Iterable[Record]) -> pd.DataFrame:
+    """Return a row per record, in the records' order; what a record does not have is missing.
+
+    Metrics are in per cent, eps and budget_used in [0, 1] units; options and recipes are JSON.
+
+    Args:
+        records: the records.
+    """
+    shared = _shared()
+    frame = pd.DataFrame([_row(record, shared) for record in records], columns=list(COLUMNS))
+    for column in INTEGERS:
+        frame[column] = frame[column].astype("Int64")
+    for column in NUMBERS:
+        frame[column] = frame[column].astype("float64")
+    for column in YES_OR_NO:
+        frame[column] = frame[column].astype("boolean")
+    return frame
+
+
+def cells(tables: Iterable[Table]) -> pd.DataFrame:
+    """Return a row per cell of the laid-out tables, with everything that is known of it.
+
+    Args:
+        tables: the tables.
+    """
+    rows = [
+        {
+            "table": table.name,
+            "heading": table.heading,
+            "setting": column.setting or table.setting,
+            "model": model,
+            "defense": row.label,
+            "attack": column.label,
+            "state": cell.state,
+            "mean": cell.mean,
+            "std": cell.std,
+            "low": cell.low,
+            "high": cell.high,
+            "done": cell.done,
+            "expected": cell.expected,
+            "rank": cell.rank or None,
+            "significant": cell.significant,
+            "published_mean": cell.published.mean if cell.published else None,
+            "published_std": cell.published.std if cell.published else None,
+            "difference": cell.difference,
+            "published_note": cell.published.note if cell.published else None,
+        }
+        for table in tables
+        for model, row, column, cell in table.cells
+    ]
+    frame = pd.DataFrame(rows, columns=list(CELL_COLUMNS))
+    frame["rank"] = frame["rank"].astype("Int64")
+    return frame
+
+
+def to_csv(frame: pd.DataFrame) -> bytes:
+    """Write a tidy table as CSV in UTF-8; text that a spreadsheet would take for a formula gets an apostrophe in front.
+
+    Args:
+        frame: what `tables.tidy` returns.
+    """
+    buffer = io.BytesIO()
+    for start in range(0, max(1, len(frame)), _CHUNK):
+        safe = frame.iloc[start : start + _CHUNK].copy()
+        for column in safe.select_dtypes(include=["object", "string"]):
+            values = [value for value in safe[column].dropna().unique() if isinstance(value, str)]
+            changed = {value: neutral for value in values if (neutral := _neutral(value)) != value}
+            if changed:
+                safe[column] = safe[column].map(lambda value, changed=changed: changed.get(value, value))
+        safe.to_csv(buffer, index=False, header=start == 0, lineterminator="\n")
+    return buffer.getvalue()
+
+
+def _shared() -> Callable[[Mapping[str, Any]], str]:
+    """Return a function that writes data as JSON, once for each object: many records share their options."""
+    known: dict[int, tuple[Mapping[str, Any], str]] = {}
+
+    def text(value: Mapping[str, Any]) -> str:
+        found = known.get(id(value))
+        if found is None:
+            found = known[id(value)] = value, canonical(dict(value))
+        return found[1]
+
+    return text
+
+
+def _row(record: Record, shared: Callable[[Mapping[str, Any]], str]) -> tuple[Any, ...]:
+    scores = record.scores
+    values = {
+        "dataset": record.dataset.name,
+        "dataset_options": shared(record.dataset.options),
+        "data_fingerprint": record.data_fingerprint,
+        "split": record.split,
+        "limit": record.limit,
+        "protocol": record.protocol.short,
+        "absent": record.absent,
+        "model": record.target.model.name,
+        "model_options": shared(record.target.model.options),
+        "defense": record.target.defense.name,
+        "defense_options": shared(record.target.defense.options),
+        "recipe": shared(record.target.recipe),
+        "seed": record.target.seed,
+        "setting": record.setting,
+        "adaptive": record.adaptive,
+        "dynamic": record.dynamic,
+        "source_model": record.source.model.name,
+        "source_model_options": shared(record.source.model.options),
+        "source_defense": record.source.defense.name,
+        "source_defense_options": shared(record.source.defense.options),
+        "source_seed": record.source.seed,
+        "attack": record.attack.short,
+        "attack_options": shared(record.attack.options),
+        "attack_seed": record.seed,
+        "norm": record.threat.norm,
+        "eps": record.threat.eps,
+        "access": record.threat.access,
+        "steps": record.attack.options.get("steps"),
+        "budget_used": record.budget_used,
+        "forward": record.passes.get("forward"),
+        "backward": record.passes.get("backward"),
+        "n_images": record.n_images,
+        "miou": scores.miou if scores else None,
+        "miou_low": scores.miou_low if scores else None,
+        "miou_high": scores.miou_high if scores else None,
+        "macc": scores.macc if scores else None,
+        "aacc": scores.aacc if scores else None,
+        "class_iou": canonical(dict(zip(record.classes, scores.class_iou, strict=False))) if scores else None,
+        "status": record.status,
+        "flags": " ".join(record.flags),
+        "error": record.error,
+        "extras": shared(record.extras),
+        "weights_sha256": record.target.weights_sha256,
+        "source_weights_sha256": record.source.weights_sha256,
+        "digest": record.digest,
+    }
+    return tuple(values[column] for column in COLUMNS)
+
+
+COLUMNS = (
+    *("dataset", "dataset_options", "data_fingerprint", "split", "limit", "protocol", "absent"),
+    *("model", "model_options", "defense", "defense_options", "recipe", "seed", "setting", "adaptive", "dynamic"),
+    *("source_model", "source_model_options", "source_defense", "source_defense_options", "source_seed"),
+    *("attack", "attack_options", "attack_seed", "norm", "eps", "access", "steps", "budget_used"),
+    *("forward", "backward"),
+    *("n_images", "miou", "miou_low", "miou_high", "macc", "aacc", "class_iou"),
+    *("status", "flags", "error", "extras", "weights_sha256", "source_weights_sha256", "digest"),
+)
+"""Columns of the tidy table, in order."""
+
+CELL_COLUMNS = (
+    *("table", "heading", "setting", "model", "defense", "attack", "state", "mean", "std", "low", "high"),
+    *("done", "expected", "rank", "significant", "published_mean", "published_std", "difference", "published_note"),
+)
+"""Columns of the table of cells, in order."""
+
+
+def _neutral(value: str) -> str:
+    text = value.replace("\r\n", "\n").replace("\r", "\n")  # a bare carriage return would not be quoted
+    return f"'{text}" if text.startswith(_FORMULA) else text

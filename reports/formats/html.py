@@ -1,0 +1,83 @@
+"""A report as one self-contained HTML file: whole without scripts, and a policy that forbids the network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from segbench.reports.figures.base import Figure
+from segbench.reports.formats.datatables import bundle
+from segbench.reports.formats.templating import beside_templates, make_environment
+from segbench.reports.page.page import Page, explain
+
+MOST_RUNS = 2000
+"""With more records than this, the list of single runs is left to the CSV file."""
+
+
+def to_html(page: Page, beside: Sequence[str] = (), figures: Sequence[Figure] = (), *, sortable: bool = False) -> str:
+    """Write a report as HTML.
+
+    Args:
+        page: what it says.
+        beside: names of the files in its folder that hold the same numbers, to link to.
+        figures: figures, in order.
+        sortable: embed DataTables, so that the list of runs can be sorted, filtered and copied.
+
+    Raises:
+        ValueError: itables is not installed, which DataTables is read from.
+    """
+    environment = make_environment()
+    environment.filters["explain"] = explain
+    styles, scripts = [beside_templates("report.css")], []
+    if sortable:
+        tables = bundle()
+        styles.insert(0, tables.style)
+        scripts = [f"{tables.script}\n{beside_templates('report.js')}"]
+    runs = page.records if len(page.records) <= MOST_RUNS else ()
+    cells = [c for s in page.sections for b in s.table.blocks for r in b.rows for c in r.cells]
+    switches = {
+        "intervals": any(cell.low is not None for cell in cells),
+        "published": any(cell.published is not None for cell in cells),
+    }
+    template = environment.get_template("report.html.j2")
+    return template.render(
+        page=page,
+        styles=[Markup(style) for style in styles],
+        scripts=[Markup(script) for script in scripts],
+        policy=_policy(styles, scripts),
+        runs=runs,
+        beside=beside,
+        switches=switches,
+        figures=[_embedded(figure) for figure in figures],
+    )
+
+
+def _embedded(figure: Figure) -> dict[str, str]:
+    return {
+        "name": figure.name,
+        "title": figure.title,
+        "alt": figure.alt,
+        "caption": figure.caption,
+        "light": _data(figure.svg("light")),
+        "dark": _data(figure.svg("dark")) if figure.themed else "",
+    }
+
+
+def _data(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
+    """Allow these styles and scripts, images inside the page, and nothing else."""
+    parts = ["default-src 'none'", f"style-src {' '.join(_hash(style) for style in styles)}"]
+    if scripts:
+        parts.append(f"script-src {' '.join(_hash(script) for script in scripts)}")
+    return "; ".join([*parts, "img-src data:", "base-uri 'none'", "form-action 'none'"])
+
+
+def _hash(text: str) -> str:
+    """Return what a content security policy calls an inline style or script by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,142 @@
+"""What a report says, before it is written in any format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from segbench.reports.evidence import NOTHING, Evidence
+from segbench.reports.labels import Labels
+from segbench.reports.page.facts import Facts, facts, failures
+from segbench.reports.page.reading import Fate, fates_of, notes, reading
+from segbench.reports.page.trust import trust
+from segbench.reports.published import beside, load
+from segbench.reports.records import Manifest, Record
+from segbench.reports.tables.grid import Cell, Table
+from segbench.reports.tables.inference import infer
+from segbench.reports.tables.layouts import layouts
+from segbench.reports.tables.paper import comparisons, shown
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table, what must be known to read it right, and what is left of each network under its worst attack.
+
+    The last is empty where a section before it tells the same.
+    """
+
+    table: Table
+    notes: tuple[str, ...]
+    fates: tuple[Fate, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report.
+
+    Attributes:
+        title: its head.
+        reading: what its numbers say, in two sentences; empty where there are none.
+        sections: the tables that it shows.
+        tables: the tables of all defenses, shown or not: what figures are drawn from.
+        trust: what speaks for and against the evaluations.
+        failures: evaluations that failed, and why.
+        facts: provenance: protocols, threat models, networks, software.
+        records: all records, in order.
+        labels: names of components and networks.
+        status: how many evaluations are done, failed and missing, in words.
+    """
+
+    title: str
+    reading: str
+    sections: tuple[Section, ...]
+    tables: tuple[Table, ...]
+    trust: tuple[Facts, ...]
+    failures: Facts | None
+    facts: tuple[Facts, ...]
+    records: tuple[Record, ...]
+    labels: Labels
+    status: str
+
+
+def compose(
+    manifest: Manifest, *, provenance: bool = False, published: str | None = None, evidence: Evidence = NOTHING
+) -> Page:
+    """Gather what a report says.
+
+    Args:
+        manifest: a matrix's evaluations, with scores where they are done.
+        provenance: add durations and whatever else differs between two runs of the same evaluation.
+        published: name of a paper whose values stand beside one's own (see `reports.published`).
+        evidence: what lies behind the records, where it is at hand.
+    """
+    records = tuple({record.digest: record for record in manifest.records}.values())
+    labels = Labels(records)
+    plain = layouts(records, labels)
+    tables = infer(shown(plain, comparisons(records, labels)), evidence.counts)
+    status = _status(records)
+    if published is not None:
+        own, tables = tables, beside(tables, load(published))
+        if own == tables:
+            status += f"; {published} holds no value for any of them"
+    return Page(
+        title=manifest.title,
+        reading=reading(plain),
+        sections=tuple(_sections(tables)),
+        tables=tuple(plain),
+        trust=trust(records, labels, evidence),
+        failures=failures(records, labels),
+        facts=facts(records, labels, provenance=provenance),
+        records=records,
+        labels=labels,
+        status=status,
+    )
+
+
+def _sections(tables: Sequence[Table]) -> Iterator[Section]:
+    """Yield a section per table; what is left of networks is told once."""
+    told: set[Fate] = set()
+    for table in tables:
+        fates = fates_of(table)
+        yield Section(table, tuple(notes(table)), () if told.issuperset(fates) else tuple(fates))
+        told.update(fates)
+
+
+def explain(cell: Cell) -> str:
+    """Say all that is known of a cell, in words."""
+    if cell.mean is None and cell.published is not None:
+        return f"not run; {_published(cell)}"
+    if cell.mean is None:
+        return {"failed": "failed", "missing": "not run yet"}.get(cell.state, "not asked for")
+    parts = [f"{cell.mean:.2f}"]
+    if cell.std is not None:
+        parts.append(f"standard deviation {cell.std:.2f}")
+    if cell.low is not None and cell.high is not None:
+        parts.append(f"95 % interval {cell.low:.2f} to {cell.high:.2f}")
+    if cell.done > 1:
+        runs = ", ".join(f"{run.scores.miou:.2f}" for run in cell.records if run.scores)
+        parts.append(f"runs {runs}" if cell.done <= 8 else f"{cell.done} runs")
+    if cell.state == "partial":
+        parts.append(f"{cell.done} of {cell.expected} runs done")
+    if cell.significant:
+        parts.append("significantly above the second")
+    if cell.published is not None:
+        parts.append(_published(cell))
+    parts += [f"flagged {flag}" for flag in cell.flags]
+    return "; ".join(parts)
+
+
+def _published(cell: Cell) -> str:
+    value = cell.published
+    if value is None or value.mean is None:
+        return "published value not known"
+    spread = "" if value.std is None else f" with standard deviation {value.std:.1f}"
+    own = "" if cell.difference is None else f" (difference {cell.difference:+.1f})"
+    return f"published {value.mean:.1f}{spread}{own}"
+
+
+def _status(records: Sequence[Record]) -> str:
+    counts = {status: sum(record.status == status for record in records) for status in ("done", "failed", "missing")}
+    parts = [f"{counts['done']:,} of {len(records):,} evaluations done"]
+    parts += [f"{counts[status]:,} {status}" for status in ("failed", "missing") if counts[status]]
+    return ", ".join(parts)

@@ -1,0 +1,210 @@
+"""What a table says, in sentences that are computed from its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+from segbench.reports.sanity import explained
+from segbench.reports.tables.captions import number
+from segbench.reports.tables.grid import Cell, Column, Row, Table
+
+COLLAPSE = 0.5
+"""A network that keeps less than this share of its clean mIoU is said to collapse."""
+
+
+class Fate(NamedTuple):
+    """What an attacker leaves of a network: mIoU before, and under the worst attack of a table.
+
+    `classes` is the number of classes that it has learnt: those with an IoU of a per cent or more on clean images.
+    """
+
+    model: str
+    defense: str
+    clean: float
+    worst: float
+    attack: str
+    classes: int
+
+    @property
+    def network(self) -> str:
+        """Architecture and defense in words."""
+        return f"{self.model} with {self.defense}"
+
+    @property
+    def kept(self) -> float:
+        """Share of the clean mIoU that is left."""
+        return self.worst / self.clean
+
+
+def reading(tables: Sequence[Table]) -> str:
+    """Say in two sentences what collapses and what holds in the first table with attacks; empty if none has values.
+
+    Args:
+        tables: the tables of a report, white-box first.
+    """
+    for table in tables:
+        fates = fates_of(table)
+        learnt = [fate for fate in fates if fate.classes > 1]
+        if learnt:
+            return _sentences(table, learnt)
+        if fates:
+            which = f"None of {len(fates)} networks" if len(fates) > 1 else "The one completely evaluated network"
+            return (
+                f"{which} has learnt {'' if len(fates) > 1 else 'no '}more than one class, so that nothing can be "
+                "said of robustness. Train longer, or look for what went wrong."
+            )
+    return ""
+
+
+def fates_of(table: Table, *, apart: bool = False) -> list[Fate]:
+    """Return what is left of every network of a table, leaving out those with a value missing.
+
+    Args:
+        table: the table.
+        apart: of the rows that stand apart, not of all others.
+    """
+    fates = []
+    models = dict.fromkeys(column.model for column in table.columns)
+    for block in table.blocks:
+        for model in models:
+            columns = [index for index, column in enumerate(table.columns) if column.model == model]
+            for row in (own for own in block.rows if own.apart == apart):
+                if fate := _fate(model or block.label, row, columns, table):
+                    fates.append(fate)
+    return fates
+
+
+def _fate(model: str, row: Row, columns: Sequence[int], table: Table) -> Fate | None:
+    """Return what is left of a network in some columns of a row; None where there is no telling."""
+    clean = next((row.cells[i] for i in columns if table.columns[i].attack is None), None)
+    attacked = [(row.cells[i].mean, table.columns[i].label) for i in columns if table.columns[i].attack is not None]
+    values = [(mean, label) for mean, label in attacked if mean is not None]
+    if clean is None or not clean.mean or not values or any(row.cells[i].state != "done" for i in columns):
+        return None
+    return Fate(model, row.label, clean.mean, *min(values, key=lambda value: value[0]), _learnt(clean))
+
+
+def _learnt(cell: Cell) -> int:
+    columns = zip(*(run.scores.class_iou for run in cell.records if run.scores), strict=True)
+    means = [fmean(value or 0.0 for value in column) for column in columns]
+    return sum(mean >= 1 for mean in means)
+
+
+def _sentences(table: Table, fates: list[Fate]) -> str:
+    kind = f"{table.setting} attack"
+    own = [row for block in table.blocks for row in block.rows if not row.apart]
+    rows = sum(any(cell.expected for cell in row.cells) for row in own)
+    networks = (
+        f"{len(fates)} networks" if rows == len(fates) else f"{len(fates)} trained and completely evaluated networks"
+    )
+    standing = [fate for fate in fates if fate.kept >= COLLAPSE]
+    hit, best = min(fates, key=lambda fate: fate.kept), max(standing or fates, key=lambda fate: fate.worst)
+    fallen = len(fates) - len(standing)
+    if rows == 1:
+        verb = "collapses" if fallen else "falls"
+        return (
+            f"{hit.network} {verb} from {hit.clean:.1f} to {hit.worst:.1f} mIoU under {hit.attack}, the worst "
+            f"{kind} here. It is the only network in this table, so there is nothing to hold it against."
+        )
+    if fallen:
+        first = (
+            f"{fallen} of {networks} lose{'s' if fallen == 1 else ''} more than half of "
+            f"{'its' if fallen == 1 else 'their'} clean mIoU under {'its' if fallen == 1 else 'their'} worst {kind}: "
+            f"{hit.network} collapses from {hit.clean:.1f} to {hit.worst:.1f} under {hit.attack}."
+        )
+    else:
+        first = (
+            f"None of {networks} loses more than half of its clean mIoU under its worst {kind}; "
+            f"{hit.network} is hit hardest, from {hit.clean:.1f} to {hit.worst:.1f} under {hit.attack}."
+        )
+    if not standing:
+        second = f"Nothing holds: the best, {best.network}, keeps {best.worst:.1f} of its {best.clean:.1f}."
+    else:
+        second = f"{best.network} holds best and keeps {best.worst:.1f} of its {best.clean:.1f} under {best.attack}."
+    return f"{first} {second}"
+
+
+def notes(table: Table) -> list[str]:
+    """Return what a reader must know to read a table right: budgets, failures, flags.
+
+    Args:
+        table: the table.
+    """
+    rows = [row for block in table.blocks for row in block.rows]
+    found = []
+    for index, column in enumerate(table.columns):
+        if note := _unused_budget(column, [row.cells[index] for row in rows]):
+            found.append(note)
+    attacks = [column.attack for column in table.columns if column.attack is not None]
+    if table.setting != "black-box" and attacks and not any(attack.name.startswith("sea") for attack in attacks):
+        found.append(
+            "A stronger attack may lower these values: the Segmentation Ensemble Attack (sea) is not among them, and "
+            "adversarially trained networks that held against weaker attacks have fallen to it (Croce et al. 2024)."
+        )
+    cells = [(f"{model} with {row.label}", cell) for model, row, _, cell in table.cells]
+    failed = sum(run.status == "failed" for _, cell in cells for run in cell.records)
+    missing = sum(run.status == "missing" for _, cell in cells for run in cell.records)
+    idle = [fate.network for apart in (False, True) for fate in fates_of(table, apart=apart) if fate.classes < 2]
+    if idle:
+        found.append(
+            f"On clean images these predict one class alone, so that their robustness means nothing: {', '.join(idle)}."
+        )
+    if failed:
+        found.append(f"{failed} evaluation{'s' if failed > 1 else ''} failed; the reasons are below.")
+    if missing:
+        found.append(f"{missing} evaluation{'s have' if missing > 1 else ' has'} not been run yet.")
+    return list(dict.fromkeys([*found, *_certificates(cells), *_flagged(cells), *table.remarks]))
+
+
+def _certificates(cells: Sequence[tuple[str, Cell]]) -> list[str]:
+    """Say what networks certify of clean images."""
+    certified: dict[str, list[Mapping[str, float | str | None]]] = {}
+    for network, cell in cells:
+        runs = [run.extras for run in cell.records if "certified_miou" in run.extras]
+        if runs:
+            certified.setdefault(network, []).extend(runs)
+    found = []
+    for network, own in certified.items():
+        miou, aacc, abstained, radius = (
+            fmean(float(run[name] or 0.0) for run in own)
+            for name in ("certified_miou", "certified_aacc", "abstained", "certified_radius")
+        )
+        of = f" (means of {len(own)} runs)" if len(own) > 1 else ""
+        found.append(
+            f"{network} certifies on clean images, within an L2 distance of {radius:.3g}: "
+            f"mIoU {miou:.1f}, pixel accuracy {aacc:.1f}, {abstained:.1f} % of the pixels "
+            f"without a certificate and counted as wrong{of}."
+        )
+    return found
+
+
+def _unused_budget(column: Column, cells: Sequence[Cell]) -> str:
+    """Say where steps of a fixed size did not reach the bound: few and short, and the measured change agrees."""
+    options = column.attack.options if column.attack else {}
+    steps, alpha, eps = options.get("steps"), options.get("alpha"), options.get("eps")
+    used = [run.budget_used for cell in cells for run in cell.records if run.budget_used is not None]
+    if not (isinstance(steps, int) and isinstance(alpha, float) and isinstance(eps, float) and used):
+        return ""
+    if steps * alpha >= eps * (1 - 1e-9) or max(used) > steps * alpha + 1e-6:
+        return ""
+    return (
+        f"{column.label} does not use up its budget: {steps} {'step' if steps == 1 else 'steps'} of {number(alpha)} "
+        f"reach {number(steps * alpha)} of eps = {number(eps)}."
+    )
+
+
+def _flagged(cells: Sequence[tuple[str, Cell]]) -> list[str]:
+    attacked = len({network for network, cell in cells if any(run.setting != "clean" for run in cell.records)})
+    flagged: dict[str, list[str]] = {}
+    for network, cell in cells:
+        for flag in cell.flags:
+            networks = flagged.setdefault(flag, [])
+            if network not in networks:
+                networks.append(network)
+    return [
+        f"Flagged {explained(flag)}: "
+        f"{f'all {attacked} networks' if 2 < attacked == len(networks) else ', '.join(networks)}."
+        for flag, networks in flagged.items()
+    ]

@@ -1,0 +1,115 @@
+"""Are the evaluations to be believed? What speaks against them, what was measured, and what worst cases hide."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from statistics import fmean
+
+from segbench.reports.evidence import Evidence
+from segbench.reports.labels import Labels
+from segbench.reports.page.facts import Facts
+from segbench.reports.records import Network, Record
+from segbench.reports.sanity import SENTENCES
+
+
+def trust(records: Sequence[Record], labels: Labels, evidence: Evidence) -> tuple[Facts, ...]:
+    """Return the flags that were raised, measurements of attacked networks, and bounds of worst cases.
+
+    Args:
+        records: the records.
+        labels: names of components and networks.
+        evidence: where the measurements are.
+    """
+    found = (_flags(records, labels), _measured(records, labels, evidence), _worst_cases(records, labels))
+    return tuple(facts for facts in found if facts.rows)
+
+
+def _flags(records: Sequence[Record], labels: Labels) -> Facts:
+    raised: dict[str, dict[str, dict[str, None]]] = {}
+    attacked: dict[str, dict[str, None]] = {}
+    for record in records:
+        attack, network = _attack(record, labels), labels.network(record.target)
+        attacked.setdefault(attack, {})[network] = None
+        for flag in record.flags:
+            raised.setdefault(flag, {}).setdefault(attack, {})[network] = None
+    rows = tuple(
+        (
+            flag,
+            SENTENCES.get(flag, "-"),
+            "; ".join(f"{attack}: {_those(networks, attacked[attack])}" for attack, networks in attacks.items()),
+        )
+        for flag, attacks in raised.items()
+    )
+    caption = "A flag says why a robust value may be too good. It accuses the evaluation, not the network."
+    return Facts("Flags", ("flag", "what it says", "raised against"), rows, caption)
+
+
+def _attack(record: Record, labels: Labels) -> str:
+    label = labels.component("attack", record.attack)
+    return f"{label} ({record.setting})" if record.setting == "black-box" else label
+
+
+def _those(networks: Iterable[str], all_: Collection[str]) -> str:
+    names = list(networks)
+    return f"all {len(names)} networks" if 2 < len(names) == len(all_) else ", ".join(names)
+
+
+def _measured(records: Sequence[Record], labels: Labels, evidence: Evidence) -> Facts:
+    networks: dict[str, Network] = {r.source.digest: r.source for r in records if r.threat.access == "gradients"}
+    rows = []
+    for digest, network in networks.items():
+        measured = evidence.measured(digest)
+        if measured is not None:
+            scales = sorted(measured.by_scale.items())
+            rows.append(
+                (
+                    labels.network(network),
+                    str(network.seed),
+                    f"{100 * measured.zero_loss:.1f} %",
+                    f"{100 * measured.zero_gradient:.1f} %",
+                    "\N{NO-BREAK SPACE}".join(f"{loss:.2f}" for loss in measured.trajectory),
+                    ", ".join(
+                        f"{accuracy:.1f}\N{NO-BREAK SPACE}(x\N{NO-BREAK SPACE}{factor:g})"
+                        for factor, accuracy in scales
+                    ),
+                    f"{measured.at_large_eps:.1f}",
+                )
+            )
+    columns = (
+        *("attacked network", "seed", "right pixels at zero loss", "images of zero gradient"),
+        *("mean loss, clean and after each step", "pixel accuracy by scale of the logits", "mIoU left at a large eps"),
+    )
+    caption = (
+        "Measured on a few images with attacks through each network. The loss should rise with every step; the scale "
+        "of the logits should make no attack stronger; a large eps should leave next to nothing."
+    )
+    return Facts("Measurements", columns, tuple(rows), caption)
+
+
+def _worst_cases(records: Sequence[Record], labels: Labels) -> Facts:
+    """Return mean values over runs of every attack that chooses the worst of several for each image."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if record.scores and "miou_lower_bound" in record.extras:
+            name = labels.network(record.target) + (", oblivious attack" if record.oblivious else "")
+            groups.setdefault((_attack(record, labels), name), []).append(record)
+    rows = tuple(
+        (
+            attack,
+            network,
+            str(len(runs)),
+            f"{fmean(run.scores.miou for run in runs if run.scores):.1f}",
+            *(
+                f"{fmean(float(run.extras.get(name) or 0.0) for run in runs):.1f}"
+                for name in ("miou_lower_bound", "worst_aacc")
+            ),
+        )
+        for (attack, network), runs in groups.items()
+    )
+    columns = ("attack", "network", "runs", "mIoU, greedy choice", "mIoU, lower bound", "pixel accuracy")
+    caption = (
+        "Several attacks as one attacker who chooses for each image. The tables show the mIoU of a greedy choice; no "
+        "choice can bring it below the lower bound. The pixel accuracy is that of the choice with the fewest right "
+        "pixels. Means over runs."
+    )
+    return Facts("Worst cases", columns, rows, caption)

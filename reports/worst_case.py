@@ -1,0 +1,190 @@
+"""Sets of attacks as one attacker who chooses for each image: computed from stored counts, without a new run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench.reports.evidence import Evidence
+from segbench.reports.records import Component, Manifest, Record, Threat
+from segbench.reports.statistics import Absent, Counts, image_accuracy, mean_iou, scores
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """What an attacker reaches who may choose an attack for each image, in per cent.
+
+    Attributes:
+        image_accuracy: mean over images of the least pixel accuracy that an attack reaches.
+        aacc: share of all valid pixels that are right when every image meets its worst attack.
+        miou: mIoU of the greedy choice of an attack per image; an attacker does reach it.
+        miou_bound: no choice of an attack per image gives an mIoU below it.
+        choice: (N,) index of the attack that the greedy search chose for each image.
+    """
+
+    image_accuracy: float
+    aacc: float
+    miou: float
+    miou_bound: float
+    choice: NDArray[np.int64]
+
+
+def with_worst_cases(manifest: Manifest, evidence: Evidence) -> Manifest:
+    """Add a record for every set of attacks that a matrix wants the worst case of, after the records of its network.
+
+    A member stands for every attack of that name, or for the one of that short string. Its mIoU is that of the greedy
+    choice of an attack per image; `extras` hold the worst accuracies and a lower bound of the mIoU.
+
+    Args:
+        manifest: a matrix's records.
+        evidence: where their counts are.
+    """
+    groups: dict[tuple[str, str, bool], list[Record]] = {}
+    for record in manifest.records:
+        groups.setdefault((record.target.digest, record.source.digest, record.oblivious), []).append(record)
+    added = [
+        aggregated
+        for group in groups.values()
+        for column, members in manifest.worst_of.items()
+        if (aggregated := _worst(column, members, group, evidence)) is not None
+    ]
+    known = {record.digest: record for record in (*manifest.records, *added)}
+    return manifest.model_copy(update={"records": tuple(known.values())})
+
+
+def _worst(column: str, members: Iterable[str], group: list[Record], evidence: Evidence) -> Record | None:
+    """Aggregate one set of attacks on one network; None where the network was not attacked by all of them."""
+    wanted = list(members)
+    chosen = [r for r in group if r.attack.short in wanted or r.attack.name in wanted]
+    if not all(any(member in (r.attack.short, r.attack.name) for r in chosen) for member in wanted):
+        return None
+    done = [record for record in chosen if record.status == "done"]
+    attack = Component(name=column, options={"of": wanted}, short=column)
+    digest = hashlib.sha256("\n".join(["worst-of", column, *(r.digest for r in chosen)]).encode()).hexdigest()[:16]
+    changed: dict[str, object] = {
+        "digest": digest,
+        "attack": attack,
+        "threat": _threat(chosen),
+        "adaptive": next((r.adaptive for r in chosen if r.adaptive is not None), None),
+        "provenance": {},
+        "flags": (),
+    }
+    if len(done) < len(chosen):
+        failed = next(record for record in chosen if record.status != "done")
+        reason = f"{failed.attack.short} is {failed.status}"
+        return chosen[0].model_copy(update={**changed, "status": "missing", "scores": None, "error": reason})
+    parts = [part for record in done for part in evidence.parts(record.digest)]
+    if not parts:
+        raise ValueError(
+            f"the counts of {done[0].attack.short} ({done[0].digest}) are gone; delete its folder to do it again"
+        )
+    worst = worst_case(parts, done[0].absent)
+    counts = np.stack(parts)[worst.choice, np.arange(len(worst.choice))]
+    extras = {
+        "worst_image_accuracy": worst.image_accuracy,
+        "worst_aacc": worst.aacc,
+        "miou_lower_bound": worst.miou_bound,
+    }
+    passes: Mapping[str, int] = {
+        kind: sum(record.passes.get(kind, 0) for record in done) for kind in ("forward", "backward")
+    }
+    used = [record.budget_used for record in done if record.budget_used is not None]
+    return done[0].model_copy(
+        update={
+            **changed,
+            "scores": scores(counts, done[0].absent),
+            "extras": extras,
+            "passes": passes,
+            "budget_used": max(used, default=None),
+        }
+    )
+
+
+def _threat(records: list[Record]) -> Threat:
+    """The common threat model; the fields in which the attacks differ are None, access is the strongest."""
+    norms, radii = {r.threat.norm for r in records}, {r.threat.eps for r in records}
+    access = next(a for a in ("gradients", "logits", "none") if a in {r.threat.access for r in records})
+    same = len(norms) == len(radii) == 1
+    return Threat(norm=norms.pop() if same else None, eps=radii.pop() if same else None, access=access)
+
+
+def worst_case(counts_by_attack: Sequence[Counts], absent: Absent) -> WorstCase:
+    """Aggregate attacks as one attacker who chooses an attack for each image.
+
+    The greedy search starts from the single attack of least mIoU, then goes through the images in order and gives each
+    the attack that lowers the mIoU of all images most, until a whole round changes nothing.
+
+    Args:
+        counts_by_attack: an (N, 3, C) int64 array per attack, over the same images in the same order.
+        absent: see `scores`.
+
+    Raises:
+        ValueError: no attack is given, or they were not scored on the same pixels.
+
+    Source: Croce et al. 2024 (ECCV), sections 3.5 and 3.6, https://arxiv.org/abs/2306.12941; the bound is ours.
+    """
+    if not counts_by_attack:
+        raise ValueError("the worst case over attacks needs at least one attack")
+    shapes = {counts.shape for counts in counts_by_attack}
+    if len(shapes) > 1 or any(not np.array_equal(c[:, 2], counts_by_attack[0][:, 2]) for c in counts_by_attack):
+        raise ValueError(f"the worst case over attacks needs counts of the same images, got shapes {sorted(shapes)}")
+    counts = np.stack(counts_by_attack)
+    accuracy = np.stack([image_accuracy(c) for c in counts_by_attack]).min(0)
+    worst_right = counts[:, :, 0].sum(2).min(0).sum()
+    choice = _greedy(counts, absent)
+    chosen = counts[choice, np.arange(counts.shape[1])]
+    return WorstCase(
+        image_accuracy=100 * float(np.nanmean(accuracy)),
+        aacc=100 * float(worst_right / counts[0, :, 2].sum()),
+        miou=100 * float(mean_iou(chosen.sum(0), absent)),
+        miou_bound=100 * _bound(counts, absent),
+        choice=choice,
+    )
+
+
+def _greedy(counts: Counts, absent: Absent) -> NDArray[np.int64]:
+    """Choose an attack per image; counts (A, N, 3, C) -> (N,)."""
+    best = int(mean_iou(counts.sum(1), absent).argmin())
+    choice = np.full(counts.shape[1], best, dtype=np.int64)
+    totals = counts[best].sum(0)
+    lowest = float(mean_iou(totals, absent))
+    changed = True
+    while changed:
+        changed = False
+        for image in range(counts.shape[1]):
+            candidates = totals - counts[choice[image], image] + counts[:, image]
+            reached = mean_iou(candidates, absent)
+            attack = int(reached.argmin())
+            if reached[attack] < lowest:
+                choice[image], totals, lowest = attack, candidates[attack], float(reached[attack])
+                changed = True
+    return choice
+
+
+def _bound(counts: Counts, absent: Absent) -> float:
+    """Return a lower bound of the mIoU over all choices of an attack per image; counts (A, N, 3, C).
+
+    Each class by itself is minimised exactly: Dinkelbach's iteration for the least ratio of summed intersections to
+    summed unions, in which every image takes the attack of least (intersection - ratio * union). A mean of minima is
+    at most the minimum of means. A class without true pixels counts as a 0 in the mean as soon as one attack predicts
+    it somewhere, which only lowers the mean.
+    """
+    intersection = counts[:, :, 0].astype(np.float64)
+    union = (counts[:, :, 1] + counts[:, :, 2] - counts[:, :, 0]).astype(np.float64)
+    in_truth = counts[0, :, 2].sum(0) > 0
+    predicted = counts[:, :, 1].sum((0, 1)) > 0
+    intersection, union = intersection[..., in_truth], union[..., in_truth]
+    ratio = np.ones(intersection.shape[-1])
+    while True:
+        pick = (intersection - ratio * union).argmin(0)[None]
+        top = np.take_along_axis(intersection, pick, 0)[0].sum(0)
+        lower = top / np.take_along_axis(union, pick, 0)[0].sum(0)
+        if (lower >= ratio).all():
+            break
+        ratio = np.minimum(ratio, lower)
+    number = counts.shape[-1] if absent == "zero" else int((in_truth | predicted).sum())
+    return float(ratio.sum() / number)

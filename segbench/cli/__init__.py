@@ -1,0 +1,73 @@
+"""The command line: a verb a file. Each verb parses, calls and prints; torch is imported by those that need it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from segbench.cli.check import EXAMPLE as CHECK_EXAMPLE
+from segbench.cli.check import check
+from segbench.cli.compare import compare
+from segbench.cli.data import data_app
+from segbench.cli.eval import eval_
+from segbench.cli.leaderboard import leaderboard_app
+from segbench.cli.list import list_
+from segbench.cli.plan import plan
+from segbench.cli.report import report
+from segbench.cli.run import run
+from segbench.cli.show import show
+from segbench.cli.zoo import zoo_app
+from segbench.errors import SegbenchError
+
+app = typer.Typer(
+    name="segbench",
+    help="Robustness benchmarks for semantic segmentation: train, attack, tabulate, compare.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(epilog="Example: segbench run camvid --data camvid=data/CamVid --workers 2 --set seeds=[0,1]")(run)
+app.command(epilog="Example: segbench plan voc2012-paper --estimate")(plan)
+app.command(epilog="Example: segbench report quickstart --store runs --out report")(report)
+app.command(epilog="Example: segbench compare runs-before runs-after --out changes.md")(compare)
+app.command("list", epilog="Example: segbench list attacks")(list_)
+app.command(epilog="Example: segbench show bim")(show)
+app.command("eval", epilog="Example: segbench eval net.py:build -d camvid --data camvid=CamVid -a bim -a sea")(eval_)
+app.command(epilog=CHECK_EXAMPLE)(check)
+app.add_typer(data_app, name="data")
+app.add_typer(zoo_app, name="zoo")
+app.add_typer(leaderboard_app, name="leaderboard")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    try:
+        app()
+    except SegbenchError as error:
+        from rich.console import Console
+
+        console = Console(stderr=True, soft_wrap=True)
+        for line in str(error).splitlines():
+            console.print("[bold red]error:[/] ", end="")
+            console.print(line, markup=False, highlight=False)
+        sys.exit(2)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"segbench {version('segbench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _callback(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,100 @@
+"""What the verbs share: options, a matrix with them laid over it, and how results are shown."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from segbench.errors import SegbenchError, Stopped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from segbench.api import Result
+    from segbench.config.matrix import Matrix
+
+MOST_REASONS = 5
+"""Reasons for failures that are printed; the report has them all."""
+
+MatrixArgument = Annotated[str, typer.Argument(help="Name of a built-in matrix, or a YAML file.")]
+StoreOption = Annotated[
+    Path | None, typer.Option(help="Folder of checkpoints, records and reports.", show_default="runs")
+]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option("--data", help="Folder of a dataset, NAME=PATH; also SEGBENCH_DATA_<NAME>.", metavar="NAME=PATH"),
+]
+LimitOption = Annotated[int | None, typer.Option(help="Score only the first N images.", metavar="N", min=1)]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a value of the matrix, key.path=value.", metavar="KEY=VALUE"),
+]
+
+
+def load(
+    matrix: str,
+    store: Path | None,
+    device: str | None,
+    workers: int | None,
+    data: list[str] | None,
+    limit: int | None,
+    overrides: list[str] | None,
+) -> Matrix:
+    """Load a matrix and lay the command line's options over it."""
+    from segbench.config.load import load_matrix
+
+    overrides = list(overrides or [])
+    given = {"runtime.store": store, "runtime.device": device, "runtime.workers": workers, "limit": limit}
+    overrides += [f"{key}={value}" for key, value in given.items() if value is not None]
+    loaded = load_matrix(matrix, overrides)
+    places = {**loaded.runtime.data, **folders(data, [d.component.name for d in loaded.datasets])}
+    return loaded.model_copy(update={"runtime": loaded.runtime.model_copy(update={"data": places})})
+
+
+def folders(data: list[str] | None, names: Iterable[str]) -> dict[str, Path]:
+    """Read --data options, and the environment for datasets that have none."""
+    import os
+
+    from segbench.config.load import data_variable
+
+    found = {name: Path(os.environ[data_variable(name)]) for name in names if data_variable(name) in os.environ}
+    for item in data or []:
+        name, equals, path = item.partition("=")
+        if not equals or not path:
+            raise SegbenchError(f"--data {item}: expected NAME=PATH, for instance camvid=data/CamVid")
+        found[name] = Path(path)
+    return found
+
+
+@contextmanager
+def interruptible(console: Console) -> Iterator[None]:
+    """Say how to go on when the user stops a run, and exit with code 130."""
+    try:
+        yield
+    except Stopped:
+        again = shlex.join(["segbench", *sys.argv[1:]])
+        console.print(f"Stopped; everything done is kept. To go on: [bold]{again}[/]", highlight=False)
+        raise typer.Exit(130) from None
+
+
+def show_result(result: Result, console: Console) -> None:
+    """Write a result's report, print its tables, and exit with code 1 where an evaluation failed."""
+    from segbench.cli.results import results_tables
+
+    page = result.report()[0]
+    for table in results_tables(result.records, console):
+        console.print(table)
+    console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
+    failed = [record for record in result.records if record.status != "done"]
+    if failed:
+        reasons = dict.fromkeys(f"{r.attack.short} on {r.target.model.short}: {r.error}" for r in failed)
+        for reason in list(reasons)[:MOST_REASONS]:
+            console.print(reason, style="red", markup=False, soft_wrap=True)
+        console.print(f"{len(failed)} of {len(result.records)} evaluations failed; see the report", style="red")
+        raise typer.Exit(1)

@@ -1,0 +1,33 @@
+"""`segbench compare`: two stores side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segbench.errors import SegbenchError
+
+
+def compare(
+    store_a: Annotated[Path, typer.Argument(help="A store's folder.")],
+    store_b: Annotated[Path, typer.Argument(help="Another store's folder.")],
+    out: Annotated[Path | None, typer.Option(help="Write the Markdown to this file.", show_default="print it")] = None,
+) -> None:
+    """Compare two stores: differences of what both evaluated, and what changed in recipes, weights and software."""
+    from segbench.files import write_bytes
+    from segbench.reports import compare as comparison
+    from segbench.store import Store
+
+    a, b = Store(store_a), Store(store_b)
+    for kept in (a, b):
+        if not kept.manifests():
+            raise SegbenchError(f"{kept.root}: no matrix was run in this store")
+    found = comparison.compare(a.records(), b.records(), a.counts, b.counts)
+    text = comparison.to_markdown(found, str(store_a), str(store_b))
+    if out is None:
+        typer.echo(text)
+    else:
+        write_bytes(out, text.encode())
+        typer.echo(f"comparison: {out}")

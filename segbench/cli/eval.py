@@ -1,0 +1,81 @@
+"""`segbench eval`: one network that was not trained here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segbench.cli.common import folders, interruptible, show_result
+
+
+def eval_(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE?encoder_name=NAME, "
+            "hf:ORG/NAME, a network of the zoo, a TorchScript, torch.export or official checkpoint file, or an "
+            "architecture such as pspnet(encoder=tiny).",
+            metavar="MODEL",
+        ),
+    ],
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help='Dataset: "camvid(size=[120, 160])".')],
+    attack: Annotated[
+        list[str] | None, typer.Option("--attack", "-a", help="Attack, repeatable.", show_default="clean, bim")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="File of weights to load into the network.")] = None,
+    convention: Annotated[
+        Path | None, typer.Option(help="YAML file of the input that it expects: range, mean, std, channels, multiple.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="YAML file: for every class of the dataset the network's class or classes.")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="How images are attacked and scored.")] = "whole-v1",
+    split: Annotated[str, typer.Option(help="The split that is scored.")] = "val",
+    limit: Annotated[int | None, typer.Option(help="Score only the first N images.", metavar="N", min=1)] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="Folder of the dataset; also SEGBENCH_DATA_<NAME>.", metavar="NAME=PATH"),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What tables call the network.")] = None,
+    defense: Annotated[str, typer.Option(help="How it was trained, as tables say it.")] = "none",
+    store: Annotated[Path, typer.Option(help="Folder of records and reports.")] = Path("runs"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[int, typer.Option(help="Processes on this machine.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the attacks' randomness.", min=0)] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on where another input convention scores much better.")
+    ] = False,
+) -> None:
+    """Attack a network of your own and tabulate how it fares; what is done already is not done again."""
+    from rich.console import Console
+
+    from segbench.api import evaluate
+    from segbench.cli import progress
+    from segbench.components import specs
+
+    console = Console()
+    component = specs.bound("dataset", dataset).component.name
+    with interruptible(console), progress.display(console) as shown:
+        result = evaluate(
+            model,
+            dataset,
+            attack or ("clean", "bim"),
+            protocol=protocol,
+            split=split,
+            limit=limit,
+            weights=weights,
+            convention=convention,
+            classes=classes,
+            name=name,
+            defense=defense,
+            seed=seed,
+            store=store,
+            device=device,
+            workers=workers,
+            data=folders(data, (component,)),
+            force=force,
+            display=shown,
+        )
+    show_result(result, console)

@@ -1,0 +1,53 @@
+"""`segbench report`: tables from records alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segbench.cli.common import StoreOption
+from segbench.errors import SegbenchError
+
+
+def report(
+    what: Annotated[
+        str | None,
+        typer.Argument(help="Name of a matrix that was run, or a store's folder.", show_default="the whole store"),
+    ] = None,
+    store: StoreOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the files.", show_default="STORE/reports/MATRIX")] = None,
+    format_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="html, md, csv, cells, tex, parquet or figures; may be repeated.",
+            show_default="html md csv",
+        ),
+    ] = None,
+    published: Annotated[
+        str | None, typer.Option(help="Show a paper's values beside one's own: xu2021 or croce2024.", metavar="PAPER")
+    ] = None,
+    provenance: Annotated[bool, typer.Option("--provenance", help="Add dates, durations and machines.")] = False,
+) -> None:
+    """Regenerate the tables of a matrix, or of all in a store, from records alone."""
+    from segbench.result import FORMATS, stored_result
+    from segbench.store import Store
+
+    kept = Store(store or Path("runs"))
+    if what is not None and (Path(what) / "matrices").is_dir():
+        kept, what = Store(Path(what)), None
+    names = kept.manifests() if what is None else [Path(what).stem]
+    if not names:
+        raise SegbenchError(f"{kept.root}: no matrix was run in this store")
+    for name in names:
+        result = stored_result(kept, name)
+        if result is None:
+            known = ", ".join(kept.manifests()) or "none yet"
+            raise SegbenchError(f"{what}: no such matrix in store {kept.root}, which holds: {known}")
+        target = out if out is None or len(names) == 1 else out / name
+        formats: Any = format_ or FORMATS
+        paths = result.report(target, formats, published=published, provenance=provenance)
+        page = next((path for path in paths if path.suffix == ".html"), paths[0])
+        typer.echo(f"report: {page}")

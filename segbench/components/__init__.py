@@ -1,0 +1,1 @@
+"""Components by name, with their options: found, bound and described."""

@@ -1,0 +1,202 @@
+"""What a matrix says: as it is written in a file, and validated with every component bound to its options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+
+from segbench.components.specs import Bound
+from segbench.config.fields import IDENTITY, LAYOUT, RUNTIME, Frozen
+from segbench.config.network import ExternalNetwork
+
+Positive = Annotated[float, Field(gt=0)]
+Pixels = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Augmentation(Frozen):
+    """What is done to training images, in this order; by default nothing.
+
+    Attributes:
+        scale: smallest and largest factor of a random resize (bilinear without antialiasing, masks nearest).
+        rotate: largest angle of a rotation, in degrees; the corners get the mean colour and void.
+        rotate_probability: how often images are rotated.
+        blur: how often images are blurred by a 5x5 Gaussian.
+        flip: how often images are mirrored left to right.
+        crop: height and width of a random crop; smaller images are padded with the mean colour and void first.
+    """
+
+    scale: tuple[Positive, Positive] | None = None
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    rotate_probability: Probability = 0.5
+    blur: Probability = 0.0
+    flip: Probability = 0.0
+    crop: tuple[Pixels, Pixels] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Augmentation:
+        if self.scale is not None and self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale is the smallest and the largest factor, got {list(self.scale)}")
+        return self
+
+
+class Recipe(Frozen):
+    """How a network is trained, whatever its defense.
+
+    Attributes:
+        optimizer: "sgd" (momentum) or "adamw".
+        lr: base learning rate, of the trunk.
+        head_lr_factor: learning rate of all classifiers and context modules, as a multiple of `lr`.
+        momentum: of SGD.
+        weight_decay: of all weights but biases and normalisation under AdamW; of all parameters under SGD.
+        warmup: iterations over which the learning rate rises linearly.
+        power: of the poly schedule, per iteration.
+        batch_size: images a step.
+        iterations: steps; or None where `epochs` says how long.
+        epochs: passes over the training split; or None where `iterations` says how long.
+        aux_weight: weight of the auxiliary classifier's loss.
+        precision: "fp32", or autocast to "bf16" or "fp16" (the latter with loss scaling).
+        clip_norm: largest gradient norm, or None.
+        split: the split that is trained on.
+        augmentation: changes to training images.
+    """
+
+    optimizer: Annotated[Literal["sgd", "adamw"], IDENTITY] = "sgd"
+    lr: Annotated[float, IDENTITY] = Field(default=0.01, gt=0)
+    head_lr_factor: Annotated[float, IDENTITY] = Field(default=1.0, gt=0)
+    momentum: Annotated[float, IDENTITY] = Field(default=0.9, ge=0, lt=1)
+    weight_decay: Annotated[float, IDENTITY] = Field(default=1e-4, ge=0)
+    warmup: Annotated[int, IDENTITY] = Field(default=0, ge=0)
+    power: Annotated[float, IDENTITY] = Field(default=0.9, ge=0)
+    batch_size: Annotated[int, IDENTITY] = Field(default=16, ge=2)
+    iterations: Annotated[int | None, IDENTITY] = Field(default=None, ge=1)
+    epochs: Annotated[int | None, IDENTITY] = Field(default=None, ge=1)
+    aux_weight: Annotated[float, IDENTITY] = Field(default=0.4, ge=0)
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], IDENTITY] = "fp32"
+    clip_norm: Annotated[float | None, IDENTITY] = Field(default=None, gt=0)
+    split: Annotated[str, IDENTITY] = "train"
+    augmentation: Annotated[Augmentation, IDENTITY] = Augmentation()
+
+
+class Runtime(Frozen):
+    """How and where cells run; changes none of their identities.
+
+    Attributes:
+        store: folder of checkpoints, records and reports.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        workers: processes on this machine; None for what fits it.
+        data: folder of each dataset that has files.
+        eval_batch: images (or crops) attacked at once.
+        loader_workers: processes that read training images, per training.
+        checkpoint_every: seconds between checkpoints of a training.
+        keep_images: images of each evaluation that are kept as they were attacked and predicted, evenly over the
+            split: reports show them, and others can check them; 0 for none.
+        recompute: keep fewer activations in training and compute them again: less memory, more time, same weights.
+    """
+
+    store: Annotated[Path, RUNTIME] = Path("runs")
+    device: Annotated[str, RUNTIME] = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    workers: Annotated[int | None, RUNTIME] = Field(default=None, ge=1)
+    data: Annotated[Mapping[str, Path], RUNTIME] = Field(default_factory=dict)
+    eval_batch: Annotated[int, RUNTIME] = Field(default=25, ge=1)
+    loader_workers: Annotated[int, RUNTIME] = Field(default=0, ge=0)
+    checkpoint_every: Annotated[float, RUNTIME] = Field(default=30.0, gt=0)
+    keep_images: Annotated[int, RUNTIME] = Field(default=4, ge=0)
+    recompute: Annotated[bool, RUNTIME] = False
+
+
+class Transfer(Frozen):
+    """Black-box attacks: adversarial images of the other architectures, trained with one defense.
+
+    Attributes:
+        substitutes: the substitutes' defense, by name; each must be in the matrix.
+        attacks: the attacks that are transferred; None for all that use gradients or logits.
+    """
+
+    substitutes: Annotated[str, LAYOUT] = "sat"
+    attacks: Annotated[tuple[Any, ...] | None, LAYOUT] = None
+
+
+def _many(value: Any) -> Any:
+    return value if isinstance(value, list | tuple | None) else [value]
+
+
+Many = Annotated[tuple[Any, ...], BeforeValidator(_many), LAYOUT]
+
+
+class MatrixFile(Frozen):
+    """A matrix as it is written; see `Matrix` for what it means.
+
+    Attributes:
+        name: name of the matrix; by default that of its file.
+        title: head of its report.
+        datasets: datasets, each a name or a name with options; `dataset` for one.
+        models: architectures.
+        defenses: defenses; one written as a mapping may carry its own `recipe`, laid over the common one.
+        seeds: seeds of training; every network is trained once for each.
+        networks: networks from elsewhere (see `ExternalNetwork`); with them, models and defenses may be left out.
+        attacks: attacks; an `eps` that is a list stands for one attack each.
+        white_box: attack every network itself.
+        transfer: black-box attacks, or None.
+        worst_of: sets of attacks whose worst case is reported, by the name of the column.
+        recipe: how networks are trained.
+        protocol: how images are attacked and scored.
+        split: the split that is scored.
+        limit: number of its first images that are scored; None for all.
+        attack_seed: seed of the attacks' randomness.
+        runtime: how and where cells run.
+    """
+
+    name: Annotated[str | None, LAYOUT] = None
+    title: Annotated[str | None, LAYOUT] = None
+    datasets: Many = ("digits",)
+    models: Many = ("pspnet",)
+    defenses: Many = ("none",)
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_many), LAYOUT] = (0,)
+    networks: Many = ()
+    attacks: Many = ("clean", "bim")
+    white_box: Annotated[bool, LAYOUT] = True
+    transfer: Annotated[Transfer | None, LAYOUT] = None
+    worst_of: Annotated[Mapping[str, tuple[str, ...]], LAYOUT] = Field(default_factory=dict)
+    recipe: Annotated[Mapping[str, Any], IDENTITY] = Field(default_factory=dict)
+    protocol: Annotated[Any, IDENTITY] = "whole-v1"
+    split: Annotated[str, IDENTITY] = "val"
+    limit: Annotated[int | None, IDENTITY] = Field(default=None, ge=1)
+    attack_seed: Annotated[int, IDENTITY] = Field(default=0, ge=0)
+    runtime: Annotated[Runtime, RUNTIME] = Runtime()
+
+
+class Trained(Frozen):
+    """A defense with the recipe that trains it."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    defense: Bound
+    recipe: Recipe
+
+
+class Matrix(Frozen):
+    """A validated matrix: components bound to their options; see `MatrixFile` for the fields' meaning."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    name: str
+    title: str
+    datasets: tuple[Bound, ...]
+    models: tuple[Bound, ...]
+    defenses: tuple[Trained, ...]
+    seeds: tuple[int, ...]
+    networks: tuple[ExternalNetwork, ...]
+    attacks: tuple[Bound, ...]
+    white_box: bool
+    substitutes: str | None
+    transfer_attacks: tuple[Bound, ...]
+    worst_of: Mapping[str, tuple[str, ...]]
+    protocol: Bound
+    split: str
+    limit: int | None
+    attack_seed: int
+    runtime: Runtime

@@ -1,0 +1,1 @@
+"""What datasets share: reading files, hashing them, drawing scenes, checking samples."""

@@ -1,0 +1,1 @@
+"""A `Plan` becomes records, on processes of this machine."""

@@ -1,0 +1,229 @@
+"""What a plan costs: passes, and time, by calibration."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.console import Group, RenderableType
+from rich.table import Table
+from torch import nn
+from torch.utils.data import default_collate
+
+from segbench.attacks.tools.passes import Passes
+from segbench.config.matrix import Recipe
+from segbench.errors import DataError
+from segbench.execution import prepare, workers
+from segbench.execution.pass_counts import attack_passes, beside_predicting, context, scoring_passes, training_passes
+from segbench.networks.load import open_external
+from segbench.plan.cells import NetworkCell, TrainCell, attack_of, build_defense, revive
+from segbench.plan.plan import Plan, Sweep, group
+from segbench.plan.traits import needs
+from segbench.store import Store
+from segbench.training import batches
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Sizes that a plan's cost depends on.
+
+    Attributes:
+        iterations: of a training.
+        images: of an evaluation; None where the data is not there.
+    """
+
+    iterations: dict[str, int | None]
+    images: dict[str, int | None]
+
+
+def lengths(plan: Plan) -> Lengths:
+    """Look up how many iterations every training has and how many images every evaluation."""
+    splits: dict[str, dict[str, int]] = {}
+    for bound in plan.matrix.datasets:
+        try:
+            dataset = prepare.open_bound(bound, plan.matrix.runtime.data)
+            splits[bound.short] = {name: len(dataset.split(name)) for name in dataset.splits}
+        except DataError:
+            splits[bound.short] = dict(getattr(bound.component.object, "lengths", {}))
+    iterations: dict[str, int | None] = {}
+    for cell in plan.trainings:
+        recipe = Recipe.model_validate(cell.recipe)
+        images = splits[cell.data.component.short].get(recipe.split)
+        epochs = None if images is None or recipe.epochs is None else images // recipe.batch_size * recipe.epochs
+        iterations[cell.digest] = recipe.iterations or epochs
+    scored: dict[str, int | None] = {}
+    for evaluation in plan.evaluations:
+        known = splits[evaluation.target.data.component.short].get(evaluation.split)
+        scored[evaluation.digest] = min(known, evaluation.limit or known) if known is not None else evaluation.limit
+    return Lengths(iterations, scored)
+
+
+def summary(plan: Plan, store: Store, *, estimate: bool) -> RenderableType:
+    """Say what a plan would run: cells, passes, what is cached and what sharing saves.
+
+    Args:
+        plan: the plan.
+        store: where results would go.
+        estimate: time a few steps of everything and estimate the whole.
+    """
+    known = lengths(plan)
+    trainings = [cell for cell in plan.trainings if store.trained(cell.digest) is None]
+    evaluations = [cell for cell in plan.evaluations if not store.evaluated(cell.digest)]
+    sweeps = group(evaluations)
+    table = Table(title=plan.matrix.title, title_justify="left")
+    for heading in ("", "cells", "cached", "to do", "forward passes", "backward passes"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    rows = (
+        ("trainings", len(plan.trainings), len(trainings), _sum(_training(cell, known) for cell in trainings)),
+        ("evaluations", len(plan.evaluations), len(evaluations), _sum(_sweep(sweep, known) for sweep in sweeps)),
+    )
+    for name, total, left, passes in rows:
+        shown = (f"{passes.forward:,}", f"{passes.backward:,}") if passes else ("unknown", "unknown")
+        table.add_row(name, str(total), str(total - left), str(left), *shown)
+    parts: list[RenderableType] = [table, _sharing(sweeps, known)]
+    if None in known.iterations.values() or None in known.images.values():
+        parts.append("Some data is not there, so its number of images is not known; name its folder with --data.")
+    if estimate:
+        parts.append(_estimate(plan, trainings, sweeps, known))
+    return Group(*parts)
+
+
+def _training(cell: TrainCell, known: Lengths) -> Passes | None:
+    iterations = known.iterations[cell.digest]
+    if iterations is None:
+        return None
+    each, images = training_passes(cell.defense.short), iterations * int(cell.recipe["batch_size"])
+    return Passes(each.forward * images, each.backward * images)
+
+
+def _sweep(sweep: Sweep, known: Lengths) -> Passes | None:
+    images = known.images[sweep.cells[0].digest]
+    if images is None:
+        return None
+    parts = [
+        attack_passes(sweep.attack.short, _defense(sweep.source), oblivious=sweep.oblivious),
+        *(scoring_passes(_defense(c.target), certified=c.certified, dynamic=c.dynamic) for c in sweep.cells),
+    ]
+    return Passes(sum(p.forward for p in parts) * images, sum(p.backward for p in parts) * images)
+
+
+def _defense(cell: NetworkCell) -> str:
+    """Return the defense of a network as a short string; what a network from elsewhere does inside is not known."""
+    return cell.defense.short if isinstance(cell, TrainCell) else "none"
+
+
+def _sum(passes: Iterable[Passes | None]) -> Passes | None:
+    found = list(passes)
+    counted = [p for p in found if p is not None]
+    if len(counted) < len(found):
+        return None
+    return Passes(sum(p.forward for p in counted), sum(p.backward for p in counted))
+
+
+def _sharing(sweeps: Sequence[Sweep], known: Lengths) -> str:
+    alone = _sum(_sweep(Sweep(cell.source, (cell,)), known) for sweep in sweeps for cell in sweep.cells)
+    shared = _sum(_sweep(sweep, known) for sweep in sweeps)
+    count = sum(len(sweep.cells) for sweep in sweeps)
+    if not alone or not shared or not alone.backward:
+        return f"{count} evaluations in {len(sweeps)} sweeps."
+    saved = 100 * (1 - shared.backward / alone.backward)
+    return f"{count} evaluations in {len(sweeps)} sweeps: sharing saves {saved:.0f} % of the backward passes."
+
+
+def _estimate(plan: Plan, trainings: Sequence[TrainCell], sweeps: Sequence[Sweep], known: Lengths) -> str:
+    """Time one step of each kind of job on this machine and add up."""
+    runtime = plan.matrix.runtime
+    devices = workers.resolve_devices(runtime.device, runtime.workers, len(trainings) + len(sweeps))
+    timer = _Timer(plan, devices[0])
+    seconds = 0.0
+    for cell in trainings:
+        seconds += timer.training_step(cell) * (known.iterations[cell.digest] or 0)
+    for sweep in sweeps:
+        seconds += timer.image(sweep) * (known.images[sweep.cells[0].digest] or 0)
+    hours = seconds / len(devices) / 3600
+    shown = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
+    return f"About {shown} with {len(devices)} worker(s) on {devices[0]}, from a few timed steps of each kind."
+
+
+def _kind(cell: NetworkCell) -> str:
+    """Return what the time of a network's predictions depends on."""
+    return f"{cell.model.short} {_defense(cell)}"
+
+
+class _Timer:
+    """Times steps on real samples, each kind of job once; networks have fresh weights."""
+
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        self.plan, self.device = plan, device
+        self.known: dict[tuple[str, ...], float] = {}
+
+    def training_step(self, cell: TrainCell) -> float:
+        """Seconds of an iteration of this training."""
+        key = (cell.data.component.short, cell.model.short, cell.defense.short, str(cell.recipe))
+        if key not in self.known:
+            dataset = self._dataset(cell)
+            recipe = Recipe.model_validate(cell.recipe)
+            defense = build_defense(cell, len(dataset.classes), dataset.ignore_index)
+            defense.to(self.device, memory_format=torch.channels_last).train()
+            seen = batches.TrainingImages(dataset, recipe, 0, needs(defense))
+            read = default_collate([seen[0, index] for index in range(recipe.batch_size)])
+            batch = {name: value.to(self.device) for name, value in read.items()}
+            batch["images"] = batch["images"].contiguous(memory_format=torch.channels_last)
+
+            def step() -> None:
+                batches.loss(defense, batch, 0, 0).total.backward()  # type: ignore[no-untyped-call]
+
+            self.known[key] = self._time(step)
+        return self.known[key]
+
+    def image(self, sweep: Sweep) -> float:
+        """Seconds of a sweep for each of its images: the attack once, and every evaluation's scoring."""
+        source = sweep.source
+        scored = [(_kind(cell.target), str(cell.certified), str(cell.dynamic)) for cell in sweep.cells]
+        key = (source.data.component.short, sweep.attack.short, str(sweep.oblivious), _kind(source), *sum(scored, ()))
+        if key not in self.known:
+            dataset = self._dataset(source)
+            split = dataset.split(self.plan.matrix.split)
+            protocol = revive("protocol", sweep.cells[0].protocol).make()
+            crops = protocol.crops(*split[0][1:])
+            images, masks = crops.images.to(self.device), crops.masks.to(self.device)
+            built = {cell.digest: self._network(cell, dataset) for cell in (source, *sweep.targets)}
+            network: Any = built[source.digest]
+            attacked = protocol.network(network.plain if sweep.oblivious else network)
+            attack = attack_of(sweep.attack)
+
+            def step() -> None:
+                made_up = context(images, len(dataset.classes))
+                made = attack(attacked, images, masks, ignore_index=dataset.ignore_index, **made_up)
+                for cell in sweep.cells:
+                    target = built[cell.target.digest]
+                    # Under sliding windows nothing is certified.
+                    certified = cell.certified and protocol.network(target) is target
+                    beside_predicting(target, made, certified=certified, dynamic=cell.dynamic)
+                    protocol.scores(target, made, attacked=attack.threat.access != "none")
+
+            self.known[key] = self._time(step)
+        return self.known[key]
+
+    def _network(self, cell: NetworkCell, dataset: Any) -> nn.Module:
+        """Return the network of a cell, with fresh weights where it is yet to be trained."""
+        if isinstance(cell, TrainCell):
+            built = build_defense(cell, len(dataset.classes), dataset.ignore_index).deploy()
+            network: nn.Module = built.to(self.device).eval()
+            return network
+        return open_external(cell.external, cell.data, dataset).adapter.to(self.device)
+
+    def _dataset(self, cell: NetworkCell) -> Any:
+        return prepare.open_bound(revive("dataset", cell.data.component), self.plan.matrix.runtime.data)
+
+    def _time(self, step: Callable[[], None]) -> float:
+        step()
+        started = time.perf_counter()
+        for _ in range(2):
+            step()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return (time.perf_counter() - started) / 2

@@ -1,0 +1,150 @@
+"""Passes of attacks, trainings and predictions, counted by running each on a toy network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segbench.attacks.base import BoundAttack
+from segbench.attacks.tools.passes import Passes
+from segbench.components import specs
+from segbench.defenses.base import Certified, Dynamic
+from segbench.errors import SegbenchError
+from segbench.model_zoo.base import Features, Segmenter
+from segbench.plan.traits import Need, needs, toy_segmenter
+from segbench.training import batches
+
+TOY_SIZE = 32
+"""The smallest that every attack takes."""
+TOY_BATCH = 4
+TOY_CLASSES = 3
+
+
+@cache
+def attack_passes(attack: str, defense: str = "none", *, oblivious: bool = False) -> Passes:
+    """Count what an attack costs for one image; early stops may save some of it.
+
+    Args:
+        attack: its short string.
+        defense: short string of the attacked network's defense: one prediction may take many passes.
+        oblivious: the attack is made on the network without it.
+    """
+    bound = _bound("attack", attack).attack()
+    if bound.threat.access == "none":
+        return Passes()
+    network = _deployed(defense)
+    images = _toy_images(1)
+    masks = network(images).argmax(1).detach()
+    with _counted(network) as passes:
+        bound(network.plain if oblivious else network, images, masks, **context(images, TOY_CLASSES))
+    return passes
+
+
+@cache
+def scoring_passes(defense: str = "none", *, certified: bool = False, dynamic: bool = False) -> Passes:
+    """Count what scoring one image costs: taking it in and certifying it, where that is done, and predicting it.
+
+    Args:
+        defense: short string of the network's defense.
+        certified: its certificates are scored too.
+        dynamic: it learns from the image first.
+    """
+    network = _deployed(defense)
+    images = _toy_images(1)
+    with _counted(network) as passes:
+        beside_predicting(network, images, certified=certified, dynamic=dynamic)
+        with torch.no_grad():
+            network(images)
+    return passes
+
+
+@cache
+def training_passes(defense: str) -> Passes:
+    """Count what a step of a defense, given by its short string, costs for each image of the batch, rounded up.
+
+    Raises:
+        SegbenchError: it cannot be trained, as with an attack that has to be fitted first.
+    """
+    torch.manual_seed(0)
+    built = _bound("defense", defense).make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255).train()
+    with _counted(built) as passes:
+        try:
+            batches.loss(built, _toy_batch(needs(built)), 0, 0).total.backward()  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            raise SegbenchError(f"{defense} cannot be trained: {error}") from error
+    return Passes(-(-passes.forward // TOY_BATCH), -(-passes.backward // TOY_BATCH))
+
+
+def beside_predicting(network: nn.Module, images: Tensor, *, certified: bool, dynamic: bool) -> None:
+    """Do what an evaluation does beside predicting: let a network take in images (N, 3, H, W), or certify them."""
+    if dynamic and isinstance(network, Dynamic):
+        network.adapt(images)
+    if certified and isinstance(network, Certified):
+        network.certify(images, [torch.Generator().manual_seed(0) for _ in images])
+
+
+def context(images: Tensor, num_classes: int) -> dict[str, Any]:
+    """Return what an attack takes from training data, made up: it does not change the cost."""
+    return {"class_pixels": torch.ones(num_classes), "perturbation": torch.zeros_like(images[0])}
+
+
+def _bound(kind: str, short: str) -> specs.Bound:
+    """Bind a component, its attacks without targets: a toy network has few classes, and the cost is the same."""
+    found = specs.bound(kind, short)
+    return found._replace(options=_untargeted(found.options))
+
+
+def _untargeted(options: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, BoundAttack):
+            found[name] = replace(value, options=_untargeted(value.options))
+        else:
+            found[name] = None if name == "target" else value
+    return found
+
+
+def _deployed(defense: str) -> Any:
+    built = _bound("defense", defense).make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255)
+    return built.deploy().eval()
+
+
+@contextmanager
+def _counted(network: nn.Module) -> Iterator[Passes]:
+    """Count passes through the trunks of a network, in images."""
+    passes = Passes()
+
+    def forward(module: nn.Module, inputs: object, features: Features) -> None:
+        passes.forward += len(features.main)
+        if features.main.requires_grad:
+            features.main.register_hook(lambda gradient: backward(len(gradient)))  # type: ignore[no-untyped-call]
+
+    def backward(images: int) -> None:
+        passes.backward += images
+
+    trunks = [module.trunk for module in network.modules() if isinstance(module, Segmenter)]
+    handles = [trunk.register_forward_hook(forward) for trunk in trunks]
+    yield passes
+    for handle in handles:
+        handle.remove()
+
+
+def _toy_images(count: int) -> Tensor:
+    return torch.rand(count, 3, TOY_SIZE, TOY_SIZE, generator=torch.Generator().manual_seed(0))
+
+
+def _toy_batch(needed: Sequence[Need]) -> batches.Batch:
+    images = _toy_images(TOY_BATCH)
+    batch = {"images": images, "masks": torch.zeros_like(images[:, 0]).long()}
+    if "depth" in needed:
+        batch["depth"] = torch.ones_like(images[:, 0])
+    if "clips" in needed:
+        batch["frames"] = torch.stack([images] * 3, 1)
+        batch["intrinsics"] = torch.eye(3).repeat(TOY_BATCH, 1, 1)
+    return batch

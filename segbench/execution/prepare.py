@@ -1,0 +1,194 @@
+"""Before anything runs: find and fingerprint the files of datasets and given networks, and check each once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from segbench.attacks.tools.targets import read_labels
+from segbench.components.specs import Bound
+from segbench.config.load import data_variable
+from segbench.config.matrix import Matrix
+from segbench.config.network import Convention, ExternalNetwork
+from segbench.datasets.base import Dataset
+from segbench.datasets.tools.check import check
+from segbench.errors import CellError, DataError, MatrixError, SegbenchError
+from segbench.execution import workers
+from segbench.files import read_json, write_json
+from segbench.networks import convention_check
+from segbench.networks.adapter import Adapter
+from segbench.networks.load import open_external
+from segbench.plan.cells import Data, ExternalCell, needs_root
+from segbench.plan.plan import Plan, build
+from segbench.plan.traits import defense_needs
+from segbench.protocols.base import EvaluationProtocol
+from segbench.training import batches
+
+UNKNOWN = "unknown"
+"""The fingerprint of a dataset that is not there."""
+
+
+def open_bound(dataset: Bound, data: Mapping[str, Path]) -> Dataset:
+    """Open a dataset in the folder that the user named for it.
+
+    Raises:
+        DataError: no folder was named, or there is none.
+    """
+    name = dataset.component.name
+    if not needs_root(dataset.component):
+        opened: Dataset = dataset.make()
+        return opened
+    if name not in data:
+        raise DataError(f"{name}: where are its files? give --data {name}=FOLDER or set {data_variable(name)}=FOLDER")
+    root = data[name].expanduser()
+    if not root.is_dir():
+        raise DataError(f"{name}: there is no folder {root} (given with --data, {data_variable(name)} or the matrix)")
+    opened = dataset.make(root=root)
+    return opened
+
+
+def checked_plan(matrix: Matrix, cache: Path) -> Plan:
+    """Return the plan of a matrix whose data and networks were found and checked; a check that passed is not repeated.
+
+    Args:
+        matrix: the matrix.
+        cache: folder that remembers what passed.
+
+    Raises:
+        MatrixError: a network cannot be built, or an attack's target is no class of the dataset.
+        DataError: with every problem found, or what a defense learns from is not there.
+        SegbenchError: a given network cannot be loaded, does not fit the dataset, or is fed what it does not expect.
+    """
+    try_out(matrix)
+    fingerprints, externals = {}, {}
+    for bound in matrix.datasets:
+        dataset = open_bound(bound, matrix.runtime.data)
+        used = dict.fromkeys((*(trained.recipe.split for trained in matrix.defenses), matrix.split))
+        for split in used:
+            dataset.split(split)
+        _offers(dataset, matrix)
+        _targets(dataset, matrix)
+        check(dataset, splits=list(used), cache=cache)
+        fingerprints[bound.short] = dataset.fingerprint()
+        data = Data(component=bound.identity, fingerprint=fingerprints[bound.short])
+        externals[bound.short] = [_checked_network(matrix, one, data, dataset, cache) for one in matrix.networks]
+    return build(matrix, fingerprints, externals)
+
+
+def try_out(matrix: Matrix) -> None:
+    """Build every network of a matrix once without memory for weights, so that mistakes show before anything runs.
+
+    Raises:
+        MatrixError: with everything that cannot be built, and where it was first met.
+    """
+    problems: dict[str, str] = {}
+    for model in matrix.models:
+        for trained in matrix.defenses:
+            try:
+                with torch.device("meta"):
+                    options = {**model.options, **({"weights": None} if "weights" in model.options else {})}
+                    segmenter = model.component.object(num_classes=2, **options)
+                    trained.defense.make(segmenter=segmenter, aux_weight=0.0, ignore_index=255)
+            except (ValueError, TypeError) as error:
+                problems.setdefault(str(error), f"{matrix.name}: {model.short} with {trained.defense.short}: {error}")
+    if problems:
+        raise MatrixError("\n".join(problems.values()))
+
+
+def tentative_plan(matrix: Matrix) -> Plan:
+    """Return the plan of a matrix whose data need not be there; given networks are looked at where it is.
+
+    Raises:
+        DataError: the data is there, but not what a defense learns from.
+        MatrixError: an attack's target is no class of the dataset.
+    """
+    fingerprints, externals = {}, {}
+    for bound in matrix.datasets:
+        try:
+            dataset = open_bound(bound, matrix.runtime.data)
+            data = Data(component=bound.identity, fingerprint=dataset.fingerprint())
+            cells = [open_external(one, data, dataset).cell for one in matrix.networks]
+        except DataError:
+            data = Data(component=bound.identity, fingerprint=UNKNOWN)
+            cells = [
+                ExternalCell(data=data, external=one, identity={"state": UNKNOWN}, convention={})
+                for one in matrix.networks
+            ]
+        else:
+            _offers(dataset, matrix)
+            _targets(dataset, matrix)
+        fingerprints[bound.short] = data.fingerprint
+        externals[bound.short] = cells
+    return build(matrix, fingerprints, externals)
+
+
+def _offers(dataset: Dataset, matrix: Matrix) -> None:
+    """See that a dataset has what the defenses learn from beside labelled images."""
+    for trained in matrix.defenses:
+        needs = defense_needs(trained.defense.identity)
+        try:
+            batches.extras(dataset, trained.recipe.split, needs)
+        except DataError as error:
+            raise DataError(f"{trained.defense.short}: {error}") from error
+
+
+def _targets(dataset: Dataset, matrix: Matrix) -> None:
+    """See that attacks with a target ask for classes of the dataset."""
+    for attack in (*matrix.attacks, *matrix.transfer_attacks):
+        target = attack.options.get("target")
+        if target is None:
+            continue
+        try:
+            asked = set(torch.unique(read_labels(target)).tolist()) if isinstance(target, Path) else {target}
+        except ValueError as error:
+            raise MatrixError(f"{matrix.name}: {error}") from error
+        void = {dataset.ignore_index} if isinstance(target, Path) else set()
+        wrong = sorted(asked - void - set(range(len(dataset.classes))))
+        if wrong:
+            last = len(dataset.classes) - 1
+            raise MatrixError(f"{matrix.name}: {attack.short}: there is no class {wrong[0]}; classes are 0 to {last}")
+
+
+def _checked_network(
+    matrix: Matrix, external: ExternalNetwork, data: Data, dataset: Dataset, cache: Path
+) -> ExternalCell:
+    """Load a network, see that it fits the dataset, and compare its convention with others."""
+    opened = open_external(external, data, dataset)
+    protocol: EvaluationProtocol = matrix.protocol.make()
+    passed = cache / "networks" / f"{opened.cell.digest}.json"
+    key = {"protocol": matrix.protocol.short, "split": matrix.split, "checked": external.check}
+    if read_json(passed) == key:
+        return opened.cell
+    gradients = any(attack.attack().threat.access == "gradients" for attack in matrix.attacks)
+    _fits(opened.adapter, dataset, matrix.split, protocol, gradients=gradients)
+    if external.check and not opened.assured:
+        device = workers.resolve_devices(matrix.runtime.device, 1, 1)[0]
+        doubt = convention_check.check(opened.adapter, dataset, matrix.split, protocol, device=device)
+        if doubt is not None:
+            raise convention_check.refuse(external.name, Convention.model_validate(opened.cell.convention), doubt)
+    write_json(passed, key)
+    return opened.cell
+
+
+def _fits(adapter: Adapter, dataset: Dataset, split: str, protocol: EvaluationProtocol, *, gradients: bool) -> None:
+    """Run one image through a network: it has to give logits for every class, and gradients where attacks need them."""
+    crops = protocol.crops(*dataset.split(split)[0][1:])
+    images = crops.images[:1].requires_grad_(gradients)
+    try:
+        with torch.set_grad_enabled(gradients):
+            logits = protocol.network(adapter)(images)
+    except CellError as error:
+        raise SegbenchError(str(error)) from error
+    except Exception as error:  # whatever a stranger's network raises
+        reason = " ".join(str(error).split())[:300]
+        raise SegbenchError(
+            f"{adapter.name} cannot take an image {tuple(images.shape)} ({reason}); "
+            "state its convention, such as 'multiple', or resize images with protocol whole-v1(size=[height, width])"
+        ) from error
+    if gradients and not logits.requires_grad:
+        raise SegbenchError(
+            f"{adapter.name}: no gradient reaches the images: it runs under no_grad, detaches, or leaves torch; "
+            "attacks by gradients need one, square and corruptions do not"
+        )

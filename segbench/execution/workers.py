@@ -1,0 +1,170 @@
+"""Where jobs run: any `concurrent.futures.Executor`. Here: processes of this machine, or this process itself.
+
+Distributed systems offer the same interface for their clusters; a job needs nothing but the store's folder.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
+
+import torch
+
+from segbench.errors import Stopped
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Update(NamedTuple):
+    """How far a job is.
+
+    Attributes:
+        job: its digest or key.
+        worker: who does it.
+        done: steps done.
+        total: steps in all.
+        note: current loss or mIoU and rate.
+    """
+
+    job: str
+    worker: int
+    done: int
+    total: int
+    note: str
+
+
+class Channel(Protocol):
+    """The way from a job back to the one who waits for it."""
+
+    def send(self, update: Update) -> None:
+        """Tell how far a job is."""
+        ...
+
+    def stopping(self) -> bool:
+        """Whether the user asked to stop."""
+        ...
+
+
+class JobReporter:
+    """A `train.Reporter` that talks through a channel.
+
+    Args:
+        channel: where updates go.
+        job: the job's digest or key.
+    """
+
+    def __init__(self, channel: Channel, job: str) -> None:
+        self.channel = channel
+        self.job = job
+
+    def update(self, done: int, total: int, note: str) -> None:
+        """Report progress; raises `Stopped` once the user asked to stop."""
+        self.channel.send(Update(self.job, os.getpid(), done, total, note))
+        if done < total and self.channel.stopping():
+            raise Stopped
+
+
+class QueueChannel:
+    """A channel between processes."""
+
+    def __init__(self, queue: Queue[Update], stop: Event) -> None:
+        self.queue = queue
+        self.stop = stop
+
+    def send(self, update: Update) -> None:
+        """Put an update into the queue."""
+        self.queue.put(update)
+
+    def stopping(self) -> bool:
+        """Whether the stop event is set."""
+        return self.stop.is_set()
+
+
+_channel: Channel | None = None
+_device = torch.device("cpu")
+
+
+def here() -> tuple[Channel, torch.device]:
+    """Return the channel and the device of the process that this is called in."""
+    if _channel is None:
+        raise RuntimeError("this process was not set up to run jobs; see segbench.execution.workers")
+    return _channel, _device
+
+
+def set_up(channel: Channel, device: torch.device, threads: int) -> None:
+    """Make this process ready to run jobs."""
+    global _channel, _device
+    _channel, _device = channel, device
+    torch.set_num_threads(threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
+class InlineExecutor(Executor):
+    """Runs a job in this process as soon as it is submitted."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run a call and return its finished future."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def local(workers: int, devices: list[torch.device], threads: int, queue: Queue[Update], stop: Event) -> Executor:
+    """Return an executor of spawned processes; each takes one of the devices and `threads` threads.
+
+    Args:
+        workers: number of processes.
+        devices: a device for each worker.
+        threads: CPU threads of each worker.
+        queue: where workers put updates.
+        stop: set once jobs are to stop.
+    """
+    context = multiprocessing.get_context("spawn")
+    pool: Queue[str] = context.Queue()
+    for device in devices:
+        pool.put(str(device))
+    return ProcessPoolExecutor(workers, context, initializer=_start, initargs=(pool, threads, queue, stop))
+
+
+def _start(pool: Queue[str], threads: int, queue: Queue[Update], stop: Event) -> None:
+    # The terminal sends Ctrl-C to every process; the parent hears it and asks the workers to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    set_up(QueueChannel(queue, stop), torch.device(pool.get()), threads)
+
+
+def _die_with_parent() -> None:
+    parent: Any = multiprocessing.parent_process()
+    parent.join()
+    os._exit(1)
+
+
+def resolve_devices(device: str, workers: int | None, jobs: int) -> list[torch.device]:
+    """Return a device for each worker: every GPU for "auto" and "cuda", else the one that is named.
+
+    Args:
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        workers: number of workers asked for; None for what fits the machine.
+        jobs: number of jobs that could run at once.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        gpus = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+        count = workers or min(len(gpus), jobs)
+        return [gpus[index % len(gpus)] for index in range(count)]
+    if device == "cpu":
+        return [torch.device("cpu")] * (workers or max(1, min(len(os.sched_getaffinity(0)), jobs)))
+    return [torch.device(device)] * (workers or 1)

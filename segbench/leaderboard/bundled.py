@@ -1,0 +1,190 @@
+"""What a bundle holds of each run of an entry: record, counts and sampled images."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from segbench.leaderboard import images
+from segbench.leaderboard.archive import read_json
+from segbench.leaderboard.bundle import ENTRY, MANIFEST
+from segbench.reports.leaderboard.entries import Entry, Result, Run
+from segbench.reports.records import Record
+
+Files = Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A sampled image of an evaluation.
+
+    Attributes:
+        where: its folder in the bundle.
+        index: its place in the split.
+        clean: the pieces that were attacked, (K, h, w, 3) in 0..65535.
+        adversarial: the attacked pieces; those of a clean evaluation are the clean ones.
+        truth: (H, W) true labels.
+        preds: (H, W) predicted labels.
+    """
+
+    where: str
+    index: int
+    clean: NDArray[np.uint16]
+    adversarial: NDArray[np.uint16]
+    truth: NDArray[np.uint8]
+    preds: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A run of an entry with its evidence.
+
+    Attributes:
+        result: the result that the run belongs to.
+        run: what the entry says.
+        record: what the evaluation said of itself.
+        names: of its images.
+        counts: (N, 3, C); see `segbench.metrics`.
+        parts: the counts of an ensemble's parts, each (N, 3, C).
+        sample: images as they were attacked and predicted.
+    """
+
+    result: Result
+    run: Run
+    record: Record
+    names: tuple[str, ...]
+    counts: NDArray[np.int64]
+    parts: tuple[NDArray[np.int64], ...]
+    sample: tuple[Shown, ...]
+
+
+class _Unusable(ValueError):
+    """A file of a bundle cannot be used; the text names it."""
+
+
+def gather(files: Files, entry: Entry) -> tuple[list[Evaluation], list[str]]:
+    """Return the evidence of every run of an entry, and what is wrong with its files.
+
+    Args:
+        files: of the bundle.
+        entry: its entry.
+    """
+    evaluations, problems = [], []
+    indices = _indices(files)
+    used = {MANIFEST, ENTRY}
+    for result in entry.results:
+        for run in result.runs:
+            try:
+                evaluation = _evaluation(files, result, run, indices.get(run.record, []), used)
+            except _Unusable as error:
+                problems.append(str(error))
+            else:
+                evaluations.append(evaluation)
+    if not problems:
+        problems += [f"{name}: belongs to no run of the entry" for name in sorted(set(files) - used)]
+    return evaluations, problems
+
+
+def _indices(files: Files) -> dict[str, list[str]]:
+    """Return the places of the sampled images by the digest of the evaluation."""
+    found = defaultdict(list)
+    for name in sorted(files):
+        if match := re.fullmatch(r"predicted/([0-9a-f]+)/(\d+)/preds\.png", name):
+            found[match[1]].append(match[2])
+    return found
+
+
+def _evaluation(files: Files, result: Result, run: Run, indices: list[str], used: set[str]) -> Evaluation:
+    record = _record(files, run.record)
+    name = f"counts/{run.record}.json"
+    content = _json(files, name)
+    counts, parts, names = (content.get(key) for key in ("counts", "parts", "names"))
+    if not isinstance(parts, list) or not isinstance(names, list):
+        raise _Unusable(f"{name}: not counts with the names of their images")
+    used |= {name, f"records/{run.record}.json"}
+    if not indices:
+        raise _Unusable(f"predicted/{run.record}: no image of this evaluation is in the bundle")
+    return Evaluation(
+        result=result,
+        run=run,
+        record=record,
+        names=tuple(map(str, names)),
+        counts=_array(counts, len(record.classes), name),
+        parts=tuple(_array(part, len(record.classes), name) for part in parts),
+        sample=tuple(_shown(files, record, index, used) for index in indices),
+    )
+
+
+def _record(files: Files, digest: str) -> Record:
+    name = f"records/{digest}.json"
+    try:
+        record = Record.model_validate(_json(files, name))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _Unusable(f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from error
+    if record.digest != digest:
+        raise _Unusable(f"{name}: is the record {record.digest}")
+    if record.status != "done" or record.scores is None:
+        raise _Unusable(f"{name}: is of an evaluation that is {record.status}, without scores")
+    return record
+
+
+def _array(content: object, classes: int, name: str) -> NDArray[np.int64]:
+    try:
+        counts = np.array(content)
+    except ValueError as error:
+        raise _Unusable(f"{name}: counts of unequal length") from error
+    if counts.ndim != 3 or counts.shape[1:] != (3, classes) or counts.dtype != np.int64 or not len(counts):
+        raise _Unusable(f"{name}: counts are whole numbers (images, 3, {classes}), got {counts.shape} {counts.dtype}")
+    return counts
+
+
+def _shown(files: Files, record: Record, index: str, used: set[str]) -> Shown:
+    seen, own = f"images/{index}", f"predicted/{record.digest}/{index}"
+    truth, preds = (_pixels(files, name, used, labels=True) for name in (f"{seen}/truth.png", f"{own}/preds.png"))
+    clean = _pieces(files, f"{seen}/clean", used)
+    adversarial = clean if record.setting == "clean" else _pieces(files, f"{own}/adversarial", used)
+    if clean.shape != adversarial.shape:
+        raise _Unusable(f"{own}: attacked pieces are {adversarial.shape}, clean ones {clean.shape}")
+    if truth.shape != preds.shape:
+        raise _Unusable(f"{own}/preds.png: {preds.shape} pixels, its truth has {truth.shape}")
+    return Shown(own, int(index), clean, adversarial, truth.astype(np.uint8), preds.astype(np.uint8))
+
+
+def _pieces(files: Files, stem: str, used: set[str]) -> NDArray[np.uint16]:
+    """Return the pieces of an image, numbered from 0."""
+    pieces = [_pixels(files, f"{stem}-0.png", used)]
+    while f"{stem}-{len(pieces)}.png" in files:
+        pieces.append(_pixels(files, f"{stem}-{len(pieces)}.png", used))
+    if len({piece.shape for piece in pieces}) > 1:
+        raise _Unusable(f"{stem}-0.png: the pieces of an image are of one size")
+    return np.stack(pieces).astype(np.uint16)
+
+
+def _pixels(files: Files, name: str, used: set[str], *, labels: bool = False) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    used.add(name)
+    if name not in files:
+        raise _Unusable(f"{name}: missing")
+    try:
+        return images.decode(files[name], labels=labels)
+    except images.NotAnImage as error:
+        raise _Unusable(f"{name}: {error}") from error
+
+
+def _json(files: Files, name: str) -> dict[str, Any]:
+    if name not in files:
+        raise _Unusable(f"{name}: missing")
+    try:
+        content = read_json(files[name])
+    except ValueError as error:
+        raise _Unusable(f"{name}: not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise _Unusable(f"{name}: not a JSON object")
+    return content

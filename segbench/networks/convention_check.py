@@ -1,0 +1,148 @@
+"""Is a network fed what it expects? Its score on clean images tells, beside its score under other conventions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segbench.config.network import Channels, Convention
+from segbench.datasets.base import Dataset
+from segbench.errors import SegbenchError
+from segbench.model_zoo.base import IMAGENET_MEAN, IMAGENET_STD
+from segbench.networks.adapter import Adapter
+from segbench.protocols.base import Crops, EvaluationProtocol
+
+IMAGES = 16
+"""Images that conventions are compared on."""
+MARGIN = 3.0
+"""Points of score by which another convention must be better."""
+SIGMAS = 3.0
+"""Standard errors of the difference, image by image, that it must be better by."""
+HALF: Channels = (0.5, 0.5, 0.5)
+
+
+class Doubt(NamedTuple):
+    """Another convention under which a network scores much better.
+
+    Attributes:
+        convention: that convention.
+        score: its score, in per cent.
+        stated: the score under the stated one.
+    """
+
+    convention: Convention
+    score: float
+    stated: float
+
+
+def check(
+    adapter: Adapter, dataset: Dataset, split: str, protocol: EvaluationProtocol, *, device: torch.device
+) -> Doubt | None:
+    """Compare a network's score under its convention with that under every other one that is in use.
+
+    The score is the mean over images of the mean IoU of the classes in each image's mask. Another convention is
+    doubted for only where it is better by `MARGIN` and by `SIGMAS` standard errors, and better by as much than the best
+    label map of one class: noise of an untrained network is no reason.
+
+    Args:
+        adapter: the network, in eval mode.
+        dataset: what it is to be evaluated on.
+        split: the split whose first images are looked at.
+        protocol: how they are predicted.
+        device: where this runs.
+    """
+    samples = dataset.split(split)
+    pieces = [protocol.crops(*samples[index][1:]) for index in range(min(IMAGES, len(samples)))]
+    constant = np.array([_best_constant(crops.truth, dataset.ignore_index) for crops in pieces])
+    stated = _scores(adapter.to(device), pieces, protocol, dataset.ignore_index)
+    best = None
+    for convention in alternatives(adapter.convention):
+        found = _scores(adapter.under(convention), pieces, protocol, dataset.ignore_index)
+        if (
+            _much_better(found, stated)
+            and _much_better(found, constant)
+            and (best is None or found.mean() > best.score)
+        ):
+            best = Doubt(convention, float(found.mean()), float(stated.mean()))
+    return best
+
+
+def refuse(name: str, stated: Convention, doubt: Doubt) -> SegbenchError:
+    """Return the error that says what was found."""
+    keys = doubt.convention.model_dump(exclude_defaults=True)
+    written = ", ".join(f"{key}: {list(value) if isinstance(value, tuple) else value}" for key, value in keys.items())
+    return SegbenchError(
+        f"{name} scores {doubt.stated:.1f} on clean images fed as stated ({stated.text}), but {doubt.score:.1f} fed as "
+        f"{doubt.convention.text}; state the convention {{{written}}}, or pass --force (in a matrix: check: false)"
+    )
+
+
+def alternatives(stated: Convention) -> Iterator[Convention]:
+    """Yield the conventions in use that give a network other input than the stated one."""
+    plain = {"multiple": stated.multiple, "remainder": stated.remainder}
+    known = {_effect(stated)}
+    means: list[tuple[Channels | None, Channels | None]] = [
+        (None, None),
+        (IMAGENET_MEAN, IMAGENET_STD),
+        (IMAGENET_MEAN, None),
+        (HALF, HALF),
+    ]
+    for channels, values, (mean, std) in itertools.product(("rgb", "bgr"), (1, 255), means):
+        ordered = [None if one is None else one if channels == "rgb" else one[::-1] for one in (mean, std)]
+        scaled = [None if one is None else tuple(round(values * part, 6) for part in one) for one in ordered]
+        convention = Convention.model_validate(
+            {**plain, "range": f"0-{values}", "channels": channels, "mean": scaled[0], "std": scaled[1]}
+        )
+        if _effect(convention) not in known:
+            known.add(_effect(convention))
+            yield convention
+
+
+def _effect(convention: Convention) -> tuple[object, ...]:
+    """Return what a convention makes of black and white: equal for conventions that do the same."""
+    top = 255.0 if convention.range == "0-255" else 1.0
+    mean, std = convention.mean or (0.0,) * 3, convention.std or (1.0,) * 3
+    ends = [(value - m) / s for m, s in zip(mean, std, strict=True) for value in (0.0, top)]
+    return convention.channels, *(round(end, 3) for end in ends)
+
+
+def _much_better(found: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    difference = found - other
+    error = difference.std(ddof=1) / math.sqrt(len(difference)) if len(difference) > 1 else math.inf
+    return bool(difference.mean() >= MARGIN and difference.mean() > SIGMAS * error)
+
+
+def _scores(
+    adapter: Adapter, pieces: Sequence[Crops], protocol: EvaluationProtocol, ignore_index: int
+) -> NDArray[np.float64]:
+    """Return each image's score, in per cent."""
+    device = adapter.scale.device
+    found = []
+    for crops in pieces:
+        scores = protocol.scores(adapter, crops.images.to(device), attacked=True)
+        preds = protocol.merge(scores, crops).to(crops.truth.device)
+        found.append(_score(preds, crops.truth, ignore_index))
+    return np.array(found)
+
+
+def _score(preds: Tensor, truth: Tensor, ignore_index: int) -> float:
+    valid = truth != ignore_index
+    preds, truth = preds[valid], truth[valid]
+    classes = torch.unique(truth).tolist()
+    shares = []
+    for label in classes:
+        right, union = (preds == label) & (truth == label), (preds == label) | (truth == label)
+        shares.append(float(right.sum() / union.sum()))
+    return 100 * sum(shares) / len(shares) if shares else 0.0
+
+
+def _best_constant(truth: Tensor, ignore_index: int) -> float:
+    labels = torch.unique(truth[truth != ignore_index]).tolist()
+    return max((_score(torch.full_like(truth, label), truth, ignore_index) for label in labels), default=0.0)

@@ -1,0 +1,66 @@
+"""What identifies a piece of work: a hash of all that can change its numbers, and of nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from segbench.files import file_sha256
+from segbench.reports.records import Component
+
+FILE_OPTIONS = ("backbone", "target", "weights")
+"""Options of components that may name a file."""
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """Hash canonical JSON: keys sorted, no white space, floats as they round-trip."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def component_identity(component: Component, files: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """Return the part of a component that can change numbers: not how it is written, nor where its files lie.
+
+    Args:
+        component: the component.
+        files: hashes of files by their paths, which stand for them in its options.
+    """
+    options = _by_content(plain(component.options), files)
+    return {"name": component.name, "version": component.version, "options": options}
+
+
+def file_hashes(*components: Component) -> dict[str, str]:
+    """Hash the files that components' options name, by their paths; a file that is not there is left out."""
+    named = {path for component in components for path in _named_files(component.options)}
+    return {path: file_sha256(Path(path)) for path in sorted(named)}
+
+
+def _named_files(options: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _named_files(value)
+        elif name in FILE_OPTIONS and isinstance(value, str) and Path(value).is_file():
+            yield value
+
+
+def _by_content(options: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            found[name] = _by_content(value, files)
+        else:
+            found[name] = f"sha256:{files[value]}" if name in FILE_OPTIONS and value in files else value
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Return nested data with plain dictionaries and lists."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

@@ -1,0 +1,195 @@
+"""A Matrix -> a Plan: the trainings and evaluations that it asks for, each once, grouped into sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from segbench.components.specs import Bound
+from segbench.config.matrix import Matrix, Trained
+from segbench.plan.cells import Data, EvalCell, ExternalCell, NetworkCell, TrainCell, attack_of
+from segbench.plan.identity import component_identity, digest, file_hashes
+from segbench.plan.traits import Trait, defense_traits
+from segbench.reports.records import Component, Manifest
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Evaluations that share adversarial images: one source, one split, one protocol, one trajectory.
+
+    Attributes:
+        source: the network that is attacked.
+        cells: evaluations; their attacks differ in `steps` at most, and only where the attack is nested. One of a
+            dynamic target stands alone.
+    """
+
+    source: NetworkCell
+    cells: tuple[EvalCell, ...]
+
+    @property
+    def attack(self) -> Component:
+        """The attack with the most steps: its iterates hold all the others."""
+        return max((cell.attack for cell in self.cells), key=lambda a: a.options.get("steps", 0))
+
+    @property
+    def targets(self) -> tuple[NetworkCell, ...]:
+        """The networks that are scored, each once."""
+        return tuple({cell.target.digest: cell.target for cell in self.cells}.values())
+
+    @property
+    def label(self) -> str:
+        """What progress lines call it."""
+        oblivious = ", oblivious," if self.oblivious else ""
+        return f"{self.attack.short}{oblivious} on {self.source.label}"
+
+    @property
+    def oblivious(self) -> bool:
+        """Whether the attack is made on the source without its defense."""
+        return self.cells[0].oblivious
+
+    @property
+    def key(self) -> str:
+        """Identity of the trajectory: the same for any subset of the cells."""
+        return _trajectory(self.cells[0])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a matrix asks for.
+
+    Attributes:
+        matrix: the matrix.
+        trainings: networks to train, each once, in the order of the matrix.
+        evaluations: evaluations, each once, in the order of the tables.
+        sweeps: the same evaluations, grouped.
+    """
+
+    matrix: Matrix
+    trainings: tuple[TrainCell, ...]
+    evaluations: tuple[EvalCell, ...]
+    sweeps: tuple[Sweep, ...]
+
+    def manifest(self) -> Manifest:
+        """Return what the store keeps of the plan, so that a report needs no matrix file."""
+        return Manifest(
+            name=self.matrix.name,
+            title=self.matrix.title,
+            records=tuple(cell.expected() for cell in self.evaluations),
+            worst_of=self.matrix.worst_of,
+        )
+
+
+def build(
+    matrix: Matrix, fingerprints: Mapping[str, str], external: Mapping[str, Sequence[ExternalCell]] | None = None
+) -> Plan:
+    """Lay out the cells of a matrix.
+
+    Args:
+        matrix: the matrix.
+        fingerprints: by the dataset's short string; "unknown" where the data is not there.
+        external: the networks that are not trained here, by the dataset's short string.
+    """
+    trainings: list[TrainCell] = []
+    evaluations: list[EvalCell] = []
+    for dataset in matrix.datasets:
+        data = Data(component=dataset.identity, fingerprint=fingerprints[dataset.short])
+        grid = {
+            (model.short, index, seed): _train_cell(data, model, trained, seed)
+            for model in matrix.models
+            for index, trained in enumerate(matrix.defenses)
+            for seed in matrix.seeds
+        }
+        trainings += grid.values()
+        networks: list[NetworkCell] = [*grid.values(), *(external or {}).get(dataset.short, ())]
+        if matrix.white_box:
+            evaluations += [cell for target in networks for cell in _white_box(matrix, target)]
+        evaluations += _transfers(matrix, networks)
+    unique_trainings = tuple({cell.digest: cell for cell in trainings}.values())
+    unique_evaluations = tuple({cell.digest: cell for cell in evaluations}.values())
+    return Plan(matrix, unique_trainings, unique_evaluations, group(unique_evaluations))
+
+
+def group(evaluations: Sequence[EvalCell]) -> tuple[Sweep, ...]:
+    """Group evaluations that share adversarial images."""
+    groups: dict[str, list[EvalCell]] = {}
+    for cell in evaluations:
+        groups.setdefault(_trajectory(cell), []).append(cell)
+    return tuple(Sweep(cells[0].source, tuple(cells)) for cells in groups.values())
+
+
+def _white_box(matrix: Matrix, target: NetworkCell) -> Iterator[EvalCell]:
+    """Every attack on a network itself; with a defense at inference, then those on the network without it."""
+    using = [attack for attack in matrix.attacks if attack.attack().threat.access != "none"]
+    wrapped = "wrapped" in _traits(target)
+    for attack in matrix.attacks:
+        yield _eval_cell(matrix, target, target, attack, adaptive=True if wrapped and attack in using else None)
+    if wrapped:
+        for attack in using:
+            yield _eval_cell(matrix, target, target, attack, adaptive=False)
+
+
+def _transfers(matrix: Matrix, networks: Sequence[NetworkCell]) -> Iterator[EvalCell]:
+    """Every network against the substitutes of every other architecture."""
+    substitutes = [cell for cell in networks if cell.defense.name == matrix.substitutes]
+    for target in networks:
+        for source in substitutes:
+            if source.model != target.model:
+                for attack in matrix.transfer_attacks:
+                    yield _eval_cell(matrix, target, source, attack)
+
+
+def _train_cell(data: Data, model: Bound, trained: Trained, seed: int) -> TrainCell:
+    return TrainCell(
+        data=data,
+        model=model.identity,
+        defense=trained.defense.identity,
+        recipe=trained.recipe.model_dump(mode="json"),
+        seed=seed,
+        files=file_hashes(model.identity, trained.defense.identity),
+    )
+
+
+def _eval_cell(
+    matrix: Matrix, target: NetworkCell, source: NetworkCell, attack: Bound, *, adaptive: bool | None = None
+) -> EvalCell:
+    offered = _traits(target)
+    return EvalCell(
+        target=target,
+        source=source,
+        attack=attack.identity,
+        protocol=matrix.protocol.identity,
+        split=matrix.split,
+        limit=matrix.limit,
+        seed=matrix.attack_seed,
+        adaptive=adaptive,
+        certified="certified" in offered and attack.component.name == "clean",
+        dynamic="dynamic" in offered,
+        files=file_hashes(attack.identity),
+    )
+
+
+def _traits(cell: NetworkCell) -> tuple[Trait, ...]:
+    return cell.traits if isinstance(cell, ExternalCell) else defense_traits(cell.defense)
+
+
+def _trajectory(cell: EvalCell) -> str:
+    """Identity of what an evaluation's adversarial images are read from."""
+    options = component_identity(cell.attack, cell.files)["options"]
+    if attack_of(cell.attack).attack.nested:
+        options.pop("steps")
+    apart: dict[str, Any] = {"oblivious": True} if cell.oblivious else {}
+    if cell.dynamic:
+        # What its target has seen before is a part of it.
+        apart["only"] = cell.digest
+    return digest(
+        {
+            **apart,
+            "source": cell.source.digest,
+            "attack": [cell.attack.name, cell.attack.version, options],
+            "protocol": [cell.protocol.name, cell.protocol.version, dict(cell.protocol.options)],
+            "split": cell.split,
+            "limit": cell.limit,
+            "seed": cell.seed,
+        }
+    )

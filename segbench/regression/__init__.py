@@ -1,0 +1,1 @@
+"""A baseline, and the check that nothing became worse than it."""

@@ -1,0 +1,197 @@
+"""A baseline: what a matrix measured once, in one small JSON file that is committed beside the code it watches."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import ValidationError
+
+from segbench.errors import SegbenchError
+from segbench.files import read_json, write_json
+from segbench.plan.cells import EVALUATION_VERSION
+from segbench.reports.records import Component, Frozen, Record
+from segbench.reports.statistics import Absent, Counts
+
+BASELINE_VERSION = 1
+Metric = Literal["miou", "macc", "aacc"]
+METRICS: tuple[Metric, ...] = ("miou", "macc", "aacc")
+Allowed = Mapping[Metric, float | Literal["noise"]]
+"""By metric, the drop in percentage points that is allowed; "noise" for what the bootstrap interval covers."""
+
+
+class Entry(Frozen):
+    """One row of a matrix: a network under an attack, over all its seeds.
+
+    Attributes:
+        label: dataset, model, defense, attack and, in a transfer, the source.
+        like: what must be equal for numbers to be comparable: versions and options, data, split, limit, seeds.
+        weights_sha256: hash of the weights of every run.
+        shape: of `counts`: runs, images, 3, classes.
+        counts: intersections, predicted and true pixels by run, image and class: int32, zlib, base64.
+    """
+
+    label: str
+    like: Mapping[str, Any]
+    weights_sha256: tuple[str | None, ...]
+    shape: tuple[int, int, int, int]
+    counts: str
+
+    def array(self) -> Counts:
+        """Unpack the counts, (R, N, 3, C) int64."""
+        raw = zlib.decompress(base64.b64decode(self.counts, validate=True))
+        return np.frombuffer(raw, dtype="<i4").reshape(self.shape).astype(np.int64)
+
+    @property
+    def absent(self) -> Absent:
+        """The protocol's convention for absent classes."""
+        absent: Absent = self.like["absent"]
+        return absent
+
+
+class Baseline(Frozen):
+    """What a matrix measured.
+
+    Attributes:
+        matrix: name of the matrix.
+        allowed: by metric, the drop that is no regression.
+        versions: packages that it was measured with.
+        entries: the rows.
+    """
+
+    schema_version: int = BASELINE_VERSION
+    matrix: str
+    allowed: Allowed
+    versions: Mapping[str, str]
+    entries: tuple[Entry, ...]
+
+
+def grouped(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Group records that differ in seeds only, by their label."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(_label(record), []).append(record)
+    return {label: sorted(own, key=lambda r: (r.target.seed, r.source.seed)) for label, own in groups.items()}
+
+
+def measured(
+    name: str, records: Sequence[Record], counts_of: Callable[[str], Counts | None], allowed: Allowed
+) -> Baseline:
+    """Make a baseline of finished records; groups with one that is not finished are left out.
+
+    Args:
+        name: name of the matrix.
+        records: its records.
+        counts_of: gives an evaluation's counts (N, 3, C) by its digest.
+        allowed: by metric, the drop that is no regression.
+    """
+    entries = []
+    for label, group in grouped(records).items():
+        counts = [counts_of(record.digest) for record in group if record.status == "done"]
+        runs = [run for run in counts if run is not None]
+        if len(runs) < len(group):
+            continue
+        packed = np.stack(runs).astype("<i4")
+        entries.append(
+            Entry(
+                label=label,
+                like=likeness(group),
+                weights_sha256=tuple(record.target.weights_sha256 for record in group),
+                shape=packed.shape,
+                counts=base64.b64encode(zlib.compress(packed.tobytes(), 9)).decode(),
+            )
+        )
+    versions: Mapping[str, str] = next((r.provenance["versions"] for r in records if "versions" in r.provenance), {})
+    return Baseline(matrix=name, allowed=allowed, versions=versions, entries=tuple(entries))
+
+
+def likeness(group: Sequence[Record]) -> dict[str, Any]:
+    """Return what must be equal for two groups of records to be compared, as plain data.
+
+    Weights, recipes and options of networks are left out: how they act is what is measured.
+    """
+    first = group[0]
+    return {
+        "evaluation version": EVALUATION_VERSION,
+        "dataset": _identity(first.dataset),
+        "data fingerprint": first.data_fingerprint,
+        "split": first.split,
+        "limit": first.limit,
+        "protocol": _identity(first.protocol),
+        "absent": first.absent,
+        "attack": _identity(first.attack),
+        "attack seed": first.seed,
+        "model version": first.target.model.version,
+        "defense version": first.target.defense.version,
+        "dynamic": first.dynamic,
+        "seeds": [[record.target.seed, record.source.seed] for record in group],
+    }
+
+
+def unlike(baseline: Baseline, records: Sequence[Record]) -> list[str]:
+    """Return what keeps a baseline and the evaluations of a matrix from being compared, a sentence each.
+
+    Args:
+        baseline: the baseline.
+        records: evaluations, finished or still expected.
+    """
+    then, now = {entry.label: entry.like for entry in baseline.entries}, grouped(records)
+    found = [f"{label}: not in the matrix any more" for label in then if label not in now]
+    found += [f"{label}: not in the baseline" for label in now if label not in then]
+    for label, group in now.items():
+        if label in then:
+            here = likeness(group)
+            found += [
+                f"{label}: {key} was {then[label].get(key)}, is {value}"
+                for key, value in here.items()
+                if then[label].get(key) != value
+            ]
+    return found
+
+
+def read(path: Path) -> Baseline | None:
+    """Read a baseline, or return None where there is no file.
+
+    Raises:
+        SegbenchError: the file is no baseline of this version.
+    """
+    content = read_json(path)
+    if content is None:
+        return None
+    if content.get("schema_version") != BASELINE_VERSION:
+        raise SegbenchError(
+            f"{path}: baseline of version {content.get('schema_version')}, this segbench reads {BASELINE_VERSION}; "
+            "make it again with --update"
+        )
+    try:
+        return Baseline.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise SegbenchError(
+            f"{path}: {where}: {first['msg'].lower()}; make the baseline again with --update"
+        ) from error
+
+
+def write(baseline: Baseline, path: Path) -> None:
+    """Write a baseline."""
+    write_json(path, baseline.model_dump(mode="json"))
+
+
+def _label(record: Record) -> str:
+    parts = [record.dataset.short, record.target.model.short, record.target.defense.short, record.attack.short]
+    if record.oblivious:
+        parts.append("oblivious")
+    if record.setting == "black-box":
+        parts.append(f"from {record.source.model.short} {record.source.defense.short}")
+    return ", ".join(parts)
+
+
+def _identity(component: Component) -> dict[str, Any]:
+    """Return a component as it comes back from JSON."""
+    content = component.model_dump(mode="json")
+    return {"name": content["name"], "version": content["version"], "options": content["options"]}

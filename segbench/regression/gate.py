@@ -1,0 +1,214 @@
+"""Did it get worse? A matrix measured now against a baseline, row by row, paired by image."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from segbench.errors import SegbenchError
+from segbench.regression.baseline import METRICS, Allowed, Baseline, Metric, grouped
+from segbench.reports.records import Record
+from segbench.reports.sanity import explained
+from segbench.reports.statistics import Counts, mean_iou, paired_bootstrap
+
+Verdict = Literal["unchanged", "within noise", "allowed", "improvement", "REGRESSION", "FAILED"]
+BAD: tuple[Verdict, ...] = ("REGRESSION", "FAILED")
+
+
+class Row(NamedTuple):
+    """One metric of one network under one attack, in per cent and percentage points.
+
+    Attributes:
+        label: the network and the attack.
+        metric: "miou", "macc" or "aacc".
+        baseline: what it was; None where it is not known.
+        now: what it is; None where the evaluation failed.
+        allowed: the largest drop that is no regression; None where there is no comparison.
+        verdict: what to call it.
+        note: why an evaluation failed.
+    """
+
+    label: str
+    metric: str
+    baseline: float | None
+    now: float | None
+    allowed: float | None
+    verdict: Verdict
+    note: str = ""
+
+    @property
+    def difference(self) -> float | None:
+        """Now less then."""
+        return None if self.now is None or self.baseline is None else self.now - self.baseline
+
+
+def compare(then: Baseline, now: Baseline, records: Sequence[Record], allowed: Allowed) -> list[Row]:
+    """Compare what a matrix measures now with its baseline.
+
+    With "noise" a drop is a regression where the 95 % bootstrap interval of the difference, paired by image, lies
+    below 0, and an improvement where it lies above. With a number it is one where it exceeds that number.
+
+    Args:
+        then: the baseline.
+        now: the same, measured now.
+        records: the records of now, in order; unfinished ones fail.
+        allowed: by metric, the drop that is no regression.
+
+    Raises:
+        SegbenchError: the two did not score the same pixels.
+    """
+    before, after = ({entry.label: entry for entry in side.entries} for side in (then, now))
+    rows = []
+    for label, group in grouped(records).items():
+        old, new = before.get(label), after.get(label)
+        if new is None:
+            why = next(f"{r.status}: {r.error or 'no record'}" for r in group if r.status != "done")
+            rows.append(Row(label, "miou", None, None, None, "FAILED", why))
+        elif old is not None:
+            for metric, rule in allowed.items():
+                try:
+                    rows.append(_row(label, metric, rule, old.array(), new.array(), old.absent))
+                except ValueError as error:
+                    raise SegbenchError(f"{label}: not scored on the pixels of the baseline ({error})") from error
+    return rows
+
+
+def parse_allowed(texts: Sequence[str], default: Allowed) -> Allowed:
+    """Read --allow options, laid over those of the baseline.
+
+    Args:
+        texts: "METRIC=POINTS" or "METRIC=noise".
+        default: what the baseline allows.
+
+    Raises:
+        SegbenchError: with what was meant.
+    """
+    allowed = dict(default)
+    for text in texts:
+        name, _, value = text.partition("=")
+        metric = next((metric for metric in METRICS if metric == name), None)
+        try:
+            rule: Any = value if value == "noise" else float(value)
+        except ValueError:
+            rule = -1.0
+        if metric is None or (rule != "noise" and not 0 <= rule <= 100):
+            raise SegbenchError(
+                f"--allow {text}: expected METRIC=POINTS or METRIC=noise with one of {', '.join(METRICS)}, "
+                "for instance miou=1.5"
+            )
+        allowed[metric] = rule
+    return allowed
+
+
+def headline(name: str, rows: Sequence[Row]) -> str:
+    """Say in one line how a check went."""
+    number = {verdict: sum(row.verdict == verdict for row in rows) for verdict in (*BAD, "improvement")}
+    bad = [f"{number[verdict]} {verdict.lower()}" for verdict in BAD if number[verdict]]
+    better = f", {number['improvement']} better" if number["improvement"] else ""
+    verdict = f"{', '.join(bad)} of" if bad else "passed, all of"
+    return f"segbench check {name}: {verdict} {len(rows)} rows{better}"
+
+
+def markdown(name: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
+    """Write the comparison for a pull request: what is bad first, all rows folded away."""
+    sign = "❌" if any(row.verdict in BAD for row in rows) else "✅"
+    lines = [f"### {sign} {headline(name, rows)}", ""]
+    notable = [row for row in rows if row.verdict in (*BAD, "improvement")]
+    if notable:
+        lines += [*_markdown_table(notable), ""]
+    lines += ["<details><summary>all rows</summary>", "", *_markdown_table(rows), "", "</details>", ""]
+    lines += [f"- {note}" for note in notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def junit(name: str, rows: Sequence[Row]) -> bytes:
+    """Write the comparison as JUnit XML, a test case a row."""
+    bad = [row for row in rows if row.verdict in BAD]
+    counts = {"tests": str(len(rows)), "failures": str(len(bad)), "errors": "0"}
+    suite = ElementTree.Element("testsuite", {"name": f"segbench check {name}", **counts})
+    for row in rows:
+        case = ElementTree.SubElement(suite, "testcase", {"classname": row.label, "name": row.metric})
+        text = f"{row.metric} {' '.join(cells(row)[2:])}{row.note and ': '}{row.note}"
+        if row in bad:
+            ElementTree.SubElement(case, "failure", {"message": text, "type": row.verdict.lower()})
+        else:
+            ElementTree.SubElement(case, "system-out").text = text
+    ElementTree.indent(suite)
+    written: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
+    return written
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """Return a row as text: label, metric, baseline, now, difference, allowed, verdict."""
+    return (
+        row.label,
+        row.metric,
+        _number(row.baseline),
+        _number(row.now),
+        _number(row.difference, "+.2f"),
+        "" if row.allowed is None else _number(0.0 - row.allowed, "+.2f"),
+        row.verdict,
+    )
+
+
+HEADINGS = ("what", "metric", "baseline", "now", "difference", "allowed", "verdict")
+
+
+def flag_notes(records: Sequence[Record]) -> list[str]:
+    """Say which sanity checks the evaluations do not pass, a sentence a flag."""
+    raised: dict[str, dict[str, None]] = {}
+    for record in records:
+        for flag in record.flags:
+            raised.setdefault(flag, {})[f"{record.attack.short} on {record.target.model.short}"] = None
+    return [f"flagged {explained(flag)}: {', '.join(names)}" for flag, names in raised.items()]
+
+
+def changed_versions(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Say which packages are of another version than when the baseline was made."""
+    changed = [f"{name} {then[name]} -> {now[name]}" for name in then if name in now and then[name] != now[name]]
+    return [f"since the baseline: {', '.join(changed)}"] if changed else []
+
+
+def _row(label: str, metric: Metric, rule: float | Literal["noise"], old: Counts, new: Counts, absent: Any) -> Row:
+    old, new = _as_iou(old, metric), _as_iou(new, metric)
+    baseline, value = (100 * float(mean_iou(side.sum(1), absent).mean()) for side in (old, new))
+    difference = paired_bootstrap(new, old, absent)
+    low, high = difference.low - difference.value, difference.high - difference.value
+    down, up = (high, -low) if rule == "noise" else (rule, rule)
+    verdict: Verdict = "within noise" if rule == "noise" else "allowed"
+    if np.array_equal(old, new):
+        verdict = "unchanged"
+    elif difference.value < -max(down, 0.0):
+        verdict = "REGRESSION"
+    elif difference.value > max(up, 0.0):
+        verdict = "improvement"
+    return Row(label, metric, baseline, value, max(down, 0.0), verdict)
+
+
+def _as_iou(counts: Counts, metric: Metric) -> Counts:
+    """Return counts (R, N, 3, C) whose mean IoU is the metric.
+
+    Where the predicted pixels are the right ones, the union is the true pixels, and IoU is accuracy.
+    """
+    if metric == "miou":
+        return counts
+    right, true = counts[:, :, 0], counts[:, :, 2]
+    if metric == "aacc":
+        right, true = right.sum(-1, keepdims=True), true.sum(-1, keepdims=True)
+    return np.stack([right, right, true], axis=2)
+
+
+def _markdown_table(rows: Sequence[Row]) -> list[str]:
+    lines = [f"| {' | '.join(HEADINGS)} |", "|---|---|--:|--:|--:|--:|---|"]
+    for row in rows:
+        texts = [text.replace("|", "\\|") for text in cells(row)]
+        texts[-1] = f"**{texts[-1]}**{row.note and ': '}{row.note}" if row.verdict in BAD else texts[-1]
+        lines.append(f"| {' | '.join(texts)} |")
+    return lines
+
+
+def _number(value: float | None, form: str = ".2f") -> str:
+    return "" if value is None else format(value, form)

@@ -1,0 +1,13 @@
+"""How a job says how far it is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Reporter(Protocol):
+    """How a job tells how far it is, and hears that it should stop."""
+
+    def update(self, done: int, total: int, note: str) -> None:
+        """Report progress; raises `Stopped` once the user asked to stop."""
+        ...

@@ -1,0 +1,111 @@
+"""What a run found: judged records, as a table or a report. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from segbench.errors import SegbenchError
+from segbench.reports.formats.frames import tidy
+from segbench.reports.records import Manifest, Record
+from segbench.reports.render import Format, judge, render
+from segbench.store import Store
+
+FORMATS: tuple[Format, ...] = ("html", "md", "csv")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an evaluation found.
+
+    Attributes:
+        manifest: what was asked for, with the records: worst cases added, flags raised.
+        store: the folder that holds them.
+    """
+
+    manifest: Manifest
+    store: Path
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """A record for every attack, in order."""
+        return self.manifest.records
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for every record; metrics in per cent, flags in words."""
+        return tidy(self.records)
+
+    def miou(self, attack: str) -> float:
+        """Return the mIoU under an attack, in per cent.
+
+        Args:
+            attack: as it was asked for, or its short string in the table.
+
+        Raises:
+            SegbenchError: it was not asked for, or its evaluation failed.
+        """
+        from segbench.components import specs
+
+        short = specs.bound("attack", attack).short
+        for record in self.records:
+            if record.attack.short == short:
+                if record.scores is None:
+                    raise SegbenchError(f"{short}: {record.error or 'was not evaluated'}")
+                return record.scores.miou
+        raise SegbenchError(f"{short} was not evaluated; there are {', '.join(r.attack.short for r in self.records)}")
+
+    def report(
+        self,
+        out: str | Path | None = None,
+        formats: Sequence[Format] = FORMATS,
+        *,
+        published: str | None = None,
+        provenance: bool = False,
+    ) -> list[Path]:
+        """Write a report and return its files, in the order of `formats`.
+
+        Args:
+            out: folder, made if need be; by default the report's place in the store.
+            formats: which files.
+            published: name of a paper whose values stand beside one's own.
+            provenance: add durations and whatever else differs between two runs of the same evaluation.
+
+        Raises:
+            SegbenchError: there is no such format or paper, or a package for it is missing.
+        """
+        store = Store(self.store)
+        folder = store.report_dir(self.manifest.name) if out is None else Path(out)
+        try:
+            return render(
+                self.manifest,
+                folder,
+                formats,
+                evidence=store.evidence(),
+                published=published,
+                provenance=provenance,
+            )
+        except ValueError as error:
+            raise SegbenchError(str(error)) from error
+
+
+def stored_result(store: Store, name: str) -> Result | None:
+    """Return what a store holds of a matrix, or None where that was not run there.
+
+    Args:
+        store: the store.
+        name: name of the matrix.
+
+    Raises:
+        StoreError: a file of the store is damaged or missing.
+    """
+    manifest = store.manifest(name)
+    if manifest is None:
+        return None
+    try:
+        return Result(judge(manifest, store.evidence()), store.root)
+    except ValueError as error:
+        raise SegbenchError(str(error)) from error

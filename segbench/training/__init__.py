@@ -1,0 +1,1 @@
+"""One `TrainCell` becomes weights."""

@@ -1,0 +1,173 @@
+"""What a zoo says of a network: its name, and a card with all that is needed to build it and to judge it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import Field, ValidationError
+
+from segbench.errors import SegbenchError
+from segbench.reports.records import Component, Frozen, Record
+
+CARD_VERSION = 1
+FORM = "dataset/architecture/defense/seed@version"
+_NAME = re.compile(r"(?P<stem>(?:[a-z0-9][a-z0-9._-]*/){3}\d+)(?:@(?P<version>[1-9]\d*))?")
+
+
+class ZooError(SegbenchError):
+    """A network of a zoo is missing, damaged, or cannot be entered."""
+
+
+class Name(NamedTuple):
+    """The name of a network in a zoo: dataset/architecture/defense/seed@version.
+
+    Attributes:
+        stem: the name without its version.
+        version: 1 or more; None for the latest.
+    """
+
+    stem: str
+    version: int | None
+
+    def __str__(self) -> str:
+        """Write the name as a user does."""
+        return self.stem if self.version is None else f"{self.stem}@{self.version}"
+
+    @property
+    def seed(self) -> int:
+        """The seed of the network's training."""
+        return int(self.stem.rpartition("/")[2])
+
+    @property
+    def defense(self) -> str:
+        """How the network was trained."""
+        return self.stem.split("/")[2]
+
+
+class Number(Frozen):
+    """One measured result.
+
+    Attributes:
+        attack: the attack, as a short string.
+        setting: "clean" or "white-box".
+        protocol: how images were attacked and scored, as a short string.
+        split: the split that was scored.
+        n_images: number of its images.
+        miou: mean IoU in per cent.
+        aacc: pixel accuracy in per cent.
+        record: digest of the record that says everything else.
+    """
+
+    attack: str
+    setting: str
+    protocol: str
+    split: str
+    n_images: int
+    miou: float
+    aacc: float
+    record: str
+
+
+class Card(Frozen):
+    """All that is known of a network's weights.
+
+    Attributes:
+        name: its name in the zoo.
+        model: its architecture, with all options.
+        defense: how it was trained, with all options.
+        recipe: the training recipe; empty where it is not known.
+        dataset: what it was trained on; None where that is not known.
+        data_fingerprint: hash of the dataset's files.
+        num_classes: classes it predicts.
+        classes: their names; empty where they are not known.
+        sha256: hash of the weights file.
+        size: its length in bytes.
+        training: digest of the training that made it; None for weights from elsewhere.
+        licence: SPDX identifier of the weights' licence, or "unknown".
+        source: where weights from elsewhere come from.
+        numbers: what was measured of it.
+        provenance: versions and device of its training.
+    """
+
+    schema_version: int = CARD_VERSION
+    name: str
+    model: Component
+    defense: Component
+    recipe: Mapping[str, Any] = Field(default_factory=dict)
+    dataset: Component | None = None
+    data_fingerprint: str | None = None
+    num_classes: int
+    classes: tuple[str, ...] = ()
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
+    training: str | None = None
+    licence: str = "unknown"
+    source: str | None = None
+    numbers: tuple[Number, ...] = ()
+    provenance: Mapping[str, Any] = Field(default_factory=dict)
+
+
+def is_name(text: str) -> bool:
+    """Whether a text has the form of a name in a zoo."""
+    return _NAME.fullmatch(text) is not None
+
+
+def parse_name(text: str) -> Name:
+    """Read a name.
+
+    Args:
+        text: dataset/architecture/defense/seed, with @version for a certain one.
+
+    Raises:
+        ZooError: it does not have that form.
+    """
+    match = _NAME.fullmatch(text)
+    if match is None:
+        raise ZooError(f"{text!r} is no name of a network; expected {FORM}, for instance digits/pspnet-tiny/sat/0@1")
+    return Name(match["stem"], int(match["version"]) if match["version"] else None)
+
+
+def parse_card(content: Mapping[str, Any], name: Name, where: str) -> Card:
+    """Check a card that was read from a zoo.
+
+    Args:
+        content: the JSON object.
+        name: the name that it lies under.
+        where: what an error names.
+
+    Raises:
+        ZooError: it is of another schema, not valid, or of another network.
+    """
+    if content.get("schema_version") != CARD_VERSION:
+        raise ZooError(f"{where}: card of version {content.get('schema_version')}, this segbench reads {CARD_VERSION}")
+    try:
+        card = Card.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ZooError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from error
+    if card.name != str(name):
+        raise ZooError(f"{where}: this is the card of {card.name}; move it to its own folder")
+    return card
+
+
+def numbers(records: Sequence[Record]) -> tuple[Number, ...]:
+    """Return what a card keeps of finished clean and white-box records, oblivious attacks left out."""
+    return tuple(
+        Number(
+            attack=record.attack.short,
+            setting=record.setting,
+            protocol=record.protocol.short,
+            split=record.split,
+            n_images=record.n_images,
+            miou=round(record.scores.miou, 2),
+            aacc=round(record.scores.aacc, 2),
+            record=record.digest,
+        )
+        for record in records
+        if record.scores is not None
+        and record.n_images is not None
+        and record.setting != "black-box"
+        and not record.oblivious
+    )

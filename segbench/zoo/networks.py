@@ -1,0 +1,233 @@
+"""Networks with their weights, by name: dataset/architecture/defense/seed@version."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from segbench.components import specs
+from segbench.files import file_sha256, read_json
+from segbench.model_zoo.base import ModelError
+from segbench.model_zoo.official import load_official_training
+from segbench.model_zoo.weights import check_keys, load_strict
+from segbench.plan.cells import TrainCell, revive
+from segbench.reports.records import Component, Record
+from segbench.store import Store
+from segbench.zoo.cards import Card, Name, ZooError, numbers, parse_name
+from segbench.zoo.places import WEIGHTS, Zoo, resolve
+
+__all__ = ["add", "build", "deployed", "import_official", "load", "resolve", "stem_of", "trained_cells", "verify"]
+
+VOID = 255
+"""The label that no loss counts, here as everywhere; a defense is told it when it is built."""
+
+
+def load(name: str, urls: Sequence[str] = ()) -> nn.Module:
+    """Return a network of a zoo in eval mode: images (N, 3, H, W) in [0, 1] -> logits (N, C, H, W).
+
+    Args:
+        name: dataset/architecture/defense/seed, with @version or the latest one.
+        urls: the zoos; by default those of SEGBENCH_ZOO.
+
+    Raises:
+        ZooError: no zoo has it, or what is there is damaged.
+    """
+    path, card = resolve(name, urls)
+    network = build(card)
+    load_strict(network, _read(path), where=str(path))
+    return network.eval().requires_grad_(False)
+
+
+def build(card: Card) -> nn.Module:
+    """Return the network that a card describes, with fresh weights."""
+    return deployed(card.model, card.defense, card.num_classes)
+
+
+def deployed(model: Component, defense: Component, num_classes: int) -> nn.Module:
+    """Return the network of an architecture that a defense deploys, with fresh weights.
+
+    Args:
+        model: the architecture; weights of the encoder that training began with are not looked for.
+        defense: how it is trained or wrapped.
+        num_classes: classes that it predicts.
+
+    Raises:
+        SegbenchError: the catalog does not have one of the two, in that version and with those options.
+    """
+    options = {name: None if name == "weights" else value for name, value in model.options.items()}
+    segmenter = revive("model", model.model_copy(update={"options": options})).make(num_classes=num_classes)
+    network: nn.Module = (
+        revive("defense", defense).make(segmenter=segmenter, aux_weight=0.0, ignore_index=VOID).deploy()
+    )
+    return network
+
+
+def add(
+    store: Store, cell: TrainCell, records: Sequence[Record], zoo: Zoo, *, licence: str, stem: str | None = None
+) -> Card:
+    """Enter a trained network with its numbers; the same weights are not entered twice.
+
+    Args:
+        store: where it was trained.
+        cell: its training.
+        records: finished evaluations of it.
+        zoo: where it goes.
+        licence: SPDX identifier of the weights' licence.
+        stem: its name without a version; by default one made of the cell.
+
+    Raises:
+        ZooError: it was not evaluated, or the zoo cannot be written.
+        StoreError: it is not trained.
+    """
+    weights, done = store.weights(cell.digest), store.trained(cell.digest) or {}
+    chosen = stem or stem_of(cell)
+    classes = next((record.classes for record in records if record.classes), ())
+    if not classes:
+        raise ZooError(f"{cell.label}: nothing was measured of it; evaluate it first, so that its card has numbers")
+    card = Card(
+        name=f"{chosen}@{_version(zoo, chosen, done['weights_sha256'])}",
+        model=cell.model,
+        defense=cell.defense,
+        recipe=cell.recipe,
+        dataset=cell.data.component,
+        data_fingerprint=cell.data.fingerprint,
+        num_classes=len(classes),
+        classes=classes,
+        sha256=done["weights_sha256"],
+        size=weights.stat().st_size,
+        training=cell.digest,
+        licence=licence,
+        numbers=numbers(records),
+        provenance=done.get("provenance", {}),
+    )
+    zoo.put(card, weights)
+    return card
+
+
+def trained_cells(store: Store, what: str) -> Iterator[tuple[TrainCell, list[Record]]]:
+    """Yield the finished trainings of a matrix, or the one with a digest, each with its finished evaluations.
+
+    Args:
+        store: the store.
+        what: name of a matrix that was run there, or the digest of a training.
+
+    Raises:
+        ZooError: there is no such thing in the store.
+    """
+    manifest = store.manifest(Path(what).stem)
+    records = manifest.records if manifest else tuple(_all_records(store))
+    wanted = dict.fromkeys(r.target.digest for r in records) if manifest else [what]
+    if manifest is None and not store.trained(what):
+        known = ", ".join(store.manifests()) or "none"
+        raise ZooError(f"{what}: no matrix (there are: {known}) and no finished training in store {store.root}")
+    for digest in wanted:
+        content = read_json(store.train_dir(digest) / "cell.json")
+        if content is not None and store.trained(digest):
+            own = [r for r in records if r.target.digest == digest and r.status == "done"]
+            yield TrainCell.model_validate(content), own
+
+
+def stem_of(cell: TrainCell) -> str:
+    """Return the name of a training without a version: what its architecture is called, with options that are words."""
+    name, options = specs.parse(cell.model.short)
+    words = [name, *(value for option, value in options.items() if isinstance(value, str) and option != "weights")]
+    architecture = re.sub(r"[^a-z0-9.]+", "-", "-".join(words).lower()).strip("-")
+    return f"{cell.data.component.name}/{architecture}/{cell.defense.name}/{cell.seed}"
+
+
+def import_official(
+    path: Path, name: str, zoo: Zoo, *, licence: str, source: str | None, dataset: Component | None = None
+) -> Card:
+    """Convert a checkpoint of the authors of DDC-AT, and enter it.
+
+    Args:
+        path: the .pth file; read without running code in it.
+        name: what it shall be called; its defense is how it was trained.
+        zoo: where it goes.
+        licence: SPDX identifier of the weights' licence.
+        source: URL that it came from, or None.
+        dataset: what it was trained on, or None.
+
+    Raises:
+        ZooError: the file is no such checkpoint, or the zoo cannot be written.
+    """
+    wanted = parse_name(name)
+    defense = specs.bound("defense", wanted.defense)
+    try:
+        official = load_official_training(path)
+    except ModelError as error:
+        raise ZooError(str(error)) from error
+    if (official.auxiliary_branch is not None) != (wanted.defense == "ddcat"):
+        trained = "ddcat" if official.auxiliary_branch is not None else "another defense, such as none or sat"
+        raise ZooError(f"{path}: trained by {trained}, as its branches show; {name} says {wanted.defense}")
+    model = specs.bound("model", {"name": official.architecture, "encoder": "resnet50-deepstem"})
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder, WEIGHTS)
+        save_file(_plain(official.segmenter.state_dict()), weights)
+        sha256 = file_sha256(weights)
+        card = Card(
+            name=f"{wanted.stem}@{wanted.version or _version(zoo, wanted.stem, sha256)}",
+            model=model.identity,
+            defense=defense.identity,
+            dataset=dataset,
+            num_classes=official.segmenter.num_classes,
+            sha256=sha256,
+            size=weights.stat().st_size,
+            licence=licence,
+            source=source or path.name,
+        )
+        zoo.put(card, weights)
+    return card
+
+
+def verify(name: str, urls: Sequence[str] = ()) -> Card:
+    """Check a network: its file is what its card describes, and holds just the weights of its architecture.
+
+    Args:
+        name: the network.
+        urls: the zoos; by default those of SEGBENCH_ZOO.
+
+    Raises:
+        ZooError: with what is wrong.
+    """
+    path, card = resolve(name, urls)
+    try:
+        check_keys(_read(path), build(card).state_dict(), where=str(path))
+    except ModelError as error:
+        raise ZooError(str(error)) from error
+    return card
+
+
+def _version(zoo: Zoo, stem: str, sha256: str) -> int:
+    """Return the version that has these weights, or the next one."""
+    latest = zoo.latest(stem) or 0
+    for version in range(1, latest + 1):
+        card = zoo.card(Name(stem, version))
+        if card is not None and card.sha256 == sha256:
+            return version
+    return latest + 1
+
+
+def _all_records(store: Store) -> Iterator[Record]:
+    for folder in sorted((store.root / "eval").glob("*")):
+        record = store.record(folder.name)
+        if record is not None:
+            yield record
+
+
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().contiguous() for name, value in state.items()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ZooError(f"{path}: not a safetensors file ({error})") from error

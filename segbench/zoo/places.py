@@ -1,0 +1,293 @@
+"""Where networks of a zoo lie: any fsspec URL, read through a cache, each file checked against its card.
+
+    URL/<dataset>/<architecture>/<defense>/<seed>@<version>/  card.json  weights.safetensors
+    URL/index.json    names; read where a server cannot list folders
+
+A version never changes once it is there. Nothing but these two files is ever read: no pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import fsspec
+
+from segbench.errors import describe
+from segbench.files import acquire, cache_folder, file_sha256, write_bytes, write_json
+from segbench.store import Store
+from segbench.zoo.cards import Card, Name, ZooError, is_name, parse_card, parse_name
+
+CARD, WEIGHTS, INDEX = "card.json", "weights.safetensors", "index.json"
+CHUNK = 1 << 20
+
+
+class Zoo:
+    """One place that holds networks.
+
+    Args:
+        url: a folder, or any URL that fsspec opens: s3://, gs://, hf://, http://, ...
+
+    Raises:
+        ZooError: no installed package opens such a URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        try:
+            self.files, self.root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise ZooError(f"zoo {url}: cannot be opened ({error})") from error
+        protocols = {self.files.protocol} if isinstance(self.files.protocol, str) else {*self.files.protocol}
+        self.local, self.http = "file" in protocols, bool({"http", "https"} & protocols)
+
+    def names(self) -> list[str]:
+        """Return the names of all networks, sorted."""
+        try:
+            if self.http:
+                found = json.loads(self.files.cat_file(f"{self.root}/{INDEX}"))
+            else:
+                found = [self._name(path) for path in self.files.find(self.root) if path.endswith(f"/{CARD}")]
+        except FileNotFoundError:
+            return []
+        except Exception as error:  # every kind of place has errors of its own
+            raise ZooError(f"zoo {self.url}: cannot be listed ({describe(error)})") from error
+        return sorted((name for name in found if is_name(str(name))), key=_order)
+
+    def latest(self, stem: str) -> int | None:
+        """Return the highest version of a network, or None where there is none."""
+        versions = [parse_name(name) for name in self.names()]
+        return max((name.version or 0 for name in versions if name.stem == stem), default=None)
+
+    def card(self, name: Name) -> Card | None:
+        """Return the card of a network, or None where it is not in this zoo."""
+        path = f"{self.root}/{name}/{CARD}"
+        where = f"zoo {self.url}: {name}/{CARD}"
+        try:
+            content = json.loads(self.files.cat_file(path))
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # every kind of place has errors of its own
+            raise ZooError(f"{where}: cannot be read ({describe(error)})") from error
+        if not isinstance(content, dict):
+            raise ZooError(f"{where}: not a JSON object")
+        return parse_card(content, name, where)
+
+    def fetch(self, card: Card, target: Path) -> None:
+        """Download a network's weights; what an earlier try left is continued, and nothing shows until it is whole.
+
+        Args:
+            card: its card.
+            target: the file to write.
+
+        Raises:
+            ZooError: the download breaks off, or is not what the card says.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f"{target.name}.part")
+        resumed = part.is_file()
+        self._continue(card, part)
+        if resumed and not intact(card, part):
+            part.unlink()
+            self._continue(card, part)
+        if not intact(card, part):
+            part.unlink()
+            raise ZooError(f"zoo {self.url}: {card.name}/{WEIGHTS} is not the file that its card describes")
+        os.replace(part, target)
+
+    def put(self, card: Card, weights: Path) -> None:
+        """Enter a network; the card comes last, so that whoever sees it finds the weights too.
+
+        Raises:
+            ZooError: other weights bear this name already, or the zoo cannot be written.
+        """
+        name = parse_name(card.name)
+        there = self.card(name)
+        if there is not None and there.sha256 != card.sha256:
+            raise ZooError(f"zoo {self.url}: {name} is there with other weights; a version never changes")
+        if not intact(card, weights):
+            raise ZooError(f"{weights}: not the file that the card of {name} describes")
+        folder = f"{self.root}/{name}"
+        try:
+            self.files.makedirs(folder, exist_ok=True)
+            if there is None:
+                self._put(weights, f"{folder}/{WEIGHTS}")
+            self._write(f"{folder}/{CARD}", card.model_dump(mode="json"))
+            self._write(f"{self.root}/{INDEX}", self.names())
+        except Exception as error:  # every kind of place has errors of its own
+            raise ZooError(f"zoo {self.url}: {name} cannot be written ({describe(error)})") from error
+
+    def weights(self, name: Name) -> Path:
+        """Return where the weights of a network lie, for a zoo that is a folder."""
+        return Path(self.root, str(name), WEIGHTS)
+
+    def _name(self, path: str) -> str:
+        return path.removesuffix(f"/{CARD}").removeprefix(self.root.rstrip("/")).strip("/")
+
+    def _continue(self, card: Card, part: Path) -> None:
+        """Append to a file what it lacks of the weights."""
+        reason = "the connection was closed"
+        try:
+            source, start = self._open(
+                f"{self.root}/{card.name}/{WEIGHTS}", part.stat().st_size if part.is_file() else 0
+            )
+            with source, part.open("ab" if start else "wb") as file:
+                shutil.copyfileobj(source, file, CHUNK)
+        except Exception as error:  # every kind of place has errors of its own
+            reason = describe(error)
+        kept = part.stat().st_size if part.is_file() else 0
+        if kept < card.size:
+            raise ZooError(
+                f"zoo {self.url}: the download of {card.name} broke off at {kept:,} of {card.size:,} bytes "
+                f"({reason}); try again to continue it"
+            )
+
+    def _open(self, path: str, start: int) -> tuple[BinaryIO, int]:
+        """Open a file at a byte, or at its beginning where a server sends no parts of files."""
+        if start == 0:
+            streamed = {"block_size": 0} if self.http else {}
+            return self.files.open(path, "rb", **streamed), 0
+        source = self.files.open(path, "rb")
+        try:
+            source.seek(start)
+            source.read(1)
+            source.seek(start)
+        except ValueError:
+            source.close()
+            return self._open(path, 0)
+        return source, start
+
+    def _put(self, path: Path, remote: str) -> None:
+        """Copy a file; in a folder it appears whole, elsewhere an object store sees to that."""
+        if self.local:
+            temporary = Path(f"{remote}.{os.getpid()}")
+            shutil.copyfile(path, temporary)
+            os.replace(temporary, remote)
+        else:
+            self.files.put_file(str(path), remote)
+
+    def _write(self, remote: str, content: Any) -> None:
+        data = (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
+        if self.local:
+            write_bytes(Path(remote), data)
+        else:
+            self.files.pipe_file(remote, data)
+
+
+def zoos(urls: Sequence[str] = ()) -> list[Zoo]:
+    """Return the zoos to search, in order: those given, else those of SEGBENCH_ZOO (commas between), else ./zoo."""
+    named = [url.strip() for url in os.environ.get("SEGBENCH_ZOO", "").split(",") if url.strip()]
+    return [Zoo(url) for url in (*urls,) or named or ["zoo"]]
+
+
+def offline() -> bool:
+    """Whether SEGBENCH_OFFLINE forbids the network."""
+    return os.environ.get("SEGBENCH_OFFLINE", "").lower() in ("1", "true", "yes")
+
+
+def resolve(name: str, urls: Sequence[str] = ()) -> tuple[Path, Card]:
+    """Find a network in the first zoo that has it, and return its weights file, checked, and its card.
+
+    What lies in a folder is used where it lies; all else is downloaded into the cache once. Offline, only folders and
+    the cache are searched.
+
+    Args:
+        name: dataset/architecture/defense/seed, with @version or the latest one.
+        urls: the zoos; by default those of SEGBENCH_ZOO.
+
+    Raises:
+        ZooError: no zoo has it, or what is there is not what its card describes.
+    """
+    wanted = parse_name(name)
+    for zoo in zoos(urls):
+        found = _local(zoo, wanted) if zoo.local else _cached(zoo, wanted)
+        if found is not None:
+            return found
+    raise _missing(name, urls)
+
+
+def find_card(name: str, urls: Sequence[str] = ()) -> Card:
+    """Find a network's card like `resolve`, without downloading its weights."""
+    wanted = parse_name(name)
+    for zoo in zoos(urls):
+        place = cache_of(zoo) if offline() and not zoo.local else zoo
+        version = wanted.version or place.latest(wanted.stem)
+        card = place.card(Name(wanted.stem, version)) if version else None
+        if card is not None:
+            return card
+    raise _missing(name, urls)
+
+
+def export(weights: Path, card: Card, folder: Path) -> Path:
+    """Copy a network's two files into a folder and return the weights there."""
+    target = folder / WEIGHTS
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{WEIGHTS}.{os.getpid()}"
+    shutil.copyfile(weights, temporary)
+    os.replace(temporary, target)
+    write_json(folder / CARD, card.model_dump(mode="json"))
+    return target
+
+
+def intact(card: Card, weights: Path) -> bool:
+    """Whether a weights file is the one that a card describes."""
+    return weights.is_file() and weights.stat().st_size == card.size and file_sha256(weights) == card.sha256
+
+
+def cache_of(zoo: Zoo) -> Zoo:
+    """Return the folder that keeps what was downloaded from a zoo; itself a zoo."""
+    return Zoo(str(cache_folder() / "zoo" / re.sub(r"[^A-Za-z0-9.-]+", "_", zoo.url)))
+
+
+def _missing(name: str, urls: Sequence[str]) -> ZooError:
+    places = ", ".join(zoo.url for zoo in zoos(urls))
+    if offline():
+        return ZooError(f"{name}: neither in a folder nor in the cache of {places}, and SEGBENCH_OFFLINE is set")
+    return ZooError(f"{name}: not in {places}; `segbench zoo list` shows what is, SEGBENCH_ZOO names other zoos")
+
+
+def _local(zoo: Zoo, wanted: Name) -> tuple[Path, Card] | None:
+    name = Name(wanted.stem, wanted.version or zoo.latest(wanted.stem))
+    card = zoo.card(name) if name.version else None
+    if card is None:
+        return None
+    weights = zoo.weights(name)
+    if not intact(card, weights):
+        raise ZooError(f"{weights}: not the file that its card describes; delete its folder and enter it again")
+    return weights, card
+
+
+def _cached(zoo: Zoo, wanted: Name) -> tuple[Path, Card] | None:
+    """Return a network from the cache of a zoo; where it is not there, download it, unless offline."""
+    cache = cache_of(zoo)
+    if offline():
+        return _local(cache, wanted)
+    version = wanted.version or zoo.latest(wanted.stem)
+    name = Name(wanted.stem, version)
+    if version is None:
+        return None
+    weights = cache.weights(name)
+    lock = Store(weights.parent).lock(weights.parent)
+    acquire(lock, f"download of {name}")
+    try:
+        card = cache.card(name)
+        if card is not None and intact(card, weights):
+            return weights, card
+        card = zoo.card(name)
+        if card is None:
+            return None
+        zoo.fetch(card, weights)
+        write_json(weights.with_name(CARD), card.model_dump(mode="json"))
+    finally:
+        lock.release()
+    return weights, card
+
+
+def _order(name: str) -> tuple[str, int]:
+    parsed = parse_name(name)
+    return parsed.stem, parsed.version or 0

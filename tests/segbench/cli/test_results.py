@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Console
+
+from segbench.cli.results import results_tables
+from segbench.plan.plan import Plan
+from segbench.reports.records import Record, Scores
+
+
+def done(record: Record, miou: float) -> Record:
+    scores = Scores(miou=miou, macc=0, aacc=0, class_iou=(), miou_low=0, miou_high=100)
+    return record.model_copy(update={"status": "done", "scores": scores})
+
+
+def shown(records: list[Record], width: int = 160) -> str:
+    console = Console(record=True, width=width)
+    for table in results_tables(records, console):
+        console.print(table)
+    return console.export_text()
+
+
+def test_seeds_are_averaged_and_what_failed_stays_visible(tiny_plan: Callable[..., Plan]) -> None:
+    plan = tiny_plan(seeds=[0, 1], defenses=["none"], transfer=None, attacks=["clean", "bim(steps=1)"])
+    records = [
+        done(cell.expected(), 40.0 + 10 * cell.target.seed)
+        if cell.attack.name == "clean"
+        else cell.expected().model_copy(update={"status": "failed", "error": "no memory"})
+        for cell in plan.evaluations
+    ]
+    text = shown(records)
+    row = next(line for line in text.splitlines() if "pspnet" in line)
+    assert "45.0 ±7.1" in row
+    assert "failed" in row
+    assert "pspnet(" not in row
+
+
+def test_two_of_one_name_are_told_apart(tiny_plan: Callable[..., Plan]) -> None:
+    models = ["pspnet(encoder=tiny)", "pspnet(encoder=tiny, channels=8)"]
+    plan = tiny_plan(models=models, defenses=["none"], transfer=None)
+    assert "pspnet(encoder=tiny, channels=8)" in shown([done(cell.expected(), 50.0) for cell in plan.evaluations])
+
+
+def test_oblivious_attacks_and_dynamic_defenses_are_marked(tiny_plan: Callable[..., Plan]) -> None:
+    plan = tiny_plan(defenses=["jpeg", "teacher-student"], transfer=None, attacks=["clean", "bim(steps=1)"])
+    records = [done(c.expected(), 10.0 if c.oblivious else 20.0) for c in plan.evaluations]
+    rows = [line for line in shown(records).splitlines() if "pspnet" in line]
+    names = [
+        "jpeg",
+        "jpeg, oblivious attack",
+        "teacher-student (dynamic)",
+        "teacher-student (dynamic), oblivious attack",
+    ]
+    assert [row.split("│")[2].strip() for row in rows] == names
+    assert ["10.0" in row for row in rows] == [False, True, False, True]
+    assert ["20.0" in row for row in rows] == [True, False, True, False]
+
+
+def test_many_attacks_come_in_several_tables_that_fit(tiny_plan: Callable[..., Plan]) -> None:
+    attacks = ["clean", *(f"bim(steps={n})" for n in range(1, 15))]
+    plan = tiny_plan(defenses=["none"], transfer=None, attacks=attacks)
+    text = shown([done(cell.expected(), 41.25) for cell in plan.evaluations], width=80)
+    assert "…" not in text
+    assert all(attack in text for attack in attacks)
+    assert text.count("41.2") == 2 * len(attacks)
+    assert max(map(len, text.splitlines())) <= 80

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from segbench.attacks.tools.passes import Passes
+from segbench.components import catalog, specs
+from segbench.errors import SegbenchError
+from segbench.execution import cost, pass_counts
+from segbench.model_zoo.pspnet import PyramidPooling
+from segbench.plan.plan import Plan
+from segbench.plan.traits import defense_traits
+from segbench.store import Store
+
+
+@pytest.mark.parametrize(
+    ("attack", "forward", "backward"),
+    [
+        ("clean", 0, 0),
+        ("fgsm", 1, 1),
+        ("bim(steps=6)", 6, 6),
+        ("pgd(steps=3)", 3, 3),
+        ("pgd(steps=3, restarts=2)", 8, 6),
+        # Three losses of ten steps; a first look at each of their three stages, and one at each part.
+        ("sea(steps=10)", 3 * (10 + 3) + 3, 30),
+    ],
+)
+def test_passes_of_attacks(attack: str, forward: int, backward: int) -> None:
+    assert pass_counts.attack_passes(attack) == Passes(forward, backward)
+
+
+TARGETED = [name for name, component in catalog.components("attack").items() if "target" in component.options]
+
+
+@pytest.mark.parametrize("attack", TARGETED)
+def test_any_class_may_be_the_target_of_what_is_counted(attack: str) -> None:
+    steps = "steps=2, " if "steps" in catalog.find("attack", attack).options else ""
+    aimed, plain = f"{attack}({steps}target=18)", f"{attack}({steps.rstrip(', ')})"
+    assert pass_counts.attack_passes(aimed) == pass_counts.attack_passes(plain)
+    if attack not in FITTED:
+        assert pass_counts.training_passes(f"pgd-at(attack={aimed})") == pass_counts.training_passes(
+            f"pgd-at(attack={plain})"
+        )
+
+
+@pytest.mark.parametrize(
+    ("defense", "forward", "backward"),
+    [
+        ("none", 1, 1),
+        # Half of the batch is attacked by three steps: 1 + 1.5, rounded up.
+        ("sat", 3, 3),
+        # The whole batch is attacked; clean and attacked halves are predicted once more: 1 + 3 + 1, and 1 + 3.
+        ("ddcat", 5, 4),
+    ],
+)
+def test_passes_of_training_steps(defense: str, forward: int, backward: int) -> None:
+    assert pass_counts.training_passes(defense) == Passes(forward, backward)
+
+
+@pytest.mark.parametrize(
+    ("defense", "forward", "backward"),
+    [
+        ("multitask-depth", 2, 2),
+        ("multitask(tasks=[depth])", 1, 1),
+        # A teacher, its student, and the student's own features once more.
+        ("teacher-student", 3, 2),
+    ],
+)
+def test_passes_of_training_steps_of_several_losses_and_networks(defense: str, forward: int, backward: int) -> None:
+    assert pass_counts.training_passes(defense) == Passes(forward, backward)
+
+
+FITTED = ("sea", "universal")
+"""Attacks that need the training data first: its classes' sizes, or a perturbation made on it."""
+
+
+@pytest.mark.parametrize("attack", [name for name in catalog.components("attack") if name not in FITTED])
+def test_any_other_attack_of_the_catalog_can_be_trained_against(attack: str) -> None:
+    few = [f"{name}=1" for name in ("steps", "queries") if name in catalog.find("attack", attack).options]
+    counted = pass_counts.training_passes(f"pgd-at(attack={attack}({', '.join(few)}))")
+    assert counted.forward >= counted.backward >= 1
+
+
+@pytest.mark.parametrize("attack", FITTED)
+def test_an_attack_that_needs_the_training_data_is_refused_before_training(
+    attack: str, tiny_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    plan = tiny_plan(defenses=[f"pgd-at(attack={attack})"], transfer=None)
+    with pytest.raises(SegbenchError, match=rf"pgd-at\(attack={attack}.* cannot be trained: .*training"):
+        cost.summary(plan, Store(tmp_path / "none"), estimate=False)
+
+
+def test_passes_through_what_a_defense_does_at_inference() -> None:
+    smoothing = "randomized-smoothing(samples=5, picking=3, counting=7)"
+    assert pass_counts.scoring_passes() == Passes(1, 0)
+    assert pass_counts.scoring_passes(smoothing) == Passes(5, 0)
+    assert pass_counts.scoring_passes(smoothing, certified=True) == Passes(5 + 3 + 7, 0)
+    assert pass_counts.attack_passes("bim(steps=2)", smoothing) == Passes(2 * 5, 2 * 5)
+    assert pass_counts.attack_passes("bim(steps=2)", smoothing, oblivious=True) == Passes(2, 2)
+    # Two static networks and, twice, the adapting one; its own prediction comes on top.
+    adapting = "teacher-student(steps=2)"
+    assert pass_counts.scoring_passes(adapting, dynamic=True) == Passes(2 + 2 + 1, 2)
+
+
+def test_the_table_of_defenses_says_what_is_counted() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "defenses.md").read_text()
+    rows = re.findall(r"^\| `([\w-]+)` \| [^|]+ \| ([^|]+) \| ([^|]+) \|", page, re.MULTILINE)
+    assert {name for name, _, _ in rows} == set(catalog.components("defense"))
+    for name, training, inference in rows:
+        written = "pir-at(backbone='robust.pth')" if name == "pir-at" else name
+        claimed = [math.ceil(float(number)) for number in re.findall(r"[\d.]+", training)]
+        counted = pass_counts.training_passes(written)
+        assert (sum(claimed[::2]), sum(claimed[1::2])) == (counted.forward, counted.backward), name
+        traits = defense_traits(specs.bound("defense", written).identity)
+        most = pass_counts.scoring_passes(written, certified="certified" in traits, dynamic="dynamic" in traits)
+        assert sum(map(int, re.findall(r"\d+", inference))) == most.forward + most.backward, name
+        assert pass_counts.scoring_passes(written).forward == int(inference.partition(",")[0]), name
+
+
+def test_the_summary_adds_up(tiny_plan: Callable[..., Plan], tmp_path: Path) -> None:
+    console = Console(record=True, width=120)
+    console.print(cost.summary(tiny_plan(transfer=None), Store(tmp_path / "none"), estimate=False))
+    shown = console.export_text()
+    # Two architectures: none takes 4 x 4 images once, SAT three times.
+    assert f"{2 * 16 * (1 + 3)}" in shown
+    # Four networks, five images: clean forward, three BIM steps, two scored iterates.
+    assert f"{4 * 5 * (1 + 3 + 2)}" in shown
+    assert "12 evaluations in 8 sweeps: sharing saves 25 % of the backward passes." in shown
+
+
+def test_data_that_is_not_there_is_said(tiny_plan: Callable[..., Plan], tmp_path: Path) -> None:
+    console = Console(record=True, width=120)
+    plan = tiny_plan(dataset="camvid")
+    console.print(cost.summary(plan, Store(tmp_path / "none"), estimate=False))
+    shown = console.export_text()
+    assert "unknown" in shown
+    assert "name its folder with --data" in shown
+
+
+def test_the_summary_counts_what_a_defense_does_at_inference(tiny_plan: Callable[..., Plan], tmp_path: Path) -> None:
+    smoothing = "randomized-smoothing(samples=2, picking=1, counting=9)"
+    plan = tiny_plan(models=["pspnet(encoder=tiny)"], defenses=[smoothing], transfer=None)
+    console = Console(record=True, width=120)
+    console.print(cost.summary(plan, Store(tmp_path / "none"), estimate=False))
+    # Five images. Clean, certified: 2 + 10. BIM-3 by two attackers: 6 and 3; each is scored after 1 and 3 steps: 2 x 2.
+    assert f"{5 * (12 + 6 + 4 + 3 + 4)}" in console.export_text()
+
+
+def test_what_is_timed_is_what_the_evaluation_does(
+    tiny_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timed step of every sweep takes as many forward passes of the trunk as are counted for it."""
+    defenses = ["none", "randomized-smoothing(samples=2, picking=1, counting=9)", "teacher-student-vote"]
+    plan = tiny_plan(models=["pspnet(encoder=tiny)"], defenses=defenses, transfer=None)
+    seen = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor], features: object) -> None:
+        nonlocal seen
+        if isinstance(module, PyramidPooling):
+            seen += len(inputs[0])
+
+    def once(timer: object, step: Callable[[], None]) -> float:
+        nonlocal seen
+        handle, seen = nn.modules.module.register_module_forward_hook(count), 0
+        step()
+        handle.remove()
+        return float(seen)
+
+    monkeypatch.setattr(cost._Timer, "_time", once)
+    timer, known = cost._Timer(plan, torch.device("cpu")), cost.lengths(plan)
+    assert len(plan.sweeps) == 2 + 3 + 5
+    for sweep in plan.sweeps:
+        counted = cost._sweep(sweep, known)
+        assert counted is not None
+        assert timer.image(sweep) * 5 == counted.forward

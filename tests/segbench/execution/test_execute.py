@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segbench.config.matrix import Matrix
+from segbench.errors import Stopped
+from segbench.execution import execute
+from segbench.execution.prepare import tentative_plan
+from segbench.plan.plan import Plan
+from segbench.store import Store
+from segbench.training import train
+
+
+def run(matrix: Matrix, display: Any) -> list[Any]:
+    return execute.run(tentative_plan(matrix), Store(matrix.runtime.store), matrix.runtime, display)
+
+
+def test_everything_is_done_once(tiny_matrix: Callable[..., Matrix], silent: type[Any]) -> None:
+    matrix = tiny_matrix()
+    first = silent()
+    records = run(matrix, first)
+    assert {record.status for record in records} == {"done"}
+    assert first.cached == 0
+    assert len(first.finished) == len(first.jobs) == 4 + 8
+    second = silent()
+    assert run(matrix, second) == records
+    assert second.jobs == {}
+    assert second.cached == second.cells == 4 + len(records)
+
+
+def test_a_failed_training_takes_only_its_dependants_down_and_is_tried_again(
+    tiny_matrix: Callable[..., Matrix], silent: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = tiny_matrix()
+    real = train.run
+
+    def fail(cell: Any, *arguments: Any, **options: Any) -> None:
+        if cell.model.name == "deeplabv3" and cell.defense.name == "sat":
+            raise MemoryError("no memory left")
+        real(cell, *arguments, **options)
+
+    monkeypatch.setattr(train, "run", fail)
+    records = run(matrix, silent())
+    for record in records:
+        touched = any(n.model.name == "deeplabv3" and n.defense.name == "sat" for n in (record.target, record.source))
+        assert record.status == ("failed" if touched else "done")
+        if touched:
+            assert "no memory left" in str(record.error)
+    store = Store(matrix.runtime.store)
+    failed = next(c for c in tentative_plan(matrix).trainings if c.label.endswith("sat seed 0") and "deep" in c.label)
+    assert "MemoryError" in (store.train_dir(failed.digest) / "traceback.txt").read_text()
+
+    monkeypatch.setattr(train, "run", real)
+    assert {record.status for record in run(matrix, silent())} == {"done"}
+
+
+def test_ctrl_c_stops_and_keeps_what_is_done(tiny_matrix: Callable[..., Matrix], silent: type[Any]) -> None:
+    matrix = tiny_matrix()
+
+    class Interrupting(silent):  # type: ignore[misc, valid-type]
+        def finish(self, job: str, cells: int, error: str | None) -> None:
+            super().finish(job, cells, error)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    display = Interrupting()
+    with pytest.raises(Stopped):
+        run(matrix, display)
+    assert len(display.finished) == 1
+    again = silent()
+    records = run(matrix, again)
+    assert again.cached == 1
+    assert {record.status for record in records} == {"done"}
+
+
+def test_costly_trainings_come_first(tiny_plan: Callable[..., Plan], tmp_path: Path) -> None:
+    board = execute.pending(tiny_plan(defenses=["none", "ddcat", "sat"]), Store(tmp_path))
+    assert [c.defense.name for c in board.trainings.values()] == ["ddcat"] * 2 + ["sat"] * 2 + ["none"] * 2
+
+
+def test_a_sweep_waits_for_its_networks(tiny_plan: Callable[..., Plan], tmp_path: Path) -> None:
+    board = execute.pending(tiny_plan(), Store(tmp_path))
+    assert all(key in board.trainings for key, _ in board.ready())
+
+
+@pytest.mark.slow
+def test_processes_give_the_same_records(tiny_matrix: Callable[..., Matrix], silent: type[Any]) -> None:
+    matrix = tiny_matrix()
+    records = run(matrix, silent())
+    two = matrix.runtime.model_copy(update={"workers": 2, "store": matrix.runtime.store.with_name("two")})
+    others = run(matrix.model_copy(update={"runtime": two}), silent())
+    assert [record.digest for record in records] == [record.digest for record in others]
+    for one, other in zip(records, others, strict=True):
+        # The same thread count gives the same bits.
+        if one.provenance["threads"] == other.provenance["threads"]:
+            assert one.scores == other.scores
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_replaced(tiny_matrix: Callable[..., Matrix], silent: type[Any]) -> None:
+    matrix = tiny_matrix()
+    two = matrix.runtime.model_copy(update={"workers": 2})
+    killed: list[int] = []
+
+    class Killing(silent):  # type: ignore[misc, valid-type]
+        def update(self, *told: Any) -> None:
+            super().update(*told)
+            if not killed:
+                killed.append(told[0].worker)
+                os.kill(told[0].worker, signal.SIGKILL)
+
+    records = run(matrix.model_copy(update={"runtime": two}), Killing())
+    assert killed
+    assert {record.status for record in records} == {"done"}
