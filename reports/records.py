@@ -163,6 +163,7 @@ class Manifest(Frozen):
         title: a line for the head of the report.
         records: the evaluations asked for.
         worst_of: sets of attacks whose worst case is shown, by the name of the column.
+        threads: CPU threads of each worker, on which the last bits of numbers depend; None where it is not known.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -170,6 +171,7 @@ class Manifest(Frozen):
     title: str
     records: tuple[Record, ...]
     worst_of: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    threads: int | None = Field(default=None, ge=1)
 
 
 def reader() -> Callable[[object], Record]:

@@ -1,8 +1,8 @@
 """YAML and JSON that people write, read strictly: nothing means something else than it seems to, and nothing is lost.
 
-Plain scalars are those of YAML 1.2: `true`, `false`, `null`, decimal numbers and text. What YAML 1.1 reads in a way that
-surprises (`yes`, `010`, `0x10`, `1_000`, `1:30`) is a mistake, and so are a key that stands twice, a second document, a
-tag and an alias that contains itself. Every mistake has its line, and all of them are told at once.
+Plain scalars are those of YAML 1.2: `true`, `false`, `null`, decimal numbers and text. Old YAML's surprises (`yes`,
+`010`, `0x10`, `1_000`, `1:30`) are mistakes, and so are a key that stands twice, a second document, a tag and an alias
+that contains itself. Every mistake has its line, and all of them are told at once.
 """
 
 from __future__ import annotations
@@ -166,8 +166,8 @@ def parse_yaml(text: str, where: str) -> Document:
     if not nodes:
         return Document(where, None)
     if len(nodes) > 1:
-        line = nodes[1].start_mark.line + 1
-        reader.mistakes.append(Mistake((), line, "a second document begins here; keep one"))
+        second = nodes[1].start_mark.line + 1
+        reader.mistakes.append(Mistake((), second, "a second document begins here; keep one"))
     data = reader.value(nodes[0], (), ())
     mistakes = tuple(sorted(reader.mistakes, key=lambda mistake: mistake.line))
     return Document(where, data, reader.lines, mistakes)
