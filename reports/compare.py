@@ -16,7 +16,7 @@ from segbench.reports.tables.inference import CountsOf
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairedRecords:
     """The same evaluation in both sets.
 
     Attributes:
@@ -48,7 +48,7 @@ class Comparison:
         labels: names of components over both.
     """
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[PairedRecords, ...]
     only_a: tuple[Record, ...]
     only_b: tuple[Record, ...]
     labels: Labels
@@ -82,7 +82,9 @@ def compare(
             only_a.append(record)
         else:
             used.add(other.digest)
-            pairs.append(Pair(record, other, _test(record, other, counts_a, counts_b), _changes(record, other)))
+            pairs.append(
+                PairedRecords(record, other, _test(record, other, counts_a, counts_b), _changes(record, other))
+            )
     only_b = tuple(record for record in b if record.digest not in used)
     return Comparison(tuple(pairs), tuple(only_a), only_b, Labels([*a, *b]))
 

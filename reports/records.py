@@ -56,7 +56,7 @@ class Network(Frozen):
     weights_sha256: str | None = None
 
 
-class Threat(Frozen):
+class RecordedThreat(Frozen):
     """The threat model: what bounds the change of an image, and what the attacker uses of the network.
 
     Attributes:
@@ -137,7 +137,7 @@ class Record(Frozen):
     target: Network
     source: Network
     attack: Component
-    threat: Threat
+    threat: RecordedThreat
     adaptive: bool | None = None
     dynamic: bool = False
     seed: int
@@ -203,5 +203,5 @@ _PARTS: Mapping[str, type[Frozen]] = {
     "attack": Component,
     "target": Network,
     "source": Network,
-    "threat": Threat,
+    "threat": RecordedThreat,
 }

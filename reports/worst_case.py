@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.reports.evidence import Evidence
-from segbench.reports.records import Component, Manifest, Record, Threat
+from segbench.reports.records import Component, Manifest, Record, RecordedThreat
 from segbench.reports.statistics import Absent, Counts, image_accuracy, mean_iou, scores
 
 
@@ -104,12 +104,12 @@ def _worst(column: str, members: Iterable[str], group: list[Record], evidence: E
     )
 
 
-def _threat(records: list[Record]) -> Threat:
+def _threat(records: list[Record]) -> RecordedThreat:
     """The common threat model; the fields in which the attacks differ are None, access is the strongest."""
     norms, radii = {r.threat.norm for r in records}, {r.threat.eps for r in records}
     access = next(a for a in ("gradients", "logits", "none") if a in {r.threat.access for r in records})
     same = len(norms) == len(radii) == 1
-    return Threat(norm=norms.pop() if same else None, eps=radii.pop() if same else None, access=access)
+    return RecordedThreat(norm=norms.pop() if same else None, eps=radii.pop() if same else None, access=access)
 
 
 def worst_case(counts_by_attack: Sequence[Counts], absent: Absent) -> WorstCase:

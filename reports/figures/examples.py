@@ -30,7 +30,7 @@ KeptOf = Callable[[str], Sequence[KeptImage]]
 Pixels = NDArray[np.uint8]
 
 
-class Pair(NamedTuple):
+class NetworkImages(NamedTuple):
     """What was kept of one network: by index of the image, on clean images and under the attack."""
 
     defense: str
@@ -102,7 +102,7 @@ def amplified(adversarial: NDArray[np.uint16], image: NDArray[np.uint16]) -> Pix
     return np.clip(128 + AMPLIFIED * change, 0, 255).round().astype(np.uint8)
 
 
-def _strongest(block: Block, clean: int, table: Table, kept: KeptOf) -> tuple[int, list[Pair]]:
+def _strongest(block: Block, clean: int, table: Table, kept: KeptOf) -> tuple[int, list[NetworkImages]]:
     """Find the attack of the lowest mean mIoU among those of which images of the most networks were kept."""
     rows = [row for row in block.rows if not row.apart]
     own = {row.label: images for row in rows if (images := _images(row.cells[clean], kept))}
@@ -111,10 +111,10 @@ def _strongest(block: Block, clean: int, table: Table, kept: KeptOf) -> tuple[in
         values = [mean for row in rows if (mean := row.cells[index].mean) is not None]
         if column.attack is not None and values:
             means[index] = fmean(values)
-    found: tuple[int, list[Pair]] = (clean, [])
+    found: tuple[int, list[NetworkImages]] = (clean, [])
     for index in sorted(means, key=means.__getitem__):
         pairs = [
-            Pair(row.label, own[row.label], images)
+            NetworkImages(row.label, own[row.label], images)
             for row in rows
             if row.label in own and (images := _images(row.cells[index], kept))
         ]
@@ -137,7 +137,7 @@ def _right(image: KeptImage) -> float:
     return float((image.preds == image.truth)[valid].mean()) if valid.any() else 0.0
 
 
-def _caption(chosen: dict[str, int], number: int, networks: int, pairs: Sequence[Pair]) -> str:
+def _caption(chosen: dict[str, int], number: int, networks: int, pairs: Sequence[NetworkImages]) -> str:
     first = pairs[0]
     pieces = max(len(first.attacked[index].adversarial) for index in chosen.values())
     which = ", ".join(chosen) if len(chosen) > 1 else "the only one"
@@ -152,7 +152,7 @@ def _caption(chosen: dict[str, int], number: int, networks: int, pairs: Sequence
     return text
 
 
-def _alt(chosen: dict[str, int], pairs: Sequence[Pair], model: str, attack: str) -> str:
+def _alt(chosen: dict[str, int], pairs: Sequence[NetworkImages], model: str, attack: str) -> str:
     """Say how many pixels each network has right."""
     lines = [
         f"{name} image, {pair.defense}: {100 * _right(pair.clean[index]):.0f} % of the pixels right, "
@@ -163,7 +163,7 @@ def _alt(chosen: dict[str, int], pairs: Sequence[Pair], model: str, attack: str)
     return f"{model}. {'; '.join(lines)}."
 
 
-def _draw(chosen: dict[str, int], pairs: Sequence[Pair], attack: str, classes: Sequence[str]) -> Canvas:
+def _draw(chosen: dict[str, int], pairs: Sequence[NetworkImages], attack: str, classes: Sequence[str]) -> Canvas:
     rows = [row for name, index in chosen.items() for row in _panels(name, index, pairs, attack)]
     heights = [max(pixels.shape[0] / pixels.shape[1] for _, pixels in row) for row in rows]
     canvas, axes = new_canvas(
@@ -199,7 +199,7 @@ def _legend(canvas: Canvas, images: Sequence[KeptImage], classes: Sequence[str])
     canvas.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=7.5)
 
 
-def _panels(name: str, index: int, pairs: Sequence[Pair], attack: str) -> list[list[tuple[str, Pixels]]]:
+def _panels(name: str, index: int, pairs: Sequence[NetworkImages], attack: str) -> list[list[tuple[str, Pixels]]]:
     """Return a row of titled panels for the clean image, and one for the attacked."""
     first = pairs[0].attacked[index]
     image, adversarial = first.images[0], first.adversarial[0]

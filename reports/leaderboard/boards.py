@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from segbench.reports.leaderboard.columns import Column, attack_key, columns, natural
+from segbench.reports.leaderboard.columns import AttackColumn, attack_key, columns, natural
 from segbench.reports.leaderboard.comparable import Scoring, scoring_of, told_apart
-from segbench.reports.leaderboard.entries import Entry, Result, threat_name
+from segbench.reports.leaderboard.entries import Entry, EntryResult, threat_name
 from segbench.reports.leaderboard.remarks import remarks
 
 SETTINGS = ("white-box", "black-box", "corruptions")
@@ -27,7 +27,7 @@ class Standing:
     """
 
     entry: Entry
-    results: tuple[Result | None, ...]
+    results: tuple[EntryResult | None, ...]
     rank: int | None = None
     of: int = 0
     why: str = ""
@@ -66,7 +66,7 @@ class Board:
     dataset: str
     protocol: str
     threat: str
-    columns: tuple[Column, ...]
+    columns: tuple[AttackColumn, ...]
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
 
@@ -131,7 +131,7 @@ def _board(path: str, entries: Sequence[Entry]) -> Board:
     )
 
 
-def _standing(entry: Entry, columns: Sequence[Column]) -> Standing:
+def _standing(entry: Entry, columns: Sequence[AttackColumn]) -> Standing:
     results = {attack_key(result): result for result in entry.results}
     return Standing(entry, tuple(results.get(column.key) for column in columns), why=entry.unranked)
 

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from segbench.reports.leaderboard.columns import attack_key, attack_label
-from segbench.reports.leaderboard.entries import Entry, Result
+from segbench.reports.leaderboard.entries import Entry, EntryResult
 from segbench.reports.tables.captions import number
 
 
@@ -41,7 +41,7 @@ class Loading:
     python: str = ""
 
 
-def result_label(result: Result) -> str:
+def result_label(result: EntryResult) -> str:
     """Return what a result was scored under."""
     key = attack_key(result)
     return "clean" if key is None else attack_label(key)

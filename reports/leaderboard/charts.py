@@ -67,7 +67,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Mark:
+class PlacedPoint:
     """A point in the units of the drawing."""
 
     left: float
@@ -76,7 +76,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Group:
+class PlacedSeries:
     """A series in the units of the drawing.
 
     Attributes:
@@ -90,7 +90,7 @@ class Group:
     name: str
     colour: int
     shape: str
-    marks: tuple[Mark, ...]
+    marks: tuple[PlacedPoint, ...]
     path: str
 
 
@@ -114,7 +114,7 @@ class Chart:
     across: tuple[tuple[float, str], ...]
     up: tuple[tuple[float, str], ...]
     titles: tuple[str, str]
-    groups: tuple[Group, ...]
+    groups: tuple[PlacedSeries, ...]
 
 
 def axis(title: str, values: Sequence[float], *, zero: bool = True) -> Axis:
@@ -153,10 +153,10 @@ def draw(title: str, caption: str, series: Sequence[Series], across: Axis, up: A
 
     groups = []
     for number, one in enumerate(series):
-        marks = tuple(Mark(left(point.at), top(point.value), point) for point in one.points)
+        marks = tuple(PlacedPoint(left(point.at), top(point.value), point) for point in one.points)
         path = " ".join(f"{mark.left},{mark.top}" for mark in marks) if lines else ""
         shape = SHAPES[(number + number // len(SHAPES)) % len(SHAPES)]
-        groups.append(Group(one.name, number % len(SHAPES), shape, marks, path))
+        groups.append(PlacedSeries(one.name, number % len(SHAPES), shape, marks, path))
     return Chart(
         title=title,
         caption=caption,

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segbench.reports.leaderboard.entries import Entry, Result, slug
+from segbench.reports.leaderboard.entries import Entry, EntryResult, slug
 
 FIXED = ("rank", "model", "defense", "architecture", "clean", "worst", "status", "extra")
 """Columns that every board has, as links to a board call them."""
@@ -16,7 +16,7 @@ AttackKey = tuple[str, int, str | None, bool]
 
 
 @dataclass(frozen=True)
-class Column:
+class AttackColumn:
     """An attack, as a board shows it.
 
     Attributes:
@@ -32,7 +32,7 @@ class Column:
     strong: bool
 
 
-def columns(entries: Sequence[Entry]) -> tuple[Column, ...]:
+def columns(entries: Sequence[Entry]) -> tuple[AttackColumn, ...]:
     """Return a column for every attack in some entries: strong ones first, oblivious ones last.
 
     Args:
@@ -47,7 +47,7 @@ def columns(entries: Sequence[Entry]) -> tuple[Column, ...]:
     versions = defaultdict(set)
     for short, version, *_ in strong:
         versions[short].add(version)
-    found: list[Column] = []
+    found: list[AttackColumn] = []
     taken = set(FIXED)
     for key in sorted(strong, key=lambda key: (not strong[key], key[3], natural(f"{key[0]} {key[2] or ''}"), key[1])):
         label = attack_label(key, versioned=len(versions[key[0]]) > 1)
@@ -55,11 +55,11 @@ def columns(entries: Sequence[Entry]) -> tuple[Column, ...]:
         while name in taken:
             name = f"{base}-{len(taken)}"
         taken.add(name)
-        found.append(Column(name, label, key, strong[key]))
+        found.append(AttackColumn(name, label, key, strong[key]))
     return tuple(found)
 
 
-def attack_key(result: Result) -> AttackKey | None:
+def attack_key(result: EntryResult) -> AttackKey | None:
     """Return what two attacked results share if they are of one column; None for clean images."""
     if result.attack is None:
         return None

@@ -18,7 +18,7 @@ Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s<>\"]+$")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\n\r]*$")]
 
 
-class Data(Frozen):
+class ScoredData(Frozen):
     """What was attacked and scored.
 
     Attributes:
@@ -50,7 +50,7 @@ class Procedure(Frozen):
     absent: Literal["skip", "zero"]
 
 
-class ThreatModel(Frozen):
+class BoardThreat(Frozen):
     """What the attacker may do.
 
     Attributes:
@@ -132,7 +132,7 @@ class Run(Frozen):
     extras: Mapping[str, float] = Field(default_factory=dict)
 
 
-class Result(Frozen):
+class EntryResult(Frozen):
     """mIoU under one attack, or on clean images.
 
     Attributes:
@@ -162,7 +162,7 @@ class Result(Frozen):
     note: str = ""
 
 
-class Source(Frozen):
+class Publication(Frozen):
     """Where numbers were published.
 
     Attributes:
@@ -228,12 +228,12 @@ class Entry(Frozen):
     schema_version: Literal[1] = 1
     status: Literal["reported", "verified"]
     added: datetime.date
-    data: Data
+    data: ScoredData
     protocol: Procedure
-    threat: ThreatModel
+    threat: BoardThreat
     model: Model
-    results: tuple[Result, ...] = Field(min_length=1)
-    source: Source | None = None
+    results: tuple[EntryResult, ...] = Field(min_length=1)
+    source: Publication | None = None
     links: Links = Links()
     licence: Line | None = None
     provenance: Mapping[str, Any] = Field(default_factory=dict)
@@ -241,17 +241,17 @@ class Entry(Frozen):
     notes: str = ""
 
     @property
-    def clean(self) -> Result | None:
+    def clean(self) -> EntryResult | None:
         """The result on clean images."""
         return next((result for result in self.results if result.attack is None), None)
 
     @property
-    def attacked(self) -> tuple[Result, ...]:
+    def attacked(self) -> tuple[EntryResult, ...]:
         """The results under attack that count for the rank: not those of attacks made around a defense."""
         return tuple(result for result in self.results if result.attack is not None and result.adaptive is not False)
 
     @property
-    def worst(self) -> Result | None:
+    def worst(self) -> EntryResult | None:
         """The attacked result of least mIoU."""
         return min(self.attacked, key=lambda result: result.mean, default=None)
 
@@ -279,7 +279,7 @@ class Entry(Frozen):
         return f"{self.board}/{slug(self.model.name)}.json"
 
 
-def threat_name(threat: ThreatModel) -> str:
+def threat_name(threat: BoardThreat) -> str:
     """Return a threat model in a few words: "white-box linf 8/255"."""
     if threat.norm is None or threat.eps is None:
         return threat.setting

@@ -17,7 +17,7 @@ from segbench.reports.formats.templating import make_environment
 from segbench.reports.leaderboard.boards import Board, Standing
 from segbench.reports.leaderboard.card import described, details, facts, loading, per_class, result_label, scored
 from segbench.reports.leaderboard.changes import Change
-from segbench.reports.leaderboard.columns import Column
+from segbench.reports.leaderboard.columns import AttackColumn
 from segbench.reports.leaderboard.entries import Entry, slug
 from segbench.reports.leaderboard.plots import curves, model_key, scatter
 from segbench.reports.leaderboard.preview import SIZE
@@ -172,16 +172,16 @@ def _board(write: Write, site: Site, board: Board) -> tuple[str, str]:
     return write("site_board.html.j2", f"{board.path}.html", context)
 
 
-class Grid(NamedTuple):
+class BoardTable(NamedTuple):
     """A table of a board: entries, and the columns with a value of theirs by their place among the board's."""
 
     standings: tuple[Standing, ...]
-    columns: list[tuple[int, Column]]
+    columns: list[tuple[int, AttackColumn]]
 
 
-def _grid(board: Board, standings: tuple[Standing, ...]) -> Grid:
+def _grid(board: Board, standings: tuple[Standing, ...]) -> BoardTable:
     filled = {at for standing in standings for at, result in enumerate(standing.results) if result is not None}
-    return Grid(standings, [(at, column) for at, column in enumerate(board.columns) if at in filled])
+    return BoardTable(standings, [(at, column) for at, column in enumerate(board.columns) if at in filled])
 
 
 def _entry(

@@ -9,7 +9,7 @@ from segbench.reports.labels import canonical
 from segbench.reports.leaderboard.boards import Group
 from segbench.reports.leaderboard.card import result_label
 from segbench.reports.leaderboard.charts import Chart, Point, Series, axis, draw
-from segbench.reports.leaderboard.entries import Entry, Result, threat_name
+from segbench.reports.leaderboard.entries import Entry, EntryResult, threat_name
 from segbench.reports.tables.captions import number
 
 NUMBERED = 10
@@ -104,10 +104,10 @@ def curves(entry: Entry, same: Sequence[Entry]) -> list[Chart]:
     return charts
 
 
-Values = dict[float, tuple[Result, str]]
+Values = dict[float, tuple[EntryResult, str]]
 
 
-def _families(results: Sequence[tuple[Entry, Result]], option: str) -> dict[str, Values]:
+def _families(results: Sequence[tuple[Entry, EntryResult]], option: str) -> dict[str, Values]:
     """Gather attacks that differ in one option alone: name -> value of the option -> result."""
     found: dict[str, Values] = defaultdict(dict)
     names: dict[str, str] = {}

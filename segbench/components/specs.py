@@ -40,7 +40,7 @@ class Bound(NamedTuple):
         options: every option as the component takes it, defaults included.
     """
 
-    component: catalog.Component
+    component: catalog.Definition
     options: Mapping[str, Any]
 
     def make(self, **context: Any) -> Any:
@@ -122,14 +122,14 @@ def bind(kind: str, written: Any) -> tuple[Bound | None, list[Problem]]:
     return bind_options(component, options)
 
 
-def _same_version(written: Any, component: catalog.Component) -> None:
+def _same_version(written: Any, component: catalog.Definition) -> None:
     """Raise where a stored component is of another version than the catalog's."""
     version = written.get("version") if isinstance(written, Mapping) and "options" in written else None
     if version not in (None, component.version):
         raise SegbenchError(f"{component.name} is at version {component.version} now, this was made with {version}")
 
 
-def bind_options(component: catalog.Component, options: Mapping[str, Any]) -> tuple[Bound | None, list[Problem]]:
+def bind_options(component: catalog.Definition, options: Mapping[str, Any]) -> tuple[Bound | None, list[Problem]]:
     """Check options against a component's signature; see `bind`."""
     problems, values = [], {}
     for name, value in options.items():
@@ -219,7 +219,7 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
-def _signature_model(component: catalog.Component) -> type[BaseModel]:
+def _signature_model(component: catalog.Definition) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for name, parameter in component.options.items():
         default = parameter.default

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from segbench.leaderboard import images
 from segbench.leaderboard.archive import read_json
 from segbench.leaderboard.bundle import ENTRY, MANIFEST
-from segbench.reports.leaderboard.entries import Entry, Result, Run
+from segbench.reports.leaderboard.entries import Entry, EntryResult, Run
 from segbench.reports.records import Record
 
 Files = Mapping[str, bytes]
@@ -56,7 +56,7 @@ class Evaluation:
         sample: images as they were attacked and predicted.
     """
 
-    result: Result
+    result: EntryResult
     run: Run
     record: Record
     names: tuple[str, ...]
@@ -101,7 +101,7 @@ def _indices(files: Files) -> dict[str, list[str]]:
     return found
 
 
-def _evaluation(files: Files, result: Result, run: Run, indices: list[str], used: set[str]) -> Evaluation:
+def _evaluation(files: Files, result: EntryResult, run: Run, indices: list[str], used: set[str]) -> Evaluation:
     record = _record(files, run.record)
     name = f"counts/{run.record}.json"
     content = _json(files, name)

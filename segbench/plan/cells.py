@@ -250,7 +250,7 @@ class EvalCell(BaseModel):
             target=self.target.network(),
             source=self.source.network(),
             attack=self.attack,
-            threat=records.Threat(norm=threat.norm, eps=threat.eps, access=threat.access),
+            threat=records.RecordedThreat(norm=threat.norm, eps=threat.eps, access=threat.access),
             adaptive=self.adaptive,
             dynamic=self.dynamic,
             seed=self.seed,
@@ -290,7 +290,7 @@ def open_dataset(component: Component, root: Any = None) -> Any:
     return bound.make(root=root) if needs_root(bound.component) else bound.make()
 
 
-def needs_root(component: catalog.Component) -> bool:
+def needs_root(component: catalog.Definition) -> bool:
     """Whether a dataset reads files from a folder that the user names."""
     return "root" in inspect.signature(component.object).parameters
 

@@ -24,7 +24,7 @@ Allowed = Mapping[Metric, float | Literal["noise"]]
 """By metric, the drop in percentage points that is allowed; "noise" for what the bootstrap interval covers."""
 
 
-class Entry(Frozen):
+class BaselineRow(Frozen):
     """One row of a matrix: a network under an attack, over all its seeds.
 
     Attributes:
@@ -67,7 +67,7 @@ class Baseline(Frozen):
     matrix: str
     allowed: Allowed
     versions: Mapping[str, str]
-    entries: tuple[Entry, ...]
+    entries: tuple[BaselineRow, ...]
 
 
 def grouped(records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -97,7 +97,7 @@ def measured(
             continue
         packed = np.stack(runs).astype("<i4")
         entries.append(
-            Entry(
+            BaselineRow(
                 label=label,
                 like=likeness(group),
                 weights_sha256=tuple(record.target.weights_sha256 for record in group),

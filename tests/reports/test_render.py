@@ -121,7 +121,7 @@ def test_files_and_formats(records, tmp_path) -> None:
 
 
 def test_figures_are_drawn_only_where_they_are_shown(records, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("reports.render._figures", lambda *arguments: pytest.fail("figures were drawn"))
+    monkeypatch.setattr("segbench.reports.render._figures", lambda *arguments: pytest.fail("figures were drawn"))
     render(records, tmp_path, ["md", "csv"], figures=True)
 
 
