@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from segbench.reports.comparable import request
 from segbench.reports.formats.markdown import escape, grid
-from segbench.reports.labels import Labels, canonical, component_key
+from segbench.reports.labels import Labels, canonical
 from segbench.reports.page.facts import STEADY
 from segbench.reports.records import Network, Record
 from segbench.reports.statistics import Difference, paired_bootstrap
@@ -68,10 +69,10 @@ def compare(
         counts_a: digest -> counts per image of the first set, for intervals.
         counts_b: the same of the second.
     """
-    repeated = {key for own in (a, b) for key, number in Counter(map(_key, own)).items() if number > 1}
+    repeated = {key for own in (a, b) for key, number in Counter(map(request, own)).items() if number > 1}
 
-    def full_key(record: Record) -> tuple[str, ...]:
-        key = _key(record)
+    def full_key(record: Record) -> tuple[object, ...]:
+        key = request(record)
         return (*key, canonical([dict(n.recipe) for n in (record.target, record.source)])) if key in repeated else key
 
     theirs = {full_key(record): record for record in b}
@@ -132,24 +133,6 @@ def _summary(comparison: Comparison, name_a: str, name_b: str) -> str:
     text += f"; {len(comparison.only_a)} only in {escape(name_a)}, {len(comparison.only_b)} only in {escape(name_b)}."
     tests = sum(pair.test is not None for pair in comparison.pairs)
     return text + (f" Intervals: paired bootstrap over images, {tests} comparisons, not corrected." if tests else "")
-
-
-def _key(record: Record) -> tuple[str, ...]:
-    return (
-        component_key(record.dataset),
-        record.split,
-        str(record.limit),
-        component_key(record.protocol),
-        *_network_key(record.target),
-        *_network_key(record.source),
-        component_key(record.attack),
-        str(record.seed),
-        str(record.oblivious),
-    )
-
-
-def _network_key(network: Network) -> tuple[str, str, str]:
-    return component_key(network.model), component_key(network.defense), str(network.seed)
 
 
 def _short(network: Network) -> str:

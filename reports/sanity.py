@@ -12,6 +12,7 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
+from segbench.reports.comparable import condition
 from segbench.reports.evidence import Measurements
 from segbench.reports.records import Record
 
@@ -103,14 +104,7 @@ def flags(
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
         if record.status == "done" and record.scores is not None:
-            key = (
-                record.target.digest,
-                record.data_fingerprint,
-                record.split,
-                record.limit,
-                record.protocol.short,
-            )
-            groups.setdefault(key, []).append(record)
+            groups.setdefault((record.target.digest, *condition(record)), []).append(record)
     found: dict[str, tuple[str, ...]] = {}
     for group in groups.values():
         for record in group:

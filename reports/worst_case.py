@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.reports.comparable import condition
 from segbench.reports.evidence import Evidence
 from segbench.reports.records import Component, Manifest, Record, RecordedThreat
 from segbench.reports.statistics import Absent, Counts, image_accuracy, mean_iou, scores
@@ -43,9 +44,10 @@ def with_worst_cases(manifest: Manifest, evidence: Evidence) -> Manifest:
         manifest: a matrix's records.
         evidence: where their counts are.
     """
-    groups: dict[tuple[str, str, bool], list[Record]] = {}
+    groups: dict[tuple[object, ...], list[Record]] = {}
     for record in manifest.records:
-        groups.setdefault((record.target.digest, record.source.digest, record.oblivious), []).append(record)
+        key = (record.target.digest, record.source.digest, record.oblivious, *condition(record))
+        groups.setdefault(key, []).append(record)
     added = [
         aggregated
         for group in groups.values()

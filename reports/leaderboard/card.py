@@ -10,7 +10,7 @@ from typing import Any
 
 from segbench.reports.leaderboard.columns import attack_key, attack_label
 from segbench.reports.leaderboard.entries import Entry, EntryResult
-from segbench.reports.tables.captions import number
+from segbench.reports.numbers import number
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from segbench.reports.numbers import in_255ths
 from segbench.reports.records import Component, Frozen
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -283,9 +284,8 @@ def threat_name(threat: BoardThreat) -> str:
     """Return a threat model in a few words: "white-box linf 8/255"."""
     if threat.norm is None or threat.eps is None:
         return threat.setting
-    parts = 255 * threat.eps
-    whole = abs(parts - round(parts)) < 1e-9 and round(parts) < 255
-    return f"{threat.setting} {threat.norm} {f'{round(parts)}/255' if whole else f'{threat.eps:g}'}"
+    fraction = in_255ths(threat.eps) if threat.eps < 1 else None
+    return f"{threat.setting} {threat.norm} {fraction or f'{threat.eps:g}'}"
 
 
 def slug(text: str) -> str:

@@ -10,7 +10,7 @@ from segbench.reports.leaderboard.boards import Group
 from segbench.reports.leaderboard.card import result_label
 from segbench.reports.leaderboard.charts import Chart, Point, Series, axis, draw
 from segbench.reports.leaderboard.entries import Entry, EntryResult, threat_name
-from segbench.reports.tables.captions import number
+from segbench.reports.numbers import number
 
 NUMBERED = 10
 """Ranks that are written beside their marks; more would cover each other."""

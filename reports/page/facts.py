@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from segbench.reports.labels import Labels
+from segbench.reports.numbers import number
 from segbench.reports.records import Network, Record
-from segbench.reports.tables.captions import number
 
 STEADY = ("versions", "git_revision", "platform", "device", "threads", "memory_format")
 """Provenance that is the same whenever the same run is repeated on the same machine."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from segbench.reports.numbers import number
 from segbench.reports.sanity import explained
-from segbench.reports.tables.captions import number
 from segbench.reports.tables.grid import Cell, Column, Row, Table
 
 COLLAPSE = 0.5

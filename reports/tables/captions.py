@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from segbench.reports.labels import Labels
+from segbench.reports.numbers import number
 from segbench.reports.records import Record
 from segbench.reports.tables.grid import Cell
 
@@ -74,13 +75,3 @@ def _budget(records: Sequence[Record], labels: Labels) -> str:
 def _span(values: set[int]) -> str:
     low, high = min(values), max(values)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def number(value: float | None) -> str:
-    """Write a number as short as it reads back, whole 255ths as such: 0.03, 8/255."""
-    if value is None:
-        return "none"
-    short, in_255 = f"{value:g}", value * 255
-    if float(short) == value and len(short) <= 6:
-        return short
-    return f"{round(in_255)}/255" if abs(in_255 - round(in_255)) < 1e-9 else f"{value:.4g}"

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Literal
 
+from segbench.reports.comparable import condition
 from segbench.reports.labels import Labels
 from segbench.reports.records import Component, Record
 from segbench.reports.tables.captions import caption
@@ -50,21 +51,9 @@ def conditions(records: Sequence[Record], labels: Labels) -> list[tuple[str, lis
     """
     found: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
-        found.setdefault(condition(record, labels), []).append(record)
+        found.setdefault(condition(record, labels.component_key), []).append(record)
     firsts = [own[0] for own in found.values()]
     return [(_where(own[0], labels, firsts), own) for own in found.values()]
-
-
-def condition(record: Record, labels: Labels) -> tuple[object, ...]:
-    """What all values of a table share."""
-    return (
-        labels.component_key(record.dataset),
-        record.data_fingerprint,
-        record.split,
-        record.limit,
-        labels.component_key(record.protocol),
-        record.absent,
-    )
 
 
 def _where(record: Record, labels: Labels, others: Sequence[Record]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import math
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -16,6 +15,7 @@ from segbench.attacks.base import BoundAttack
 from segbench.components import catalog
 from segbench.errors import SegbenchError
 from segbench.reports import records
+from segbench.reports.numbers import exact
 
 _CALL = re.compile(r"\s*(?P<name>[\w.-]+)\s*(?:\((?P<arguments>.*)\))?\s*", re.DOTALL)
 _WORDS = {"null": None, "true": True, "false": False}
@@ -171,10 +171,7 @@ def text(value: Any) -> str:
     if isinstance(value, BoundAttack):
         return Bound(catalog.find("attack", value.attack.name), value.options).short
     if isinstance(value, float):
-        plain, in_255 = f"{value:g}", value * 255
-        if float(plain) == value and len(plain) <= 6:
-            return plain
-        return f"{round(in_255)}/255" if math.isclose(in_255, round(in_255), abs_tol=1e-9) else repr(value)
+        return exact(value) or repr(value)
     if isinstance(value, tuple | list):
         return f"[{', '.join(text(item) for item in value)}]"
     words = {written: word for word, written in _WORDS.items()}

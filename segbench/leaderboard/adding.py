@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from segbench.errors import SegbenchError
 from segbench.leaderboard.entry_files import LeaderboardError
 from segbench.leaderboard.summing import summed
+from segbench.reports.comparable import condition
 from segbench.reports.labels import Labels, NetworkKey, component_key
 from segbench.reports.leaderboard.entries import BoardThreat, Entry, Links, Model, Procedure, ScoredData, Weights
 from segbench.reports.records import Component, Network, Record
@@ -120,7 +121,7 @@ def _grouped(
     """Yield what belongs into one entry, clean and attacked, with its threat model; count what belongs into none."""
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
-        groups.setdefault((*_data_key(record), labels.key(record.target)), []).append(record)
+        groups.setdefault((*condition(record), labels.key(record.target)), []).append(record)
     for group in groups.values():
         clean, boards = [], dict[BoardThreat, list[Record]]()
         for record in group:
@@ -160,17 +161,6 @@ def _called(records: Sequence[Record], labels: Labels) -> dict[NetworkKey, str]:
         _, bracket, variant = labels.defense(network).partition(" [")
         called[key] = f"{plain[key]}{bracket}{variant}" if times[plain[key]] > 1 else plain[key]
     return called
-
-
-def _data_key(record: Record) -> tuple[object, ...]:
-    return (
-        component_key(record.dataset),
-        record.data_fingerprint,
-        record.split,
-        record.limit,
-        component_key(record.protocol),
-        record.absent,
-    )
 
 
 def _threat(record: Record) -> BoardThreat | str:

@@ -51,7 +51,7 @@ class Evaluation:
         run: what the entry says.
         record: what the evaluation said of itself.
         names: of its images.
-        counts: (N, 3, C); see `segbench.metrics`.
+        counts: (N, 3, C); see `segbench.reports.statistics`.
         parts: the counts of an ensemble's parts, each (N, 3, C).
         sample: images as they were attacked and predicted.
     """
