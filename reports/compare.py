@@ -1,4 +1,4 @@
-"""Two sets of records side by side: what differs in their numbers, and what differs in where these come from."""
+"""A comparison of two sets of records: pairs of the same evaluation, their differences and the causes to look for."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from segbench.reports.tables.inference import CountsOf
 
 @dataclass(frozen=True)
 class PairedRecords:
-    """The same evaluation in both sets.
+    """One evaluation that both sets hold.
 
     Attributes:
-        a: the first.
-        b: the second.
-        test: the difference b less a by a paired bootstrap over images, where the counts of both are there.
-        changed: what differs between them, in words.
+        a: its record in the first set.
+        b: its record in the second set.
+        test: paired bootstrap over images of the difference b - a; None where a store lacks the counts.
+        changed: differences in data, recipe, weights and software, as phrases such as "device: cpu -> cuda".
     """
 
     a: Record
@@ -34,19 +34,19 @@ class PairedRecords:
 
     @property
     def difference(self) -> float | None:
-        """Difference in mIoU, b less a, in percentage points."""
+        """The difference in mIoU, b - a, in percentage points; None unless both are done."""
         return self.b.scores.miou - self.a.scores.miou if self.a.scores and self.b.scores else None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sets of records.
+    """The result of comparing two sets of records.
 
     Attributes:
-        pairs: evaluations that both hold, in the order of the first.
-        only_a: those that only the first holds.
-        only_b: those that only the second holds.
-        labels: names of components over both.
+        pairs: evaluations that both sets hold, in the order of the first.
+        only_a: evaluations that only the first set holds.
+        only_b: evaluations that only the second set holds.
+        labels: the labels of the components of both sets.
     """
 
     pairs: tuple[PairedRecords, ...]
@@ -58,16 +58,16 @@ class Comparison:
 def compare(
     a: Sequence[Record], b: Sequence[Record], counts_a: CountsOf | None = None, counts_b: CountsOf | None = None
 ) -> Comparison:
-    """Pair the evaluations of two sets by what was asked for: data, networks by name and seed, attack, protocol.
+    """Pair the evaluations of two sets that answer the same request: data, networks by name and seed, attack, protocol.
 
-    Recipes, weights, files and software may differ, and are told where they do; where one set holds two evaluations
-    that differ in their recipe alone, the recipe must agree too.
+    The two records of a pair may differ in recipe, weights, files and software; `PairedRecords.changed` lists these
+    differences. Where one set holds two evaluations that differ only in their recipe, paired records also share it.
 
     Args:
         a: records of the first set.
-        b: records of the second.
-        counts_a: digest -> counts per image of the first set, for intervals.
-        counts_b: the same of the second.
+        b: records of the second set.
+        counts_a: digest -> counts per image in the first set; without it there are no intervals.
+        counts_b: digest -> counts per image in the second set.
     """
     repeated = {key for own in (a, b) for key, number in Counter(map(request, own)).items() if number > 1}
 
@@ -95,8 +95,8 @@ def to_markdown(comparison: Comparison, name_a: str = "A", name_b: str = "B") ->
 
     Args:
         comparison: the comparison.
-        name_a: what the first set is called.
-        name_b: what the second set is called.
+        name_a: name of the first set.
+        name_b: name of the second set.
     """
     labels = comparison.labels
     parts = [f"# {escape(name_a)} and {escape(name_b)}", _summary(comparison, name_a, name_b)]

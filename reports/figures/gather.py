@@ -1,4 +1,4 @@
-"""All figures that a report can draw."""
+"""All figures of a report."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from segbench.reports.page.page import Page
 
 
 def gather(page: Page, evidence: Evidence = NOTHING) -> list[Figure]:
-    """Return the figures that a report's records, and what lies behind them, hold.
+    """Return the figures of a report.
 
     Args:
-        page: the report.
-        evidence: what lies behind the records.
+        page: the content of the report.
+        evidence: the data behind the records: stored images and training histories.
     """
     figures: list[Figure] = []
     white = None

@@ -1,4 +1,4 @@
-"""The columns of a board: an attack each, named so that links to a board keep their meaning."""
+"""The columns of a board, one per attack. Their names stay stable, because links to a board contain them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from segbench.reports.leaderboard.entries import Entry, EntryResult, slug
 
 FIXED = ("rank", "model", "defense", "architecture", "clean", "worst", "status", "extra")
-"""Columns that every board has, as links to a board call them."""
+"""Names of the columns that every board has."""
 
 AttackKey = tuple[str, int, str | None, bool]
 
 
 @dataclass(frozen=True)
 class AttackColumn:
-    """An attack, as a board shows it.
+    """A column of a board: one attack.
 
     Attributes:
-        name: as links to the board call it; unique on the board.
-        label: its head.
-        key: what the results in it share.
-        strong: some entry's rank rests on it.
+        name: its name in links to the board; no other column has it.
+        label: its heading.
+        key: key that all its results share (see `attack_key`).
+        strong: the attack is strong enough to rank at least one entry.
     """
 
     name: str
@@ -60,18 +60,18 @@ def columns(entries: Sequence[Entry]) -> tuple[AttackColumn, ...]:
 
 
 def attack_key(result: EntryResult) -> AttackKey | None:
-    """Return what two attacked results share if they are of one column; None for clean images."""
+    """Return a key that is equal for results of one column; None for clean images."""
     if result.attack is None:
         return None
     return result.attack.short, result.attack.version, result.source, result.adaptive is False
 
 
 def attack_label(key: AttackKey, *, versioned: bool = False) -> str:
-    """Write an attack as a board's head does.
+    """Return the heading of an attack.
 
     Args:
-        key: the attack.
-        versioned: another version of it stands beside it.
+        key: key of the attack.
+        versioned: the board also has another version of this attack, so that the heading names the version.
     """
     short, version, source, oblivious = key
     label = f"{short} version {version}" if versioned else short

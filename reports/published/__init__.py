@@ -1,4 +1,4 @@
-"""Reference values from papers, a CSV file each, and how they stand beside one's own."""
+"""Published values from papers, one CSV file per paper, and their place beside your own values."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from segbench.reports.tables.grid import Block, Cell, Column, Row, Table, Value
 
 @dataclass(frozen=True)
 class PublishedValue:
-    """A published value.
+    """A value that a paper reports.
 
     Attributes:
-        where: dataset, setting, model, defense and attack, by their names here.
-        options: options of the attack that must agree.
-        value: what was published.
+        where: names of dataset, setting, model, defense and attack, as segbench calls them.
+        options: options that the attack must have.
+        value: the value.
     """
 
     where: tuple[str, str, str, str, str]
@@ -30,13 +30,13 @@ class PublishedValue:
 
 @dataclass(frozen=True)
 class PublishedPaper:
-    """A paper.
+    """A paper and its values.
 
     Attributes:
         citation: authors, year, venue and tables.
-        url: where to read it.
-        protocol: name of the protocol that its values were measured by.
-        entries: its values; the first of two for one cell counts.
+        url: address of the paper.
+        protocol: name of the protocol that the paper measured its values by.
+        entries: the values; if two belong to one cell, the first is used.
     """
 
     citation: str
@@ -75,10 +75,10 @@ def load(name: str) -> PublishedPaper:
 
 
 def beside(tables: Sequence[Table], source: PublishedPaper) -> list[Table]:
-    """Put published values beside one's own, and add rows for defenses that were published but not run.
+    """Add published values to tables, and rows for defenses that the paper reports but the tables lack.
 
     Args:
-        tables: one's own tables.
+        tables: your tables.
         source: the paper.
     """
     return [_beside(table, source) for table in tables]
@@ -120,7 +120,7 @@ def _block(block: Block, table: Table, entries: Sequence[PublishedValue]) -> Blo
 
 
 def _of_column(block: Block, index: int, table: Table, entries: Sequence[PublishedValue]) -> list[PublishedValue]:
-    """Return the published values of a block's column, of any defense."""
+    """Return the published values of a column of a block, for all defenses."""
     column = table.columns[index]
     setting = column.setting or table.setting
     cells = [cell for row in block.rows for cell in ((row.cells[index],) if column.model else row.cells)]

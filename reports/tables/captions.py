@@ -1,4 +1,4 @@
-"""What stands above a table: what its numbers are, of how many runs and images, under which bounds."""
+"""Captions: sentences that say what the numbers of a table are, and over how many runs and images they were taken."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from segbench.reports.tables.grid import Cell
 
 
 def caption(setting: str, records: Sequence[Record], cells: Sequence[Cell], labels: Labels) -> str:
-    """Say what the numbers of a table are.
+    """Return the caption of a table.
 
     Args:
         setting: "white-box", "black-box" or "both".
         records: the table's records.
-        cells: its cells.
-        labels: names of components.
+        cells: the table's cells.
+        labels: the labels of the components.
     """
     seeds = {record.target.seed for record in records}
     images = {record.n_images for record in records if record.n_images is not None}
@@ -60,7 +60,7 @@ def _mean_of(setting: str, runs: int, seeds: int) -> str:
 
 
 def _budget(records: Sequence[Record], labels: Labels) -> str:
-    """State the bound of every attack: one name may stand for a budget that its label does not show."""
+    """Return a sentence with the bound of every attack, because the label of an attack may not show it."""
     bounds: dict[str, dict[str, None]] = {}
     for record in records:
         if record.setting != "clean":
