@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from segbench.reports.records import Component, Manifest, Network, Record, Scores, Threat, reader
+from segbench.reports.records import Component, Manifest, Network, Record, RecordedThreat, Scores, reader
 from segbench.reports.render import render
 
 
@@ -52,7 +52,7 @@ def record(target: Network, index: int) -> Record:
         target=target,
         source=target,
         attack=attack,
-        threat=Threat(norm="linf" if index else None, eps=0.03 if index else None, access="gradients"),
+        threat=RecordedThreat(norm="linf" if index else None, eps=0.03 if index else None, access="gradients"),
         seed=0,
         scores=Scores(miou=miou, macc=miou, aacc=miou, class_iou=(miou,) * 21, miou_low=miou, miou_high=miou),
         budget_used=0.03 if index else None,

@@ -50,7 +50,7 @@ def page() -> str:
     return HEAD + rows + "".join(_section(name, component) for name, component in attacks.items())
 
 
-def _row(name: str, component: catalog.Component) -> str:
+def _row(name: str, component: catalog.Definition) -> str:
     attack: Attack[...] = component.object
     return f"| [{name}](#{name}) | {_bound(attack)} | {attack.access} | {cost(attack)} | {component.summary} |\n"
 
@@ -100,7 +100,7 @@ def _formula(forward: int | str, backward: int | str) -> str:
     return f"{forward} forward, {backward} backward"
 
 
-def _section(name: str, component: catalog.Component) -> str:
+def _section(name: str, component: catalog.Definition) -> str:
     body, arguments, source, departs = docstrings.split(component.doc)
     text = f"\n## {name}\n\n{body}\n"
     if component.options:

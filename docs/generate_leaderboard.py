@@ -15,7 +15,15 @@ from typing import NamedTuple
 
 from segbench.components import specs
 from segbench.leaderboard.checking import is_strong
-from segbench.reports.leaderboard.entries import Data, Entry, Model, Procedure, Result, Source, ThreatModel
+from segbench.reports.leaderboard.entries import (
+    BoardThreat,
+    Entry,
+    EntryResult,
+    Model,
+    Procedure,
+    Publication,
+    ScoredData,
+)
 from segbench.reports.published import PAPERS
 from segbench.reports.records import Component
 from segbench.reports.sanity import budget_unused
@@ -123,11 +131,11 @@ def _entry(name: str, paper: Paper, rows: Sequence[Row], norm: str, eps: float) 
     return Entry(
         status="reported",
         added=ADDED,
-        data=Data(dataset=Component(name=dataset, short=dataset), split="val", images=paper.images[dataset]),
+        data=ScoredData(dataset=Component(name=dataset, short=dataset), split="val", images=paper.images[dataset]),
         protocol=Procedure.model_validate(
             {"component": specs.bound("protocol", paper.protocols[dataset]).identity, "absent": paper.absent}
         ),
-        threat=ThreatModel.model_validate({"setting": setting, "norm": norm, "eps": eps}),
+        threat=BoardThreat.model_validate({"setting": setting, "norm": norm, "eps": eps}),
         model=Model(
             name=_called(first["model"], defense, paper),
             architecture=Component(name=first["model"], short=first["model"]),
@@ -135,18 +143,18 @@ def _entry(name: str, paper: Paper, rows: Sequence[Row], norm: str, eps: float) 
             extra_data=extra_data,
         ),
         results=tuple(_result(row, setting, paper) for row in rows if row["mean"]),
-        source=Source(
+        source=Publication(
             citation=PAPERS[name][0].partition(", Table")[0], url=PAPERS[name][1], where=f"Table {first['table']}"
         ),
         notes=" ".join(note for note in notes if note),
     )
 
 
-def _result(row: Row, setting: str, paper: Paper) -> Result:
+def _result(row: Row, setting: str, paper: Paper) -> EntryResult:
     attack = None if row["attack"] == "clean" else _attack(row["attack"], json.loads(row["options"]))
     # Each architecture of the paper is attacked with images made on the other one, trained by SAT.
     other = "deeplabv3" if row["model"] == "pspnet" else "pspnet"
-    return Result(
+    return EntryResult(
         attack=attack,
         source=_called(other, "sat", paper) if attack is not None and setting == "black-box" else None,
         strong=attack is not None and is_strong(attack, setting),

@@ -1,1 +1,1 @@
-"""Records and the tables, pages and files made from them; needs neither torch nor the other packages."""
+"""Evaluation records, and the tables, pages and files that are made from them. Needs no torch."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic file writes: a reader never sees half a file."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _TEMPORARY = re.compile(r"\..+\.(?P<process>\d+)\.[0-9a-f]{8}\.tmp")
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old or the new one, whole, whatever happens meanwhile.
+    """Write a file so that a reader sees either the whole old file or the whole new one, even after a crash.
 
     Args:
-        path: the file; its folder is made if need be.
+        path: the file; a missing folder is created.
         content: text is written in UTF-8.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

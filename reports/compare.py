@@ -1,4 +1,4 @@
-"""Two sets of records side by side: what differs in their numbers, and what differs in where these come from."""
+"""A comparison of two sets of records: pairs of the same evaluation, their differences and the causes to look for."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from segbench.reports.comparable import request
 from segbench.reports.formats.markdown import escape, grid
-from segbench.reports.labels import Labels, canonical, component_key
+from segbench.reports.labels import Labels, canonical
 from segbench.reports.page.facts import STEADY
 from segbench.reports.records import Network, Record
 from segbench.reports.statistics import Difference, paired_bootstrap
@@ -16,14 +17,14 @@ from segbench.reports.tables.inference import CountsOf
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The same evaluation in both sets.
+class PairedRecords:
+    """One evaluation that both sets hold.
 
     Attributes:
-        a: the first.
-        b: the second.
-        test: the difference b less a by a paired bootstrap over images, where the counts of both are there.
-        changed: what differs between them, in words.
+        a: its record in the first set.
+        b: its record in the second set.
+        test: paired bootstrap over images of the difference b - a; None where a store lacks the counts.
+        changed: differences in data, recipe, weights and software, as phrases such as "device: cpu -> cuda".
     """
 
     a: Record
@@ -33,22 +34,22 @@ class Pair:
 
     @property
     def difference(self) -> float | None:
-        """Difference in mIoU, b less a, in percentage points."""
+        """The difference in mIoU, b - a, in percentage points; None unless both are done."""
         return self.b.scores.miou - self.a.scores.miou if self.a.scores and self.b.scores else None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sets of records.
+    """The result of comparing two sets of records.
 
     Attributes:
-        pairs: evaluations that both hold, in the order of the first.
-        only_a: those that only the first holds.
-        only_b: those that only the second holds.
-        labels: names of components over both.
+        pairs: evaluations that both sets hold, in the order of the first.
+        only_a: evaluations that only the first set holds.
+        only_b: evaluations that only the second set holds.
+        labels: the labels of the components of both sets.
     """
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[PairedRecords, ...]
     only_a: tuple[Record, ...]
     only_b: tuple[Record, ...]
     labels: Labels
@@ -57,21 +58,21 @@ class Comparison:
 def compare(
     a: Sequence[Record], b: Sequence[Record], counts_a: CountsOf | None = None, counts_b: CountsOf | None = None
 ) -> Comparison:
-    """Pair the evaluations of two sets by what was asked for: data, networks by name and seed, attack, protocol.
+    """Pair the evaluations of two sets that answer the same request: data, networks by name and seed, attack, protocol.
 
-    Recipes, weights, files and software may differ, and are told where they do; where one set holds two evaluations
-    that differ in their recipe alone, the recipe must agree too.
+    The two records of a pair may differ in recipe, weights, files and software; `PairedRecords.changed` lists these
+    differences. Where one set holds two evaluations that differ only in their recipe, paired records also share it.
 
     Args:
         a: records of the first set.
-        b: records of the second.
-        counts_a: digest -> counts per image of the first set, for intervals.
-        counts_b: the same of the second.
+        b: records of the second set.
+        counts_a: digest -> counts per image in the first set; without it there are no intervals.
+        counts_b: digest -> counts per image in the second set.
     """
-    repeated = {key for own in (a, b) for key, number in Counter(map(_key, own)).items() if number > 1}
+    repeated = {key for own in (a, b) for key, number in Counter(map(request, own)).items() if number > 1}
 
-    def full_key(record: Record) -> tuple[str, ...]:
-        key = _key(record)
+    def full_key(record: Record) -> tuple[object, ...]:
+        key = request(record)
         return (*key, canonical([dict(n.recipe) for n in (record.target, record.source)])) if key in repeated else key
 
     theirs = {full_key(record): record for record in b}
@@ -82,7 +83,9 @@ def compare(
             only_a.append(record)
         else:
             used.add(other.digest)
-            pairs.append(Pair(record, other, _test(record, other, counts_a, counts_b), _changes(record, other)))
+            pairs.append(
+                PairedRecords(record, other, _test(record, other, counts_a, counts_b), _changes(record, other))
+            )
     only_b = tuple(record for record in b if record.digest not in used)
     return Comparison(tuple(pairs), tuple(only_a), only_b, Labels([*a, *b]))
 
@@ -92,8 +95,8 @@ def to_markdown(comparison: Comparison, name_a: str = "A", name_b: str = "B") ->
 
     Args:
         comparison: the comparison.
-        name_a: what the first set is called.
-        name_b: what the second set is called.
+        name_a: name of the first set.
+        name_b: name of the second set.
     """
     labels = comparison.labels
     parts = [f"# {escape(name_a)} and {escape(name_b)}", _summary(comparison, name_a, name_b)]
@@ -130,24 +133,6 @@ def _summary(comparison: Comparison, name_a: str, name_b: str) -> str:
     text += f"; {len(comparison.only_a)} only in {escape(name_a)}, {len(comparison.only_b)} only in {escape(name_b)}."
     tests = sum(pair.test is not None for pair in comparison.pairs)
     return text + (f" Intervals: paired bootstrap over images, {tests} comparisons, not corrected." if tests else "")
-
-
-def _key(record: Record) -> tuple[str, ...]:
-    return (
-        component_key(record.dataset),
-        record.split,
-        str(record.limit),
-        component_key(record.protocol),
-        *_network_key(record.target),
-        *_network_key(record.source),
-        component_key(record.attack),
-        str(record.seed),
-        str(record.oblivious),
-    )
-
-
-def _network_key(network: Network) -> tuple[str, str, str]:
-    return component_key(network.model), component_key(network.defense), str(network.seed)
 
 
 def _short(network: Network) -> str:

@@ -1,4 +1,4 @@
-"""What lies behind records, where it is at hand: a report is whole without it, and says more with it."""
+"""Evidence: data behind the records, such as counts per image. A report works without it, and shows more with it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def _nothing(digest: str) -> tuple[()]:
 
 @dataclass(frozen=True)
 class KeptImage:
-    """An image of an evaluation that was kept as it was attacked and predicted.
+    """One image of an evaluation, stored with its attacked version and its predicted labels.
 
     Attributes:
-        index: its place in the split.
-        name: its name there.
+        index: the image's position in the split.
+        name: the image's name in the split.
         palette: a colour per class, (C, 3) in 0..255.
-        images: the pieces that were attacked, (K, h, w, 3) in 0..65535; one piece where the protocol does not cut.
-        adversarial: the attacked pieces, as `images`.
-        truth: (H, W) true labels; those outside 0..C-1 are void.
+        images: the clean pieces, (K, h, w, 3) in 0..65535; K is 1 unless the protocol cuts images into pieces.
+        adversarial: the attacked pieces, in the format of `images`.
+        truth: (H, W) true labels; a label of C or more is void.
         preds: (H, W) predicted labels.
     """
 
@@ -43,16 +43,16 @@ class KeptImage:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What `segbench.evaluation.probes.measure` finds out about a network on a few images.
+    """Measurements of a network on a few images, made by `segbench.evaluation.probes.measure`.
 
     Attributes:
-        zero_loss: share of the right pixels whose cross-entropy is exactly zero.
+        zero_loss: share of the correctly predicted pixels whose cross-entropy is exactly zero.
         zero_gradient: share of the images whose input gradient is exactly zero everywhere.
-        difference: largest difference between two forward passes, as a share of the largest logit.
-        optimises: it takes gradients, or changes parameters or buffers, while it predicts in eval mode.
-        trajectory: mean cross-entropy of the clean images and of each iterate of BIM.
-        by_scale: pixel accuracy, in per cent, that BIM leaves when the logits are multiplied by each factor.
-        at_large_eps: mIoU, in per cent, that C&W leaves at a large eps.
+        difference: largest difference between the logits of two forward passes, as a share of the largest logit.
+        optimises: the network computes gradients, or changes parameters or buffers, while it predicts in eval mode.
+        trajectory: mean cross-entropy on the clean images, then after each step of BIM.
+        by_scale: pixel accuracy under BIM, in per cent, by the factor that multiplies the logits.
+        at_large_eps: mIoU under C&W at a large eps, in per cent.
     """
 
     zero_loss: float
@@ -66,14 +66,15 @@ class Measurements:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Where a report finds more than records.
+    """Functions that find the data behind a record.
 
     Attributes:
         counts: digest of an evaluation -> its counts per image, (N, 3, C), or None.
-        parts: digest of an evaluation -> the counts of every attack that it holds, each (N, 3, C); none where unknown.
-        history: digest of a training -> its history, a CSV file with a row per epoch, or None.
-        kept: digest of an evaluation -> the images of it that were kept.
-        measured: digest of a network -> what was measured of it, or None.
+        parts: digest of an evaluation -> the counts of each attack in it, each (N, 3, C). An ensemble has several
+            attacks; the result is empty where the counts are gone.
+        history: digest of a training -> its history, a CSV file with one row per epoch, or None.
+        kept: digest of an evaluation -> its stored images.
+        measured: digest of a network -> its measurements, or None.
     """
 
     counts: Callable[[str], NDArray[np.int64] | None] = _none
@@ -84,4 +85,4 @@ class Evidence:
 
 
 NOTHING = Evidence()
-"""Records alone."""
+"""No evidence: the report uses only the records."""

@@ -1,4 +1,4 @@
-"""Names for components and networks: as short as they can be without two different ones sharing a name."""
+"""Labels of components and networks: the shortest names under which no two different ones share a label."""
 
 from __future__ import annotations
 
@@ -16,26 +16,29 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
 
 
 def canonical(value: Any) -> str:
-    """Return data as JSON that is the same for equal data."""
+    """Return data as JSON; equal data give equal text."""
     return _ENCODER.encode(value)
 
 
 def component_key(component: Component) -> str:
-    """Return a text that two components share only if they are the same in name, version and options."""
+    """Return a text that is equal for two components only if their names, versions and options are equal."""
     return f"{component.name}\0{component.version}\0{canonical(dict(component.options))}"
 
 
 class Labels:
-    """The labels of all components and networks in some records."""
+    """The labels of all components and networks of a set of records.
+
+    Args:
+        records: the records.
+    """
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self._records = tuple(records)
-        self._keys: dict[int, tuple[Component, str]] = {}  # by id, which is no other's while the component is held
+        self._keys: dict[int, tuple[Component, str]] = {}  # by id, which stays unique because the component is held
         self._network_keys: dict[int, tuple[Network, tuple[str, str, str]]] = {}
         kinds: dict[str, dict[str, Component]] = defaultdict(dict)
         networks: dict[tuple[str, str, str], dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
         self._recipes: dict[str, Mapping[str, Any]] = {}
-        for record in self._records:
+        for record in records:
             kinds["dataset"][self.component_key(record.dataset)] = record.dataset
             kinds["protocol"][self.component_key(record.protocol)] = record.protocol
             kinds["attack"][self.component_key(record.attack)] = record.attack
@@ -51,23 +54,30 @@ class Labels:
             self._variants[model, defense].append(recipe)
 
     def component(self, kind: str, component: Component) -> str:
-        """Return the label of a component: its name, else its short string, else that with what differs."""
+        """Return the label of a component: its name, its short string, or its short string with version and options.
+
+        The first of the three that no other component of the kind has is taken.
+        """
         return self._components[kind][self.component_key(component)]
 
     def component_key(self, component: Component) -> str:
-        """Return `component_key`, which is worked out once for each object."""
+        """Return `component_key` of a component, computed once per object."""
         known = self._keys.get(id(component))
         if known is None:
             known = self._keys[id(component)] = component, component_key(component)
         return known[1]
 
     def key(self, network: Network) -> NetworkKey:
-        """Return what networks share that differ in their seed alone; only such are ever averaged."""
+        """Return a key that is equal for networks that differ only in their seed; only those share a mean."""
         key = self._plain_key(network)
         return (*key, network.digest if key in self._ambiguous else "")
 
     def defense(self, network: Network) -> str:
-        """Return the label of a network's defense, with its recipe or digest where only these tell two apart."""
+        """Return the label of a network's defense.
+
+        Where two networks differ only in their recipe, the label names the difference: "sat [lr=0.1]". Where they
+        differ only in their digest, it names that.
+        """
         model, defense, recipe, digest = self.key(network)
         label = self._components["defense"][defense]
         variants = self._variants[model, defense]
@@ -83,7 +93,7 @@ class Labels:
         return self._components["model"][self._plain_key(network)[0]]
 
     def network(self, network: Network) -> str:
-        """Return architecture and defense in words."""
+        """Return a network's label: "pspnet with sat"."""
         return f"{self.model(network)} with {self.defense(network)}"
 
     def _plain_key(self, network: Network) -> tuple[str, str, str]:
@@ -97,7 +107,7 @@ class Labels:
 
 
 def _collide(found: set[str]) -> bool:
-    """Whether two networks of one seed were trained on the same data and still are not the same."""
+    """Return whether two networks of one seed were trained on the same data and still differ."""
     data = [entry.split(" ", 1)[1] for entry in found]
     return len(set(data)) < len(data)
 

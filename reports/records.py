@@ -1,4 +1,4 @@
-"""What one evaluation found, as data: the only thing that reports read."""
+"""Evaluation records: the settings and scores of one evaluation, as data. Reports read nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Setting = Literal["clean", "white-box", "black-box"]
 
 
 class Frozen(BaseModel):
-    """Immutable, and an unknown field is an error."""
+    """A model whose values cannot change and that refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,15 +37,15 @@ class Component(Frozen):
 
 
 class Network(Frozen):
-    """A network that was attacked or scored.
+    """A network that was scored, or that an attack was made on.
 
     Attributes:
         model: its architecture.
-        defense: how it was trained or wrapped.
-        recipe: the training recipe, resolved; empty for weights that were given.
+        defense: the defense that trained it or wraps it.
+        recipe: all values of the training recipe; empty for a network that segbench did not train.
         seed: seed of its training.
-        digest: identity of its training, or of the given weights.
-        weights_sha256: hash of the weights; None before they exist.
+        digest: identity of its training, or of the given network.
+        weights_sha256: hash of the weights; None before the training has finished.
     """
 
     model: Component
@@ -56,12 +56,12 @@ class Network(Frozen):
     weights_sha256: str | None = None
 
 
-class Threat(Frozen):
-    """The threat model: what bounds the change of an image, and what the attacker uses of the network.
+class RecordedThreat(Frozen):
+    """The threat model of an evaluation: the bound on the change of an image, and the attacker's access to the network.
 
     Attributes:
         norm: "linf", "l2", "rms" or None.
-        eps: radius in [0, 1] units, or None.
+        eps: the bound in [0, 1] units, or None.
         access: "none", "logits" or "gradients".
     """
 
@@ -71,15 +71,15 @@ class Threat(Frozen):
 
 
 class Scores(Frozen):
-    """Metrics over all images of a cell, in per cent.
+    """Metrics over all images of an evaluation, in per cent.
 
     Attributes:
         miou: mean IoU over classes, by the protocol's convention for absent classes.
-        macc: mean over classes of the share of a class's pixels that are right.
-        aacc: share of valid pixels that are right.
+        macc: mean over classes of the share of their pixels that are predicted correctly.
+        aacc: share of valid pixels that are predicted correctly.
         class_iou: IoU per class; None for a class in neither truth nor prediction.
         miou_low: lower end of the 95 % bootstrap interval of miou over images.
-        miou_high: upper end of it.
+        miou_high: upper end of that interval.
     """
 
     miou: float
@@ -94,32 +94,33 @@ class Record(Frozen):
     """One evaluation: a target network under an attack made on a source network.
 
     Attributes:
-        digest: identity of the evaluation: the same digest means the same numbers.
-        status: "done", "failed" or "missing"; only "done" has scores.
+        digest: identity of the evaluation; equal digests mean equal numbers.
+        status: "done", "failed" or "missing"; only a record that is "done" has scores.
         setting: "clean", "white-box" (source is the target) or "black-box".
         dataset: the dataset and its options.
-        data_fingerprint: hash of its files.
+        data_fingerprint: hash of the dataset's files.
         classes: class names.
-        split: split that was scored.
-        limit: number of images asked for, None for all.
+        split: the split that was scored.
+        limit: number of images to score; None for all.
         n_images: number of images scored.
-        protocol: how images were attacked and scored.
-        absent: the protocol's convention for absent classes in mIoU, "skip" or "zero".
+        protocol: the protocol that attacked and scored the images.
+        absent: the protocol's rule for mIoU: a class in neither truth nor prediction is left out ("skip") or counts 0
+            ("zero").
         target: the network that was scored.
-        source: the network that the attack used.
+        source: the network that the attack was made on.
         attack: the attack.
         threat: its threat model.
-        adaptive: where the target has a defense at inference, whether the attack was made through it or, oblivious, on
-            the network without it; None where there is no such difference.
-        dynamic: the target changes with the images that it sees: they came one by one, in order.
-        seed: seed of the attack's randomness.
+        adaptive: for a target with a defense at inference: True if the attack was made through that defense, False if
+            it was made on the network without it (oblivious). None for all other targets.
+        dynamic: the target changes with the images that it sees; it saw them one by one, in order.
+        seed: seed of the attack.
         scores: the metrics.
-        budget_used: largest distance of an adversarial image, in the units of `threat.eps`.
-        passes: forward and backward passes of the source network, in images.
-        flags: names of the sanity checks that this evaluation did not pass.
-        extras: further numbers that this attack or defense reports.
-        error: what went wrong, in one sentence, where status is "failed".
-        provenance: versions, device, durations: nothing in here identifies the evaluation.
+        budget_used: largest distance of an adversarial image from its clean image, in the units of `threat.eps`.
+        passes: number of images that went forward and backward through the source network.
+        flags: names of the sanity checks that failed.
+        extras: other numbers that this attack or defense reports.
+        error: the reason, in one sentence, if the status is "failed".
+        provenance: software versions, device and durations; not part of the evaluation's identity.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -137,7 +138,7 @@ class Record(Frozen):
     target: Network
     source: Network
     attack: Component
-    threat: Threat
+    threat: RecordedThreat
     adaptive: bool | None = None
     dynamic: bool = False
     seed: int
@@ -151,18 +152,18 @@ class Record(Frozen):
 
     @property
     def oblivious(self) -> bool:
-        """Whether the attack was made on the network without its defense."""
+        """True if the attack was made on the network without its defense at inference."""
         return self.adaptive is False
 
 
 class Manifest(Frozen):
-    """What a matrix asks for: its evaluations in order, as records without scores.
+    """All evaluations of a matrix, in order.
 
     Attributes:
         name: name of the matrix.
-        title: a line for the head of the report.
-        records: the evaluations asked for.
-        worst_of: sets of attacks whose worst case is shown, by the name of the column.
+        title: the title of the report.
+        records: one record per evaluation; without scores where it has not run yet.
+        worst_of: column name -> attacks whose worst case the column shows.
         threads: CPU threads of each worker, on which the last bits of numbers depend; None where it is not known.
     """
 
@@ -175,17 +176,17 @@ class Manifest(Frozen):
 
 
 def reader() -> Callable[[object], Record]:
-    """Return a function from plain data to records, in which equal networks, components and threats are one object.
+    """Return a function that turns plain data into a record; equal networks, components and threats become one object.
 
-    Many records share few of them: to read each of them once takes a fraction of the time and memory. What is no
-    record raises pydantic's ValidationError.
+    Many records share a few networks and components, so that this saves most of the time and memory. The function
+    raises pydantic's ValidationError for data that are not a record.
     """
     known: dict[tuple[str, bytes], Frozen] = {}
 
     def shared(kind: type[Frozen], plain: object) -> object:
         if not isinstance(plain, dict):
             return plain
-        key = kind.__name__, marshal.dumps(plain, 2)  # never read back: a key that is quickly made
+        key = kind.__name__, marshal.dumps(plain, 2)  # only a key, never read back; fast to make
         if key not in known:
             known[key] = kind.model_validate(plain)
         return known[key]
@@ -205,5 +206,5 @@ _PARTS: Mapping[str, type[Frozen]] = {
     "attack": Component,
     "target": Network,
     "source": Network,
-    "threat": Threat,
+    "threat": RecordedThreat,
 }

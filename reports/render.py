@@ -1,4 +1,4 @@
-"""Records -> the files of a report."""
+"""The way from records to the files of a report."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ NAMES: dict[Format, str] = {
 
 
 def judge(manifest: Manifest, evidence: Evidence) -> Manifest:
-    """Return a manifest as reports show it: with the worst cases that it asks for, and a flag for every failed check.
+    """Add the worst cases that a manifest asks for, and flag the records that fail a sanity check.
 
     Args:
-        manifest: a matrix's manifest with its records filled in.
-        evidence: counts for the worst cases, measurements for the flags.
+        manifest: the manifest of a matrix, with its records filled in.
+        evidence: the source of counts for worst cases and of measurements for flags.
 
     Raises:
         ValueError: the counts that a worst case needs are gone.
@@ -54,27 +54,24 @@ def render(
     provenance: bool = False,
     published: str | None = None,
     evidence: Evidence = NOTHING,
-    figures: bool = True,
-    sortable: bool | None = None,
 ) -> list[Path]:
-    """Judge records and write a report of them; the same records give the same bytes.
+    """Judge records and write a report; the same records give the same bytes.
+
+    Where the itables package is installed, readers of the HTML page can sort, filter and copy the list of runs.
 
     Args:
-        records: a matrix's manifest with its records filled in, or bare records.
-        out: folder of the files, made if need be.
-        formats: which files to write; "figures" is a folder of PDF, PNG and SVG files.
-        provenance: add durations and whatever else differs between two runs of the same evaluation.
-        published: name of a paper whose values stand beside one's own (see `reports.published`).
-        evidence: what lies behind the records, where it is at hand: intervals over seeds, significance, more figures.
-        figures: draw figures into the page too.
-        sortable: let the page's list of runs be sorted, filtered and copied, by DataTables from the itables package;
-            None for where that is installed.
+        records: the manifest of a matrix with its records filled in, or only records.
+        out: folder of the files; created if missing.
+        formats: the files to write; "figures" is a folder of PDF, PNG and SVG files.
+        provenance: also show durations and other values that differ between two runs of one evaluation.
+        published: name of a paper whose values are shown beside yours (see `segbench.reports.published`).
+        evidence: data behind the records; with them a report shows intervals over seeds, significance and more figures.
 
     Returns:
         The files, in the order of `formats`.
 
     Raises:
-        ValueError: there is no such format or no such published values, or an optional package is missing.
+        ValueError: a format or paper is unknown, or an optional package is missing.
     """
     for name in formats:
         if name not in NAMES:
@@ -84,15 +81,13 @@ def render(
         if isinstance(records, Manifest)
         else Manifest(name="records", title="Robustness report", records=tuple(records))
     )
-    if sortable is None:
-        sortable = find_spec("itables") is not None
     manifest = judge(manifest, evidence)
     page = compose(manifest, provenance=provenance, published=published, evidence=evidence)
-    drawn = _figures(page, evidence) if "figures" in formats or (figures and "html" in formats) else []
+    drawn = _figures(page, evidence) if {"figures", "html"} & {*formats} else []
     tables = [section.table for section in page.sections]
     beside = [NAMES[other] for other in formats if other not in ("html", "figures")]
     written: dict[Format, Callable[[], str | bytes]] = {
-        "html": lambda: to_html(page, beside, drawn if figures else (), sortable=bool(sortable)),
+        "html": lambda: to_html(page, beside, drawn, sortable=_installed("itables")),
         "md": lambda: to_markdown(page),
         "csv": lambda: to_csv(tidy(page.records)),
         "cells": lambda: to_csv(cells(tables)),
@@ -111,7 +106,7 @@ def render(
 
 
 def _figures(page: Page, evidence: Evidence) -> list[Figure]:
-    """Gather figures; only who asks for them waits for matplotlib."""
+    """Return all figures; matplotlib is imported only here, because it is slow."""
     _needs("matplotlib", "figures")
     from segbench.reports.figures.gather import gather
 
@@ -133,6 +128,10 @@ def _parquet(page: Page) -> bytes:
     return buffer.getvalue()
 
 
+def _installed(package: str) -> bool:
+    return find_spec(package) is not None
+
+
 def _needs(package: str, what: str) -> None:
-    if find_spec(package) is None:
+    if not _installed(package):
         raise ValueError(f"{what} cannot be written without {package}; install it with: pip install {package}")

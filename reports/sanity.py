@@ -1,7 +1,7 @@
-"""Is an evaluation to be believed? From records and measurements of a network to flags; needs no torch.
+"""Sanity checks of evaluations: records and measurements of a network -> flags. Needs no torch.
 
-A flag names a reason to distrust a robust accuracy, after Carlini et al. 2019 (https://arxiv.org/abs/1902.06705) and
-Athalye et al. 2018 (https://arxiv.org/abs/1802.00420). It accuses the evaluation, not the network.
+A flag gives a reason to doubt a high robust accuracy: the attack may be too weak. The checks follow Carlini et al. 2019
+(https://arxiv.org/abs/1902.06705) and Athalye et al. 2018 (https://arxiv.org/abs/1802.00420).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
+from segbench.reports.comparable import condition
 from segbench.reports.evidence import Measurements
 from segbench.reports.records import Record
 
@@ -29,38 +30,44 @@ SENTENCES: Mapping[str, str] = MappingProxyType(
         "test-time-optimisation": "the network takes gradients or changes its state while it predicts",
     }
 )
-"""What each flag says of a cell, as the end of a sentence."""
+"""The meaning of each flag, as a clause without a full stop."""
 
 
 def explained(flag: str) -> str:
-    """Return a flag with what it says in brackets."""
+    """Return a flag with its meaning in brackets; an unknown flag alone."""
     return f"{flag} ({SENTENCES[flag]})" if flag in SENTENCES else flag
 
 
 MARGIN = 1.0
-"""Points of pixel accuracy by which a result must be beaten to count."""
+"""Two pixel accuracies differ only if the difference is larger than this, in percentage points."""
 LARGE_EPS = 0.5
+"""At this L-inf radius, in [0, 1] units, an attacker can make any image grey."""
 MIOU_AT_LARGE_EPS = 10.0
-"""mIoU that the strongest attack may leave at a large eps: sums of cross-entropies leave part of a large class."""
+"""Highest mIoU under the strongest attack at a large eps that is not flagged.
+
+It is above 0 because an attack on the sum of cross-entropies leaves part of a large class correct.
+"""
 ZERO_LOSS = 0.1
+"""Largest share of correct pixels with a loss of exactly zero that is not flagged."""
 SCALE_MARGIN = 2.0
+"""Largest drop in pixel accuracy by scaling the logits that is not flagged, in percentage points."""
 DIFFERENCE = 1e-4
-"""Difference of two forward passes' logits, as a share of the largest logit, that rounding may cause."""
+"""Largest difference between the logits of two forward passes that rounding can cause, as a share of the largest."""
 
 
 def to_plain(measured: Measurements) -> dict[str, object]:
-    """Return measurements as JSON can hold them."""
+    """Return measurements as plain data for JSON."""
     return {**asdict(measured), "by_scale": {str(factor): value for factor, value in measured.by_scale.items()}}
 
 
 def from_plain(plain: Mapping[str, Any]) -> Measurements:
-    """Return the measurements that `to_plain` made plain."""
+    """Return the measurements that `to_plain` turned into plain data."""
     by_scale = {float(factor): value for factor, value in plain["by_scale"].items()}
     return Measurements(**{**plain, "trajectory": tuple(plain["trajectory"]), "by_scale": by_scale})
 
 
 def network_flags(measured: Measurements) -> tuple[str, ...]:
-    """Return the flags that a network's measurements raise against every gradient attack made on it."""
+    """Return the flags that the measurements of a network raise for every gradient attack on it."""
     stronger = min(measured.by_scale.values()) < measured.by_scale[1.0] - SCALE_MARGIN
     raised = {
         "survives-large-eps": measured.at_large_eps > MIOU_AT_LARGE_EPS,
@@ -74,11 +81,11 @@ def network_flags(measured: Measurements) -> tuple[str, ...]:
 
 
 def flagged(records: Iterable[Record], measured: Callable[[str], Measurements | None]) -> tuple[Record, ...]:
-    """Return records with the sanity checks that they do not pass, judged beside each other.
+    """Return the records, each with the flags of the sanity checks that it fails, by itself or beside others.
 
     Args:
-        records: evaluations; flags that they carry already stay.
-        measured: digest of a network -> what was measured of it, or None.
+        records: the evaluations; existing flags stay.
+        measured: digest of a network -> its measurements, or None.
     """
     known = tuple(records)
     found = {digest: own for digest in {r.source.digest for r in known} if (own := measured(digest)) is not None}
@@ -92,25 +99,18 @@ def flagged(records: Iterable[Record], measured: Callable[[str], Measurements | 
 def flags(
     records: Iterable[Record], measured: Mapping[str, Measurements] = MappingProxyType({})
 ) -> dict[str, tuple[str, ...]]:
-    """Return the flags of every record by its digest; a record without one is left out.
+    """Return digest -> flags for the records that have any.
 
-    Records are compared with others of the same target network, data and protocol.
+    A record is compared with others of the same target network, data and protocol.
 
     Args:
-        records: of any number of matrices; only those that are done are looked at.
-        measured: measurements by the digest of the network that they were taken of.
+        records: records of one or more matrices; only those that are done are checked.
+        measured: digest of a network -> its measurements.
     """
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
         if record.status == "done" and record.scores is not None:
-            key = (
-                record.target.digest,
-                record.data_fingerprint,
-                record.split,
-                record.limit,
-                record.protocol.short,
-            )
-            groups.setdefault(key, []).append(record)
+            groups.setdefault((record.target.digest, *condition(record)), []).append(record)
     found: dict[str, tuple[str, ...]] = {}
     for group in groups.values():
         for record in group:
@@ -127,7 +127,7 @@ def _own_flags(record: Record) -> set[str]:
 
 
 def budget_unused(options: Mapping[str, object]) -> bool:
-    """Say whether an attack's steps cannot reach its eps; False where it has no fixed step size."""
+    """Return whether steps times alpha is less than eps; False for an attack without a fixed step size."""
     eps, alpha, steps = (options.get(name) for name in ("eps", "alpha", "steps"))
     if not isinstance(eps, int | float) or not isinstance(alpha, int | float) or not isinstance(steps, int):
         return False
@@ -135,7 +135,7 @@ def budget_unused(options: Mapping[str, object]) -> bool:
 
 
 def _compared_flags(record: Record, group: Sequence[Record]) -> set[str]:
-    """Flags of a white-box gradient attack that others of its group beat; a budget or target of its own excuses it."""
+    """Return the flags of a white-box gradient attack that a weaker attacker beats within the same norm and eps."""
     if not _is_white(record):
         return set()
     eps = record.threat.eps
@@ -160,7 +160,10 @@ def _compared_flags(record: Record, group: Sequence[Record]) -> set[str]:
 
 
 def _is_white(record: Record) -> bool:
-    """It uses the network's own gradients, and all it wants is wrong pixels: a target leaves those that are on it."""
+    """Return whether an attack uses the target's own gradients and is untargeted.
+
+    A targeted attack is left out: pixels that are already of its target class stay correct.
+    """
     through = record.setting == "white-box" and not record.oblivious
     return through and record.threat.access == "gradients" and record.attack.options.get("target") is None
 
@@ -170,7 +173,7 @@ def _one_step(record: Record) -> bool:
 
 
 def _many_steps(record: Record) -> bool:
-    """It takes more than one step, and can use its budget up."""
+    """Return whether an attack takes several steps, enough of them to reach its eps."""
     steps = record.attack.options.get("steps")
     return isinstance(steps, int) and steps > 1 and not budget_unused(record.attack.options)
 

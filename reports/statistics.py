@@ -1,7 +1,7 @@
-"""mIoU from confusion counts, and how sure a finite set of images leaves us of it.
+"""mIoU from confusion counts, with bootstrap intervals over images.
 
-`counts` are int64, (N, 3, C) for N images of one run or (R, N, 3, C) for R runs (seeds) over the same images; axis -2
-holds the intersection, the predicted and the true pixels of a class. Void pixels are counted nowhere.
+`counts` are int64: (N, 3, C) for N images of one run, or (R, N, 3, C) for R runs (seeds) over the same images. Axis -2
+holds three counts of pixels per class: intersection, predicted and true. Void pixels are not counted.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 RESAMPLES = 1000
+"""Default number of bootstrap samples."""
 _CHUNK = 100
 
 
 class Interval(NamedTuple):
-    """A value with its 95 % interval, in per cent."""
+    """A value and its 95 % interval, in per cent."""
 
     value: float
     low: float
@@ -31,7 +32,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A difference of two mIoU with its 95 % interval, in percentage points, and its two-sided p-value."""
+    """The difference of two mIoU, its 95 % interval, in percentage points, and its two-sided p-value."""
 
     value: float
     low: float
@@ -44,7 +45,7 @@ def class_iou(totals: NDArray[np.generic], absent: Absent) -> Floats:
 
     Args:
         totals: (..., 3, C) counts, already summed over images.
-        absent: what a class in neither truth nor prediction gets: "skip" gives NaN, "zero" gives 0.
+        absent: the IoU of a class in neither truth nor prediction: NaN for "skip", 0 for "zero".
     """
     intersection, predicted, true = np.moveaxis(totals.astype(np.float64), -2, 0)
     union = predicted + true - intersection
@@ -54,11 +55,11 @@ def class_iou(totals: NDArray[np.generic], absent: Absent) -> Floats:
 
 
 def mean_iou(totals: NDArray[np.generic], absent: Absent) -> Floats:
-    """Return the mean IoU over classes, in [0, 1]; NaN where no class is left.
+    """Return the mean IoU over classes, in [0, 1]; NaN where no class counts.
 
     Args:
         totals: (..., 3, C) counts, already summed over images.
-        absent: whether classes in neither truth nor prediction are left out ("skip") or count 0 ("zero").
+        absent: a class in neither truth nor prediction is left out ("skip") or counts 0 ("zero").
     """
     iou = class_iou(totals, absent)
     present = ~np.isnan(iou)
@@ -73,13 +74,13 @@ def scores(counts: Counts, absent: Absent, *, resamples: int = RESAMPLES, seed: 
 
     Args:
         counts: (N, 3, C) int64.
-        absent: a class in neither truth nor prediction is left out of the means ("skip") or counts 0 ("zero");
-            the mean accuracy treats a class without true pixels likewise.
+        absent: a class in neither truth nor prediction is left out of the means ("skip") or counts 0 ("zero"). The mean
+            accuracy treats a class without true pixels in the same way.
         resamples: number of bootstrap samples.
         seed: seed of the bootstrap.
 
     Raises:
-        ValueError: no pixel is valid, so that there is nothing to score.
+        ValueError: all pixels are void.
     """
     totals = counts.sum(0)
     intersection, _, true = totals.astype(np.float64)
@@ -99,7 +100,7 @@ def scores(counts: Counts, absent: Absent, *, resamples: int = RESAMPLES, seed: 
 
 
 def image_accuracy(counts: Counts) -> Floats:
-    """Return the share of right pixels of every image, (N,) in [0, 1]; NaN where all pixels are void.
+    """Return the pixel accuracy of every image, (N,) in [0, 1]; NaN where all pixels are void.
 
     Args:
         counts: (N, 3, C) int64.
@@ -110,7 +111,9 @@ def image_accuracy(counts: Counts) -> Floats:
 
 
 def interval(counts: Counts, absent: Absent, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """Bootstrap the mIoU, averaged over runs: resample images, and runs where there are several.
+    """Return the mIoU, averaged over runs, with its bootstrap interval.
+
+    Images are resampled, and also runs if there are several.
 
     Args:
         counts: (N, 3, C), or (R, N, 3, C) for several runs over the same images.
@@ -130,12 +133,13 @@ def interval(counts: Counts, absent: Absent, *, resamples: int = RESAMPLES, seed
 def paired_bootstrap(
     counts_a: Counts, counts_b: Counts, absent: Absent, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Difference:
-    """Bootstrap the difference in mIoU, a less b, of two networks scored on the same images.
+    """Return the difference in mIoU, a - b, of two networks scored on the same images, with a paired bootstrap.
 
-    Every bootstrap sample holds the same images for both; runs, where there are several, are resampled for each.
-    The p-value is twice the smaller share of samples on one side of 0, counting the observation itself, so that it is
-    never below 2 / (resamples + 1); nor is it below 2 / 2^N, the chance that N images all favour the same network where
-    there is no difference: samples of very few images hardly vary, which says nothing of other images.
+    Every bootstrap sample holds the same images for both networks. Runs, if there are several, are resampled for each
+    network. The p-value is twice the smaller share of samples on one side of 0; the observation itself counts as a
+    sample, so that p is at least 2 / (resamples + 1). It is also at least 2 / 2^N: if there is no difference, N images
+    all favour the same network with that probability. Without this bound a few images that hardly vary would seem
+    significant.
 
     Args:
         counts_a: (N, 3, C) or (R, N, 3, C).
@@ -145,7 +149,7 @@ def paired_bootstrap(
         seed: seed of the resampling.
 
     Raises:
-        ValueError: the two were not scored on the same pixels.
+        ValueError: the two networks were not scored on the same pixels.
     """
     a, b = _runs(counts_a), _runs(counts_b)
     if a.shape[1:] != b.shape[1:] or not np.array_equal(a[0, :, 2], b[0, :, 2]):
@@ -173,7 +177,7 @@ def _runs(counts: Counts) -> Counts:
 
 
 def _draws(images: int, resamples: int, seed: int) -> Iterator[tuple[Floats, np.random.Generator]]:
-    """Yield how often each image is drawn, (resamples, N) in chunks that bound the memory."""
+    """Yield how often each bootstrap sample draws each image, (samples, N), in chunks that bound the memory."""
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, _CHUNK):
         size = min(_CHUNK, resamples - start)
@@ -182,7 +186,10 @@ def _draws(images: int, resamples: int, seed: int) -> Iterator[tuple[Floats, np.
 
 
 def _means(runs: Counts, weights: Floats, absent: Absent, rng: np.random.Generator) -> Floats:
-    """Return the mIoU of every bootstrap sample, averaged over resampled runs; sums of whole numbers are exact."""
+    """Return the mIoU of every bootstrap sample, averaged over resampled runs.
+
+    The product of floats is exact here, because it sums whole numbers.
+    """
     _, images, _, classes = runs.shape
     flat = runs.reshape(len(runs), images, 3 * classes).astype(np.float64)
     per_run = np.stack([mean_iou((weights @ run).reshape(-1, 3, classes), absent) for run in flat], axis=1)

@@ -1,4 +1,4 @@
-"""Sets of attacks as one attacker who chooses for each image: computed from stored counts, without a new run."""
+"""The worst case over several attacks: an attacker chooses one for each image. Computed from stored counts."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.reports.comparable import condition
 from segbench.reports.evidence import Evidence
-from segbench.reports.records import Component, Manifest, Record, Threat
+from segbench.reports.records import Component, Manifest, Record, RecordedThreat
 from segbench.reports.statistics import Absent, Counts, image_accuracy, mean_iou, scores
 
 
 @dataclass(frozen=True)
 class WorstCase:
-    """What an attacker reaches who may choose an attack for each image, in per cent.
+    """Scores, in per cent, under an attacker who chooses one of several attacks for each image.
 
     Attributes:
-        image_accuracy: mean over images of the least pixel accuracy that an attack reaches.
-        aacc: share of all valid pixels that are right when every image meets its worst attack.
-        miou: mIoU of the greedy choice of an attack per image; an attacker does reach it.
-        miou_bound: no choice of an attack per image gives an mIoU below it.
-        choice: (N,) index of the attack that the greedy search chose for each image.
+        image_accuracy: mean over images of the lowest pixel accuracy under any of the attacks.
+        aacc: share of all valid pixels that are correct when each image gets the attack with the fewest correct pixels.
+        miou: mIoU under the greedy choice of an attack per image; an attacker can reach it.
+        miou_bound: lower bound of the mIoU over all choices of an attack per image.
+        choice: (N,) index of the greedily chosen attack of each image.
     """
 
     image_accuracy: float
@@ -34,18 +35,23 @@ class WorstCase:
 
 
 def with_worst_cases(manifest: Manifest, evidence: Evidence) -> Manifest:
-    """Add a record for every set of attacks that a matrix wants the worst case of, after the records of its network.
+    """Add one record per network and set of attacks in `worst_of`, after all other records.
 
-    A member stands for every attack of that name, or for the one of that short string. Its mIoU is that of the greedy
-    choice of an attack per image; `extras` hold the worst accuracies and a lower bound of the mIoU.
+    A set lists attacks by name, such as "bim" for all BIM attacks, or by short string, such as "bim(steps=3)". The mIoU
+    of the new record is that of the greedy choice of an attack per image; its `extras` hold the worst accuracies and a
+    lower bound of the mIoU.
 
     Args:
-        manifest: a matrix's records.
-        evidence: where their counts are.
+        manifest: the records of a matrix.
+        evidence: the source of their counts.
+
+    Raises:
+        ValueError: the counts of a record are gone.
     """
-    groups: dict[tuple[str, str, bool], list[Record]] = {}
+    groups: dict[tuple[object, ...], list[Record]] = {}
     for record in manifest.records:
-        groups.setdefault((record.target.digest, record.source.digest, record.oblivious), []).append(record)
+        key = (record.target.digest, record.source.digest, record.oblivious, *condition(record))
+        groups.setdefault(key, []).append(record)
     added = [
         aggregated
         for group in groups.values()
@@ -57,7 +63,7 @@ def with_worst_cases(manifest: Manifest, evidence: Evidence) -> Manifest:
 
 
 def _worst(column: str, members: Iterable[str], group: list[Record], evidence: Evidence) -> Record | None:
-    """Aggregate one set of attacks on one network; None where the network was not attacked by all of them."""
+    """Return the record of one set of attacks on one network; None if one of them was not asked for."""
     wanted = list(members)
     chosen = [r for r in group if r.attack.short in wanted or r.attack.name in wanted]
     if not all(any(member in (r.attack.short, r.attack.name) for r in chosen) for member in wanted):
@@ -104,23 +110,23 @@ def _worst(column: str, members: Iterable[str], group: list[Record], evidence: E
     )
 
 
-def _threat(records: list[Record]) -> Threat:
-    """The common threat model; the fields in which the attacks differ are None, access is the strongest."""
+def _threat(records: list[Record]) -> RecordedThreat:
+    """Return the common threat model: norm and eps are None if the attacks differ, access is the strongest."""
     norms, radii = {r.threat.norm for r in records}, {r.threat.eps for r in records}
     access = next(a for a in ("gradients", "logits", "none") if a in {r.threat.access for r in records})
     same = len(norms) == len(radii) == 1
-    return Threat(norm=norms.pop() if same else None, eps=radii.pop() if same else None, access=access)
+    return RecordedThreat(norm=norms.pop() if same else None, eps=radii.pop() if same else None, access=access)
 
 
 def worst_case(counts_by_attack: Sequence[Counts], absent: Absent) -> WorstCase:
-    """Aggregate attacks as one attacker who chooses an attack for each image.
+    """Return the scores under an attacker who chooses an attack for each image.
 
-    The greedy search starts from the single attack of least mIoU, then goes through the images in order and gives each
-    the attack that lowers the mIoU of all images most, until a whole round changes nothing.
+    The greedy search starts from the single attack of lowest mIoU. It then goes through the images in order and gives
+    each one the attack that lowers the mIoU over all images most. It stops when a whole round changes nothing.
 
     Args:
         counts_by_attack: an (N, 3, C) int64 array per attack, over the same images in the same order.
-        absent: see `scores`.
+        absent: see `statistics.scores`.
 
     Raises:
         ValueError: no attack is given, or they were not scored on the same pixels.
@@ -147,7 +153,7 @@ def worst_case(counts_by_attack: Sequence[Counts], absent: Absent) -> WorstCase:
 
 
 def _greedy(counts: Counts, absent: Absent) -> NDArray[np.int64]:
-    """Choose an attack per image; counts (A, N, 3, C) -> (N,)."""
+    """Return the greedily chosen attack of each image; counts (A, N, 3, C) -> (N,)."""
     best = int(mean_iou(counts.sum(1), absent).argmin())
     choice = np.full(counts.shape[1], best, dtype=np.int64)
     totals = counts[best].sum(0)
@@ -168,10 +174,10 @@ def _greedy(counts: Counts, absent: Absent) -> NDArray[np.int64]:
 def _bound(counts: Counts, absent: Absent) -> float:
     """Return a lower bound of the mIoU over all choices of an attack per image; counts (A, N, 3, C).
 
-    Each class by itself is minimised exactly: Dinkelbach's iteration for the least ratio of summed intersections to
-    summed unions, in which every image takes the attack of least (intersection - ratio * union). A mean of minima is
-    at most the minimum of means. A class without true pixels counts as a 0 in the mean as soon as one attack predicts
-    it somewhere, which only lowers the mean.
+    The IoU of each class is minimised exactly and by itself; the mean of these minima is at most the minimum of the
+    mean. Dinkelbach's iteration finds the lowest ratio of summed intersections to summed unions: in each round every
+    image takes the attack with the lowest (intersection - ratio * union). A class without true pixels counts as 0 if
+    any attack predicts it somewhere, which can only lower the mean.
     """
     intersection = counts[:, :, 0].astype(np.float64)
     union = (counts[:, :, 1] + counts[:, :, 2] - counts[:, :, 0]).astype(np.float64)

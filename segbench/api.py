@@ -19,6 +19,7 @@ from segbench.components import specs
 from segbench.config.load import matrix_from_data
 from segbench.config.matrix import Matrix
 from segbench.config.network import Convention, default_name, external_network
+from segbench.datasets.base import VOID
 from segbench.errors import SegbenchError, StoreError
 from segbench.execution import execute, prepare
 from segbench.execution.execute import SILENT, Display
@@ -27,7 +28,6 @@ from segbench.networks.adapter import Adapter
 from segbench.networks.load import open_adapter
 from segbench.plan.plan import Plan
 from segbench.protocols.base import EvaluationProtocol
-from segbench.protocols.geometry import VOID
 from segbench.result import Result, stored_result
 from segbench.store import Store
 

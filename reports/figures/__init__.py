@@ -1,1 +1,1 @@
-"""Figures of a report, one idea a file; each function returns figures, or none where the records do not hold them."""
+"""Figures of a report. Each function returns figures, and none if the records lack the data."""

@@ -1,4 +1,4 @@
-"""What a figure is, and how it looks: the same bytes every time, on light and dark paper, safe for the colour-blind."""
+"""Figures and their style: the same bytes every time, light and dark, with colours for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ if TYPE_CHECKING:
 Theme = Literal["light", "dark"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#8C8C8C")
-"""Okabe and Ito's palette, which eyes of all kinds tell apart; markers repeat the distinction."""
+"""The palette of Okabe and Ito, which colour-blind readers can tell apart; `MARKERS` repeat the distinction."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 FILLINGS = ("full", "none", "left", "bottom")
-"""Of markers: with more of a kind than there are colours, these tell two of one colour apart."""
+"""Fill styles of markers; they tell two lines of one colour apart."""
 
 _INK = {"light": ("#1b1e22", "#5b626b", "#dcdee1"), "dark": ("#e6e8ea", "#9ba4ae", "#2d333a")}
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that is drawn when it is asked for.
+    """A figure, drawn only when it is saved.
 
     Attributes:
-        name: unique in a report; the name of its files.
-        title: what it shows, in a few words.
-        caption: what to see in it, in a sentence or two.
-        alt: its content in words, for those who cannot see it.
-        draw: draws it.
-        themed: its lines and letters follow the paper; otherwise it is drawn on white, as pixels need to be.
+        name: a name that no other figure of the report has; its files get this name.
+        title: the title, in a few words.
+        caption: one or two sentences on how to read it.
+        alt: its content in words, for readers who cannot see it.
+        draw: function that draws it.
+        themed: lines and text follow the light or dark page; otherwise the figure is drawn on white, as photographs
+            need.
     """
 
     name: str
@@ -47,15 +48,15 @@ class Figure:
     themed: bool = True
 
     def svg(self, theme: Theme) -> str:
-        """Return it as SVG for light or dark paper."""
+        """Return the figure as SVG for a light or dark page."""
         return self._save("svg", theme).decode()
 
     def pdf(self) -> bytes:
-        """Return it as PDF for light paper."""
+        """Return the figure as PDF for a light page."""
         return self._save("pdf", "light")
 
     def png(self) -> bytes:
-        """Return it as PNG on white paper."""
+        """Return the figure as PNG on white."""
         return self._save("png", "light")
 
     def _save(self, kind: str, theme: Theme) -> bytes:
@@ -71,14 +72,14 @@ class Figure:
 def new_canvas(
     width: float, height: float, rows: int = 1, columns: int = 1, heights: Sequence[float] | None = None
 ) -> tuple[Canvas, list[Axes]]:
-    """Make a figure without the state that pyplot keeps.
+    """Return a matplotlib figure and its axes, without the global state of pyplot.
 
     Args:
         width: inches.
         height: inches.
-        rows: rows of axes.
-        columns: columns of axes.
-        heights: of the rows, relative to each other; without them all axes are alike and share their scales.
+        rows: number of rows of axes.
+        columns: number of columns of axes.
+        heights: relative heights of the rows; None: all rows are equally high and all axes share their scales.
     """
     from matplotlib.figure import Figure as Canvas
 
@@ -89,10 +90,10 @@ def new_canvas(
 
 
 def look(index: int) -> dict[str, Any]:
-    """Return colour, marker and filling of the markers of one of a kind: 28 before two look alike.
+    """Return colour, marker and fill style of a line; 28 lines look different, then the styles repeat.
 
     Args:
-        index: its place among its kind.
+        index: position of the line in the legend, from 0.
     """
     kind = index % len(COLOURS)
     filling = FILLINGS[index // len(COLOURS) % len(FILLINGS)]

@@ -1,4 +1,4 @@
-"""Images, truth and predictions side by side, clean above attacked (the paper's Figures 1 and 3)."""
+"""Figures of single images: image, truth and predictions, clean above attacked (Xu et al. 2021, Figures 1 and 3)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 AMPLIFIED = 10
-"""The perturbation is shown this many times as large, around grey."""
+"""Factor by which the shown perturbation is enlarged."""
 
 MOST_NETWORKS = 5
-"""More networks than this are shown in further figures."""
+"""Number of networks in one figure; further networks get further figures."""
 
 LONGEST = 160
-"""Pixels of a panel's longer side: every so many rows and columns are left out of larger images."""
+"""Pixels of the longer side of a panel; larger images are subsampled."""
 
 KeptOf = Callable[[str], Sequence[KeptImage]]
 Pixels = NDArray[np.uint8]
 
 
-class Pair(NamedTuple):
-    """What was kept of one network: by index of the image, on clean images and under the attack."""
+class NetworkImages(NamedTuple):
+    """The stored images of one network, clean and under the attack, by their index in the split."""
 
     defense: str
     clean: dict[int, KeptImage]
@@ -39,11 +39,11 @@ class Pair(NamedTuple):
 
 
 def examples(table: Table, kept: KeptOf) -> list[Figure]:
-    """Return figures of a few images per model: what each network predicts on them, clean and attacked.
+    """Return figures with a few images per model, and the predictions of each network on them, clean and attacked.
 
     Args:
         table: a white-box table.
-        kept: digest of an evaluation -> the images of it that were kept.
+        kept: digest of an evaluation -> its stored images.
     """
     clean = next((index for index, column in enumerate(table.columns) if column.attack is None), None)
     if clean is None:
@@ -72,10 +72,10 @@ def examples(table: Table, kept: KeptOf) -> list[Figure]:
 
 
 def pick(accuracy: dict[int, float]) -> dict[str, int]:
-    """Choose images to show: the best, the median and the worst; ties go to the first, and none is shown twice.
+    """Return the images of the best, the median and the worst accuracy, each image once.
 
     Args:
-        accuracy: pixel accuracy by index of the image.
+        accuracy: index of an image -> its pixel accuracy. Of equal images the first is taken.
     """
     order = sorted(accuracy, key=lambda index: (-accuracy[index], index))
     if not order:
@@ -90,20 +90,23 @@ def pick(accuracy: dict[int, float]) -> dict[str, int]:
 
 
 def coloured(labels: Pixels, palette: Pixels) -> Pixels:
-    """Colour a label map (H, W) by the palette (C, 3); void is white."""
+    """Return a label map (H, W) in the colours of a palette (C, 3); void is white."""
     table = np.full((256, 3), 255, np.uint8)
     table[: len(palette)] = palette
     return table[labels]
 
 
 def amplified(adversarial: NDArray[np.uint16], image: NDArray[np.uint16]) -> Pixels:
-    """Return the change of an image in 0..65535, enlarged around grey, in 0..255."""
+    """Return the enlarged difference of two images in 0..65535 as an image in 0..255; equal pixels are grey."""
     change = (adversarial.astype(np.float64) - image.astype(np.float64)) / 257
     return np.clip(128 + AMPLIFIED * change, 0, 255).round().astype(np.uint8)
 
 
-def _strongest(block: Block, clean: int, table: Table, kept: KeptOf) -> tuple[int, list[Pair]]:
-    """Find the attack of the lowest mean mIoU among those of which images of the most networks were kept."""
+def _strongest(block: Block, clean: int, table: Table, kept: KeptOf) -> tuple[int, list[NetworkImages]]:
+    """Return the column of the strongest attack, and the stored images of each network under it.
+
+    Only attacks with stored images of the most networks are considered; the strongest has the lowest mean mIoU.
+    """
     rows = [row for row in block.rows if not row.apart]
     own = {row.label: images for row in rows if (images := _images(row.cells[clean], kept))}
     means: dict[int, float] = {}
@@ -111,10 +114,10 @@ def _strongest(block: Block, clean: int, table: Table, kept: KeptOf) -> tuple[in
         values = [mean for row in rows if (mean := row.cells[index].mean) is not None]
         if column.attack is not None and values:
             means[index] = fmean(values)
-    found: tuple[int, list[Pair]] = (clean, [])
+    found: tuple[int, list[NetworkImages]] = (clean, [])
     for index in sorted(means, key=means.__getitem__):
         pairs = [
-            Pair(row.label, own[row.label], images)
+            NetworkImages(row.label, own[row.label], images)
             for row in rows
             if row.label in own and (images := _images(row.cells[index], kept))
         ]
@@ -126,18 +129,18 @@ def _strongest(block: Block, clean: int, table: Table, kept: KeptOf) -> tuple[in
 
 
 def _images(cell: Cell, kept: KeptOf) -> dict[int, KeptImage]:
-    """Return what was kept of a cell's first run."""
+    """Return the stored images of the first run of a cell, by index."""
     run = min(cell.records, key=lambda record: record.target.seed, default=None)
     return {image.index: image for image in kept(run.digest)} if run is not None and run.scores else {}
 
 
 def _right(image: KeptImage) -> float:
-    """Return the share of valid pixels that are right; 0 where there are none."""
+    """Return the share of valid pixels that are predicted correctly; 0 without valid pixels."""
     valid = image.truth < len(image.palette)
     return float((image.preds == image.truth)[valid].mean()) if valid.any() else 0.0
 
 
-def _caption(chosen: dict[str, int], number: int, networks: int, pairs: Sequence[Pair]) -> str:
+def _caption(chosen: dict[str, int], number: int, networks: int, pairs: Sequence[NetworkImages]) -> str:
     first = pairs[0]
     pieces = max(len(first.attacked[index].adversarial) for index in chosen.values())
     which = ", ".join(chosen) if len(chosen) > 1 else "the only one"
@@ -152,8 +155,8 @@ def _caption(chosen: dict[str, int], number: int, networks: int, pairs: Sequence
     return text
 
 
-def _alt(chosen: dict[str, int], pairs: Sequence[Pair], model: str, attack: str) -> str:
-    """Say how many pixels each network has right."""
+def _alt(chosen: dict[str, int], pairs: Sequence[NetworkImages], model: str, attack: str) -> str:
+    """Return the pixel accuracy of each network on each image, in words."""
     lines = [
         f"{name} image, {pair.defense}: {100 * _right(pair.clean[index]):.0f} % of the pixels right, "
         f"{100 * _right(pair.attacked[index]):.0f} % under {attack}"
@@ -163,7 +166,7 @@ def _alt(chosen: dict[str, int], pairs: Sequence[Pair], model: str, attack: str)
     return f"{model}. {'; '.join(lines)}."
 
 
-def _draw(chosen: dict[str, int], pairs: Sequence[Pair], attack: str, classes: Sequence[str]) -> Canvas:
+def _draw(chosen: dict[str, int], pairs: Sequence[NetworkImages], attack: str, classes: Sequence[str]) -> Canvas:
     rows = [row for name, index in chosen.items() for row in _panels(name, index, pairs, attack)]
     heights = [max(pixels.shape[0] / pixels.shape[1] for _, pixels in row) for row in rows]
     canvas, axes = new_canvas(
@@ -184,7 +187,7 @@ def _draw(chosen: dict[str, int], pairs: Sequence[Pair], attack: str, classes: S
 
 
 def _legend(canvas: Canvas, images: Sequence[KeptImage], classes: Sequence[str]) -> None:
-    """Name the colours of the classes that are seen."""
+    """Add a legend of the classes that the images show."""
     from matplotlib.patches import Patch
 
     seen = sorted(
@@ -199,8 +202,8 @@ def _legend(canvas: Canvas, images: Sequence[KeptImage], classes: Sequence[str])
     canvas.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=7.5)
 
 
-def _panels(name: str, index: int, pairs: Sequence[Pair], attack: str) -> list[list[tuple[str, Pixels]]]:
-    """Return a row of titled panels for the clean image, and one for the attacked."""
+def _panels(name: str, index: int, pairs: Sequence[NetworkImages], attack: str) -> list[list[tuple[str, Pixels]]]:
+    """Return two rows of titled panels: one for the clean image, one for the attacked image."""
     first = pairs[0].attacked[index]
     image, adversarial = first.images[0], first.adversarial[0]
     above = [(f"{name}: {first.name}", _in_8_bit(image)), ("truth", coloured(first.truth, first.palette))]
@@ -219,6 +222,6 @@ def _in_8_bit(image: NDArray[np.uint16]) -> Pixels:
 
 
 def _small(pixels: Pixels) -> Pixels:
-    """Leave out rows and columns evenly until the longer side has at most `LONGEST`."""
+    """Return every n-th row and column, so that the longer side has at most `LONGEST` pixels."""
     step = -(-max(pixels.shape[:2]) // LONGEST)
     return pixels[::step, ::step]

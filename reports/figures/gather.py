@@ -1,7 +1,8 @@
-"""All figures that a report can draw."""
+"""All figures of a report."""
 
 from __future__ import annotations
 
+from segbench.reports.comparable import condition
 from segbench.reports.evidence import NOTHING, Evidence
 from segbench.reports.figures.base import Figure
 from segbench.reports.figures.examples import examples
@@ -9,15 +10,14 @@ from segbench.reports.figures.heat import per_class, transfer
 from segbench.reports.figures.robustness import curves, scatter
 from segbench.reports.figures.training import training
 from segbench.reports.page.page import Page
-from segbench.reports.tables.layouts import condition
 
 
 def gather(page: Page, evidence: Evidence = NOTHING) -> list[Figure]:
-    """Return the figures that a report's records, and what lies behind them, hold.
+    """Return the figures of a report.
 
     Args:
-        page: the report.
-        evidence: what lies behind the records.
+        page: the content of the report.
+        evidence: the data behind the records: stored images and training histories.
     """
     figures: list[Figure] = []
     white = None
@@ -28,7 +28,7 @@ def gather(page: Page, evidence: Evidence = NOTHING) -> list[Figure]:
             figures += [*scatter(table), *curves(table, page.labels, "steps"), *curves(table, page.labels, "eps")]
             figures += per_class(table)
         else:
-            same = white is not None and condition(white.first, page.labels) == condition(table.first, page.labels)
+            same = white is not None and condition(white.first) == condition(table.first)
             figures += curves(table, page.labels, "steps")
             figures += transfer(table, white if same else None, page.labels)
     return [*figures, *training(page.records, page.labels, evidence.history)]

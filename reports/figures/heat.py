@@ -1,4 +1,4 @@
-"""Matrices of mIoU: per class, and from source to target."""
+"""Heat maps: IoU per class, and mIoU by source and target network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Grid = list[list[float | None]]
 
 
 def per_class(table: Table) -> list[Figure]:
-    """Return IoU per class of every network, on clean images and under its worst attack.
+    """Return a heat map of IoU per class, with two rows per network: clean and under its worst attack.
 
     Args:
         table: the table.
@@ -50,12 +50,12 @@ def per_class(table: Table) -> list[Figure]:
 
 
 def transfer(table: Table, white: Table | None, labels: Labels) -> list[Figure]:
-    """Return mIoU of every target under adversarial images of every source, for the last attack of the table.
+    """Return a heat map of mIoU by target and source network, for the last attack of the table.
 
     Args:
         table: a black-box table.
-        white: the white-box table of the same data, for networks attacked on themselves.
-        labels: names of networks.
+        white: the white-box table of the same data, or None; it gives the mIoU under attacks made on the target itself.
+        labels: the labels of networks.
     """
     attacks = [column.label for column in table.columns if column.attack is not None]
     own = [table] if white is None else [table, white]
@@ -100,7 +100,7 @@ def _class_means(runs: Sequence[Record]) -> list[float | None]:
 
 
 def _most_lost(classes: Sequence[str], grid: Grid) -> str:
-    """Name the class that loses most from clean to attacked, on average over the pairs of rows."""
+    """Return a sentence on the class whose IoU falls most from clean to attacked, on average over the networks."""
     losses = []
     for index, name in enumerate(classes):
         pairs = [(a[index], b[index]) for a, b in zip(grid[::2], grid[1::2], strict=True)]

@@ -1,4 +1,4 @@
-"""mIoU against steps and eps, and clean against robust mIoU."""
+"""Figures of mIoU by number of steps, of mIoU by eps, and of clean against robust mIoU."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 Points = dict[float, list[float]]
 Curves = dict[str, dict[str, Points]]
-"""Model -> defense -> value of an option -> mIoU of the runs."""
+"""Model -> defense -> value of the option -> mIoU of the runs."""
 
 
 def curves(table: Table, labels: Labels, option: str) -> list[Figure]:
-    """Return mIoU against an attack's option, where the table holds an attack with two values of it or more.
+    """Return a figure of mIoU by an option for each attack that the table holds with several values of that option.
 
     Args:
         table: the table.
-        labels: names of components.
+        labels: the labels of components.
         option: "steps" or "eps".
     """
     families: dict[str, list[Record]] = defaultdict(list)
@@ -65,7 +65,7 @@ def curves(table: Table, labels: Labels, option: str) -> list[Figure]:
 
 
 def scatter(table: Table) -> list[Figure]:
-    """Return clean mIoU against mIoU under the worst attack, a point a defense.
+    """Return a figure of clean mIoU against mIoU under the worst attack, with one point per network.
 
     Args:
         table: the table.
@@ -144,7 +144,7 @@ def _draw_curves(found: Curves, scale: str, factor: float) -> Canvas:
 
 
 def _fitting(names: Sequence[str], characters: int) -> int:
-    """How many columns of a legend fit beside each other."""
+    """Return the number of legend columns that fit into the width."""
     longest = max(len(line) for name in names for line in name.splitlines())
     return max(1, min(len(names), int(2.2 * characters / (longest + 4))))
 
@@ -157,7 +157,7 @@ def _draw_scatter(points: Sequence[tuple[str, str, float, float]]) -> Canvas:
     looks = {defense: look(index) for index, defense in enumerate(defenses)}
     markers: dict[str, Any] = {}
     if len(models) > 1:
-        # Markers stand for models then, colour and filling for defenses.
+        # With several models the marker stands for the model, colour and fill style for the defense.
         markers = {model: MARKERS[index % len(MARKERS)] for index, model in enumerate(models)}
         looks = {defense: {**own, "marker": MARKERS[0]} for defense, own in looks.items()}
     ax.axline((0, 0), slope=1, color=COLOURS[-1], linewidth=0.8, linestyle=":")
@@ -166,7 +166,7 @@ def _draw_scatter(points: Sequence[tuple[str, str, float, float]]) -> Canvas:
         ax.plot(clean, worst, linestyle="none", markersize=8, **own)
     for defense in defenses:
         ax.plot([], [], linestyle="none", markersize=8, label=plain(defense), **looks[defense])
-    ink = ax.xaxis.label.get_color()  # no defense's
+    ink = ax.xaxis.label.get_color()  # no defense has this colour
     for model, marker in markers.items():
         ax.plot([], [], linestyle="none", markersize=8, label=plain(model), color=ink, marker=marker)
     low = min(clean for *_, clean, _ in points)

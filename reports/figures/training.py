@@ -1,4 +1,4 @@
-"""Training curves, and the shares of boundary pixels that DDC-AT predicts (the paper's Figure 4)."""
+"""Figures of training: loss per epoch, and the shares of boundary pixels of DDC-AT (Xu et al. 2021, Fig. 4)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Histories = list[tuple[str, pd.DataFrame]]
 
 
 def training(records: Sequence[Record], labels: Labels, history: Callable[[str], Path | None]) -> list[Figure]:
-    """Return the loss of every network against its epochs, and the shares of boundary pixels where they were kept.
+    """Return a figure of the loss per epoch, and one of the shares of boundary pixels for networks that have them.
 
     Args:
         records: the records.
-        labels: names of networks.
-        history: digest of a training -> its history, a CSV file with a row per epoch.
+        labels: the labels of networks.
+        history: digest of a training -> its history, a CSV file with one row per epoch, or None.
     """
     networks: dict[str, Network] = {r.target.digest: r.target for r in records}
     several = len({network.seed for network in networks.values()}) > 1
@@ -82,7 +82,7 @@ def _draw_loss(histories: Histories) -> Canvas:
 
 
 def _draw_shares(histories: Histories) -> Canvas:
-    """Draw a panel for each network, all on one scale."""
+    """Draw one panel per network; all panels have the same scale."""
     columns = min(3, len(histories))
     rows = -(-len(histories) // columns)
     canvas, axes = new_canvas(1.0 + 2.7 * columns, 2.2 * rows + 0.5, rows, columns)

@@ -1,1 +1,1 @@
-"""A report as HTML, Markdown, LaTeX and data frames."""
+"""Writers of a report: HTML, Markdown, LaTeX and data frames."""

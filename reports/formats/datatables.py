@@ -1,4 +1,4 @@
-"""DataTables, read from the installed itables package when a page is written: none of its code is kept here."""
+"""DataTables, the script that sorts tables. It is read from the installed itables package, and no copy is kept here."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _MARKUP = re.compile(r"<(?=!--|/?script)", re.IGNORECASE)
 
 
 class Bundle(NamedTuple):
-    """A script that leaves `DataTable` as a global, and its style sheet, both safe inside HTML elements."""
+    """A script that defines the global `DataTable`, and its style sheet; both can be embedded in an HTML page."""
 
     script: str
     style: str
 
 
 def bundle() -> Bundle:
-    """Return DataTables with its extensions.
+    """Return the script and style sheet of DataTables with its extensions.
 
     Raises:
         ValueError: itables is not installed, or its bundle has no default export.

@@ -1,4 +1,4 @@
-"""Records as a tidy table: one row a record."""
+"""Records and tables as data frames and CSV."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ NUMBERS = ("eps", "budget_used", "miou", "miou_low", "miou_high", "macc", "aacc"
 
 
 def tidy(records: Iterable[Record]) -> pd.DataFrame:
-    """Return a row per record, in the records' order; what a record does not have is missing.
+    """Return a data frame with one row per record, in the order of the records.
 
-    Metrics are in per cent, eps and budget_used in [0, 1] units; options and recipes are JSON.
+    Metrics are in per cent, eps and budget_used in [0, 1] units; options and recipes are JSON. A value that a record
+    lacks is missing.
 
     Args:
         records: the records.
@@ -39,7 +40,7 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def cells(tables: Iterable[Table]) -> pd.DataFrame:
-    """Return a row per cell of the laid-out tables, with everything that is known of it.
+    """Return a data frame with one row per cell of the tables.
 
     Args:
         tables: the tables.
@@ -75,10 +76,10 @@ def cells(tables: Iterable[Table]) -> pd.DataFrame:
 
 
 def to_csv(frame: pd.DataFrame) -> bytes:
-    """Write a tidy table as CSV in UTF-8; text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """Return a data frame as CSV in UTF-8; text that a spreadsheet would run as a formula gets a leading apostrophe.
 
     Args:
-        frame: what `tables.tidy` returns.
+        frame: the data frame.
     """
     buffer = io.BytesIO()
     for start in range(0, max(1, len(frame)), _CHUNK):
@@ -93,7 +94,7 @@ def to_csv(frame: pd.DataFrame) -> bytes:
 
 
 def _shared() -> Callable[[Mapping[str, Any]], str]:
-    """Return a function that writes data as JSON, once for each object: many records share their options."""
+    """Return a function that writes data as JSON once per object, because many records share their options."""
     known: dict[int, tuple[Mapping[str, Any], str]] = {}
 
     def text(value: Mapping[str, Any]) -> str:
@@ -166,15 +167,15 @@ COLUMNS = (
     *("n_images", "miou", "miou_low", "miou_high", "macc", "aacc", "class_iou"),
     *("status", "flags", "error", "extras", "weights_sha256", "source_weights_sha256", "digest"),
 )
-"""Columns of the tidy table, in order."""
+"""Columns of `tidy`, in order."""
 
 CELL_COLUMNS = (
     *("table", "heading", "setting", "model", "defense", "attack", "state", "mean", "std", "low", "high"),
     *("done", "expected", "rank", "significant", "published_mean", "published_std", "difference", "published_note"),
 )
-"""Columns of the table of cells, in order."""
+"""Columns of `cells`, in order."""
 
 
 def _neutral(value: str) -> str:
-    text = value.replace("\r\n", "\n").replace("\r", "\n")  # a bare carriage return would not be quoted
+    text = value.replace("\r\n", "\n").replace("\r", "\n")  # the CSV writer does not quote a single carriage return
     return f"'{text}" if text.startswith(_FORMULA) else text

@@ -1,4 +1,4 @@
-"""A report as one self-contained HTML file: whole without scripts, and a policy that forbids the network."""
+"""A report as one HTML file that needs no other file, works without scripts and may not use the network."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from segbench.reports.formats.templating import beside_templates, make_environme
 from segbench.reports.page.page import Page, explain
 
 MOST_RUNS = 2000
-"""With more records than this, the list of single runs is left to the CSV file."""
+"""A page with more records than this has no list of single runs; the CSV file has it."""
 
 
 def to_html(page: Page, beside: Sequence[str] = (), figures: Sequence[Figure] = (), *, sortable: bool = False) -> str:
     """Write a report as HTML.
 
     Args:
-        page: what it says.
-        beside: names of the files in its folder that hold the same numbers, to link to.
-        figures: figures, in order.
-        sortable: embed DataTables, so that the list of runs can be sorted, filtered and copied.
+        page: the content of the report.
+        beside: names of files in the same folder to link to; they hold the same numbers.
+        figures: the figures, in order.
+        sortable: embed DataTables, so that readers can sort, filter and copy the list of runs.
 
     Raises:
-        ValueError: itables is not installed, which DataTables is read from.
+        ValueError: `sortable` is set and the itables package is not installed.
     """
     environment = make_environment()
     environment.filters["explain"] = explain
@@ -71,7 +71,7 @@ def _data(svg: str) -> str:
 
 
 def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
-    """Allow these styles and scripts, images inside the page, and nothing else."""
+    """Return a content security policy that allows these styles and scripts, embedded images, and nothing else."""
     parts = ["default-src 'none'", f"style-src {' '.join(_hash(style) for style in styles)}"]
     if scripts:
         parts.append(f"script-src {' '.join(_hash(script) for script in scripts)}")
@@ -79,5 +79,5 @@ def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
 
 
 def _hash(text: str) -> str:
-    """Return what a content security policy calls an inline style or script by."""
+    """Return the hash by which a content security policy names an inline style or script."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

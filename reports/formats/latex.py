@@ -26,14 +26,14 @@ def to_latex(page: Page) -> str:
     """Write the tables of a report as LaTeX floats.
 
     Args:
-        page: what the report says.
+        page: the content of the report.
     """
     head = "% Needs \\usepackage{booktabs,graphicx,textcomp} and \\usepackage[T1]{fontenc}.\n"
     return head + "\n".join(_float(section) for section in page.sections)
 
 
 def escape(text: str) -> str:
-    """Return text that LaTeX prints as it is, on one line; characters beyond Latin-1 by their number."""
+    """Return one line of text for LaTeX, with special characters escaped; one beyond Latin-1 becomes "[U+2713]"."""
     flat = " ".join(text.split())
     return "".join(_SPECIAL.get(c, c if c.isprintable() and ord(c) < 256 else f"[U+{ord(c):04X}]") for c in flat)
 
@@ -96,7 +96,7 @@ def _mean(cell: Cell) -> str:
 
 
 def _below(cell: Cell) -> list[str]:
-    """Return what stands under a mean, in small type."""
+    """Return the lines below a mean, in small type: deviation, runs done, published value."""
     found = []
     if cell.std is not None:
         found.append(rf"$\pm$ {cell.std:.1f}")

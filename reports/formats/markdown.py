@@ -1,4 +1,4 @@
-"""A report as Markdown, for a pull request or a terminal."""
+"""A report as Markdown, to read in a pull request or a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def to_markdown(page: Page) -> str:
     """Write a report as Markdown.
 
     Args:
-        page: what it says.
+        page: the content of the report.
     """
     parts = [f"# {escape(page.title)}"]
     if page.reading:
@@ -38,7 +38,7 @@ def to_markdown(page: Page) -> str:
 
 
 def escape(text: str) -> str:
-    """Return text that Markdown shows as it is, on one line."""
+    """Return one line of text for Markdown, with special characters escaped."""
     flat = " ".join(text.split())
     return _SPECIAL.sub(r"\\\1", flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
 
@@ -74,7 +74,7 @@ def _cell(cell: Cell) -> str:
 
 
 def _published(cell: Cell) -> str:
-    """Return a published value in brackets, with one's own difference from it."""
+    """Return the published value of a cell in brackets, with the difference of the cell's mean from it."""
     if cell.published is None or cell.published.mean is None:
         return ""
     own = "" if cell.difference is None else f", {cell.difference:+.1f}"
@@ -88,12 +88,12 @@ def _facts(facts: Facts) -> str:
 
 
 def grid(heads: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int) -> str:
-    """Lay out a Markdown table whose source reads well too.
+    """Return a Markdown table whose columns are also aligned in the source.
 
     Args:
         heads: heads of the columns.
-        rows: cells, escaped already.
-        numbers_from: first column that is aligned to the right.
+        rows: the cells, already escaped.
+        numbers_from: index of the first column that is aligned to the right.
     """
     widths = [max(3, *(len(row[i]) for row in [heads, *rows])) for i in range(len(heads))]
     rule = ["-" * (w - 1) + ":" if i >= numbers_from else "-" * w for i, w in enumerate(widths)]

@@ -1,4 +1,4 @@
-"""Where pages are filled in: whatever came from a record or an entry is escaped."""
+"""Jinja templates for pages; they escape all values from records and entries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def make_environment() -> Environment:
-    """Return what fills in the package's templates."""
+    """Return the Jinja environment of the templates of `segbench.reports`."""
     return Environment(
         loader=PackageLoader("segbench.reports", "templates"),
         autoescape=True,
@@ -25,14 +25,14 @@ def make_environment() -> Environment:
 
 
 def beside_templates(name: str) -> str:
-    """Return a style or script that lies beside the templates.
+    """Return the text of a style sheet or script from the folder of the templates.
 
     Args:
-        name: its file's name.
+        name: name of the file.
     """
     return (files("segbench.reports") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _visible(value: Any) -> Any:
-    """Leave out characters that no page and no feed may hold."""
+    """Remove characters that XML forbids in pages and feeds."""
     return _NOT_XML.sub("", value) if type(value) is str else value

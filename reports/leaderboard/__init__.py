@@ -1,1 +1,1 @@
-"""A public leaderboard: entries as data, and a static site made from them."""
+"""A public leaderboard: entries as data, and a static site that is built from them."""

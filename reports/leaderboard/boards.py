@@ -1,4 +1,4 @@
-"""Boards: entries that may be compared with each other, ranked, and what must be known to read the ranks right."""
+"""Boards: entries of one dataset, protocol and threat model, ranked, with notes for readers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from segbench.reports.leaderboard.columns import Column, attack_key, columns, natural
+from segbench.reports.leaderboard.columns import AttackColumn, attack_key, columns, natural
 from segbench.reports.leaderboard.comparable import Scoring, scoring_of, told_apart
-from segbench.reports.leaderboard.entries import Entry, Result, threat_name
+from segbench.reports.leaderboard.entries import Entry, EntryResult, threat_name
 from segbench.reports.leaderboard.remarks import remarks
 
 SETTINGS = ("white-box", "black-box", "corruptions")
@@ -16,18 +16,18 @@ SETTINGS = ("white-box", "black-box", "corruptions")
 
 @dataclass(frozen=True)
 class Standing:
-    """An entry on its board.
+    """The place of an entry on its board.
 
     Attributes:
         entry: the entry.
-        results: its result for every column of the board, None where it was not attacked so.
-        rank: 1 or more, shared by equals; None where it is not ranked.
-        of: number of entries that it is ranked among.
-        why: why it is not ranked, as a sentence; empty where it is.
+        results: its result in every column of the board; None where the entry has no such attack.
+        rank: 1 or more; equal entries share a rank. None if the entry is not ranked.
+        of: number of ranked entries in its group.
+        why: a sentence on why the entry is not ranked; empty if it is.
     """
 
     entry: Entry
-    results: tuple[Result | None, ...]
+    results: tuple[EntryResult | None, ...]
     rank: int | None = None
     of: int = 0
     why: str = ""
@@ -35,12 +35,12 @@ class Standing:
 
 @dataclass(frozen=True)
 class Group:
-    """Entries that were attacked and scored alike.
+    """Entries of a board that may be compared with each other.
 
     Attributes:
-        scored: what tells it from the other groups of the board; empty where there is one only.
-        ranked: those that are ranked, best first.
-        unranked: the others, by name.
+        scored: the difference from the other groups of the board, in words; empty for the only group.
+        ranked: the ranked entries, best first.
+        unranked: the other entries, by name.
     """
 
     scored: str
@@ -53,46 +53,46 @@ class Board:
     """Entries of one dataset, protocol and threat model.
 
     Attributes:
-        path: its place in a site, without suffix.
-        dataset: dataset and images.
-        protocol: how it is scored.
-        threat: what the attacker may do.
-        columns: the attacks, those that rank first.
-        groups: the entries; more than one group where files or scoring differ.
-        notes: what must be known to read it right.
+        path: path of its page in the site, without suffix.
+        dataset: dataset and images, in words.
+        protocol: the protocol, in words.
+        threat: the threat model, in words.
+        columns: the attacks; strong ones, which decide the ranks, come first.
+        groups: the entries; several groups if files or scoring differ.
+        notes: sentences that a reader needs to understand the board.
     """
 
     path: str
     dataset: str
     protocol: str
     threat: str
-    columns: tuple[Column, ...]
+    columns: tuple[AttackColumn, ...]
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
 
     @property
     def title(self) -> str:
-        """Dataset and threat model in words."""
+        """The title: dataset and threat model."""
         return f"{self.dataset}, {self.threat}"
 
     @property
     def rankings(self) -> tuple[Group, ...]:
-        """The groups in which something is ranked."""
+        """The groups with at least one ranked entry."""
         return tuple(group for group in self.groups if group.ranked)
 
     @property
     def unranked(self) -> tuple[Standing, ...]:
-        """Entries that are not ranked, by name."""
+        """All entries that are not ranked, by name."""
         return _by_name([standing for group in self.groups for standing in group.unranked])
 
     @property
     def standings(self) -> tuple[Standing, ...]:
-        """All entries: the ranked ones first."""
+        """All entries, ranked ones first."""
         return (*(standing for group in self.groups for standing in group.ranked), *self.unranked)
 
 
 def boards(entries: Iterable[Entry]) -> list[Board]:
-    """Return the boards of some entries, by dataset, those with ranks first.
+    """Return the boards of some entries, by dataset; boards with ranked entries come first.
 
     Args:
         entries: the entries, in any order.
@@ -110,7 +110,7 @@ def _order(board: Board) -> tuple[object, ...]:
 
 
 def subset(entry: Entry) -> str:
-    """Say in words what an entry was scored on: "voc2012, first 100 of val"."""
+    """Return the data that an entry was scored on, in words: "voc2012, first 100 of val"."""
     data = entry.data
     images = data.split if data.limit is None else f"first {data.limit} of {data.split}"
     return f"{data.dataset.short}, {images}"
@@ -131,13 +131,13 @@ def _board(path: str, entries: Sequence[Entry]) -> Board:
     )
 
 
-def _standing(entry: Entry, columns: Sequence[Column]) -> Standing:
+def _standing(entry: Entry, columns: Sequence[AttackColumn]) -> Standing:
     results = {attack_key(result): result for result in entry.results}
     return Standing(entry, tuple(results.get(column.key) for column in columns), why=entry.unranked)
 
 
 def _groups(standings: Sequence[Standing]) -> tuple[Group, ...]:
-    """Put those together that were scored alike; who does not name the files joins the largest such group."""
+    """Group entries that were scored alike; an entry without a fingerprint joins the largest group that fits."""
     groups: dict[Scoring, list[Standing]] = defaultdict(list)
     for standing in standings:
         groups[scoring_of(standing.entry)].append(standing)
@@ -168,5 +168,5 @@ def _ranked(standings: Sequence[Standing]) -> tuple[Standing, ...]:
 
 
 def worst_mean(entry: Entry) -> float:
-    """Return the least attacked mean, 0 where there is none."""
+    """Return the lowest mean under attack; 0 without an attack."""
     return entry.worst.mean if entry.worst is not None else 0.0

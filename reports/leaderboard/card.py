@@ -1,4 +1,4 @@
-"""What the page of an entry says beyond its numbers: IoU per class, how to load it, what it was made with."""
+"""Parts of the page of an entry: IoU per class, commands to load the network, and its provenance."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from statistics import fmean
 from typing import Any
 
 from segbench.reports.leaderboard.columns import attack_key, attack_label
-from segbench.reports.leaderboard.entries import Entry, Result
-from segbench.reports.tables.captions import number
+from segbench.reports.leaderboard.entries import Entry, EntryResult
+from segbench.reports.numbers import number
 
 
 @dataclass(frozen=True)
 class Classes:
-    """IoU per class, means over the runs.
+    """A table of IoU per class, with means over the runs.
 
     Attributes:
-        heads: the results: clean images, then the attacks.
-        rows: name of a class, its IoU for every head, None where it is in neither truth nor prediction.
+        heads: heads of the columns: clean images, then the attacks.
+        rows: name of a class, then its IoU in every column; None if it is in neither truth nor prediction.
     """
 
     heads: tuple[str, ...]
@@ -28,12 +28,12 @@ class Classes:
 
 @dataclass(frozen=True)
 class Loading:
-    """How to get a network.
+    """Instructions to load a network.
 
     Attributes:
-        text: what to know.
-        shell: commands, empty where there are none.
-        python: lines of Python, empty where there are none.
+        text: sentences.
+        shell: shell commands; may be empty.
+        python: lines of Python; may be empty.
     """
 
     text: str
@@ -41,14 +41,14 @@ class Loading:
     python: str = ""
 
 
-def result_label(result: Result) -> str:
-    """Return what a result was scored under."""
+def result_label(result: EntryResult) -> str:
+    """Return the label of a result: "clean" or the heading of its attack."""
     key = attack_key(result)
     return "clean" if key is None else attack_label(key)
 
 
 def per_class(entry: Entry) -> Classes | None:
-    """Return IoU per class; None where no run says it.
+    """Return IoU per class; None if no run has it.
 
     Args:
         entry: the entry.
@@ -70,10 +70,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def loading(entry: Entry) -> Loading:
-    """Return how to load a network and attack it again.
+    """Return instructions to load a network and to attack it again.
 
     Args:
-        entry: its entry.
+        entry: the entry of the network.
     """
     model = entry.model
     if not model.weights:
@@ -102,7 +102,7 @@ def loading(entry: Entry) -> Loading:
 
 
 def _evaluation(entry: Entry, network: Sequence[str]) -> str:
-    """Return the command that scores it again; none where the attack needs a second network."""
+    """Return the command that scores the network again; empty for black-box entries, which need a second network."""
     if entry.threat.setting == "black-box":
         return ""
     data = entry.data
@@ -115,10 +115,10 @@ def _evaluation(entry: Entry, network: Sequence[str]) -> str:
 
 
 def details(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return a mapping as rows of text.
+    """Return a mapping as rows of text, sorted by key.
 
     Args:
-        values: options, a recipe or provenance, as JSON holds them.
+        values: options, a recipe or provenance, as plain data.
     """
     return [(key.replace("_", " "), _text(value)) for key, value in sorted(values.items())]
 
@@ -134,7 +134,7 @@ def _text(value: Any) -> str:
 
 
 def described(options: Mapping[str, Any]) -> str:
-    """Return the options of a component in a line.
+    """Return the options of a component as one line of text.
 
     Args:
         options: the options.
@@ -143,10 +143,10 @@ def described(options: Mapping[str, Any]) -> str:
 
 
 def facts(entry: Entry) -> list[tuple[str, str]]:
-    """Return what is known of a network, as rows of text.
+    """Return facts about a network as rows of text.
 
     Args:
-        entry: its entry.
+        entry: the entry of the network.
     """
     model = entry.model
     return [
@@ -161,7 +161,7 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
 
 
 def scored(entry: Entry) -> list[tuple[str, str]]:
-    """Return what was scored and how, as rows of text.
+    """Return the data and the protocol of an entry as rows of text.
 
     Args:
         entry: the entry.

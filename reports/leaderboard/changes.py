@@ -1,4 +1,4 @@
-"""What happened to a leaderboard, by the dates in its entries: the same entries tell the same story."""
+"""The changelog of a leaderboard, made only from the dates in its entries."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from segbench.reports.leaderboard.boards import Board, Standing
 
 @dataclass(frozen=True)
 class Change:
-    """An entry was added or verified.
+    """One change: an entry was added or verified.
 
     Attributes:
-        date: when.
+        date: date of the change.
         kind: "added" or "verified".
-        board: its board.
-        standing: the entry, as it stands now.
+        board: the board of the entry.
+        standing: the present place of the entry on its board.
     """
 
     date: datetime.date
@@ -28,7 +28,7 @@ class Change:
 
     @property
     def text(self) -> str:
-        """What happened, as a sentence."""
+        """The change in one sentence."""
         entry, where = self.standing.entry, self.board.title
         if self.kind == "verified" and entry.verification is not None:
             found = entry.verification
@@ -42,12 +42,12 @@ class Change:
 
     @property
     def urn(self) -> str:
-        """A name for it that stays the same from build to build."""
+        """An identifier that is the same in every build of the site."""
         return uuid.uuid5(uuid.NAMESPACE_OID, f"{self.kind} {self.date} {self.standing.entry.path}").urn
 
 
 def changes(boards: Iterable[Board]) -> list[Change]:
-    """Return what happened, the latest first.
+    """Return all changes, the latest first.
 
     Args:
         boards: all boards.

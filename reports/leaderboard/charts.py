@@ -1,4 +1,4 @@
-"""Charts as coordinates, which a template writes as SVG: they follow the page's colours, and their points are links."""
+"""Charts as coordinates. A template writes them as SVG with the colours of the page, and makes points links."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ SHAPES = (
     "M-2 -6h4v4h4v4h-4v4h-4v-4h-4v-4h4Z",
     "M0 -6l1.8 4.2h4.4l-3.4 3l1.4 4.6l-4.2 -2.6l-4.2 2.6l1.4 -4.6l-3.4 -3h4.4Z",
 )
-"""Marks of a series, which tell it apart without its colour."""
+"""SVG paths of marks; a series can be recognised by its mark without its colour."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point to draw: its value, what it says, where it leads.
+    """A point of a chart.
 
     Attributes:
         at: value on the horizontal axis.
         value: value on the vertical axis.
         text: its content in words.
-        href: where a click on it leads, or empty.
-        label: a few letters beside it, or empty.
-        hollow: drawn as an outline.
+        href: address that a click opens; may be empty.
+        label: a few letters beside the point; may be empty.
+        hollow: draw only the outline.
     """
 
     at: float
@@ -43,7 +43,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one kind."""
+    """Points that share a mark and a name in the legend."""
 
     name: str
     points: tuple[Point, ...]
@@ -54,10 +54,10 @@ class Axis:
     """An axis.
 
     Attributes:
-        title: what it shows, with the unit.
+        title: its title, with the unit.
         low: value at its start.
         high: value at its end.
-        ticks: values with a line.
+        ticks: values with a grid line.
     """
 
     title: str
@@ -67,8 +67,8 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A point in the units of the drawing."""
+class PlacedPoint:
+    """A point with its position in the drawing."""
 
     left: float
     top: float
@@ -76,35 +76,35 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Group:
-    """A series in the units of the drawing.
+class PlacedSeries:
+    """A series with the positions of its points in the drawing.
 
     Attributes:
         name: its name in the legend.
-        colour: number of its colour.
+        colour: index of its colour.
         shape: SVG path of its marks.
         marks: its points.
-        path: SVG points of the line through them, empty where there is none.
+        path: SVG points of the line through them; empty without a line.
     """
 
     name: str
     colour: int
     shape: str
-    marks: tuple[Mark, ...]
+    marks: tuple[PlacedPoint, ...]
     path: str
 
 
 @dataclass(frozen=True)
 class Chart:
-    """All that a template needs to draw a chart.
+    """A chart as a template draws it.
 
     Attributes:
-        title: what it shows.
-        caption: what to see in it.
+        title: its title.
+        caption: a sentence on how to read it.
         alt: its content in words.
-        across: ticks of the horizontal axis: position and text.
-        up: ticks of the vertical axis: position and text.
-        titles: of both axes.
+        across: position and text of the ticks of the horizontal axis.
+        up: position and text of the ticks of the vertical axis.
+        titles: titles of the horizontal and the vertical axis.
         groups: the series.
     """
 
@@ -114,16 +114,16 @@ class Chart:
     across: tuple[tuple[float, str], ...]
     up: tuple[tuple[float, str], ...]
     titles: tuple[str, str]
-    groups: tuple[Group, ...]
+    groups: tuple[PlacedSeries, ...]
 
 
 def axis(title: str, values: Sequence[float], *, zero: bool = True) -> Axis:
-    """Return an axis that holds all values and has round ticks.
+    """Return an axis that covers all values and has ticks at round numbers.
 
     Args:
-        title: what it shows.
+        title: its title, with the unit.
         values: the values, at least one.
-        zero: it starts at 0.
+        zero: start at 0.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -134,15 +134,15 @@ def axis(title: str, values: Sequence[float], *, zero: bool = True) -> Axis:
 
 
 def draw(title: str, caption: str, series: Sequence[Series], across: Axis, up: Axis, *, lines: bool) -> Chart:
-    """Lay out a chart.
+    """Return a chart with all positions computed.
 
     Args:
-        title: what it shows.
-        caption: what to see in it.
-        series: its points.
+        title: its title.
+        caption: a sentence on how to read it.
+        series: the points.
         across: the horizontal axis.
         up: the vertical axis.
-        lines: join the points of a series.
+        lines: join the points of each series.
     """
 
     def left(value: float) -> float:
@@ -153,10 +153,10 @@ def draw(title: str, caption: str, series: Sequence[Series], across: Axis, up: A
 
     groups = []
     for number, one in enumerate(series):
-        marks = tuple(Mark(left(point.at), top(point.value), point) for point in one.points)
+        marks = tuple(PlacedPoint(left(point.at), top(point.value), point) for point in one.points)
         path = " ".join(f"{mark.left},{mark.top}" for mark in marks) if lines else ""
         shape = SHAPES[(number + number // len(SHAPES)) % len(SHAPES)]
-        groups.append(Group(one.name, number % len(SHAPES), shape, marks, path))
+        groups.append(PlacedSeries(one.name, number % len(SHAPES), shape, marks, path))
     return Chart(
         title=title,
         caption=caption,

@@ -1,4 +1,4 @@
-"""The columns of a board: an attack each, named so that links to a board keep their meaning."""
+"""The columns of a board, one per attack. Their names stay stable, because links to a board contain them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segbench.reports.leaderboard.entries import Entry, Result, slug
+from segbench.reports.leaderboard.entries import Entry, EntryResult, slug
 
 FIXED = ("rank", "model", "defense", "architecture", "clean", "worst", "status", "extra")
-"""Columns that every board has, as links to a board call them."""
+"""Names of the columns that every board has."""
 
 AttackKey = tuple[str, int, str | None, bool]
 
 
 @dataclass(frozen=True)
-class Column:
-    """An attack, as a board shows it.
+class AttackColumn:
+    """A column of a board: one attack.
 
     Attributes:
-        name: as links to the board call it; unique on the board.
-        label: its head.
-        key: what the results in it share.
-        strong: some entry's rank rests on it.
+        name: its name in links to the board; no other column has it.
+        label: its heading.
+        key: key that all its results share (see `attack_key`).
+        strong: the attack is strong enough to rank at least one entry.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Column:
     strong: bool
 
 
-def columns(entries: Sequence[Entry]) -> tuple[Column, ...]:
+def columns(entries: Sequence[Entry]) -> tuple[AttackColumn, ...]:
     """Return a column for every attack in some entries: strong ones first, oblivious ones last.
 
     Args:
@@ -47,7 +47,7 @@ def columns(entries: Sequence[Entry]) -> tuple[Column, ...]:
     versions = defaultdict(set)
     for short, version, *_ in strong:
         versions[short].add(version)
-    found: list[Column] = []
+    found: list[AttackColumn] = []
     taken = set(FIXED)
     for key in sorted(strong, key=lambda key: (not strong[key], key[3], natural(f"{key[0]} {key[2] or ''}"), key[1])):
         label = attack_label(key, versioned=len(versions[key[0]]) > 1)
@@ -55,23 +55,23 @@ def columns(entries: Sequence[Entry]) -> tuple[Column, ...]:
         while name in taken:
             name = f"{base}-{len(taken)}"
         taken.add(name)
-        found.append(Column(name, label, key, strong[key]))
+        found.append(AttackColumn(name, label, key, strong[key]))
     return tuple(found)
 
 
-def attack_key(result: Result) -> AttackKey | None:
-    """Return what two attacked results share if they are of one column; None for clean images."""
+def attack_key(result: EntryResult) -> AttackKey | None:
+    """Return a key that is equal for results of one column; None for clean images."""
     if result.attack is None:
         return None
     return result.attack.short, result.attack.version, result.source, result.adaptive is False
 
 
 def attack_label(key: AttackKey, *, versioned: bool = False) -> str:
-    """Write an attack as a board's head does.
+    """Return the heading of an attack.
 
     Args:
-        key: the attack.
-        versioned: another version of it stands beside it.
+        key: key of the attack.
+        versioned: the board also has another version of this attack, so that the heading names the version.
     """
     short, version, source, oblivious = key
     label = f"{short} version {version}" if versioned else short

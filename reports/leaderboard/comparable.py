@@ -1,4 +1,4 @@
-"""Which numbers of a board may be compared, and what sets others apart."""
+"""The entries of a board that may be compared, and the differences between the others."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from segbench.reports.leaderboard.entries import Entry
 
 
 class Scoring(NamedTuple):
-    """What numbers of one board must share to be compared.
+    """Properties that entries of one board must share to be compared; the board already fixes the names.
 
     Attributes:
-        fingerprint: hash of the files, None where it is not known.
+        fingerprint: hash of the dataset's files; None if it is not known.
         dataset: version of the dataset's component.
         protocol: version of the protocol's component.
-        absent: what a class counts that is neither in truth nor prediction.
-        sources: networks that a black-box attack was made on.
+        absent: rule for classes in neither truth nor prediction, "skip" or "zero".
+        sources: names of the networks that black-box attacks were made on.
     """
 
     fingerprint: str | None
@@ -27,7 +27,7 @@ class Scoring(NamedTuple):
 
 
 def scoring_of(entry: Entry) -> Scoring:
-    """Return what numbers must share to be compared, beyond the names that their board shares.
+    """Return the properties that decide with which entries of its board an entry may be compared.
 
     Args:
         entry: the entry.
@@ -38,11 +38,11 @@ def scoring_of(entry: Entry) -> Scoring:
 
 
 def told_apart(scoring: Scoring, every: Collection[Scoring]) -> str:
-    """Say what tells entries from the others of their board; empty where nothing does.
+    """Return the difference of a group of entries from the other groups of its board, in words; empty if there is none.
 
     Args:
-        scoring: what they share.
-        every: what each group of the board shares.
+        scoring: the properties of the group.
+        every: the properties of all groups of the board.
     """
     files = "not named" if scoring.fingerprint is None else scoring.fingerprint[:16]
     told = (

@@ -1,4 +1,4 @@
-"""The numbers of a board as files: CSV, a row per result, and JSON, its entries as they are."""
+"""Downloads of a board: CSV with one row per result, and JSON with the entries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS = (
 
 
 def as_csv(boards: Iterable[Board]) -> bytes:
-    """Return the results of some boards as CSV that a spreadsheet opens without running anything in it.
+    """Return the results of some boards as CSV; a spreadsheet runs none of it as a formula.
 
     Args:
         boards: the boards.

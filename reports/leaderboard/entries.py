@@ -1,4 +1,4 @@
-"""What a leaderboard knows of a network under one threat model: an entry, one JSON file each."""
+"""Entries of a leaderboard: results of a network under one threat model, one JSON file per entry."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from segbench.reports.numbers import in_255ths
 from segbench.reports.records import Component, Frozen
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -18,16 +19,16 @@ Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s<>\"]+$")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\n\r]*$")]
 
 
-class Data(Frozen):
-    """What was attacked and scored.
+class ScoredData(Frozen):
+    """The images that were attacked and scored.
 
     Attributes:
         dataset: the dataset and its options.
         split: the split.
-        limit: number of images asked for, None for all.
-        images: number of images scored, where it is known.
-        fingerprint: hash of the files, where it is known.
-        classes: class names, where they are known.
+        limit: number of images to score; None for all.
+        images: number of images scored; None if it is not known.
+        fingerprint: hash of the dataset's files; None if it is not known.
+        classes: class names; empty if they are not known.
     """
 
     dataset: Component
@@ -39,24 +40,25 @@ class Data(Frozen):
 
 
 class Procedure(Frozen):
-    """How images were attacked and scored.
+    """The protocol by which images were attacked and scored.
 
     Attributes:
         component: the protocol and its options.
-        absent: what a class counts in mIoU that is neither in truth nor prediction, "skip" or "zero".
+        absent: rule for mIoU: a class in neither truth nor prediction is left out ("skip") or counts 0 ("zero").
     """
 
     component: Component
     absent: Literal["skip", "zero"]
 
 
-class ThreatModel(Frozen):
-    """What the attacker may do.
+class BoardThreat(Frozen):
+    """The threat model of a board.
 
     Attributes:
-        setting: "white-box" (the network is known), "black-box" (images made on another network) or "corruptions".
-        norm: what bounds the change of an image; None for corruptions.
-        eps: the bound in [0, 1] units; None for corruptions.
+        setting: "white-box" (the attacker knows the network), "black-box" (images are made on another network) or
+            "corruptions".
+        norm: norm of the change of an image; None for corruptions.
+        eps: bound of that norm in [0, 1] units; None for corruptions.
     """
 
     setting: Literal["white-box", "black-box", "corruptions"]
@@ -70,8 +72,8 @@ class Weights(Frozen):
     Attributes:
         seed: seed of its training.
         sha256: hash of the weights.
-        url: where to get them.
-        zoo: its name in a zoo.
+        url: address of the weights.
+        zoo: name of the network in a zoo.
     """
 
     seed: int
@@ -81,17 +83,17 @@ class Weights(Frozen):
 
 
 class Model(Frozen):
-    """A network, or several that differ in their seeds alone.
+    """A network, or several networks that differ only in their seeds.
 
     Attributes:
-        name: how the leaderboard calls it.
+        name: its name on the leaderboard.
         architecture: its architecture.
-        defense: how it was trained or wrapped.
-        recipe: the training recipe, resolved; empty where it is not known.
-        parameters: number of parameters when it is deployed, where it is known.
-        extra_data: what it was trained on besides the dataset's training split, "none" if nothing.
-        dynamic: it changes with the images that it sees.
-        weights: the networks, one a seed; empty where only numbers are known.
+        defense: the defense that trained it or wraps it.
+        recipe: all values of the training recipe; empty if they are not known.
+        parameters: number of parameters of the deployed network; None if it is not known.
+        extra_data: training data besides the dataset's training split; "none" if there are none.
+        dynamic: the network changes with the images that it sees.
+        weights: the networks, one per seed; empty if only numbers are known.
     """
 
     name: Line
@@ -105,19 +107,19 @@ class Model(Frozen):
 
 
 class Run(Frozen):
-    """What one network scored, in per cent.
+    """The scores of one network, in per cent.
 
     Attributes:
         seed: seed of its training.
         source_seed: seed of the network that the attack was made on, in a black-box setting.
         miou: mean IoU.
-        miou_low: lower end of its 95 % bootstrap interval over images.
-        miou_high: upper end of it.
-        macc: mean over classes of the share of right pixels.
-        aacc: share of right pixels.
+        miou_low: lower end of the 95 % bootstrap interval of miou over images.
+        miou_high: upper end of that interval.
+        macc: mean over classes of the share of their pixels that are predicted correctly.
+        aacc: share of valid pixels that are predicted correctly.
         class_iou: IoU per class; None for a class in neither truth nor prediction.
-        record: digest of the record that says everything else.
-        extras: further numbers that this attack or defense reports.
+        record: digest of the record, which holds all other values.
+        extras: other numbers that this attack or defense reports.
     """
 
     seed: int
@@ -132,21 +134,22 @@ class Run(Frozen):
     extras: Mapping[str, float] = Field(default_factory=dict)
 
 
-class Result(Frozen):
-    """mIoU under one attack, or on clean images.
+class EntryResult(Frozen):
+    """The mIoU under one attack, or on clean images.
 
     Attributes:
         attack: the attack; None for clean images.
         source: the network that the attack was made on, in a black-box setting.
-        adaptive: where the network has a defense at inference, whether the attack was made through it.
-        strong: the attack is held to be strong enough to rank by: an ensemble of attacks on several losses.
+        adaptive: for a network with a defense at inference: True if the attack was made through that defense, False if
+            it was made on the network without it. None for all other networks.
+        strong: the attack is strong enough to rank by: an ensemble of attacks on several losses.
         mean: mean mIoU over the runs, in per cent.
-        std: sample standard deviation (n - 1) over the runs; None for fewer than two.
-        low: lower end of the mean's 95 % interval, where it is known.
-        high: upper end of it.
-        runs: the single runs; empty where only mean and deviation are known.
-        flags: sanity checks that a run did not pass.
-        note: what must be known of the value.
+        std: sample standard deviation (n - 1) over the runs; None for fewer than two runs.
+        low: lower end of the 95 % interval of the mean; None if it is not known.
+        high: upper end of that interval.
+        runs: the single runs; empty if only mean and deviation are known.
+        flags: sanity checks that at least one run failed.
+        note: a remark on the value; may be empty.
     """
 
     attack: Component | None
@@ -162,12 +165,12 @@ class Result(Frozen):
     note: str = ""
 
 
-class Source(Frozen):
-    """Where numbers were published.
+class Publication(Frozen):
+    """The publication that numbers come from.
 
     Attributes:
         citation: authors, year and venue.
-        url: where to read it.
+        url: address of the publication.
         where: table, figure or section.
     """
 
@@ -177,11 +180,11 @@ class Source(Frozen):
 
 
 class Links(Frozen):
-    """Where to find more.
+    """Links to more information.
 
     Attributes:
-        paper: the paper of the method.
-        code: its code.
+        paper: address of the paper of the method.
+        code: address of the code of the method.
     """
 
     paper: Url | None = None
@@ -189,14 +192,14 @@ class Links(Frozen):
 
 
 class Verification(Frozen):
-    """What a reviewer found when scoring a submission's sample again.
+    """The outcome of a review, in which the sampled images of a submission are predicted again.
 
     Attributes:
-        date: when.
-        software: version of segbench, and what it ran on.
+        date: date of the review.
+        software: versions of segbench and torch, and the device.
         bundle_sha256: hash of the bundle.
         images: number of images, clean and attacked, that were predicted again.
-        disagreement: largest share of an image's pixels that was predicted otherwise.
+        disagreement: largest share of the pixels of an image whose prediction changed.
     """
 
     date: datetime.date
@@ -207,33 +210,33 @@ class Verification(Frozen):
 
 
 class Entry(Frozen):
-    """A network's results on one dataset, by one protocol, under one threat model.
+    """The results of a network on one dataset, by one protocol, under one threat model.
 
     Attributes:
-        status: "reported" by its authors, or "verified": a sample was predicted again from the weights.
-        added: when it was entered.
-        data: what was scored.
-        protocol: how.
-        threat: what the attacker may do.
+        status: "reported" by its authors, or "verified": a reviewer predicted a sample again from the weights.
+        added: date on which the entry was added.
+        data: the scored images.
+        protocol: the protocol.
+        threat: the threat model.
         model: the network.
-        results: clean images first, then the attacks.
-        source: where the numbers were published, if they were.
-        links: where to find more.
-        licence: of the weights, an SPDX identifier where there is one.
-        provenance: versions and hardware that the numbers were made with.
-        verification: what a reviewer found; only where the status is "verified".
-        notes: what must be known of the entry.
+        results: the result on clean images, then those under attack.
+        source: the publication of the numbers, if there is one.
+        links: links to more information.
+        licence: licence of the weights, as an SPDX identifier if there is one.
+        provenance: software versions and hardware.
+        verification: the outcome of the review; only if the status is "verified".
+        notes: remarks on the entry; may be empty.
     """
 
     schema_version: Literal[1] = 1
     status: Literal["reported", "verified"]
     added: datetime.date
-    data: Data
+    data: ScoredData
     protocol: Procedure
-    threat: ThreatModel
+    threat: BoardThreat
     model: Model
-    results: tuple[Result, ...] = Field(min_length=1)
-    source: Source | None = None
+    results: tuple[EntryResult, ...] = Field(min_length=1)
+    source: Publication | None = None
     links: Links = Links()
     licence: Line | None = None
     provenance: Mapping[str, Any] = Field(default_factory=dict)
@@ -241,23 +244,23 @@ class Entry(Frozen):
     notes: str = ""
 
     @property
-    def clean(self) -> Result | None:
+    def clean(self) -> EntryResult | None:
         """The result on clean images."""
         return next((result for result in self.results if result.attack is None), None)
 
     @property
-    def attacked(self) -> tuple[Result, ...]:
-        """The results under attack that count for the rank: not those of attacks made around a defense."""
+    def attacked(self) -> tuple[EntryResult, ...]:
+        """The results under attack that count for the rank; oblivious attacks do not."""
         return tuple(result for result in self.results if result.attack is not None and result.adaptive is not False)
 
     @property
-    def worst(self) -> Result | None:
-        """The attacked result of least mIoU."""
+    def worst(self) -> EntryResult | None:
+        """The result of lowest mIoU among `attacked`; None without any."""
         return min(self.attacked, key=lambda result: result.mean, default=None)
 
     @property
     def unranked(self) -> str:
-        """Why it is not ranked, as a sentence; empty where it is."""
+        """A sentence on why the entry is not ranked; empty if it is ranked."""
         if not self.attacked:
             return "No result under an attack that counts."
         if self.model.dynamic:
@@ -268,26 +271,25 @@ class Entry(Frozen):
 
     @property
     def board(self) -> str:
-        """Folder of its board: entries of one board, and no others, are compared with each other."""
+        """The folder of the entry's board. Only entries of one board are compared with each other."""
         subset = self.data.split if self.data.limit is None else f"{self.data.split}-first-{self.data.limit}"
         parts = (f"{self.data.dataset.short}-{subset}", self.protocol.component.short, threat_name(self.threat))
         return "/".join(slug(part) for part in parts)
 
     @property
     def path(self) -> str:
-        """Where it lies in a folder of entries."""
+        """The path of the entry's file in the folder of all entries."""
         return f"{self.board}/{slug(self.model.name)}.json"
 
 
-def threat_name(threat: ThreatModel) -> str:
+def threat_name(threat: BoardThreat) -> str:
     """Return a threat model in a few words: "white-box linf 8/255"."""
     if threat.norm is None or threat.eps is None:
         return threat.setting
-    parts = 255 * threat.eps
-    whole = abs(parts - round(parts)) < 1e-9 and round(parts) < 255
-    return f"{threat.setting} {threat.norm} {f'{round(parts)}/255' if whole else f'{threat.eps:g}'}"
+    fraction = in_255ths(threat.eps) if threat.eps < 1 else None
+    return f"{threat.setting} {threat.norm} {fraction or f'{threat.eps:g}'}"
 
 
 def slug(text: str) -> str:
-    """Return text as a file's name: lower-case letters, digits, dots and single hyphens, at most 120 of them."""
+    """Return a text as a file name: lower-case letters, digits, dots and single hyphens, at most 120 characters."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower())[:120].strip("-.") or "unnamed"

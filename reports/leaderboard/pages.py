@@ -1,4 +1,4 @@
-"""The pages of a site, from templates that escape whatever came from an entry."""
+"""The pages of a site, from templates that escape all values of entries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segbench.reports.formats.templating import make_environment
 from segbench.reports.leaderboard.boards import Board, Standing
 from segbench.reports.leaderboard.card import described, details, facts, loading, per_class, result_label, scored
 from segbench.reports.leaderboard.changes import Change
-from segbench.reports.leaderboard.columns import Column
+from segbench.reports.leaderboard.columns import AttackColumn
 from segbench.reports.leaderboard.entries import Entry, slug
 from segbench.reports.leaderboard.plots import curves, model_key, scatter
 from segbench.reports.leaderboard.preview import SIZE
@@ -27,22 +27,22 @@ NEWS = 50
 """Number of changes in the feed."""
 
 MOST_COLUMNS = 6
-"""Number of attacks that a table shows until more are chosen, where scripts run."""
+"""Number of attacks that a table shows at first; a reader can choose more, if scripts run."""
 
 Write = Callable[[str, str, Mapping[str, Any]], tuple[str, str]]
-"""Template, place in the site and context -> place and content."""
+"""(template, path in the site, context) -> (path, content)."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """A leaderboard.
+    """The content of a leaderboard's site.
 
     Attributes:
-        title: its name.
-        url: where it is published, with a slash at its end, or None.
-        sortable: tables can be sorted and filtered.
+        title: its title.
+        url: address of the published site, with a slash at its end, or None.
+        sortable: readers can sort and filter tables.
         boards: its boards, in order.
-        changes: what happened, the latest first.
+        changes: all changes, the latest first.
     """
 
     title: str
@@ -58,16 +58,16 @@ class Site:
 
     @cached_property
     def links(self) -> dict[str, str]:
-        """Place of every entry's page, by the entry's path."""
+        """Path of an entry -> path of its page."""
         entries = [standing.entry for board in self.boards for standing in board.standings]
         return {entry.path: f"boards/{entry.path.removesuffix('.json')}.html" for entry in entries}
 
 
 def pages(site: Site) -> Iterator[tuple[str, str]]:
-    """Give every page by its place in the site; the feed and the map of the site are pages too.
+    """Yield the path and content of every page, of the feed and of the sitemap.
 
     Args:
-        site: the leaderboard.
+        site: the content of the site.
     """
     environment = make_environment()
     environment.filters.update(sentence=explained, label=result_label, details=details, slug=slug, rfc822=_rfc822)
@@ -83,7 +83,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
 
 
 def _rfc822(date: datetime.date) -> str:
-    """Return midnight of a date as feeds write it."""
+    """Return midnight of a date in the format of RSS."""
     return format_datetime(datetime.datetime.combine(date, datetime.time(), datetime.UTC), usegmt=True)
 
 
@@ -125,7 +125,7 @@ def _all(write: Write, site: Site) -> Iterator[tuple[str, str]]:
 
 
 def _network(entry: Entry) -> str:
-    """Return what the entries of one network share: its weights, else what it is called and how it was made."""
+    """Return a key that is equal for entries of one network: its weights, or without them its name and components."""
     model = entry.model
     hashes = sorted(weights.sha256 for weights in model.weights)
     return repr(hashes or (model.name, model.architecture.short, model.defense.short))
@@ -172,16 +172,21 @@ def _board(write: Write, site: Site, board: Board) -> tuple[str, str]:
     return write("site_board.html.j2", f"{board.path}.html", context)
 
 
-class Grid(NamedTuple):
-    """A table of a board: entries, and the columns with a value of theirs by their place among the board's."""
+class BoardTable(NamedTuple):
+    """A table of a board.
+
+    Attributes:
+        standings: its rows.
+        columns: index and column of the attacks that at least one row has.
+    """
 
     standings: tuple[Standing, ...]
-    columns: list[tuple[int, Column]]
+    columns: list[tuple[int, AttackColumn]]
 
 
-def _grid(board: Board, standings: tuple[Standing, ...]) -> Grid:
+def _grid(board: Board, standings: tuple[Standing, ...]) -> BoardTable:
     filled = {at for standing in standings for at, result in enumerate(standing.results) if result is not None}
-    return Grid(standings, [(at, column) for at, column in enumerate(board.columns) if at in filled])
+    return BoardTable(standings, [(at, column) for at, column in enumerate(board.columns) if at in filled])
 
 
 def _entry(

@@ -1,4 +1,4 @@
-"""What a site plots: clean against robust mIoU of a board, and a network's mIoU against steps and eps."""
+"""The charts of a site: clean against robust mIoU of a board, and mIoU of a network by steps and by eps."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from segbench.reports.labels import canonical
 from segbench.reports.leaderboard.boards import Group
 from segbench.reports.leaderboard.card import result_label
 from segbench.reports.leaderboard.charts import Chart, Point, Series, axis, draw
-from segbench.reports.leaderboard.entries import Entry, Result, threat_name
-from segbench.reports.tables.captions import number
+from segbench.reports.leaderboard.entries import Entry, EntryResult, threat_name
+from segbench.reports.numbers import number
 
 NUMBERED = 10
-"""Ranks that are written beside their marks; more would cover each other."""
+"""Number of ranks that are written beside their marks; more would overlap."""
 
 
 def scatter(group: Group, links: Mapping[str, str]) -> Chart | None:
-    """Return clean against worst-case mIoU of entries that may be compared; None for fewer than two.
+    """Return a chart of clean against worst-case mIoU of a group of entries; None for fewer than two entries.
 
     Args:
         group: the entries.
-        links: path of an entry -> where its point leads.
+        links: path of an entry -> path of its page.
     """
     series: dict[str, list[Point]] = defaultdict(list)
     for standing in (*group.ranked, *group.unranked):
@@ -56,17 +56,17 @@ def scatter(group: Group, links: Mapping[str, str]) -> Chart | None:
 
 
 def model_key(entry: Entry) -> str:
-    """Return what entries share that are one network, scored alike, under bounds that differ in eps alone."""
+    """Return a key that is equal for entries of one network that were scored alike and differ only in eps."""
     plain = entry.model_dump(mode="json", include={"model", "data", "protocol"})
     return canonical([plain, entry.threat.setting, entry.threat.norm])
 
 
 def curves(entry: Entry, same: Sequence[Entry]) -> list[Chart]:
-    """Return a network's mIoU against the number of steps, and against eps, where there is more than one value.
+    """Return charts of a network's mIoU by number of steps and by eps, each if there are several values.
 
     Args:
-        entry: its entry.
-        same: all its entries that share its `model_key`, itself among them.
+        entry: the entry of the network.
+        same: all entries with the same `model_key`, including this one.
     """
     steps = _families([(entry, result) for result in entry.attacked], "steps")
     bounds = _families([(other, result) for other in same for result in other.attacked], "eps")
@@ -104,11 +104,11 @@ def curves(entry: Entry, same: Sequence[Entry]) -> list[Chart]:
     return charts
 
 
-Values = dict[float, tuple[Result, str]]
+Values = dict[float, tuple[EntryResult, str]]
 
 
-def _families(results: Sequence[tuple[Entry, Result]], option: str) -> dict[str, Values]:
-    """Gather attacks that differ in one option alone: name -> value of the option -> result."""
+def _families(results: Sequence[tuple[Entry, EntryResult]], option: str) -> dict[str, Values]:
+    """Group attacks that differ only in one option: name -> value of the option -> result."""
     found: dict[str, Values] = defaultdict(dict)
     names: dict[str, str] = {}
     for entry, result in results:

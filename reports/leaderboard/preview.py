@@ -1,4 +1,4 @@
-"""The picture that a link to a board shows where it is shared."""
+"""The preview picture of a board, which social networks show beside a link."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 SIZE = (1200, 630)
-"""Pixels, as social networks ask for it."""
-_DPI = 200  # of `Figure.png`
+"""Width and height in pixels, as social networks ask for."""
+_DPI = 200  # the resolution of `Figure.png`
 _MOST = 5
 
 
@@ -49,11 +49,11 @@ def _draw(board: Board) -> Canvas:
 
 
 def drawable(text: str, most: int) -> str:
-    """Return text as the figures' font can draw it, cut to a length.
+    """Return a text cut to a length, with a box for every character that the font of the figures lacks.
 
     Args:
         text: the text.
-        most: number of characters.
+        most: largest number of characters.
     """
     from matplotlib.font_manager import findfont, get_font
 

@@ -1,4 +1,4 @@
-"""What must be known to read a board right."""
+"""The sentences below the tables of a board."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from segbench.reports.sanity import explained
 
 
 def remarks(entries: Sequence[Entry], groups: int) -> Iterator[str]:
-    """Give what stands below the tables of a board, a sentence each.
+    """Yield the sentences that a reader needs to understand a board.
 
     Args:
         entries: the entries of the board.
-        groups: number of groups of entries that were scored alike.
+        groups: number of groups of entries that may be compared.
     """
     if groups > 1:
         yield (
@@ -45,7 +45,7 @@ def remarks(entries: Sequence[Entry], groups: int) -> Iterator[str]:
 
 
 def _uneven(entry: Entry) -> bool:
-    """Whether an entry's results are of different training seeds, so that a chosen few may look robust."""
+    """Return whether the results of an entry come from different training seeds, which can hide weak seeds."""
     return len({frozenset(run.seed for run in result.runs) for result in entry.results if result.runs}) > 1
 
 

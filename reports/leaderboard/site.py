@@ -1,4 +1,4 @@
-"""Entries -> a static site: pages that need no server, no script and no network."""
+"""The static site of a leaderboard: its pages need no server, no script and no network."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def build(
     url: str | None = None,
     sortable: bool = True,
 ) -> list[Path]:
-    """Write a leaderboard's site; the same entries give the same bytes.
+    """Write the site of a leaderboard; the same entries give the same bytes.
 
     Args:
         entries: the entries, in any order.
-        out: folder of the site, made if need be.
-        title: its name.
-        url: where it will be published: for its sitemap, canonical links and previews, which need absolute addresses.
-        sortable: let tables be sorted and filtered, by DataTables from the itables package.
+        out: folder of the site; created if missing.
+        title: title of the site.
+        url: address at which the site will be published; sitemap, canonical links and previews need it.
+        sortable: readers can sort and filter tables; needs the itables package.
 
     Returns:
         The files.
 
     Raises:
-        ValueError: two entries have one place, `out` holds pages of other entries, `url` is not of the web, or itables
-            is not installed.
+        ValueError: two entries have the same path, `out` holds pages of other entries, `url` is not a web address, or
+            itables is not installed.
     """
     if url is not None and not re.fullmatch(r"https?://[^\s<>\"?#]+", url):
         raise ValueError(f"{url!r} is no address of a site; expected one like https://example.org/leaderboard/")
@@ -65,7 +65,7 @@ def build(
 
 
 def _content(site: Site) -> Iterator[tuple[str, str | bytes]]:
-    """Give every file of a site by its place in it."""
+    """Yield the path and content of every file of a site."""
     yield from pages(site)
     yield "site.css", beside_templates("report.css") + beside_templates("site.css")
     if site.sortable:

@@ -1,1 +1,1 @@
-"""What a report says beside its tables: the reading, the reasons to trust it, the facts."""
+"""The text of a report beside its tables: a summary, reasons to trust the numbers, and where they come from."""

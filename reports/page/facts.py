@@ -1,4 +1,4 @@
-"""Where the numbers of a report come from, and what went wrong on the way."""
+"""The provenance of the numbers of a report, and the evaluations that failed."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from segbench.reports.labels import Labels
+from segbench.reports.numbers import number
 from segbench.reports.records import Network, Record
-from segbench.reports.tables.captions import number
 
 STEADY = ("versions", "git_revision", "platform", "device", "threads", "memory_format")
-"""Provenance that is the same whenever the same run is repeated on the same machine."""
+"""Parts of the provenance that stay the same if a run is repeated on the same machine."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """A small table of facts: a head and rows of text, and perhaps a sentence on how to read them."""
+    """A small table of text.
+
+    Attributes:
+        heading: the heading above it.
+        columns: the heads of its columns.
+        rows: its rows.
+        caption: a sentence on how to read it; may be empty.
+    """
 
     heading: str
     columns: tuple[str, ...]
@@ -25,11 +32,11 @@ class Facts:
 
 
 def failures(records: Sequence[Record], labels: Labels) -> Facts | None:
-    """Return what failed and why; None where nothing did.
+    """Return the failed evaluations with their reasons; None if no evaluation failed.
 
     Args:
         records: the records.
-        labels: names of components and networks.
+        labels: the labels of components and networks.
     """
     rows = tuple(
         (
@@ -52,12 +59,12 @@ def _made_on(record: Record, labels: Labels) -> str:
 
 
 def facts(records: Sequence[Record], labels: Labels, *, provenance: bool) -> tuple[Facts, ...]:
-    """Return where the numbers come from: data, protocol, threat models, networks, recipes, software.
+    """Return the provenance of the numbers: data, protocol, threat models, networks, recipes, software.
 
     Args:
         records: the records.
-        labels: names of components and networks.
-        provenance: add durations and whatever else differs between two runs of the same evaluation.
+        labels: the labels of components and networks.
+        provenance: also show durations and other values that differ between two runs of one evaluation.
     """
     networks = _networks(records)
     done = any(record.status == "done" for record in records)
@@ -118,7 +125,7 @@ def _threats(records: Sequence[Record]) -> list[tuple[str, ...]]:
 
 
 def _networks(records: Sequence[Record]) -> list[Network]:
-    """Return every network once, with its weights' hash if a record has it."""
+    """Return every network once, with the hash of its weights if a record has it."""
     found: dict[str, Network] = {}
     for record in records:
         for network in (record.target, record.source):

@@ -1,4 +1,4 @@
-"""What a report says, before it is written in any format."""
+"""The content of a report, independent of the format in which it is written."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ from segbench.reports.tables.paper import comparisons, shown
 
 @dataclass(frozen=True)
 class Section:
-    """A table, what must be known to read it right, and what is left of each network under its worst attack.
+    """A section of a report.
 
-    The last is empty where a section before it tells the same.
+    Attributes:
+        table: the table.
+        notes: sentences that a reader needs to understand the table.
+        fates: clean and worst mIoU of each network; empty if an earlier section shows the same.
     """
 
     table: Table
@@ -32,19 +35,19 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A report.
+    """The content of a report.
 
     Attributes:
-        title: its head.
-        reading: what its numbers say, in two sentences; empty where there are none.
-        sections: the tables that it shows.
-        tables: the tables of all defenses, shown or not: what figures are drawn from.
-        trust: what speaks for and against the evaluations.
-        failures: evaluations that failed, and why.
+        title: the title.
+        reading: a summary of the numbers in two sentences; empty if there are no numbers.
+        sections: the tables that the report shows.
+        tables: the tables of all defenses, shown or not; figures are drawn from them.
+        trust: flags, measurements and worst cases, which say whether the attacks were strong enough.
+        failures: failed evaluations with their reasons.
         facts: provenance: protocols, threat models, networks, software.
         records: all records, in order.
-        labels: names of components and networks.
-        status: how many evaluations are done, failed and missing, in words.
+        labels: the labels of components and networks.
+        status: the numbers of done, failed and missing evaluations, in words.
     """
 
     title: str
@@ -62,13 +65,13 @@ class Page:
 def compose(
     manifest: Manifest, *, provenance: bool = False, published: str | None = None, evidence: Evidence = NOTHING
 ) -> Page:
-    """Gather what a report says.
+    """Return the content of a report.
 
     Args:
-        manifest: a matrix's evaluations, with scores where they are done.
-        provenance: add durations and whatever else differs between two runs of the same evaluation.
-        published: name of a paper whose values stand beside one's own (see `reports.published`).
-        evidence: what lies behind the records, where it is at hand.
+        manifest: the evaluations of a matrix, with the scores of those that are done.
+        provenance: also show durations and other values that differ between two runs of one evaluation.
+        published: name of a paper whose values are shown beside yours (see `segbench.reports.published`).
+        evidence: the data behind the records.
     """
     records = tuple({record.digest: record for record in manifest.records}.values())
     labels = Labels(records)
@@ -94,7 +97,7 @@ def compose(
 
 
 def _sections(tables: Sequence[Table]) -> Iterator[Section]:
-    """Yield a section per table; what is left of networks is told once."""
+    """Yield a section per table; the same fates are shown once."""
     told: set[Fate] = set()
     for table in tables:
         fates = fates_of(table)
@@ -103,7 +106,7 @@ def _sections(tables: Sequence[Table]) -> Iterator[Section]:
 
 
 def explain(cell: Cell) -> str:
-    """Say all that is known of a cell, in words."""
+    """Return everything known of a cell, in words: "41.25; standard deviation 1.30; runs 40.33, 42.17"."""
     if cell.mean is None and cell.published is not None:
         return f"not run; {_published(cell)}"
     if cell.mean is None:

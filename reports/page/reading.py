@@ -1,4 +1,4 @@
-"""What a table says, in sentences that are computed from its numbers."""
+"""Sentences that summarise a table, computed from its numbers."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from segbench.reports.numbers import number
 from segbench.reports.sanity import explained
-from segbench.reports.tables.captions import number
 from segbench.reports.tables.grid import Cell, Column, Row, Table
 
 COLLAPSE = 0.5
-"""A network that keeps less than this share of its clean mIoU is said to collapse."""
+"""A network collapses if it keeps less than this share of its clean mIoU."""
 
 
 class Fate(NamedTuple):
-    """What an attacker leaves of a network: mIoU before, and under the worst attack of a table.
+    """Clean mIoU and lowest attacked mIoU of a network in a table.
 
-    `classes` is the number of classes that it has learnt: those with an IoU of a per cent or more on clean images.
+    Attributes:
+        model: label of the architecture.
+        defense: label of the defense.
+        clean: mIoU on clean images, in per cent.
+        worst: lowest mIoU under an attack, in per cent.
+        attack: label of that attack.
+        classes: number of classes that the network has learnt: those with an IoU of at least 1 % on clean images.
     """
 
     model: str
@@ -29,20 +35,20 @@ class Fate(NamedTuple):
 
     @property
     def network(self) -> str:
-        """Architecture and defense in words."""
+        """The network's label: "pspnet with sat"."""
         return f"{self.model} with {self.defense}"
 
     @property
     def kept(self) -> float:
-        """Share of the clean mIoU that is left."""
+        """Share of the clean mIoU that is left under the worst attack."""
         return self.worst / self.clean
 
 
 def reading(tables: Sequence[Table]) -> str:
-    """Say in two sentences what collapses and what holds in the first table with attacks; empty if none has values.
+    """Return two sentences: which networks collapse, and which one holds best. Empty without values under attack.
 
     Args:
-        tables: the tables of a report, white-box first.
+        tables: the tables of a report, white-box first; the first one with values under attack is summarised.
     """
     for table in tables:
         fates = fates_of(table)
@@ -59,11 +65,11 @@ def reading(tables: Sequence[Table]) -> str:
 
 
 def fates_of(table: Table, *, apart: bool = False) -> list[Fate]:
-    """Return what is left of every network of a table, leaving out those with a value missing.
+    """Return the fate of every network of a table whose values are complete.
 
     Args:
         table: the table.
-        apart: of the rows that stand apart, not of all others.
+        apart: use only the rows that stand apart (see `Row.apart`), instead of all others.
     """
     fates = []
     models = dict.fromkeys(column.model for column in table.columns)
@@ -77,7 +83,7 @@ def fates_of(table: Table, *, apart: bool = False) -> list[Fate]:
 
 
 def _fate(model: str, row: Row, columns: Sequence[int], table: Table) -> Fate | None:
-    """Return what is left of a network in some columns of a row; None where there is no telling."""
+    """Return the fate of a network from some columns of a row; None if a value is missing."""
     clean = next((row.cells[i] for i in columns if table.columns[i].attack is None), None)
     attacked = [(row.cells[i].mean, table.columns[i].label) for i in columns if table.columns[i].attack is not None]
     values = [(mean, label) for mean, label in attacked if mean is not None]
@@ -127,7 +133,7 @@ def _sentences(table: Table, fates: list[Fate]) -> str:
 
 
 def notes(table: Table) -> list[str]:
-    """Return what a reader must know to read a table right: budgets, failures, flags.
+    """Return sentences that a reader needs to understand a table: on budgets, failures and flags.
 
     Args:
         table: the table.
@@ -159,7 +165,7 @@ def notes(table: Table) -> list[str]:
 
 
 def _certificates(cells: Sequence[tuple[str, Cell]]) -> list[str]:
-    """Say what networks certify of clean images."""
+    """Return a sentence per network with certificates on clean images."""
     certified: dict[str, list[Mapping[str, float | str | None]]] = {}
     for network, cell in cells:
         runs = [run.extras for run in cell.records if "certified_miou" in run.extras]
@@ -181,7 +187,7 @@ def _certificates(cells: Sequence[tuple[str, Cell]]) -> list[str]:
 
 
 def _unused_budget(column: Column, cells: Sequence[Cell]) -> str:
-    """Say where steps of a fixed size did not reach the bound: few and short, and the measured change agrees."""
+    """Return a sentence on an attack whose steps cannot reach eps, if the measured change agrees; else ""."""
     options = column.attack.options if column.attack else {}
     steps, alpha, eps = options.get("steps"), options.get("alpha"), options.get("eps")
     used = [run.budget_used for cell in cells for run in cell.records if run.budget_used is not None]

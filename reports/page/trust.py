@@ -1,4 +1,4 @@
-"""Are the evaluations to be believed? What speaks against them, what was measured, and what worst cases hide."""
+"""Tables on whether the attacks were strong enough: flags, measurements of the networks, and worst cases."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from segbench.reports.sanity import SENTENCES
 
 
 def trust(records: Sequence[Record], labels: Labels, evidence: Evidence) -> tuple[Facts, ...]:
-    """Return the flags that were raised, measurements of attacked networks, and bounds of worst cases.
+    """Return tables of the raised flags, of measurements of the attacked networks and of worst cases.
 
     Args:
         records: the records.
-        labels: names of components and networks.
-        evidence: where the measurements are.
+        labels: the labels of components and networks.
+        evidence: the source of the measurements.
     """
     found = (_flags(records, labels), _measured(records, labels, evidence), _worst_cases(records, labels))
     return tuple(facts for facts in found if facts.rows)
@@ -87,7 +87,7 @@ def _measured(records: Sequence[Record], labels: Labels, evidence: Evidence) -> 
 
 
 def _worst_cases(records: Sequence[Record], labels: Labels) -> Facts:
-    """Return mean values over runs of every attack that chooses the worst of several for each image."""
+    """Return a table of the attacks that choose the worst of several attacks for each image; means over runs."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         if record.scores and "miou_lower_bound" in record.extras:

@@ -1,4 +1,4 @@
-"""Reference values from papers, a CSV file each, and how they stand beside one's own."""
+"""Published values from papers, one CSV file per paper, and their place beside your own values."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from segbench.reports.tables.grid import Block, Cell, Column, Row, Table, Value
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A published value.
+class PublishedValue:
+    """A value that a paper reports.
 
     Attributes:
-        where: dataset, setting, model, defense and attack, by their names here.
-        options: options of the attack that must agree.
-        value: what was published.
+        where: names of dataset, setting, model, defense and attack, as segbench calls them.
+        options: options that the attack must have.
+        value: the value.
     """
 
     where: tuple[str, str, str, str, str]
@@ -29,20 +29,20 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A paper.
+class PublishedPaper:
+    """A paper and its values.
 
     Attributes:
         citation: authors, year, venue and tables.
-        url: where to read it.
-        protocol: name of the protocol that its values were measured by.
-        entries: its values; the first of two for one cell counts.
+        url: address of the paper.
+        protocol: name of the protocol that the paper measured its values by.
+        entries: the values; if two belong to one cell, the first is used.
     """
 
     citation: str
     url: str
     protocol: str
-    entries: tuple[Entry, ...]
+    entries: tuple[PublishedValue, ...]
 
 
 PAPERS = {
@@ -59,7 +59,7 @@ PAPERS = {
 }
 
 
-def load(name: str) -> Source:
+def load(name: str) -> PublishedPaper:
     """Read the values of a paper.
 
     Args:
@@ -71,20 +71,20 @@ def load(name: str) -> Source:
     if name not in PAPERS:
         raise ValueError(f"no published values are called {name!r}; there are: {', '.join(PAPERS)}")
     text = (files("segbench.reports.published") / f"{name}.csv").read_text(encoding="utf-8")
-    return Source(*PAPERS[name], tuple(_entry(row) for row in csv.DictReader(text.splitlines())))
+    return PublishedPaper(*PAPERS[name], tuple(_entry(row) for row in csv.DictReader(text.splitlines())))
 
 
-def beside(tables: Sequence[Table], source: Source) -> list[Table]:
-    """Put published values beside one's own, and add rows for defenses that were published but not run.
+def beside(tables: Sequence[Table], source: PublishedPaper) -> list[Table]:
+    """Add published values to tables, and rows for defenses that the paper reports but the tables lack.
 
     Args:
-        tables: one's own tables.
+        tables: your tables.
         source: the paper.
     """
     return [_beside(table, source) for table in tables]
 
 
-def _beside(table: Table, source: Source) -> Table:
+def _beside(table: Table, source: PublishedPaper) -> Table:
     entries = [entry for entry in source.entries if entry.where[0] == table.first.dataset.name]
     blocks = tuple(_block(block, table, entries) for block in table.blocks)
     if blocks == table.blocks:
@@ -100,7 +100,7 @@ def _beside(table: Table, source: Source) -> Table:
     return replace(table, blocks=blocks, remarks=(*table.remarks, remark, *remarks))
 
 
-def _block(block: Block, table: Table, entries: Sequence[Entry]) -> Block:
+def _block(block: Block, table: Table, entries: Sequence[PublishedValue]) -> Block:
     own = [_of_column(block, index, table, entries) for index in range(len(table.columns))]
     rows, defenses = [], set()
     for row in block.rows:
@@ -119,8 +119,8 @@ def _block(block: Block, table: Table, entries: Sequence[Entry]) -> Block:
     return replace(block, rows=tuple(rows))
 
 
-def _of_column(block: Block, index: int, table: Table, entries: Sequence[Entry]) -> list[Entry]:
-    """Return the published values of a block's column, of any defense."""
+def _of_column(block: Block, index: int, table: Table, entries: Sequence[PublishedValue]) -> list[PublishedValue]:
+    """Return the published values of a column of a block, for all defenses."""
     column = table.columns[index]
     setting = column.setting or table.setting
     cells = [cell for row in block.rows for cell in ((row.cells[index],) if column.model else row.cells)]
@@ -128,14 +128,14 @@ def _of_column(block: Block, index: int, table: Table, entries: Sequence[Entry])
     return [e for e in entries if setting in (e.where[1], "both") and e.where[2] in models and _same(column, e)]
 
 
-def _cells(cells: Sequence[Cell], defense: str, entries: Sequence[Sequence[Entry]]) -> tuple[Cell, ...]:
+def _cells(cells: Sequence[Cell], defense: str, entries: Sequence[Sequence[PublishedValue]]) -> tuple[Cell, ...]:
     return tuple(
         replace(cell, published=next((entry.value for entry in own if entry.where[3] == defense), None))
         for cell, own in zip(cells, entries, strict=True)
     )
 
 
-def _same(column: Column, entry: Entry) -> bool:
+def _same(column: Column, entry: PublishedValue) -> bool:
     if column.attack is None:
         return entry.where[4] == "clean"
     options = column.attack.options
@@ -148,8 +148,8 @@ def _equal(own: object, published: object) -> bool:
     return own == published
 
 
-def _entry(row: Mapping[str, str]) -> Entry:
-    return Entry(
+def _entry(row: Mapping[str, str]) -> PublishedValue:
+    return PublishedValue(
         (row["dataset"], row["setting"], row["model"], row["defense"], row["attack"]),
         json.loads(row["options"] or "{}"),
         Value(_number(row["mean"]), _number(row["std"]), row["note"]),

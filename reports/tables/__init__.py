@@ -1,1 +1,1 @@
-"""Records laid out as tables: cells, captions, intervals, and the layouts of the founding paper."""
+"""Tables of mIoU made from records: cells, captions, intervals, and the layouts of the DDC-AT paper."""

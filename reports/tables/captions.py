@@ -1,22 +1,23 @@
-"""What stands above a table: what its numbers are, of how many runs and images, under which bounds."""
+"""Captions: sentences that say what the numbers of a table are, and over how many runs and images they were taken."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from segbench.reports.labels import Labels
+from segbench.reports.numbers import number
 from segbench.reports.records import Record
 from segbench.reports.tables.grid import Cell
 
 
 def caption(setting: str, records: Sequence[Record], cells: Sequence[Cell], labels: Labels) -> str:
-    """Say what the numbers of a table are.
+    """Return the caption of a table.
 
     Args:
         setting: "white-box", "black-box" or "both".
         records: the table's records.
-        cells: its cells.
-        labels: names of components.
+        cells: the table's cells.
+        labels: the labels of the components.
     """
     seeds = {record.target.seed for record in records}
     images = {record.n_images for record in records if record.n_images is not None}
@@ -59,7 +60,7 @@ def _mean_of(setting: str, runs: int, seeds: int) -> str:
 
 
 def _budget(records: Sequence[Record], labels: Labels) -> str:
-    """State the bound of every attack: one name may stand for a budget that its label does not show."""
+    """Return a sentence with the bound of every attack, because the label of an attack may not show it."""
     bounds: dict[str, dict[str, None]] = {}
     for record in records:
         if record.setting != "clean":
@@ -74,13 +75,3 @@ def _budget(records: Sequence[Record], labels: Labels) -> str:
 def _span(values: set[int]) -> str:
     low, high = min(values), max(values)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def number(value: float | None) -> str:
-    """Write a number as short as it reads back, whole 255ths as such: 0.03, 8/255."""
-    if value is None:
-        return "none"
-    short, in_255 = f"{value:g}", value * 255
-    if float(short) == value and len(short) <= 6:
-        return short
-    return f"{round(in_255)}/255" if abs(in_255 - round(in_255)) < 1e-9 else f"{value:.4g}"

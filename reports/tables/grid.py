@@ -1,4 +1,4 @@
-"""A table of means: its cells, rows, blocks and columns."""
+"""The parts of a table of mean mIoU: cells, rows, blocks and columns."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ State = Literal["done", "partial", "failed", "missing", "not asked for"]
 
 @dataclass(frozen=True)
 class Value:
-    """A value from elsewhere.
+    """A value from a paper.
 
     Attributes:
-        mean: mIoU in per cent; None where it is not known.
-        std: its standard deviation.
-        note: what must be known of it.
+        mean: mIoU in per cent; None where the paper cannot be read.
+        std: its standard deviation, if the paper gives one.
+        note: a remark on the value, such as how it was measured; may be empty.
     """
 
     mean: float | None
@@ -29,21 +29,21 @@ class Value:
 
 @dataclass(frozen=True)
 class Cell:
-    """What the runs of one defense under one attack found.
+    """The runs of one network, over all its seeds, under one attack.
 
     Attributes:
-        state: "partial" where some runs are done and others are not.
+        state: "partial" if only some of the runs are done.
         mean: mean mIoU of the runs that are done, in per cent.
-        std: their sample standard deviation (n - 1); None for fewer than two.
-        low: lower end of the 95 % interval, where it is known.
-        high: upper end of it.
+        std: their sample standard deviation (n - 1); None for fewer than two runs.
+        low: lower end of the 95 % interval, or None.
+        high: upper end of that interval, or None.
         done: number of runs that are done.
-        expected: number of runs asked for.
-        rank: 1 for the best of a block's column, 2 for the second, else 0.
-        flags: sanity checks that a run did not pass.
+        expected: number of runs that the matrix asks for.
+        rank: 1 for the best value of a column within a block, 2 for the second best, else 0.
+        flags: sanity checks that at least one run failed.
         records: the runs.
-        published: what a paper reports for it.
-        significant: whether it is the best and its lead over the second is significant.
+        published: the value that a paper reports for this cell.
+        significant: this is the best value, and it is significantly above the second best.
     """
 
     state: State
@@ -61,7 +61,7 @@ class Cell:
 
     @property
     def difference(self) -> float | None:
-        """Own mean less the published one, in percentage points."""
+        """The mean minus the published mean, in percentage points."""
         if self.mean is None or self.published is None or self.published.mean is None:
             return None
         return self.mean - self.published.mean
@@ -69,15 +69,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """An attack.
+    """A column: one attack, or clean images.
 
     Attributes:
-        label: its name in this report.
-        group: head over neighbouring columns of one attack; empty where it stands alone.
-        sub: its name below that head.
+        label: label of the attack in this report.
+        group: common heading over neighbouring columns; empty for a column that stands alone.
+        sub: heading of the column below its group.
         attack: the attack; None for clean images.
-        model: the model that it is about, where columns and not blocks tell models apart.
-        setting: "white-box" or "black-box", where columns and not tables tell these apart.
+        model: label of the model, in a table whose columns belong to different models.
+        setting: "white-box" or "black-box", in a table that holds both.
     """
 
     label: str
@@ -90,12 +90,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A defense: a cell per column.
+    """A row: one defense, with a cell per column.
 
     Attributes:
-        label: its name in this report.
-        cells: its values.
-        apart: they are not to be held against other rows: the attacks are oblivious, or the defense is dynamic.
+        label: label of the defense in this report.
+        cells: the cells.
+        apart: the row is not compared with others, because its attacks are oblivious or its defense is dynamic.
     """
 
     label: str
@@ -105,7 +105,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Block:
-    """A model: a row per defense; without a label, of the models that its columns name."""
+    """The rows of one model, one per defense. The label is empty in a table whose columns name the models."""
 
     label: str
     rows: tuple[Row, ...]
@@ -113,17 +113,17 @@ class Block:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of mIoU; all its values share dataset, split, number of images and protocol.
+    """A table of mIoU; all its values share dataset, split, number of images and protocol (see `comparable`).
 
     Attributes:
-        name: unique among the tables of a report.
-        setting: "white-box", "black-box", or "both" where columns tell these apart.
-        heading: what is attacked how, in a few words.
-        caption: what the numbers are, in sentences.
+        name: a name that no other table of the report has.
+        setting: "white-box", "black-box", or "both" where each column has its own setting.
+        heading: setting, dataset and split in a few words.
+        caption: sentences that say what the numbers are.
         columns: clean images first, then the attacks in the order of the records.
         blocks: the models.
-        remarks: what was added to the table, in sentences.
-        defenses: names of the defenses that it compares; empty for all that there are.
+        remarks: sentences on later additions, such as significance or published values.
+        defenses: names of the defenses that the table compares; empty for all of them.
     """
 
     name: str
@@ -137,12 +137,12 @@ class Table:
 
     @property
     def first(self) -> Record:
-        """A record; what all of a table share may be read from it."""
+        """The first record, from which the values shared by the whole table can be read."""
         return next(run for *_, cell in self.cells for run in cell.records)
 
     @property
     def cells(self) -> Iterator[tuple[str, Row, Column, Cell]]:
-        """Every cell, with the label of its model, its row and its column."""
+        """Every cell, as (label of its model, row, column, cell)."""
         for block in self.blocks:
             for row in block.rows:
                 for column, cell in zip(self.columns, row.cells, strict=True):
@@ -150,7 +150,7 @@ class Table:
 
     @property
     def heads(self) -> tuple[tuple[str, int], ...]:
-        """The upper row of the head: a label and how many columns stand below it, 0 where it spans both rows."""
+        """The upper row of the head: label and number of columns below it, 0 for a label that spans both rows."""
         heads: list[tuple[str, int]] = []
         for group, members in groupby(self.columns, key=lambda column: column.group):
             run = list(members)

@@ -1,4 +1,4 @@
-"""Intervals and significance, from the counts of single images."""
+"""Intervals and significance of the values of a table, from the counts of single images."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from segbench.reports.statistics import Absent, Counts, interval, paired_bootstr
 from segbench.reports.tables.grid import Block, Cell, Table
 
 RESAMPLES = 4999
-"""For comparisons: the least p-value, 0.0004, still counts after correction for a hundred of them."""
+"""Bootstrap samples of a comparison: the lowest p-value, 0.0004, stays significant among 100 comparisons."""
 
 LEVEL = 0.05
+"""A corrected p-value below this is significant."""
 
 CountsOf = Callable[[str], Counts | None]
-"""Digest of an evaluation -> its counts (N, 3, C), or None where they are not kept."""
+"""Digest of an evaluation -> its counts (N, 3, C), or None where the store lacks them."""
 
 
 def infer(tables: Sequence[Table], counts: CountsOf) -> list[Table]:
-    """Add 95 % intervals over images and runs, and mark bests that differ from their second significantly.
+    """Add 95 % intervals over images and runs, and mark best values that are significantly above the second best.
 
     Args:
         tables: the tables.
-        counts: gives an evaluation's counts by its digest.
+        counts: digest of an evaluation -> its counts.
     """
     return [_tested(_with_intervals(table, counts), counts) for table in tables]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number by Holm's step-down method, in their order."""
+    """Return p-values corrected for multiple comparisons by Holm's step-down method, in the order given."""
     order = np.argsort(p_values, kind="stable")
     corrected = [0.0] * len(p_values)
     largest = 0.0
@@ -57,7 +58,7 @@ def _with_intervals(table: Table, counts: CountsOf) -> Table:
 
 
 def _tested(table: Table, counts: CountsOf) -> Table:
-    """Compare the best of every column with its second, block by block."""
+    """Compare the best value of every column with the second best, within each block."""
     found: list[tuple[int, int, int, float]] = []
     for index, block in enumerate(table.blocks):
         for column in range(len(table.columns)):
@@ -107,7 +108,7 @@ def _p_value(block: Block, column: int, pair: tuple[int, int], counts: CountsOf,
 
 
 def _stacked(cell: Cell, counts: CountsOf) -> Counts | None:
-    """Return the counts of a cell's runs, (R, N, 3, C), or None unless all are there."""
+    """Return the counts of all runs of a cell, (R, N, 3, C), or None if one run has none."""
     found = [counts(run.digest) for run in cell.records if run.status == "done"]
     present = [own for own in found if own is not None]
     return np.stack(present) if present and len(present) == len(found) else None

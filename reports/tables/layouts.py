@@ -1,4 +1,4 @@
-"""Records -> tables laid out as in papers: a block per model, a row per defense, clean and attacks as columns."""
+"""Tables as papers print them: a block per model, a row per defense, a column for clean images and for each attack."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Literal
 
+from segbench.reports.comparable import condition
 from segbench.reports.labels import Labels
 from segbench.reports.records import Component, Record
 from segbench.reports.tables.captions import caption
@@ -16,11 +17,11 @@ from segbench.reports.tables.grid import Block, Cell, Column, Row, Table
 
 
 def layouts(records: Sequence[Record], labels: Labels) -> list[Table]:
-    """Lay out all tables that the records hold: white-box before black-box, per dataset, split, limit and protocol.
+    """Return the tables of some records: for each dataset, split, limit and protocol, white-box before black-box.
 
     Args:
         records: the records, in the order of the matrix.
-        labels: the names of their components.
+        labels: the labels of their components.
     """
     tables: list[Table] = []
     for where, own in conditions(records, labels):
@@ -42,33 +43,24 @@ def layouts(records: Sequence[Record], labels: Labels) -> list[Table]:
 
 
 def conditions(records: Sequence[Record], labels: Labels) -> list[tuple[str, list[Record]]]:
-    """Part records by what all values of a table share, with a name for each part.
+    """Group records whose values may stand in one table, and name each group.
 
     Args:
         records: the records.
-        labels: the names of their components.
+        labels: the labels of their components.
+
+    Returns:
+        Pairs of name and records.
     """
     found: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
-        found.setdefault(condition(record, labels), []).append(record)
+        found.setdefault(condition(record, labels.component_key), []).append(record)
     firsts = [own[0] for own in found.values()]
     return [(_where(own[0], labels, firsts), own) for own in found.values()]
 
 
-def condition(record: Record, labels: Labels) -> tuple[object, ...]:
-    """What all values of a table share."""
-    return (
-        labels.component_key(record.dataset),
-        record.data_fingerprint,
-        record.split,
-        record.limit,
-        labels.component_key(record.protocol),
-        record.absent,
-    )
-
-
 def _where(record: Record, labels: Labels, others: Sequence[Record]) -> str:
-    """Name a condition; protocol, limit and fingerprint only where these tell two tables apart."""
+    """Return the name of a group: dataset and split, and whatever else differs from the other groups."""
     text = f"{labels.component('dataset', record.dataset)} ({record.split})"
     if len({labels.component_key(other.protocol) for other in others}) > 1:
         text += f", {labels.component('protocol', record.protocol)}"
@@ -100,17 +92,17 @@ def _table(
 
 
 def rows_of(rows: Sequence[Sequence[Sequence[Record]]], labels: Labels) -> tuple[Row, ...]:
-    """Return the rows of a block, best and second of every column marked.
+    """Return the rows of a block, with the best and second best value of every column marked.
 
     Args:
-        rows: the runs of every row, by column.
-        labels: the names of their components.
+        rows: for each row, the runs of each column.
+        labels: the labels of their components.
     """
     return _ranked([_row(columns, labels) for columns in rows])
 
 
 def _row(columns: Sequence[Sequence[Record]], labels: Labels) -> Row:
-    """Return the row of a defense under attacks that are all oblivious, or all not."""
+    """Return the row of a defense; either all its attacks are oblivious, or none."""
     first = next(run for runs in columns for run in runs)
     label = labels.defense(first.target)
     if first.dynamic:
@@ -145,7 +137,7 @@ def _columns(records: Sequence[Record], labels: Labels) -> tuple[Column, ...]:
 
 
 def _options(label: str, name: str) -> list[str]:
-    """Return the options that a component's label shows; commas inside brackets part nothing."""
+    """Return the options in a component's label: "bim(steps=3, size=[4, 5])" gives "steps=3" and "size=[4, 5]"."""
     inside = label.removeprefix(f"{name}(").removesuffix(")") if label.startswith(f"{name}(") else ""
     return re.split(r", (?![^\[({]*[\])}])", inside) if inside else []
 
@@ -172,7 +164,11 @@ def _cell(runs: Sequence[Record]) -> Cell:
 
 
 def _ranked(rows: list[Row]) -> tuple[Row, ...]:
-    """Mark the best and second-best mean of every column among rows with all their runs; equal as shown is equal."""
+    """Mark the best and second best mean of every column.
+
+    Only rows with all their runs are ranked. Means are equal if they are equal with one decimal, as the table shows
+    them.
+    """
     ranks: list[list[int]] = []
     for cells in zip(*(row.cells for row in rows), strict=True):
         shown = [

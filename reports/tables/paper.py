@@ -1,4 +1,4 @@
-"""The paper's Tables 3 and 6: variants of DDC-AT, and its rivals, in layouts of their own."""
+"""Tables 3 and 6 of the DDC-AT paper (Xu et al. 2021): variants of DDC-AT, and a comparison with other defenses."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from segbench.reports.tables.layouts import column_label, conditions, rows_of
 
 SUBJECT = "ddcat"
 VARIANTS = ("sat", "ddcat-m", "ddcat-n", SUBJECT)
-"""What DDC-AT is an ablation of: where its branches are given other pixels, and without branches."""
+"""The defenses of the ablation: no branches (sat), other pixels for the branches (m, n), and DDC-AT itself."""
 
 RIVALS = ("multitask-depth", "multitask", "teacher-student", "teacher-student-vote", SUBJECT)
+"""The defenses that the paper compares DDC-AT with, and DDC-AT itself."""
 
 
 class Place(NamedTuple):
-    """Where a record stands: the label of its block, and what its column is under and about."""
+    """The place of a record in a table: the label of its block; the group, model and setting of its column."""
 
     block: str
     group: str
@@ -28,13 +29,13 @@ class Place(NamedTuple):
 
 
 def comparisons(records: Sequence[Record], labels: Labels) -> list[Table]:
-    """Lay out an ablation and a comparison with rivals for every condition that holds DDC-AT and one of them.
+    """Return an ablation and a comparison with rivals wherever records of DDC-AT and of such a defense may be compared.
 
-    Oblivious attacks are left to the other tables.
+    Oblivious attacks are left out; they stand in the plain tables.
 
     Args:
         records: the records, in the order of the matrix.
-        labels: the names of their components.
+        labels: the labels of their components.
     """
     tables = []
     for number, (where, all_) in enumerate(conditions(records, labels), 1):
@@ -51,11 +52,11 @@ def comparisons(records: Sequence[Record], labels: Labels) -> list[Table]:
 
 
 def shown(plain: Sequence[Table], special: Sequence[Table]) -> list[Table]:
-    """Return the tables that a report shows: a plain one whose values all stand in a special one gives way to it.
+    """Return the tables that a report shows: plain tables are dropped if a special table holds all their values.
 
     Args:
         plain: tables of all defenses.
-        special: what `comparisons` returns.
+        special: the tables of `comparisons`.
     """
     held = [_digests(table) for table in special]
     return [*(table for table in plain if not any(_digests(table) <= own for own in held)), *special]
@@ -70,7 +71,10 @@ def _settings(record: Record) -> int:
 
 
 def _chosen(records: Sequence[Record], defenses: Sequence[str], besides: Sequence[str]) -> list[Record]:
-    """Return the records of these defenses in their order, if there are some of DDC-AT and some not only `besides`."""
+    """Return the records of these defenses, in the order of `defenses`.
+
+    The result is empty unless there are records of DDC-AT and of at least one defense that is not in `besides`.
+    """
     names = {record.target.defense.name for record in records}
     if SUBJECT not in names or not names & set(defenses) - set(besides):
         return []
@@ -79,7 +83,7 @@ def _chosen(records: Sequence[Record], defenses: Sequence[str], besides: Sequenc
 
 
 def _by_model(labels: Labels) -> Callable[[Record], Place]:
-    """Models side by side."""
+    """Return a function that places models side by side, as groups of columns."""
 
     def place(record: Record) -> Place:
         model = labels.model(record.target)
@@ -89,7 +93,7 @@ def _by_model(labels: Labels) -> Callable[[Record], Place]:
 
 
 def _by_setting(labels: Labels) -> Callable[[Record], Place]:
-    """A block per model, white-box and black-box side by side."""
+    """Return a function that places each model in a block, with white-box and black-box side by side."""
 
     def place(record: Record) -> Place:
         group = {"clean": "", "white-box": "white-box"}.get(record.setting)
@@ -127,7 +131,7 @@ def _table(
 
 
 def _columns(records: Sequence[Record], labels: Labels, place: Callable[[Record], Place]) -> tuple[Column, ...]:
-    """Return the columns, those of a group together, each group's in the order of the matrix."""
+    """Return the columns, group by group; within a group they follow the order of the matrix."""
     groups: dict[str, dict[str, Column]] = {}
     first = records[0].target.defense.name
     for record in sorted(records, key=lambda record: (_settings(record), record.target.defense.name != first)):

@@ -15,7 +15,7 @@ from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
     from segbench.regression.baseline import Baseline
-    from segbench.regression.gate import Row
+    from segbench.regression.gate import VerdictRow
     from segbench.reports.records import Record
 
 EXAMPLE = "Example: segbench check ci.yaml --baseline robustness.json --summary summary.md"
@@ -92,7 +92,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _show(name: str, rows: Sequence[Row], notes: Sequence[str]) -> None:
+def _show(name: str, rows: Sequence[VerdictRow], notes: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 

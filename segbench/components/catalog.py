@@ -27,8 +27,8 @@ ENTRY_POINT_GROUP = "segbench.components"
 
 
 @dataclass(frozen=True)
-class Component:
-    """A tagged function or class.
+class Definition:
+    """The definition of a component: its tagged function or class.
 
     Attributes:
         kind: "attack", "defense", "model", "dataset" or "protocol".
@@ -57,12 +57,12 @@ class Component:
         return self.doc.partition("\n")[0]
 
 
-def components(kind: str) -> Mapping[str, Component]:
+def components(kind: str) -> Mapping[str, Definition]:
     """Return every component of a kind by name, sorted."""
     return _all()[kind]
 
 
-def find(kind: str, name: str) -> Component:
+def find(kind: str, name: str) -> Definition:
     """Return one component; an unknown name is an error that says what was probably meant."""
     known = components(kind)
     if name not in known:
@@ -78,8 +78,8 @@ def unknown(what: str, name: str, known: Mapping[str, Any]) -> str:
 
 
 @cache
-def _all() -> Mapping[str, Mapping[str, Component]]:
-    found: dict[str, dict[str, Component]] = {kind: {} for kind in PACKAGES}
+def _all() -> Mapping[str, Mapping[str, Definition]]:
+    found: dict[str, dict[str, Definition]] = {kind: {} for kind in PACKAGES}
     for module in _modules():
         for value in vars(module).values():
             tag = getattr(value, "tag", value)
@@ -92,7 +92,7 @@ def _all() -> Mapping[str, Mapping[str, Component]]:
                     f"{module.__name__}: the {kind} {tag.name!r} is defined in {other} already; rename one"
                 )
             options = _options(value, _context(kind))
-            found[kind][tag.name] = Component(kind, tag.name, tag.version, value, options, module.__name__)
+            found[kind][tag.name] = Definition(kind, tag.name, tag.version, value, options, module.__name__)
     return MappingProxyType({kind: MappingProxyType(dict(sorted(d.items()))) for kind, d in found.items()})
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from segbench.attacks.base import BoundAttack
 from segbench.components import catalog
 from segbench.errors import SegbenchError
 from segbench.reports import records
+from segbench.reports.numbers import exact
 
 _CALL = re.compile(r"\s*(?P<name>[\w.-]+)\s*(?:\((?P<arguments>.*)\))?\s*", re.DOTALL)
 _WORDS = {"null": None, "true": True, "false": False}
@@ -43,7 +43,7 @@ class Bound:
         options: every option as the component takes it, defaults included.
     """
 
-    component: catalog.Component
+    component: catalog.Definition
     options: Mapping[str, Any]
 
     def make(self, **context: Any) -> Any:
@@ -158,14 +158,14 @@ def bind(kind: str, written: Any) -> tuple[Bound | None, list[Problem]]:
     return bind_options(component, options)
 
 
-def _same_version(written: Any, component: catalog.Component) -> None:
+def _same_version(written: Any, component: catalog.Definition) -> None:
     """Raise where a stored component is of another version than the catalog's."""
     version = written.get("version") if isinstance(written, Mapping) and "options" in written else None
     if version not in (None, component.version):
         raise SegbenchError(f"{component.name} is at version {component.version} now, this was made with {version}")
 
 
-def bind_options(component: catalog.Component, options: Mapping[str, Any]) -> tuple[Bound | None, list[Problem]]:
+def bind_options(component: catalog.Definition, options: Mapping[str, Any]) -> tuple[Bound | None, list[Problem]]:
     """Check options against a component's signature; see `bind`."""
     problems, values = [], {}
     for name, value in options.items():
@@ -207,10 +207,7 @@ def text(value: Any) -> str:
     if isinstance(value, BoundAttack):
         return Bound(catalog.find("attack", value.attack.name), value.options).short
     if isinstance(value, float):
-        plain, in_255 = f"{value:g}", value * 255
-        if float(plain) == value and len(plain) <= 6:
-            return plain
-        return f"{round(in_255)}/255" if math.isclose(in_255, round(in_255), abs_tol=1e-9) else repr(value)
+        return exact(value) or repr(value)
     if isinstance(value, tuple | list):
         return f"[{', '.join(text(item) for item in value)}]"
     words = {written: word for word, written in _WORDS.items()}
@@ -255,7 +252,7 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
-def _signature_model(component: catalog.Component) -> type[BaseModel]:
+def _signature_model(component: catalog.Definition) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for name, parameter in component.options.items():
         default = parameter.default

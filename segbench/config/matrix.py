@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from segbench.components.specs import Bound
-from segbench.config.fields import IDENTITY, LAYOUT, RUNTIME, Frozen
+from segbench.config.fields import IDENTITY, LAYOUT, RUNTIME
 from segbench.config.network import ExternalNetwork
+from segbench.reports.records import Frozen
 
 Positive = Annotated[float, Field(gt=0)]
 Pixels = Annotated[int, Field(ge=1)]

@@ -11,8 +11,9 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from segbench.components import catalog
 from segbench.components.specs import Problem
-from segbench.config.fields import IDENTITY, LAYOUT, RUNTIME, Frozen
+from segbench.config.fields import IDENTITY, LAYOUT, RUNTIME
 from segbench.errors import SegbenchError
+from segbench.reports.records import Frozen
 
 Channels = tuple[float, float, float]
 FILES = (".py", ".pth", ".pt", ".pt2", ".ts", ".safetensors", ".torchscript")

@@ -12,6 +12,9 @@ from segbench.model_zoo.base import tagger
 CONTEXT = ("root",)
 """Parameters that are not part of a dataset's identity: where its files lie. All others are options."""
 
+VOID = 255
+"""Label of the pixels of a mask that belong to no class: nothing learns from them, and nothing counts them."""
+
 Size = tuple[int, int]
 """Height and width in pixels."""
 
@@ -22,7 +25,7 @@ class Sample(NamedTuple):
     Attributes:
         name: unique in its split.
         image: (3, H, W) uint8.
-        mask: (H, W) uint8; labels 0..C-1, and 255 for void.
+        mask: (H, W) uint8; labels 0..C-1, and `VOID`.
     """
 
     name: str

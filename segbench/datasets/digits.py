@@ -13,7 +13,7 @@ import torch
 from scipy import ndimage
 
 from segbench.datasets.base import Sample, dataset
-from segbench.datasets.tools.drawing import INK, Recipe, draw_colour, draw_layout, draw_texture, uci_digits
+from segbench.datasets.tools.drawing import INK, SceneRecipe, draw_colour, draw_layout, draw_texture, uci_digits
 from segbench.datasets.tools.moving import MovingScenes
 from segbench.errors import DataError
 
@@ -74,7 +74,7 @@ class Digits:
             raise DataError(f"digits: 'size' must be at least 16, got {size}")
         if min(train, val, dev) < 1:
             raise DataError(f"digits: every split needs at least one scene, got {train}, {val} and {dev}")
-        self.recipe = Recipe(tuple(digits), size, seed)
+        self.recipe = SceneRecipe(tuple(digits), size, seed)
         self.lengths = dict(zip(SPLITS, (train, val, dev), strict=True))
         self.classes = ("background", *(str(digit) for digit in digits))
         self.palette = PALETTE[: len(self.classes)]
@@ -110,7 +110,7 @@ class Scenes:
         length: number of scenes.
     """
 
-    recipe: Recipe
+    recipe: SceneRecipe
     number: int
     length: int
 
@@ -124,7 +124,7 @@ class Scenes:
 
 
 @lru_cache(CACHED_SCENES)
-def _scene(recipe: Recipe, split: int, index: int) -> Sample:
+def _scene(recipe: SceneRecipe, split: int, index: int) -> Sample:
     rng = np.random.default_rng([recipe.seed, split, index])
     size = recipe.size
     background = rng.uniform(0.15, 0.85, 3)

@@ -12,8 +12,10 @@ from segbench.attacks.bim import bim
 from segbench.attacks.cw import cw
 from segbench.attacks.tools.guard import guarded
 from segbench.attacks.tools.losses import cross_entropy, image_mean, input_gradient, objective, right_pixels
+from segbench.evaluation.tally import confusion
 from segbench.reports.evidence import Measurements
 from segbench.reports.sanity import LARGE_EPS
+from segbench.reports.statistics import mean_iou
 
 SCALES = (0.1, 1.0, 10.0)
 LARGE_STEPS, LARGE_ALPHA = 50, 0.2
@@ -96,13 +98,8 @@ def accuracy(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: i
 def miou(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: int = 255) -> float:
     """MIoU over the classes in masks or predictions, in per cent."""
     logits = model(images)
-    valid = masks != ignore_index
-    preds, truth = logits.argmax(1)[valid], masks[valid]
-    both, made, true = (
-        torch.bincount(labels, minlength=logits.shape[1]) for labels in (truth[preds == truth], preds, truth)
-    )
-    union = made + true - both
-    return 100 * float((both / union.clamp_min(1)).sum() / (union > 0).sum().clamp_min(1))
+    counts = confusion(logits.argmax(1), masks, logits.shape[1], ignore_index)
+    return 100 * float(mean_iou(counts, "skip")) if counts.any() else 0.0
 
 
 @torch.no_grad()

@@ -19,8 +19,9 @@ from pydantic import ValidationError
 from segbench.errors import SegbenchError
 from segbench.leaderboard.entry_files import LeaderboardError
 from segbench.leaderboard.summing import summed
+from segbench.reports.comparable import condition
 from segbench.reports.labels import Labels, NetworkKey, component_key
-from segbench.reports.leaderboard.entries import Data, Entry, Links, Model, Procedure, ThreatModel, Weights
+from segbench.reports.leaderboard.entries import BoardThreat, Entry, Links, Model, Procedure, ScoredData, Weights
 from segbench.reports.records import Component, Network, Record
 from segbench.reports.sanity import flagged
 from segbench.store import Store
@@ -116,13 +117,13 @@ def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
 
 def _grouped(
     records: Sequence[Record], labels: Labels, left_out: dict[str, Counter[str]]
-) -> Iterator[tuple[list[Record], list[Record], ThreatModel]]:
+) -> Iterator[tuple[list[Record], list[Record], BoardThreat]]:
     """Yield what belongs into one entry, clean and attacked, with its threat model; count what belongs into none."""
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
-        groups.setdefault((*_data_key(record), labels.key(record.target)), []).append(record)
+        groups.setdefault((*condition(record), labels.key(record.target)), []).append(record)
     for group in groups.values():
-        clean, boards = [], dict[ThreatModel, list[Record]]()
+        clean, boards = [], dict[BoardThreat, list[Record]]()
         for record in group:
             threat = _threat(record)
             if record.setting == "clean":
@@ -162,28 +163,17 @@ def _called(records: Sequence[Record], labels: Labels) -> dict[NetworkKey, str]:
     return called
 
 
-def _data_key(record: Record) -> tuple[object, ...]:
-    return (
-        component_key(record.dataset),
-        record.data_fingerprint,
-        record.split,
-        record.limit,
-        component_key(record.protocol),
-        record.absent,
-    )
-
-
-def _threat(record: Record) -> ThreatModel | str:
+def _threat(record: Record) -> BoardThreat | str:
     """Return the threat model of a record's board, or why it belongs to none."""
     threat = record.threat
     if threat.access == "none":
-        return ThreatModel(setting="corruptions")
+        return BoardThreat(setting="corruptions")
     if not threat.eps or threat.norm is None:
         return "not bounded by an eps"
     if record.attack.options.get("target") is not None:
         return "targeted, after certain labels and not after mIoU"
     setting = "black-box" if record.setting == "black-box" else "white-box"
-    return ThreatModel.model_validate({"setting": setting, "norm": threat.norm, "eps": threat.eps})
+    return BoardThreat.model_validate({"setting": setting, "norm": threat.norm, "eps": threat.eps})
 
 
 def _note(reason: str, attacks: Counter[str]) -> str:
@@ -195,7 +185,7 @@ def _note(reason: str, attacks: Counter[str]) -> str:
 def _entry(
     clean: Sequence[Record],
     attacked: Sequence[Record],
-    threat: ThreatModel,
+    threat: BoardThreat,
     store: Store,
     labels: Labels,
     called: Mapping[NetworkKey, str],
@@ -213,7 +203,7 @@ def _entry(
     return Entry(
         status="reported",
         added=datetime.date.today(),
-        data=Data(
+        data=ScoredData(
             dataset=first.dataset,
             split=first.split,
             limit=first.limit,

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from segbench.leaderboard import images
 from segbench.leaderboard.archive import read_json
 from segbench.leaderboard.bundle import ENTRY, MANIFEST
-from segbench.reports.leaderboard.entries import Entry, Result, Run
+from segbench.reports.leaderboard.entries import Entry, EntryResult, Run
 from segbench.reports.records import Record
 
 Files = Mapping[str, bytes]
@@ -51,12 +51,12 @@ class Evaluation:
         run: what the entry says.
         record: what the evaluation said of itself.
         names: of its images.
-        counts: (N, 3, C); see `segbench.metrics`.
+        counts: (N, 3, C); see `segbench.reports.statistics`.
         parts: the counts of an ensemble's parts, each (N, 3, C).
         sample: images as they were attacked and predicted.
     """
 
-    result: Result
+    result: EntryResult
     run: Run
     record: Record
     names: tuple[str, ...]
@@ -101,7 +101,7 @@ def _indices(files: Files) -> dict[str, list[str]]:
     return found
 
 
-def _evaluation(files: Files, result: Result, run: Run, indices: list[str], used: set[str]) -> Evaluation:
+def _evaluation(files: Files, result: EntryResult, run: Run, indices: list[str], used: set[str]) -> Evaluation:
     record = _record(files, run.record)
     name = f"counts/{run.record}.json"
     content = _json(files, name)

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from segbench.components import catalog
 from segbench.reports import sanity
 from segbench.reports.labels import component_key
-from segbench.reports.leaderboard.entries import Entry, Result, Run
+from segbench.reports.leaderboard.entries import Entry, EntryResult, Run
 from segbench.reports.records import Component
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ def _head(entry: Entry) -> Iterator[Mistake]:
         yield Mistake("source", "numbers without runs need a source; say where they were published")
 
 
-def _claims(entry: Entry, result: Result) -> Iterator[str]:
+def _claims(entry: Entry, result: EntryResult) -> Iterator[str]:
     """What is said of a result."""
     setting = entry.threat.setting
     if result.attack is None:
@@ -107,7 +107,7 @@ def _claims(entry: Entry, result: Result) -> Iterator[str]:
             yield f"flags: {catalog.unknown('flag', flag, sanity.SENTENCES)}"
 
 
-def _numbers(entry: Entry, result: Result) -> Iterator[str]:
+def _numbers(entry: Entry, result: EntryResult) -> Iterator[str]:
     """Whether mean, deviation and interval agree with the runs and with each other."""
     values = [run.miou for run in result.runs]
     if values and abs(statistics.fmean(values) - result.mean) > TOLERANCE:
@@ -128,7 +128,7 @@ def _numbers(entry: Entry, result: Result) -> Iterator[str]:
             yield f"the interval {low:g} to {high:g} does not hold the mean {result.mean:g}"
 
 
-def _run(entry: Entry, result: Result, run: Run) -> Iterator[str]:
+def _run(entry: Entry, result: EntryResult, run: Run) -> Iterator[str]:
     classes, seeds = entry.data.classes, {weights.seed for weights in entry.model.weights}
     if classes and len(run.class_iou) != len(classes):
         yield f"class_iou has {len(run.class_iou)} values, the data {len(classes)} classes"
@@ -145,7 +145,7 @@ def _run(entry: Entry, result: Result, run: Run) -> Iterator[str]:
         yield "source_seed is the seed of the attacked network in a black-box setting, null otherwise"
 
 
-def _identity(result: Result) -> tuple[str, str, str | None, bool | None]:
+def _identity(result: EntryResult) -> tuple[str, str, str | None, bool | None]:
     short, key = ("clean", "") if result.attack is None else (result.attack.short, component_key(result.attack))
     return short, key, result.source, result.adaptive
 

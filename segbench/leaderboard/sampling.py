@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from segbench.attacks.base import Norm
 from segbench.attacks.tools.budget import distance
+from segbench.datasets.base import VOID
 from segbench.errors import CellError
 from segbench.evaluation.tally import confusion
 from segbench.leaderboard.bundled import Evaluation, Shown
 
 LEVELS = 65535
 """Images lie in [0, 1] in steps of one LEVELS-th: clean and attacked ones are off by half a step at most."""
-VOID = 255
 
 
 def examine(own: Evaluation) -> Iterator[str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from segbench.leaderboard.bundled import Evaluation
 from segbench.leaderboard.checking import TOLERANCE
-from segbench.reports.leaderboard.entries import Entry, Result
+from segbench.reports.leaderboard.entries import Entry, EntryResult
 from segbench.reports.records import Scores
 from segbench.reports.statistics import interval, scores
 from segbench.reports.worst_case import worst_case
@@ -113,7 +113,7 @@ def _is_worst(own: Evaluation) -> bool:
     return np.array_equal(chosen, own.counts)
 
 
-def _interval(entry: Entry, result: Result, evaluations: Sequence[Evaluation]) -> Iterator[str]:
+def _interval(entry: Entry, result: EntryResult, evaluations: Sequence[Evaluation]) -> Iterator[str]:
     runs = {run.record for run in result.runs}
     counts = [own.counts for own in evaluations if own.record.digest in runs]
     if result.low is None or len(counts) < len(runs) or len({own.shape for own in counts}) > 1:

@@ -9,7 +9,7 @@ import numpy as np
 
 from segbench.leaderboard.checking import is_strong
 from segbench.reports import sanity
-from segbench.reports.leaderboard.entries import Result, Run
+from segbench.reports.leaderboard.entries import EntryResult, Run
 from segbench.reports.records import Record
 from segbench.reports.statistics import interval
 from segbench.store import Store
@@ -18,7 +18,7 @@ DIGITS = 4
 """Decimals of a number in per cent."""
 
 
-def summed(records: Sequence[Record], source: str | None, setting: str, store: Store) -> Result:
+def summed(records: Sequence[Record], source: str | None, setting: str, store: Store) -> EntryResult:
     """Return what a network scored under one attack, or on clean images.
 
     Args:
@@ -37,7 +37,7 @@ def summed(records: Sequence[Record], source: str | None, setting: str, store: S
     low, high = _interval(ordered, store)
     held = low is None or high is None or low <= round(mean, DIGITS) <= high
     raised = {flag for record in ordered for flag in record.flags}
-    return Result(
+    return EntryResult(
         attack=None if is_clean else first.attack,
         source=source,
         adaptive=None if is_clean else first.adaptive,

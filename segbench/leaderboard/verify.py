@@ -19,7 +19,7 @@ from segbench.reports.leaderboard.entries import Entry, Verification
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Review:
     """What a reviewer is told.
 
     Attributes:
@@ -33,7 +33,7 @@ class Verdict:
     verification: Verification | None = None
 
 
-def verify(bundle: Path, weights: Sequence[Path] = (), given: Entry | None = None) -> Verdict:
+def verify(bundle: Path, weights: Sequence[Path] = (), given: Entry | None = None) -> Review:
     """Check a bundle, and with weights predict its sample again.
 
     Args:
@@ -48,7 +48,7 @@ def verify(bundle: Path, weights: Sequence[Path] = (), given: Entry | None = Non
     entry, wrong = parse(files[ENTRY], ENTRY)
     problems += wrong
     if entry is None:
-        return Verdict(tuple(problems), ())
+        return Review(tuple(problems), ())
     differing = entering.differing(entry, given) if given is not None else []
     problems += [f"{ENTRY}: {name} is not that of the entry {entry.path}" for name in differing]
     evaluations, wrong = bundled.gather(files, entry)
@@ -59,7 +59,7 @@ def verify(bundle: Path, weights: Sequence[Path] = (), given: Entry | None = Non
     counted = sum(len(own.counts) for own in evaluations)
     facts = [f"checked: {len(evaluations)} evaluations, the counts of {counted:,} images, {images} sampled images"]
     if not weights:
-        return Verdict(tuple(problems), (*facts, "no weights were given: nothing was predicted again"))
+        return Review(tuple(problems), (*facts, "no weights were given: nothing was predicted again"))
     found = predicting.predict(entry, evaluations, weights)
     problems += found.problems
     facts += found.facts
@@ -68,8 +68,8 @@ def verify(bundle: Path, weights: Sequence[Path] = (), given: Entry | None = Non
             f"{found.images} images predicted again: at most {100 * found.disagreement:.3g} % of pixels differ"
         )
     if problems or not found.complete:
-        return Verdict(tuple(problems), tuple(facts))
-    return Verdict(
+        return Review(tuple(problems), tuple(facts))
+    return Review(
         (),
         tuple(facts),
         Verification(

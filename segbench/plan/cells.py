@@ -301,13 +301,13 @@ class EvalCell:
             target=self.target.network(),
             source=self.source.network(),
             attack=self.attack.identity,
-            threat=records.Threat(norm=threat.norm, eps=threat.eps, access=threat.access),
+            threat=records.RecordedThreat(norm=threat.norm, eps=threat.eps, access=threat.access),
             adaptive=self.adaptive,
             dynamic=self.dynamic,
             seed=self.seed,
         )
 
 
-def needs_root(component: catalog.Component) -> bool:
+def needs_root(component: catalog.Definition) -> bool:
     """Whether a dataset reads files from a folder that the user names."""
     return "root" in inspect.signature(component.object).parameters

@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segbench.datasets.base import VOID
 from segbench.model_zoo.base import IMAGENET_MEAN
 from segbench.protocols.base import Size
-
-VOID = 255
 
 
 def unit(image: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from segbench.datasets.base import VOID
 from segbench.errors import SegbenchError
 from segbench.protocols.base import Absent, Crops, Void, protocol
-from segbench.protocols.geometry import VOID
 
 
 @protocol("sea-v2")

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from segbench.errors import SegbenchError
 from segbench.files import read_json, write_json
 from segbench.plan.cells import EVALUATION_VERSION
+from segbench.reports.comparable import identity, shared_parts
 from segbench.reports.records import Component, Frozen, Record
 from segbench.reports.statistics import Absent, Counts
 
@@ -24,7 +25,7 @@ Allowed = Mapping[Metric, float | Literal["noise"]]
 """By metric, the drop in percentage points that is allowed; "noise" for what the bootstrap interval covers."""
 
 
-class Entry(Frozen):
+class BaselineRow(Frozen):
     """One row of a matrix: a network under an attack, over all its seeds.
 
     Attributes:
@@ -67,7 +68,7 @@ class Baseline(Frozen):
     matrix: str
     allowed: Allowed
     versions: Mapping[str, str]
-    entries: tuple[Entry, ...]
+    entries: tuple[BaselineRow, ...]
 
 
 def grouped(records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -97,7 +98,7 @@ def measured(
             continue
         packed = np.stack(runs).astype("<i4")
         entries.append(
-            Entry(
+            BaselineRow(
                 label=label,
                 like=likeness(group),
                 weights_sha256=tuple(record.target.weights_sha256 for record in group),
@@ -115,15 +116,11 @@ def likeness(group: Sequence[Record]) -> dict[str, Any]:
     Weights, recipes and options of networks are left out: how they act is what is measured.
     """
     first = group[0]
+    shared = shared_parts(first)
     return {
         "evaluation version": EVALUATION_VERSION,
-        "dataset": _identity(first.dataset),
-        "data fingerprint": first.data_fingerprint,
-        "split": first.split,
-        "limit": first.limit,
-        "protocol": _identity(first.protocol),
-        "absent": first.absent,
-        "attack": _identity(first.attack),
+        **{name: identity(part) if isinstance(part, Component) else part for name, part in shared.items()},
+        "attack": identity(first.attack),
         "attack seed": first.seed,
         "model version": first.target.model.version,
         "defense version": first.target.defense.version,
@@ -189,9 +186,3 @@ def _label(record: Record) -> str:
     if record.setting == "black-box":
         parts.append(f"from {record.source.model.short} {record.source.defense.short}")
     return ", ".join(parts)
-
-
-def _identity(component: Component) -> dict[str, Any]:
-    """Return a component as it comes back from JSON."""
-    content = component.model_dump(mode="json")
-    return {"name": content["name"], "version": content["version"], "options": content["options"]}

@@ -18,7 +18,7 @@ Verdict = Literal["unchanged", "within noise", "allowed", "improvement", "REGRES
 BAD: tuple[Verdict, ...] = ("REGRESSION", "FAILED")
 
 
-class Row(NamedTuple):
+class VerdictRow(NamedTuple):
     """One metric of one network under one attack, in per cent and percentage points.
 
     Attributes:
@@ -45,7 +45,7 @@ class Row(NamedTuple):
         return None if self.now is None or self.baseline is None else self.now - self.baseline
 
 
-def compare(then: Baseline, now: Baseline, records: Sequence[Record], allowed: Allowed) -> list[Row]:
+def compare(then: Baseline, now: Baseline, records: Sequence[Record], allowed: Allowed) -> list[VerdictRow]:
     """Compare what a matrix measures now with its baseline.
 
     With "noise" a drop is a regression where the 95 % bootstrap interval of the difference, paired by image, lies
@@ -66,7 +66,7 @@ def compare(then: Baseline, now: Baseline, records: Sequence[Record], allowed: A
         old, new = before.get(label), after.get(label)
         if new is None:
             why = next(f"{r.status}: {r.error or 'no record'}" for r in group if r.status != "done")
-            rows.append(Row(label, "miou", None, None, None, "FAILED", why))
+            rows.append(VerdictRow(label, "miou", None, None, None, "FAILED", why))
         elif old is not None:
             for metric, rule in allowed.items():
                 try:
@@ -103,7 +103,7 @@ def parse_allowed(texts: Sequence[str], default: Allowed) -> Allowed:
     return allowed
 
 
-def headline(name: str, rows: Sequence[Row]) -> str:
+def headline(name: str, rows: Sequence[VerdictRow]) -> str:
     """Say in one line how a check went."""
     number = {verdict: sum(row.verdict == verdict for row in rows) for verdict in (*BAD, "improvement")}
     bad = [f"{number[verdict]} {verdict.lower()}" for verdict in BAD if number[verdict]]
@@ -112,7 +112,7 @@ def headline(name: str, rows: Sequence[Row]) -> str:
     return f"segbench check {name}: {verdict} {len(rows)} rows{better}"
 
 
-def markdown(name: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
+def markdown(name: str, rows: Sequence[VerdictRow], notes: Sequence[str]) -> str:
     """Write the comparison for a pull request: what is bad first, all rows folded away."""
     sign = "❌" if any(row.verdict in BAD for row in rows) else "✅"
     lines = [f"### {sign} {headline(name, rows)}", ""]
@@ -124,7 +124,7 @@ def markdown(name: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def junit(name: str, rows: Sequence[Row]) -> bytes:
+def junit(name: str, rows: Sequence[VerdictRow]) -> bytes:
     """Write the comparison as JUnit XML, a test case a row."""
     bad = [row for row in rows if row.verdict in BAD]
     counts = {"tests": str(len(rows)), "failures": str(len(bad)), "errors": "0"}
@@ -141,7 +141,7 @@ def junit(name: str, rows: Sequence[Row]) -> bytes:
     return written
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def cells(row: VerdictRow) -> tuple[str, ...]:
     """Return a row as text: label, metric, baseline, now, difference, allowed, verdict."""
     return (
         row.label,
@@ -172,7 +172,9 @@ def changed_versions(then: Mapping[str, str], now: Mapping[str, str]) -> list[st
     return [f"since the baseline: {', '.join(changed)}"] if changed else []
 
 
-def _row(label: str, metric: Metric, rule: float | Literal["noise"], old: Counts, new: Counts, absent: Any) -> Row:
+def _row(
+    label: str, metric: Metric, rule: float | Literal["noise"], old: Counts, new: Counts, absent: Any
+) -> VerdictRow:
     old, new = _as_iou(old, metric), _as_iou(new, metric)
     baseline, value = (100 * float(mean_iou(side.sum(1), absent).mean()) for side in (old, new))
     difference = paired_bootstrap(new, old, absent)
@@ -185,7 +187,7 @@ def _row(label: str, metric: Metric, rule: float | Literal["noise"], old: Counts
         verdict = "REGRESSION"
     elif difference.value > max(up, 0.0):
         verdict = "improvement"
-    return Row(label, metric, baseline, value, max(down, 0.0), verdict)
+    return VerdictRow(label, metric, baseline, value, max(down, 0.0), verdict)
 
 
 def _as_iou(counts: Counts, metric: Metric) -> Counts:
@@ -201,7 +203,7 @@ def _as_iou(counts: Counts, metric: Metric) -> Counts:
     return np.stack([right, right, true], axis=2)
 
 
-def _markdown_table(rows: Sequence[Row]) -> list[str]:
+def _markdown_table(rows: Sequence[VerdictRow]) -> list[str]:
     lines = [f"| {' | '.join(HEADINGS)} |", "|---|---|--:|--:|--:|--:|---|"]
     for row in rows:
         texts = [text.replace("|", "\\|") for text in cells(row)]

@@ -10,10 +10,9 @@ import torchvision.transforms.v2.functional as TF
 from torch import Tensor
 
 from segbench.config.matrix import Augmentation
-from segbench.datasets.base import Clip, Sample
+from segbench.datasets.base import VOID, Clip, Sample
 from segbench.model_zoo.base import IMAGENET_MEAN
 
-VOID = 255
 BLUR_SIGMA = 1.1
 """What OpenCV takes for a 5x5 kernel."""
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from segbench.components import specs
+from segbench.datasets.base import VOID
 from segbench.files import file_sha256
 from segbench.model_zoo.base import ModelError
 from segbench.model_zoo.official import load_official_training
@@ -24,9 +25,6 @@ from segbench.zoo.cards import Card, Name, ZooError, numbers, parse_name
 from segbench.zoo.places import WEIGHTS, Zoo, resolve
 
 __all__ = ["add", "build", "deployed", "import_official", "load", "resolve", "stem_of", "trained_cells", "verify"]
-
-VOID = 255
-"""The label that no loss counts, here as everywhere; a defense is told it when it is built."""
 
 
 def load(name: str, urls: Sequence[str] = ()) -> nn.Module:

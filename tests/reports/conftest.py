@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from segbench.reports.records import Component, Manifest, Network, Record, Scores, Threat
+from segbench.reports.records import Component, Manifest, Network, Record, RecordedThreat, Scores
 
 CLASSES = ("background", "zero", "one")
 BASE = {"none": (72.0, 8.0), "sat": (69.0, 2.2), "ddcat": (71.0, 2.0)}
@@ -80,7 +80,7 @@ def make(
         target=target,
         source=source,
         attack=attack,
-        threat=Threat(norm="linf" if eps else None, eps=eps, access="gradients" if eps else "none"),
+        threat=RecordedThreat(norm="linf" if eps else None, eps=eps, access="gradients" if eps else "none"),
         seed=0,
         budget_used=min(steps * alpha, eps) if eps and done else None,
         passes={"forward": 150 * (steps + 1), "backward": 150 * steps},

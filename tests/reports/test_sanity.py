@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from segbench.reports.records import Component, Network, Record, Scores, Threat
+from segbench.reports.records import Component, Network, Record, RecordedThreat, Scores
 from segbench.reports.sanity import SENTENCES, Measurements, budget_unused, flags, network_flags
 
 SOUND = Measurements(
@@ -50,7 +50,7 @@ def record(
         target=network("t"),
         source=network("t" if setting != "black-box" else "s"),
         attack=Component(name=name, options=options, short=text),
-        threat=Threat(norm="linf" if eps is not None else None, eps=eps, access=access),
+        threat=RecordedThreat(norm="linf" if eps is not None else None, eps=eps, access=access),
         seed=0,
         scores=Scores(miou=aacc, macc=aacc, aacc=aacc, class_iou=(aacc, aacc), miou_low=aacc, miou_high=aacc),
     )

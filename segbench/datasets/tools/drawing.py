@@ -21,7 +21,7 @@ TRIES = 20
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SceneRecipe:
     """What a scene depends on, besides its split and its number.
 
     Attributes:
@@ -56,7 +56,7 @@ def glyphs_of(digit: int, split: int) -> Array:
     return chosen
 
 
-def draw_layout(rng: Generator, recipe: Recipe, split: int, count: int) -> list[tuple[int, Array]]:
+def draw_layout(rng: Generator, recipe: SceneRecipe, split: int, count: int) -> list[tuple[int, Array]]:
     """Draw digits that do not overlap: labels and full-size glyphs; fewer than asked for if there is no room."""
     size = recipe.size
     smallest, largest = round(28 / 48 * size), round(38 / 48 * size)

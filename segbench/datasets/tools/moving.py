@@ -12,7 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from segbench.datasets.base import Clip
-from segbench.datasets.tools.drawing import INK, Array, Recipe, draw_colour, draw_layout
+from segbench.datasets.tools.drawing import INK, Array, SceneRecipe, draw_colour, draw_layout
 
 FLOOR = (6.0, 2.2)
 """Distance of the floor at the frame's upper and lower edge. All digits are 1 tall, so that the taller is the nearer,
@@ -73,7 +73,7 @@ class MovingScenes:
         length: number of clips.
     """
 
-    recipe: Recipe
+    recipe: SceneRecipe
     number: int
     length: int
 
@@ -92,7 +92,7 @@ class MovingScenes:
 
 
 @lru_cache(CACHED_SCENES)
-def _scene(recipe: Recipe, split: int, index: int) -> MovingScene:
+def _scene(recipe: SceneRecipe, split: int, index: int) -> MovingScene:
     rng = np.random.default_rng([recipe.seed, split, index, STREAM])
     size = recipe.size
     planes = _planes(rng, recipe, split)
@@ -113,7 +113,7 @@ def _scene(recipe: Recipe, split: int, index: int) -> MovingScene:
     )
 
 
-def _planes(rng: np.random.Generator, recipe: Recipe, split: int) -> list[Plane]:
+def _planes(rng: np.random.Generator, recipe: SceneRecipe, split: int) -> list[Plane]:
     """Draw a floor and one or two digits above it, the farthest first."""
     size = recipe.size
     colour = rng.uniform(0.15, 0.85, 3)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from segbench.reports.leaderboard.entries import Entry, Result, Run, Weights
+from segbench.reports.leaderboard.entries import Entry, EntryResult, Run, Weights
 from segbench.reports.records import Component
 
 CLASSES = ("background", "zero", "one")
@@ -26,7 +26,7 @@ def sea(eps: float = 8 / 255) -> Component:
     return part("sea", "sea", eps=eps, steps=100)
 
 
-def result(attack: Component | None, *values: float, strong: bool = False, **changes: object) -> Result:
+def result(attack: Component | None, *values: float, strong: bool = False, **changes: object) -> EntryResult:
     mean = sum(values) / len(values)
     std = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5 if len(values) > 1 else None
     runs = tuple(
@@ -51,12 +51,12 @@ def result(attack: Component | None, *values: float, strong: bool = False, **cha
         high=min(100.0, mean + 2),
         runs=runs,
     )
-    return Result(**{**fields, **changes})
+    return EntryResult(**{**fields, **changes})
 
 
 def make(
     name: str,
-    results: Sequence[Result],
+    results: Sequence[EntryResult],
     *,
     defense: str = "sat",
     architecture: str = "pspnet",
@@ -154,7 +154,7 @@ def entry_of() -> Callable[..., Entry]:
 
 
 @pytest.fixture(scope="session")
-def result_of() -> Callable[..., Result]:
+def result_of() -> Callable[..., EntryResult]:
     return result
 
 

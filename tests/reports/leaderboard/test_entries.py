@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from segbench.reports.leaderboard.entries import Entry, ThreatModel, slug, threat_name
+from segbench.reports.leaderboard.entries import BoardThreat, Entry, slug, threat_name
 from segbench.reports.records import Component
 
 
@@ -78,13 +78,13 @@ def test_a_long_name_still_makes_a_file() -> None:
 @pytest.mark.parametrize(
     ("threat", "name"),
     [
-        (ThreatModel(setting="white-box", norm="linf", eps=8 / 255), "white-box linf 8/255"),
-        (ThreatModel(setting="white-box", norm="linf", eps=0.03), "white-box linf 0.03"),
-        (ThreatModel(setting="black-box", norm="l2", eps=1.0), "black-box l2 1"),
-        (ThreatModel(setting="corruptions"), "corruptions"),
+        (BoardThreat(setting="white-box", norm="linf", eps=8 / 255), "white-box linf 8/255"),
+        (BoardThreat(setting="white-box", norm="linf", eps=0.03), "white-box linf 0.03"),
+        (BoardThreat(setting="black-box", norm="l2", eps=1.0), "black-box l2 1"),
+        (BoardThreat(setting="corruptions"), "corruptions"),
     ],
 )
-def test_threat_models_in_words(threat: ThreatModel, name: str) -> None:
+def test_threat_models_in_words(threat: BoardThreat, name: str) -> None:
     assert threat_name(threat) == name
 
 

@@ -5,7 +5,6 @@ import statistics
 import pytest
 
 from segbench.reports.labels import Labels
-from segbench.reports.tables.captions import number
 from segbench.reports.tables.layouts import layouts
 
 
@@ -183,11 +182,6 @@ def test_captions_state_runs_images_protocol_and_budget(records) -> None:
     assert "linf eps = 0.03" in white.caption
     assert "(n - 1)" in white.caption
     assert "up to 4 pairs" in black.caption
-
-
-@pytest.mark.parametrize(("value", "text"), [(0.03, "0.03"), (8 / 255, "8/255"), (1.0, "1"), (None, "none"), (0, "0")])
-def test_numbers_read_back(value, text) -> None:
-    assert number(value) == text
 
 
 def test_captions_tell_budgets_apart(one, net, attack_bim, part) -> None:

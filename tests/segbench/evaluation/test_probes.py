@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from segbench.components import specs
 from segbench.evaluation.probes import Scaled, accuracy, measure, optimises
-from segbench.reports.records import Component, Network, Record, Scores, Threat
+from segbench.reports.records import Component, Network, Record, RecordedThreat, Scores
 from segbench.reports.sanity import flags, network_flags
 
 VOID = 255
@@ -159,7 +159,7 @@ def evaluated(task: Task, model: nn.Module, attack: str, source: nn.Module | Non
         target=Network(model=part, defense=part, seed=0, digest="target"),
         source=Network(model=part, defense=part, seed=0, digest="source" if source else "target"),
         attack=bound.identity,
-        threat=Threat(norm=threat.norm, eps=threat.eps, access=threat.access),
+        threat=RecordedThreat(norm=threat.norm, eps=threat.eps, access=threat.access),
         seed=0,
         scores=scores,
     )

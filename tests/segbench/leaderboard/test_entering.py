@@ -8,7 +8,7 @@ import pytest
 
 from segbench.leaderboard import entering, entry_files
 from segbench.leaderboard.entry_files import LeaderboardError
-from segbench.reports.leaderboard.entries import Entry, Links, Source, Verification
+from segbench.reports.leaderboard.entries import Entry, Links, Publication, Verification
 
 YESTERDAY = datetime.date.today() - datetime.timedelta(days=1)
 FOUND = Verification(date=YESTERDAY, software="segbench", bundle_sha256="0" * 64, images=4, disagreement=0.0)
@@ -67,7 +67,10 @@ def test_a_verified_entry_keeps_its_status_while_its_numbers_stand(entry: Entry,
     ("update", "reason"),
     [
         ({"status": "verified", "verification": FOUND}, f"verified on {YESTERDAY}"),
-        ({"source": Source(citation="Xu 2021", url="https://example.org", where="Table 1")}, "reported by Xu 2021"),
+        (
+            {"source": Publication(citation="Xu 2021", url="https://example.org", where="Table 1")},
+            "reported by Xu 2021",
+        ),
         ({"weights": ()}, "of other weights"),
     ],
 )

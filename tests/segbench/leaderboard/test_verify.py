@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from segbench.files import file_sha256
 from segbench.leaderboard import archive, bundle, entry_files, images, predicting
 from segbench.leaderboard.entry_files import LeaderboardError
-from segbench.leaderboard.verify import Verdict, verify
+from segbench.leaderboard.verify import Review, verify
 from segbench.reports.leaderboard.entries import Entry
 from segbench.store import Store
 
@@ -64,7 +64,7 @@ def edited(packed: bytes, name: str, change: Callable[[dict[str, Any]], object])
     return {name: json.dumps(content).encode()}
 
 
-def only(verdict: Verdict, *texts: str) -> None:
+def only(verdict: Review, *texts: str) -> None:
     """Each text is in a problem, and there is nothing to verify."""
     assert verdict.verification is None
     for text in texts:

@@ -19,7 +19,7 @@ from segbench.errors import SegbenchError
 from segbench.files import file_sha256, read_json, write_json
 from segbench.regression import baseline, gate
 from segbench.regression.baseline import Baseline
-from segbench.reports.records import Component, Network, Record, Threat
+from segbench.reports.records import Component, Network, Record, RecordedThreat
 from segbench.reports.statistics import Counts, scores
 from segbench.store import Store
 
@@ -62,7 +62,7 @@ def make_record(**changes: Any) -> Record:
         "target": network,
         "source": network,
         "attack": Component(name="bim", options={"eps": 0.03}, short="bim"),
-        "threat": Threat(norm="linf", eps=0.03, access="gradients"),
+        "threat": RecordedThreat(norm="linf", eps=0.03, access="gradients"),
         "seed": 0,
     }
     return Record(**{**values, **changes})
@@ -245,7 +245,7 @@ def perfect(entry: dict[str, Any]) -> dict[str, Any]:
     import base64
     import zlib
 
-    counts = baseline.Entry.model_validate(entry).array()
+    counts = baseline.BaselineRow.model_validate(entry).array()
     counts[:, :, :2] = counts[:, :, 2:]
     return {**entry, "counts": base64.b64encode(zlib.compress(counts.astype("<i4").tobytes())).decode()}
 
