@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -70,6 +70,10 @@ class RecordedThreat(Frozen):
     access: str
 
 
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
 class Scores(Frozen):
     """Metrics over all images of an evaluation, in per cent.
 
@@ -82,12 +86,12 @@ class Scores(Frozen):
         miou_high: upper end of that interval.
     """
 
-    miou: float
-    macc: float
-    aacc: float
-    class_iou: tuple[float | None, ...]
-    miou_low: float
-    miou_high: float
+    miou: Percent
+    macc: Percent
+    aacc: Percent
+    class_iou: tuple[Percent | None, ...]
+    miou_low: Percent
+    miou_high: Percent
 
 
 class Record(Frozen):
@@ -120,6 +124,9 @@ class Record(Frozen):
         flags: names of the sanity checks that failed.
         extras: other numbers that this attack or defense reports.
         error: the reason, in one sentence, if the status is "failed".
+        notes: what was chosen or noticed when the data and the networks were read, as sentences.
+        answers: logits of the target at fixed places of the first image, by which a network from elsewhere is known
+            again; empty where it answers differently each time.
         provenance: software versions, device and durations; not part of the evaluation's identity.
     """
 
@@ -132,7 +139,7 @@ class Record(Frozen):
     classes: tuple[str, ...]
     split: str
     limit: int | None
-    n_images: int | None = None
+    n_images: Annotated[int, Field(ge=1)] | None = None
     protocol: Component
     absent: Literal["skip", "zero"]
     target: Network
@@ -143,11 +150,13 @@ class Record(Frozen):
     dynamic: bool = False
     seed: int
     scores: Scores | None = None
-    budget_used: float | None = None
-    passes: Mapping[str, int] = Field(default_factory=dict)
+    budget_used: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    passes: Mapping[str, Count] = Field(default_factory=dict)
     flags: tuple[str, ...] = ()
     extras: Mapping[str, float | str | None] = Field(default_factory=dict)
     error: str | None = None
+    notes: tuple[str, ...] = ()
+    answers: tuple[float, ...] = ()
     provenance: Mapping[str, Any] = Field(default_factory=dict)
 
     @property

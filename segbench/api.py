@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,10 @@ def evaluate(
     device: str = "auto",
     workers: int | None = 1,
     data: str | Path | Mapping[str, str | Path] | None = None,
+    output: str | None = None,
+    binary: bool = False,
+    incomplete: bool = False,
+    trust: bool = False,
     force: bool = False,
     display: Display = SILENT,
 ) -> Result:
@@ -78,6 +83,10 @@ def evaluate(
         device: "auto", "cpu", "cuda" or "cuda:N".
         workers: processes on this machine; a network that is given as an object runs in this one.
         data: folder of the dataset, or folders by dataset.
+        output: key, attribute or place of the logits in what the network returns; by default they are looked for.
+        binary: the network has one channel, the logit of the second of two classes.
+        incomplete: accept a checkpoint that lacks part of the network; that part has random weights.
+        trust: load a TorchScript or torch.export file, which can run code.
         force: evaluate even where another input convention scores much better on clean images.
         display: hears of progress.
 
@@ -94,6 +103,10 @@ def evaluate(
         "classes": str(classes) if isinstance(classes, Path) else classes,
         "name": name,
         "defense": defense,
+        "output": output,
+        "binary": binary,
+        "incomplete": incomplete,
+        "trust": trust,
         "check": not force,
     }
     component = specs.bound("dataset", dataset).component.name
@@ -115,9 +128,8 @@ def evaluate(
         },
     }
     matrix = matrix_from_data(content, "eval-" + re.sub(r"[^\w.-]+", "-", name))
-    result = run_matrix(matrix, display)
-    del kept
-    return result
+    with _left_as_found(kept):
+        return run_matrix(matrix, display)
 
 
 def run_matrix(matrix: Matrix, display: Display = SILENT) -> Result:
@@ -131,7 +143,8 @@ def run_matrix(matrix: Matrix, display: Display = SILENT) -> Result:
         SegbenchError: data or networks are not what the matrix needs.
         Stopped: the user asked to stop; what was done is kept.
     """
-    return run_plan(prepare.checked_plan(matrix, Store(matrix.runtime.store).cache_dir), display)
+    plan = prepare.checked_plan(matrix, Store(matrix.runtime.store), display.say)
+    return run_plan(plan, display)
 
 
 def run_plan(plan: Plan, display: Display = SILENT) -> Result:
@@ -253,7 +266,7 @@ def load_model(
 
 def _keep(model: Network) -> tuple[str, nn.Module]:
     """Put a copy of a network where this process's evaluations find it, as long as the copy lives."""
-    kept = copy.deepcopy(model) if isinstance(model, nn.Module) else _Function(model)
+    kept = _copied(model) if isinstance(model, nn.Module) else loaders.as_network(model)
     key = uuid.uuid4().hex
     loaders.in_memory[key] = kept
     return f"memory:{key}", kept
@@ -263,12 +276,23 @@ def _class_name(model: Network) -> str:
     return getattr(model, "__name__", type(model).__name__)
 
 
-class _Function(nn.Module):
-    """A callable that is no module."""
+def _copied(network: nn.Module) -> nn.Module:
+    """Return a copy of a network, or the network itself where it cannot be copied."""
+    try:
+        return copy.deepcopy(network)
+    except Exception:  # tensors that are no leaves, locks, handles: whatever a network holds
+        return network
 
-    def __init__(self, function: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.function = function
 
-    def forward(self, images: Tensor) -> Any:
-        return self.function(images)
+@contextlib.contextmanager
+def _left_as_found(network: nn.Module | None) -> Iterator[None]:
+    """Restore the modes of a network and what of it takes gradients."""
+    parts = [] if network is None else [(part, part.training) for part in network.modules()]
+    parameters = [] if network is None else [(own, own.requires_grad) for own in network.parameters()]
+    try:
+        yield
+    finally:
+        for part, training in parts:
+            part.training = training
+        for own, requires_grad in parameters:
+            own.requires_grad_(requires_grad)

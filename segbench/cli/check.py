@@ -66,7 +66,7 @@ def check(
     with tempfile.TemporaryDirectory() as scratch:
         kept = Store(store or Path(scratch))
         loaded = load(matrix, kept.root, device, workers, data, limit, set_)
-        plan = prepare.checked_plan(loaded, kept.cache_dir)
+        plan = prepare.checked_plan(loaded, kept, lambda text: typer.echo(text, err=True))
         expected = {cell.digest: cell.expected() for cell in plan.evaluations}
         problems = baselines.unlike(then, list(expected.values())) if then else []
         if problems and not update:

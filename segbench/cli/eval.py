@@ -44,6 +44,18 @@ def eval_(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes on this machine.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the attacks' randomness.", min=0)] = 0,
+    output: Annotated[
+        str | None, typer.Option(help="Key, attribute or place of the logits in what the network returns.")
+    ] = None,
+    binary: Annotated[
+        bool, typer.Option("--binary", help="One channel: the logit of the second of two classes.")
+    ] = False,
+    incomplete: Annotated[
+        bool, typer.Option("--incomplete", help="Accept weights that lack part of the network; it is random.")
+    ] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load a TorchScript or torch.export file, which can run code.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Go on where another input convention scores much better.")
     ] = False,
@@ -75,6 +87,10 @@ def eval_(
             device=device,
             workers=workers,
             data=folders(data, (component,)),
+            output=output,
+            binary=binary,
+            incomplete=incomplete,
+            trust=trust,
             force=force,
             display=shown,
         )

@@ -108,7 +108,11 @@ class ExternalNetwork(Frozen):
         seed: tells runs of one training apart; of them, tables show mean and deviation.
         convention: the input that it expects, where that differs from what its library says; a mapping or a file.
         classes: for every class of the dataset the network's class, classes or none; a mapping or a file.
+        output: key, attribute or place of the logits in what the network returns; by default they are looked for.
+        binary: the network has one channel, the logit of the second of two classes.
+        incomplete: accept weights that lack part of the network; that part has random weights.
         check: compare its score on clean images with that under other conventions first.
+        trust: load a TorchScript or torch.export file, which can run code.
     """
 
     load: Annotated[str, IDENTITY]
@@ -118,7 +122,11 @@ class ExternalNetwork(Frozen):
     seed: Annotated[int, LAYOUT] = 0
     convention: Annotated[Mapping[str, Any], BeforeValidator(_partial), IDENTITY] = Field(default_factory=dict)
     classes: Annotated[Mapping[str, tuple[Index, ...]] | None, BeforeValidator(_groups), IDENTITY] = None
+    output: Annotated[str | None, IDENTITY] = None
+    binary: Annotated[bool, IDENTITY] = False
+    incomplete: Annotated[bool, IDENTITY] = False
     check: Annotated[bool, RUNTIME] = True
+    trust: Annotated[bool, RUNTIME] = False
 
     @model_validator(mode="before")
     @classmethod

@@ -8,8 +8,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from segbench.errors import SegbenchError
 from segbench.evaluation.sweep import lacks_measurements
 from segbench.execution.pass_counts import training_passes
+from segbench.networks.load import same_answers
 from segbench.plan.cells import TrainCell
 from segbench.plan.plan import Plan, Sweep
 from segbench.store import Store
@@ -87,7 +89,12 @@ class Board:
 
 
 def pending(plan: Plan, store: Store) -> Board:
-    """Return the jobs that a plan leaves to do in a store; costly trainings first, so that none is left for the end."""
+    """Return the jobs that a plan leaves to do in a store; costly trainings first, so that none is left for the end.
+
+    Raises:
+        SegbenchError: a network from elsewhere answers otherwise than when its records were made.
+    """
+    _answer_as_before(plan, store)
     sweeps, notes = {}, []
     for sweep in plan.sweeps:
         cells = tuple(cell for cell in sweep.cells if not store.current(cell.digest))
@@ -102,6 +109,22 @@ def pending(plan: Plan, store: Store) -> Board:
     ]
     costly = sorted(trainings, key=_cost, reverse=True)
     return Board({cell.digest: cell for cell in costly}, sweeps, notes)
+
+
+def _answer_as_before(plan: Plan, store: Store) -> None:
+    """See that networks whose identity is that of earlier records still answer as they did."""
+    asked: set[str] = set()
+    for cell in plan.evaluations:
+        if isinstance(cell.target, TrainCell) or cell.target.digest in asked or not store.current(cell.digest):
+            continue
+        asked.add(cell.target.digest)
+        record = store.record(cell.digest)
+        if record is not None and not same_answers(record.answers, cell.target.answers):
+            raise SegbenchError(
+                f"{cell.target.external.name}: answers otherwise than when its results in {store.root} were made, "
+                "though its code, files and weights are the same; something else that it depends on has changed: give "
+                "it another --name"
+            )
 
 
 def _cost(cell: TrainCell) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,14 +17,14 @@ from segbench.datasets.base import Dataset
 from segbench.datasets.tools.check import check
 from segbench.errors import CellError, DataError, MatrixError, SegbenchError
 from segbench.execution import workers
-from segbench.files import read_json, write_json
-from segbench.networks import convention_check
+from segbench.networks import convention_check, loaders
 from segbench.networks.adapter import Adapter
-from segbench.networks.load import open_external
+from segbench.networks.load import answers, open_external
 from segbench.plan.cells import Data, ExternalCell, needs_root
 from segbench.plan.plan import Plan, build
 from segbench.plan.traits import defense_needs
 from segbench.protocols.base import EvaluationProtocol
+from segbench.store import Store
 from segbench.training import batches
 
 UNKNOWN = "unknown"
@@ -49,20 +50,24 @@ def open_bound(dataset: Bound, data: Mapping[str, Path]) -> Dataset:
     return opened
 
 
-def checked_plan(matrix: Matrix, cache: Path) -> Plan:
+def checked_plan(matrix: Matrix, store: Store, say: Callable[[str], None] = lambda text: None) -> Plan:
     """Return the plan of a matrix whose data and networks were found and checked; a check that passed is not repeated.
 
     Args:
         matrix: the matrix.
-        cache: folder that remembers what passed.
+        store: remembers what passed, and holds earlier records of the networks.
+        say: hears what was chosen and what is odd, a sentence each.
 
     Raises:
         MatrixError: a network cannot be built, or an attack's target is no class of the dataset.
         DataError: with every problem found, or what a defense learns from is not there.
-        SegbenchError: a given network cannot be loaded, does not fit the dataset, or is fed what it does not expect.
+        SegbenchError: a network cannot be loaded, does not fit the dataset, or is fed what it does not expect; or there
+            is no such device.
     """
+    workers.resolve_devices(matrix.runtime.device, matrix.runtime.workers, 1)
     try_out(matrix)
-    fingerprints, externals = {}, {}
+    fingerprints: dict[str, Data] = {}
+    externals: dict[str, list[ExternalCell]] = {}
     for bound in matrix.datasets:
         dataset = open_bound(bound, matrix.runtime.data)
         used = dict.fromkeys((*(trained.recipe.split for trained in matrix.defenses), matrix.split))
@@ -70,10 +75,12 @@ def checked_plan(matrix: Matrix, cache: Path) -> Plan:
             dataset.split(split)
         _offers(dataset, matrix)
         _targets(dataset, matrix)
-        check(dataset, splits=list(used), cache=cache)
-        fingerprints[bound.short] = dataset.fingerprint()
-        data = Data(bound, fingerprints[bound.short])
-        externals[bound.short] = [_checked_network(matrix, one, data, dataset, cache) for one in matrix.networks]
+        summary = check(dataset, splits=list(used), cache=store.cache_dir)
+        data = fingerprints[bound.short] = Data(bound, summary.fingerprint)
+        externals[bound.short] = [_checked_network(matrix, one, data, dataset, store) for one in matrix.networks]
+    for cell in (cell for cells in externals.values() for cell in cells):
+        for note in cell.notes:
+            say(f"{cell.external.name}: {note}")
     return build(matrix, fingerprints, externals)
 
 
@@ -98,27 +105,38 @@ def try_out(matrix: Matrix) -> None:
 
 
 def tentative_plan(matrix: Matrix) -> Plan:
-    """Return the plan of a matrix whose data need not be there; given networks are looked at where it is.
+    """Return the plan of a matrix whose data need not be there.
+
+    Networks from elsewhere are loaded where the data is there, but none whose loading runs code.
 
     Raises:
         DataError: the data is there, but not what a defense learns from.
         MatrixError: an attack's target is no class of the dataset.
     """
-    fingerprints, externals = {}, {}
+    fingerprints: dict[str, Data] = {}
+    externals: dict[str, list[ExternalCell]] = {}
     for bound in matrix.datasets:
         try:
             dataset = open_bound(bound, matrix.runtime.data)
             data = Data(bound, dataset.fingerprint())
-            cells = [open_external(one, data, dataset).cell for one in matrix.networks]
+            cells = [
+                _unseen(data, one) if loaders.runs_code(one.load) else open_external(one, data, dataset).cell
+                for one in matrix.networks
+            ]
         except DataError:
             data = Data(bound, UNKNOWN)
-            cells = [ExternalCell(data, one, {"state": UNKNOWN}, {}) for one in matrix.networks]
+            cells = [_unseen(data, one) for one in matrix.networks]
         else:
             _offers(dataset, matrix)
             _targets(dataset, matrix)
-        fingerprints[bound.short] = data.fingerprint
+        fingerprints[bound.short] = data
         externals[bound.short] = cells
     return build(matrix, fingerprints, externals)
+
+
+def _unseen(data: Data, external: ExternalNetwork) -> ExternalCell:
+    """Return the cell of a network that was not loaded."""
+    return ExternalCell(data, external, {"state": UNKNOWN}, {})
 
 
 def _offers(dataset: Dataset, matrix: Matrix) -> None:
@@ -149,30 +167,34 @@ def _targets(dataset: Dataset, matrix: Matrix) -> None:
 
 
 def _checked_network(
-    matrix: Matrix, external: ExternalNetwork, data: Data, dataset: Dataset, cache: Path
+    matrix: Matrix, external: ExternalNetwork, data: Data, dataset: Dataset, store: Store
 ) -> ExternalCell:
     """Load a network, see that it fits the dataset, and compare its convention with others."""
     opened = open_external(external, data, dataset)
     protocol: EvaluationProtocol = matrix.protocol.make()
-    passed = cache / "networks" / f"{opened.cell.digest}.json"
-    key = {"protocol": matrix.protocol.short, "split": matrix.split, "checked": external.check}
-    if read_json(passed) == key:
-        return opened.cell
     gradients = any(attack.attack().threat.access == "gradients" for attack in matrix.attacks)
-    _fits(opened.adapter, dataset, matrix.split, protocol, gradients=gradients)
-    if external.check and not opened.assured:
+    found = _fits(opened.adapter, dataset, matrix.split, protocol, gradients=gradients)
+    cell = replace(opened.cell, notes=(*opened.cell.notes, *opened.adapter.notes), answers=found)
+    key = {"protocol": matrix.protocol.short, "split": matrix.split}
+    if external.check and not opened.assured and store.remembered("networks", cell.digest) != key:
         device = workers.resolve_devices(matrix.runtime.device, 1, 1)[0]
         doubt = convention_check.check(opened.adapter, dataset, matrix.split, protocol, device=device)
         if doubt is not None:
-            raise convention_check.refuse(external.name, Convention.model_validate(opened.cell.convention), doubt)
-    write_json(passed, key)
-    return opened.cell
+            raise convention_check.refuse(external.name, Convention.model_validate(cell.convention), doubt)
+        store.remember("networks", cell.digest, key)
+    return cell
 
 
-def _fits(adapter: Adapter, dataset: Dataset, split: str, protocol: EvaluationProtocol, *, gradients: bool) -> None:
-    """Run one image through a network: it has to give logits for every class, and gradients where attacks need them."""
+def _fits(
+    adapter: Adapter, dataset: Dataset, split: str, protocol: EvaluationProtocol, *, gradients: bool
+) -> tuple[float, ...]:
+    """Run one image through a network: it has to give finite logits for every class, and gradients for attacks.
+
+    Returns:
+        The network's answers, by which it is known again.
+    """
     crops = protocol.crops(*dataset.split(split)[0][1:])
-    images = crops.images[:1].requires_grad_(gradients)
+    images = crops.images[:1].contiguous(memory_format=torch.channels_last).requires_grad_(gradients)
     try:
         with torch.set_grad_enabled(gradients):
             logits = protocol.network(adapter)(images)
@@ -189,3 +211,4 @@ def _fits(adapter: Adapter, dataset: Dataset, split: str, protocol: EvaluationPr
             f"{adapter.name}: no gradient reaches the images: it runs under no_grad, detaches, or leaves torch; "
             "attacks by gradients need one, square and corruptions do not"
         )
+    return answers(protocol.network(adapter), images.detach())

@@ -20,12 +20,14 @@ class Adapter(nn.Module):
     """A network under the contract of this house; gradients flow through.
 
     Args:
-        network: input of its own convention (N, 3, H, W) -> logits (N, K, h, w); or a mapping that holds them as `out`,
-            or an object that holds them as `logits`. Logits of another size are resized, bilinear.
+        network: input of its own convention (N, 3, H, W) -> logits (N, K, h, w); or a mapping, an object or a sequence
+            that holds them. Logits of another size are resized, bilinear.
         convention: that input.
         num_classes: classes C of the dataset; null to take the network's own.
         classes: for each of them the network's channels, of which the largest logit counts; null where K is C.
-        name: what errors call it.
+        name: the network's name in errors.
+        output: key, attribute or place of the logits in what the network returns; null to look for them.
+        binary: the network has one channel, the logit of the second of two classes; the first is its complement.
     """
 
     scale: Tensor
@@ -39,6 +41,8 @@ class Adapter(nn.Module):
         *,
         classes: Sequence[Sequence[int]] | None = None,
         name: str = "the network",
+        output: str | None = None,
+        binary: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
@@ -46,6 +50,10 @@ class Adapter(nn.Module):
         self.num_classes = num_classes
         self.classes = classes
         self.name = name
+        self.output = output
+        self.binary = binary
+        self.contiguous = False
+        self.notes: dict[str, None] = {}
         std = torch.tensor(convention.std or (1.0, 1.0, 1.0))
         mean = torch.tensor(convention.mean or (0.0, 0.0, 0.0))
         self.register_buffer("scale", std.view(1, 3, 1, 1), persistent=False)
@@ -53,7 +61,15 @@ class Adapter(nn.Module):
 
     def under(self, convention: Convention) -> Adapter:
         """Return the same network under another convention."""
-        other = Adapter(self.network, convention, self.num_classes, classes=self.classes, name=self.name)
+        other = Adapter(
+            self.network,
+            convention,
+            self.num_classes,
+            classes=self.classes,
+            name=self.name,
+            output=self.output,
+            binary=self.binary,
+        )
         return other.to(self.scale.device).eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -66,7 +82,7 @@ class Adapter(nn.Module):
         multiple, remainder = self.convention.multiple, self.convention.remainder
         bottom, right = (remainder - height) % multiple, (remainder - width) % multiple
         shown = F.pad(self._normalised(images), (0, right, 0, bottom))
-        logits = self._mapped(self._logits(self.network(shown), len(images)))
+        logits = self._mapped(self._logits(self._answer(shown), len(images)))
         if logits.shape[-2:] != shown.shape[-2:]:
             logits = F.interpolate(logits, shown.shape[-2:], mode="bilinear", align_corners=False)
         return logits[..., :height, :width]
@@ -76,36 +92,97 @@ class Adapter(nn.Module):
         scaled = ordered * 255 if self.convention.range == "0-255" else ordered
         return (scaled - self.shift) / self.scale
 
-    def _logits(self, output: Any, count: int) -> Tensor:
-        if isinstance(output, Mapping) and "out" in output:
-            output = output["out"]
-        elif not isinstance(output, Tensor):
-            output = getattr(output, "logits", output)
-        if not isinstance(output, Tensor):
-            keys = f" with {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
+    def _answer(self, shown: Tensor) -> Any:
+        """Run the network; one that cannot view channels_last images gets contiguous ones from then on."""
+        if self.contiguous:
+            return self.network(shown.contiguous())
+        try:
+            return self.network(shown)
+        except RuntimeError as error:
+            if shown.is_contiguous() or "view" not in str(error):
+                raise
+        self.contiguous = True
+        return self.network(shown.contiguous())
+
+    def _logits(self, answer: Any, count: int) -> Tensor:
+        """Find the logits in what the network returned."""
+        found = self._named(answer) if self.output is not None else self._looked_for(answer)
+        if not isinstance(found, Tensor):
             raise CellError(
-                f"{self.name} returns a {type(output).__name__}{keys}, not logits: give a network whose output is a "
-                "tensor (N, C, H, W), or holds one as out or logits"
+                f"{self.name} returns {_described(answer)}, not logits: give a network whose output is a tensor "
+                "(N, C, H, W), or name the part that holds one with --output (in a matrix: output)"
             )
-        if output.ndim != 4 or len(output) != count:
+        if found.ndim != 4 or len(found) != count:
             raise CellError(
-                f"{self.name} returns a tensor {tuple(output.shape)} for {count} image(s); expected logits (N, C, H, W)"
+                f"{self.name} returns a tensor {tuple(found.shape)} for {count} image(s); expected logits (N, C, H, W)"
             )
-        return output
+        return found
+
+    def _named(self, answer: Any) -> Any:
+        """Return the part of an answer that the user named."""
+        name = str(self.output)
+        if isinstance(answer, Mapping) and name in answer:
+            return answer[name]
+        if isinstance(answer, list | tuple) and name.isdecimal() and int(name) < len(answer):
+            return answer[int(name)]
+        if hasattr(answer, name):
+            return getattr(answer, name)
+        raise CellError(f"{self.name} returns {_described(answer)}, which has no output {name!r}")
+
+    def _looked_for(self, answer: Any) -> Any:
+        """Return the part of an answer that holds logits by the conventions of the common libraries."""
+        if isinstance(answer, Tensor):
+            return answer
+        if isinstance(answer, Mapping):
+            for key in ("out", "logits"):
+                if key in answer:
+                    if len(answer) > 1:
+                        self.notes[
+                            f"of the outputs {', '.join(map(str, answer))} the logits are taken from {key!r}"
+                        ] = None
+                    return answer[key]
+            return next(iter(answer.values())) if len(answer) == 1 else None
+        logits = getattr(answer, "logits", None)
+        if logits is not None:
+            return logits
+        if isinstance(answer, list | tuple) and answer:
+            if len(answer) > 1:
+                self.notes[f"of {len(answer)} outputs the logits are taken from the first"] = None
+            return answer[0]
+        return None
 
     def _mapped(self, logits: Tensor) -> Tensor:
         found = logits.shape[1]
+        if self.binary:
+            if found != 1 or self.num_classes not in (None, 2):
+                raise CellError(
+                    f"{self.name} has {found} channels and the dataset {self.num_classes} classes; --binary is for "
+                    "networks of one channel and two classes"
+                )
+            return torch.cat([torch.zeros_like(logits), logits], 1)
         if self.classes is None:
             if self.num_classes is not None and found != self.num_classes:
-                raise CellError(
-                    f"{self.name} has {found} channels, the dataset {self.num_classes} classes; build it for "
-                    f"{self.num_classes} classes, or say with 'classes' which channels mean which class"
+                hint = (
+                    "say --binary (in a matrix: binary: true) if its one channel is the logit of the second class"
+                    if found == 1 and self.num_classes == 2
+                    else f"build it for {self.num_classes} classes, or say with 'classes' which channels mean what"
                 )
+                raise CellError(f"{self.name} has {found} channels, the dataset {self.num_classes} classes; {hint}")
             return logits
         highest = max((channel for group in self.classes for channel in group), default=0)
         if highest >= found:
             raise CellError(
                 f"{self.name} has {found} channels, but 'classes' names channel {highest}; they count from 0"
             )
-        absent = torch.full_like(logits[:, 0], ABSENT)
+        # One channel is the logit of its class against all others: a class without a channel is its complement.
+        absent = torch.zeros_like(logits[:, 0]) if found == 1 else torch.full_like(logits[:, 0], ABSENT)
         return torch.stack([logits[:, list(group)].amax(1) if group else absent for group in self.classes], 1)
+
+
+def _described(answer: Any) -> str:
+    """Say what a network returned."""
+    if isinstance(answer, Mapping):
+        return f"a {type(answer).__name__} with {', '.join(map(str, answer)) or 'nothing in it'}"
+    if isinstance(answer, list | tuple):
+        return f"a {type(answer).__name__} of {len(answer)}"
+    return f"a {type(answer).__name__}"

@@ -1,13 +1,15 @@
-"""The networks of cells, trained here or external, ready to be attacked: images in [0, 1] -> logits."""
+"""The networks of cells, trained here or elsewhere, ready to be attacked: images in [0, 1] -> logits."""
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any, NamedTuple
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from segbench.config.network import Convention, ExternalNetwork
 from segbench.datasets.base import Dataset
@@ -15,10 +17,16 @@ from segbench.errors import CellError, SegbenchError
 from segbench.model_zoo.base import ModelError
 from segbench.networks import loaders
 from segbench.networks.adapter import Adapter
+from segbench.networks.fingerprint import fingerprint, local_source, watched
 from segbench.plan.cells import Data, ExternalCell, NetworkCell, TrainCell
 from segbench.plan.traits import traits
 from segbench.seeding import derive
 from segbench.store import Store
+
+PLACES = 64
+"""Logits by which a network is known again."""
+TOLERANCE = 1e-3
+"""Share of the largest of these logits by which they may differ: other hardware rounds otherwise."""
 
 
 def load_network(
@@ -27,15 +35,15 @@ def load_network(
     """Return the network of a cell in eval mode.
 
     Raises:
-        CellError: a given network is not what it was when the evaluation was planned.
+        CellError: a network from elsewhere is not what it was when the evaluation was planned.
     """
     if isinstance(cell, TrainCell):
         return _trained(cell, store, device, num_classes, ignore_index)
-    adapter, identity, assured = _open(cell.external, num_classes)
-    if identity != dict(cell.identity):
+    found = _open(cell.external, num_classes)
+    if found.identity != dict(cell.identity) and "object" not in cell.identity:
         raise CellError(f"{cell.label}: its code or weights changed since the evaluation was planned; start it again")
-    adapter.to(device)
-    return _ready(adapter, assured, cell.external)
+    found.adapter.to(device)
+    return _ready(found.adapter, found.assured, cell.external)
 
 
 def _trained(cell: TrainCell, store: Store, device: torch.device, num_classes: int, ignore_index: int) -> nn.Module:
@@ -48,9 +56,8 @@ def _trained(cell: TrainCell, store: Store, device: torch.device, num_classes: i
 
 def _ready(adapter: Adapter, assured: bool, external: ExternalNetwork) -> nn.Module:
     """Return what is evaluated: as it is, a network of ours may offer more than logits, such as a defense."""
-    if assured and external.classes is None and isinstance(adapter.network, nn.Module):
-        return adapter.network
-    return adapter
+    plain = external.classes is None and external.output is None and not external.binary
+    return adapter.network if assured and plain and isinstance(adapter.network, nn.Module) else adapter
 
 
 def weights_sha256(cell: NetworkCell, store: Store) -> str:
@@ -59,7 +66,7 @@ def weights_sha256(cell: NetworkCell, store: Store) -> str:
 
 
 class Opened(NamedTuple):
-    """A given network, loaded.
+    """A network from elsewhere, loaded.
 
     Attributes:
         cell: its cell.
@@ -84,16 +91,16 @@ def open_external(external: ExternalNetwork, data: Data, dataset: Dataset) -> Op
         SegbenchError: it cannot be loaded, or names classes that the dataset does not have.
     """
     ordered = _ordered(external, dataset.classes)
-    adapter, identity, assured = _open(ordered, len(dataset.classes))
-    convention = adapter.convention.model_dump(mode="json")
+    found = _open(ordered, len(dataset.classes), dataset.classes)
     cell = ExternalCell(
         data=data,
         external=ordered,
-        identity=identity,
-        convention=convention,
-        traits=traits(_ready(adapter, assured, ordered)),
+        identity=found.identity,
+        convention=found.adapter.convention.model_dump(mode="json"),
+        traits=traits(_ready(found.adapter, found.assured, ordered)),
+        notes=found.notes,
     )
-    return Opened(cell, adapter, assured)
+    return Opened(cell, found.adapter, found.assured)
 
 
 def open_adapter(external: ExternalNetwork, num_classes: int | None) -> Adapter:
@@ -103,22 +110,99 @@ def open_adapter(external: ExternalNetwork, num_classes: int | None) -> Adapter:
         external: its description.
         num_classes: classes of a network that is built here; None where it knows its own.
     """
-    return _open(external, num_classes)[0]
+    return _open(external, num_classes).adapter
 
 
-def _open(external: ExternalNetwork, num_classes: int | None) -> tuple[Adapter, dict[str, str], bool]:
+def answers(network: nn.Module, images: Tensor) -> tuple[float, ...]:
+    """Return logits of a network at fixed places of an image, by which it is known again.
+
+    Args:
+        network: images -> logits, in eval mode.
+        images: (1, 3, H, W) in [0, 1].
+
+    Returns:
+        `PLACES` logits; none where two answers to the same image differ.
+    """
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first, second = (network(images).double().flatten() for _ in range(2))
+    if not torch.isfinite(first).all() or not torch.allclose(first, second, rtol=0, atol=1e-6):
+        return ()
+    return tuple(first[torch.linspace(0, len(first) - 1, PLACES).long()].tolist())
+
+
+def same_answers(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two networks gave the same answers, up to rounding; unknown answers differ from none."""
+    if not one or not other:
+        return True
+    largest = max(1.0, *(abs(value) for value in one))
+    return all(abs(a - b) <= TOLERANCE * largest for a, b in zip(one, other, strict=True))
+
+
+class _Found(NamedTuple):
+    adapter: Adapter
+    identity: dict[str, str]
+    assured: bool
+    notes: tuple[str, ...]
+
+
+def _open(external: ExternalNetwork, num_classes: int | None, classes: Sequence[str] = ()) -> _Found:
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), watched() as files:
             torch.manual_seed(derive(external.seed, "weights"))
-            loaded = loaders.load(external.load, external.weights, num_classes)
+            loaded = loaders.load(
+                external.load,
+                external.weights,
+                num_classes,
+                trust=external.trust,
+                incomplete=external.incomplete,
+            )
     except ModelError as error:
         raise SegbenchError(str(error)) from error
+    roles = {} if external.weights is None else {Path(external.weights).resolve(): "weights"}
+    if loaded.modules and (source := local_source(loaded.modules[0])) is not None:
+        roles[source] = "factory"
+    made = fingerprint(loaded.network, loaded.modules, files, roles)
+    identity = {**loaded.identity, **made.hashes}
+    notes = list(loaded.notes)
+    if made.uncovered:
+        identity["object"] = uuid.uuid4().hex
+        notes.append(f"its results are not found again, because it holds {made.uncovered[0]}, which cannot be hashed")
+    notes += _class_names(loaded.class_names, classes, external)
     convention = Convention.model_validate({**loaded.convention.model_dump(), **external.convention})
     groups = None if external.classes is None else tuple(external.classes.values())
-    adapter = Adapter(loaded.network, convention, num_classes, classes=groups, name=external.name)
+    adapter = Adapter(
+        loaded.network,
+        convention,
+        num_classes,
+        classes=groups,
+        name=external.name,
+        output=external.output,
+        binary=external.binary,
+    )
     adapter.eval().requires_grad_(False)
-    assured = loaded.assured and convention == loaded.convention
-    return adapter, {**loaded.identity, "state": state_sha256(loaded.network)}, assured
+    return _Found(adapter, identity, loaded.assured and convention == loaded.convention, tuple(notes))
+
+
+def _class_names(own: Sequence[str], wanted: Sequence[str], external: ExternalNetwork) -> list[str]:
+    """Compare the names of a network's channels with those of the dataset's classes.
+
+    Raises:
+        SegbenchError: they are the same names in another order.
+    """
+    if external.classes is not None or not own or not wanted or len(own) != len(wanted):
+        return []
+    mine, theirs = ([" ".join(name.lower().replace("_", " ").split()) for name in names] for names in (own, wanted))
+    if mine == theirs or all(name == f"label {index}" for index, name in enumerate(mine)):
+        return []
+    if sorted(mine) == sorted(theirs):
+        mapping = ", ".join(f"{name}: {mine.index(key)}" for name, key in zip(wanted, theirs, strict=True))
+        raise SegbenchError(
+            f"{external.name}: its channels are the dataset's classes in another order; say so with --classes and a "
+            f"file of these lines (in a matrix: classes: {{{mapping}}})"
+        )
+    odd = [f"{a} for {b}" for a, b, x, y in zip(own, wanted, mine, theirs, strict=True) if x != y]
+    return [f"its channels are named otherwise than the dataset's classes: {', '.join(odd[:4])}"]
 
 
 def _ordered(external: ExternalNetwork, names: tuple[str, ...]) -> ExternalNetwork:
@@ -135,14 +219,3 @@ def _ordered(external: ExternalNetwork, names: tuple[str, ...]) -> ExternalNetwo
             f"it {' and '.join(parts)}"
         )
     return external.model_copy(update={"classes": {name: external.classes[name] for name in names}})
-
-
-def state_sha256(network: Any) -> str:
-    """Hash parameters and buffers by name, type, shape and value."""
-    digest = hashlib.sha256()
-    state = network.state_dict() if isinstance(network, nn.Module) else {}
-    for name, value in sorted(state.items()):
-        if isinstance(value, torch.Tensor):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

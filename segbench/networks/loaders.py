@@ -11,6 +11,7 @@ import inspect
 import json
 import re
 import sys
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,7 @@ from segbench.files import file_sha256
 from segbench.model_zoo.base import IMAGENET_MEAN, IMAGENET_STD
 from segbench.model_zoo.official import load_official
 from segbench.model_zoo.weights import load_strict, read_state
+from segbench.networks.fingerprint import GIVEN, files_of, networks_within
 from segbench.plan.identity import component_identity
 from segbench.zoo.cards import is_name
 
@@ -50,17 +52,25 @@ class Loaded(NamedTuple):
     Attributes:
         network: its input -> its output.
         convention: the input that it expects, as far as its library says; images in [0, 1] where nothing is known.
-        identity: what it is, by the content of its code and files, not by where they lie.
+        identity: the words by which it was asked for, as far as they are not places.
         assured: the convention is known for certain.
+        notes: what was chosen on the way, as sentences.
+        class_names: names of its channels, where its library says them.
+        modules: modules by which it was built, as far as they are not installed.
     """
 
-    network: Callable[[Tensor], Any]
+    network: nn.Module
     convention: Convention
     identity: dict[str, str]
     assured: bool = False
+    notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    modules: tuple[ModuleType, ...] = ()
 
 
-def load(spec: str, weights: str | None, num_classes: int | None) -> Loaded:
+def load(
+    spec: str, weights: str | None, num_classes: int | None, *, trust: bool = False, incomplete: bool = False
+) -> Loaded:
     """Load a network on the CPU, in eval mode; what is not loaded has weights from the global random state.
 
     `file.py:factory` and `package.module:factory` run that code: it is the user's own.
@@ -69,12 +79,16 @@ def load(spec: str, weights: str | None, num_classes: int | None) -> Loaded:
         spec: one of `FORMS`.
         weights: file of weights; every key has to fit.
         num_classes: classes that a network which is built here gets; None for its library's default.
+        trust: load files that can run code: TorchScript and torch.export.
+        incomplete: accept a library's weights that lack part of the network.
 
     Raises:
         SegbenchError: there is no such network, it cannot be built, or the weights do not fit.
     """
     prefix, colon, rest = spec.partition(":")
-    if colon and prefix in LIBRARIES:
+    if colon and prefix == "hf":
+        loaded = _hf(rest, weights, num_classes, incomplete)
+    elif colon and prefix in LIBRARIES:
         loaded = LIBRARIES[prefix](rest, weights, num_classes)
     elif is_name(spec):
         loaded = _zoo(spec, weights)
@@ -83,16 +97,27 @@ def load(spec: str, weights: str | None, num_classes: int | None) -> Loaded:
     elif Path(spec).is_file():
         if weights is not None:
             raise SegbenchError(f"{spec}: a file that holds the network itself takes no other weights, got {weights}")
-        loaded = _file(Path(spec))
+        loaded = _file(Path(spec), trust)
     elif Path(spec).suffix in (".pth", ".pt", ".pt2", ".ts", ".torchscript", ".safetensors"):
         raise SegbenchError(f"{spec}: there is no such file")
     elif _component_name(spec) in catalog.components("model"):
         loaded = _architecture(spec, weights, num_classes)
     else:
         raise SegbenchError(f"{spec!r} is no network; it may be {FORMS}")
-    if isinstance(loaded.network, nn.Module) and not isinstance(loaded.network, Exported):
+    if not isinstance(loaded.network, Exported):
         loaded.network.eval()
     return loaded
+
+
+def runs_code(spec: str) -> bool:
+    """Whether loading a network runs code that is not of a library: a file of the user's, or a program in a file."""
+    prefix, colon, _ = spec.partition(":")
+    if colon and prefix in (*LIBRARIES, "hf"):
+        return False
+    path = Path(spec)
+    return FACTORY.fullmatch(spec) is not None or (
+        path.is_file() and path.suffix != ".safetensors" and _is_program(path)
+    )
 
 
 def _component_name(spec: str) -> str:
@@ -119,21 +144,30 @@ def _zoo(name: str, weights: str | None) -> Loaded:
     return Loaded(zoo.load(name), Convention(), {"zoo": name}, assured=True)
 
 
-def _file(path: Path) -> Loaded:
+def _file(path: Path, trust: bool) -> Loaded:
+    if _is_program(path) and not trust:
+        raise SegbenchError(
+            f"{path}: a TorchScript or torch.export file can run code when it is loaded; if you trust its origin, pass "
+            "--trust (in a matrix: trust: true beside the network)"
+        )
     if path.suffix == ".pt2":
         with _failing(f"{path}: not readable as a program of torch.export"):
-            return Loaded(Exported(torch.export.load(path).module()), Convention(), {"exported": file_sha256(path)})
+            return Loaded(Exported(torch.export.load(path).module()), Convention(), {"kind": "exported"})
     if _is_torchscript(path):
         with _failing(f"{path}: not readable as TorchScript"):
             with warnings.catch_warnings():  # that TorchScript is going out of use does not help whoever has a file
                 warnings.simplefilter("ignore", FutureWarning)
                 network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-            return Loaded(network, Convention(), {"torchscript": file_sha256(path)})
+            return Loaded(network, Convention(), {"kind": "torchscript"})
     if path.suffix == ".safetensors":
         raise SegbenchError(
             f"{path}: weights alone; say of which network: load an architecture, and this as its weights"
         )
     return Loaded(load_official(path), Convention(), {"official": "ddcat-2021"}, assured=True)
+
+
+def _is_program(path: Path) -> bool:
+    return path.suffix == ".pt2" or _is_torchscript(path)
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -164,33 +198,60 @@ class Exported(nn.Module):
         return self.program(images)
 
 
+class FunctionNetwork(nn.Module):
+    """A function as a network: the networks inside it are in eval mode, move to devices and have a state as its parts.
+
+    Args:
+        function: images -> output.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+        self.inside = nn.ModuleList(networks_within(function))
+
+    def forward(self, images: Tensor) -> Any:
+        """Call the function."""
+        return self.function(images)
+
+
+def as_network(made: Any) -> nn.Module:
+    """Return a network, or a function as one."""
+    return made if isinstance(made, nn.Module) else FunctionNetwork(made)
+
+
 def _factory(module: str, name: str, weights: str | None, num_classes: int | None) -> Loaded:
     spec = f"{module}:{name}"
     path = Path(module)
-    with _importable(path.parent if path.suffix == ".py" else Path()):
+    with _importable(path.parent if path.suffix == ".py" else Path()) as fresh:
         found = _from_file(path) if path.suffix == ".py" else _import(module)
-        source = Path(inspect.getsourcefile(found) or "")
         if not hasattr(found, name):
             names = {key: None for key, value in vars(found).items() if callable(value) and not key.startswith("_")}
             raise SegbenchError(f"{spec}: {catalog.unknown('function or class', name, names)}")
         made = getattr(found, name)
         takes_weights = False
         if not isinstance(made, nn.Module):
-            given = {"num_classes": num_classes, "weights": weights}
+            known = {"num_classes": num_classes, "weights": weights}
             with _failing(f"{spec}: the factory failed"):
                 parameters = inspect.signature(made).parameters
                 takes_weights = weights is not None and "weights" in parameters
-                made = made(**{key: value for key, value in given.items() if key in parameters and value is not None})
+                made = made(**{key: value for key, value in known.items() if key in parameters and value is not None})
     if not callable(made):
         raise SegbenchError(f"{spec}: the factory returned a {type(made).__name__}, not a network")
-    identity = {"factory": name, "code": file_sha256(source)}
-    return Loaded(made if takes_weights else _with_weights(made, weights), Convention(), identity)
+    if weights is not None and not takes_weights and not isinstance(made, nn.Module):
+        raise SegbenchError(f"{weights}: weights need an nn.Module, got a {type(made).__name__}")
+    network = as_network(made)
+    names = _by_factory.setdefault(spec, {found.__name__: None})
+    names.update(dict.fromkeys(fresh))
+    modules = tuple(sys.modules[own] for own in names if own in sys.modules)
+    network = network if takes_weights else _with_weights(network, weights)
+    return Loaded(network, Convention(), {"factory": name}, modules=modules)
 
 
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise SegbenchError(f"{path}: there is no such file")
-    name = f"segbench_given_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    name = f"{GIVEN}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise SegbenchError(f"{path}: not a Python file")
@@ -206,15 +267,49 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
 
 
+_imported: dict[str, str] = {}
+"""Hash of the source of each module from outside the installed packages that a factory has imported, and of what was
+read then."""
+_by_factory: dict[str, dict[str, None]] = {}
+"""Names of the modules that were imported first for a factory."""
+
+
 @contextlib.contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """Let code import what lies in a folder, after everything that is installed."""
-    entry = str(folder.resolve())
+def _importable(folder: Path) -> Iterator[list[str]]:
+    """Let code import what lies in a folder, after everything that is installed, as it lies there now.
+
+    Modules whose source changed since a factory imported them, or files that they read then, are imported anew.
+    Python's own cache of compiled modules is left aside: it takes a file of equal size and time for the same.
+
+    Yields:
+        A list that holds, in the end, the names of the modules that were imported inside.
+    """
+    if any(_sha256(name) != before for name, before in _imported.items()):
+        for name in _imported:
+            sys.modules.pop(name, None)
+        _imported.clear()
+        _by_factory.clear()
+    entry, known = str(folder.resolve()), set(sys.modules)
+    prefix, silent = sys.pycache_prefix, sys.dont_write_bytecode
+    fresh: list[str] = []
     sys.path.append(entry)
-    try:
-        yield
-    finally:
-        sys.path.remove(entry)
+    importlib.invalidate_caches()
+    with tempfile.TemporaryDirectory() as compiled:
+        sys.pycache_prefix, sys.dont_write_bytecode = compiled, True
+        try:
+            yield fresh
+        finally:
+            sys.pycache_prefix, sys.dont_write_bytecode = prefix, silent
+            sys.path.remove(entry)
+            fresh += sorted(name for name in set(sys.modules) - known if _sha256(name) is not None)
+            _imported.update((name, str(_sha256(name))) for name in fresh if not name.startswith(GIVEN))
+
+
+def _sha256(name: str) -> str | None:
+    """Return the hash of an imported module from outside the installed packages; None for others."""
+    module = sys.modules.get(name)
+    files = [] if module is None else [path for path in files_of(module) if path.is_file()]
+    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest() if files else None
 
 
 def _memory(name: str, weights: str | None, num_classes: int | None) -> Loaded:
@@ -222,10 +317,6 @@ def _memory(name: str, weights: str | None, num_classes: int | None) -> Loaded:
         raise SegbenchError(f"memory:{name} is a network of another process; load it from a file or a factory")
     network = in_memory[name]
     identity = {"class": f"{type(network).__module__}.{type(network).__qualname__}"}
-    if not network.state_dict():
-        identity["object"] = name  # nothing tells it from another of its class: its results are not found again
-    with contextlib.suppress(OSError, TypeError):  # typed into an interpreter: no source
-        identity["code"] = hashlib.sha256(inspect.getsource(type(network)).encode()).hexdigest()
     return Loaded(_with_weights(network, weights), Convention(), identity)
 
 
@@ -244,9 +335,11 @@ def _torchvision(rest: str, weights: str | None, num_classes: int | None) -> Loa
         preset = entry.transforms()
         convention = Convention(mean=tuple(preset.mean), std=tuple(preset.std))
         defaults.pop("num_classes", None)
+    _check_options(f"torchvision:{rest}", options, models.get_model_builder(name))
     with _failing(f"torchvision:{rest} cannot be built"):
         network = models.get_model(name, **{**defaults, **options})
-    return Loaded(_with_weights(network, weights), convention, {"torchvision": rest})
+    notes = () if weights is not None or options.get("weights") is not None else (RANDOM,)
+    return Loaded(_with_weights(network, weights), convention, {"torchvision": rest}, notes=notes)
 
 
 def _smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
@@ -255,6 +348,10 @@ def _smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
 
     name, options = _query(rest)
     defaults: dict[str, Any] = {"encoder_weights": None, **_classes("classes", num_classes)}
+    architectures = library.MODEL_ARCHITECTURES_MAPPING
+    if name.lower() not in architectures:
+        raise SegbenchError(catalog.unknown("architecture of smp", name, dict.fromkeys(architectures)))
+    _check_options(f"smp:{rest}", options, architectures[name.lower()].__init__)
     with _failing(f"smp:{rest} cannot be built"):
         network = library.create_model(name, **{**defaults, **options})
     convention, encoder = IMAGENET, str(options.get("encoder_name", "resnet34"))
@@ -263,26 +360,45 @@ def _smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
             stated = library.encoders.get_preprocessing_params(encoder)
             convention = Convention(mean=tuple(stated["mean"]), std=tuple(stated["std"]))
     multiple = int(getattr(network.encoder, "output_stride", 1))
-    return Loaded(_with_weights(network, weights), convention.model_copy(update={"multiple": multiple}), {"smp": rest})
+    convention = convention.model_copy(update={"multiple": multiple})
+    random = RANDOM if options.get("encoder_weights") is None else "only its encoder has weights; the rest is random"
+    notes = () if weights is not None else (random,)
+    return Loaded(_with_weights(network, weights), convention, {"smp": rest}, notes=notes)
 
 
-def _hf(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
+def _hf(rest: str, weights: str | None, num_classes: int | None, incomplete: bool) -> Loaded:
     try:
         import transformers
     except ImportError as error:
         raise SegbenchError("hf: networks need transformers: pip install 'segbench[hf]'") from error
     kind = transformers.AutoModelForSemanticSegmentation
+    notes: list[str] = []
     with _failing(f"hf:{rest} cannot be loaded"):
         if weights is None:
-            network = kind.from_pretrained(rest, dtype=torch.float32)
+            network, told = kind.from_pretrained(rest, dtype=torch.float32, output_loading_info=True)
+            lacking = [*told["missing_keys"], *(str(key[0]) for key in told.get("mismatched_keys", ()))]
+            if lacking:
+                text = f"the weights lack {len(lacking)} of its tensors: {', '.join(sorted(lacking)[:4])}"
+                if not incomplete:
+                    raise SegbenchError(
+                        f"hf:{rest}: {text}; they would be random numbers: give a checkpoint of the whole network, or "
+                        "pass --incomplete (in a matrix: incomplete: true) if that is meant"
+                    )
+                notes.append(f"{text}; they are random numbers")
         else:
             config = transformers.AutoConfig.from_pretrained(rest)
             network = kind.from_config(config)  # type: ignore[no-untyped-call]
     convention = IMAGENET
-    with contextlib.suppress(OSError, ValueError):  # a model without a description of its input
+    try:
         stated, _ = transformers.ImageProcessingMixin.get_image_processor_dict(rest)
         convention = _of_processor(stated)
-    return Loaded(_with_weights(network, weights), convention, {"hf": type(network).__name__})
+    except (OSError, ValueError):
+        notes.append(f"it has no description of its input; {IMAGENET.text} is taken")
+    labels = getattr(network.config, "id2label", None) or {}
+    names = tuple(str(labels[key]) for key in sorted(labels))
+    identity = {"hf": type(network).__name__}
+    network = _with_weights(network, weights)
+    return Loaded(network, convention, identity, notes=tuple(notes), class_names=names)
 
 
 def _of_processor(stated: Mapping[str, Any]) -> Convention:
@@ -300,8 +416,19 @@ LIBRARIES: dict[str, Callable[[str, str | None, int | None], Loaded]] = {
     "memory": _memory,
     "torchvision": _torchvision,
     "smp": _smp,
-    "hf": _hf,
 }
+RANDOM = "no weights were loaded: the network is random"
+
+
+def _check_options(spec: str, options: Mapping[str, Any], builder: Callable[..., Any]) -> None:
+    """Refuse options that a builder does not name: libraries swallow them without a word."""
+    parameters = inspect.signature(builder).parameters.values()
+    known = {
+        p.name: None for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"
+    }
+    for name in options:
+        if name not in known:
+            raise SegbenchError(f"{spec}: {catalog.unknown('option', name, known)}")
 
 
 def _classes(key: str, num_classes: int | None) -> dict[str, int]:
@@ -325,8 +452,6 @@ def _query(rest: str) -> tuple[str, dict[str, Any]]:
 
 def _with_weights(network: Any, weights: str | None) -> Any:
     if weights is not None:
-        if not isinstance(network, nn.Module):
-            raise SegbenchError(f"{weights}: weights need an nn.Module, got a {type(network).__name__}")
         load_strict(network, read_state(weights), where=weights)
     return network
 

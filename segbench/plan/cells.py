@@ -24,7 +24,7 @@ from segbench.reports.records import Component
 
 TRAINING_VERSION = 1
 """Raised when training gives other weights from the same cell."""
-EXTERNAL_VERSION = 1
+EXTERNAL_VERSION = 2
 """Raised when a network from elsewhere gives other logits from the same cell."""
 EVALUATION_VERSION = 1
 """Raised when evaluation gives other numbers from the same cell."""
@@ -37,10 +37,12 @@ class Data:
     Attributes:
         dataset: the dataset and its options.
         fingerprint: hash of its files; "unknown" where they are not there.
+        warnings: what is odd about its files, as sentences.
     """
 
     dataset: Bound
     fingerprint: str
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -162,6 +164,9 @@ class ExternalCell:
         identity: what it is: hashes of its code, files and weights; "unknown" before it was looked at.
         convention: the input that it expects, resolved, as plain data.
         traits: what it offers beside logits; see `segbench.plan.traits`.
+        notes: what was chosen when it was loaded, as sentences.
+        answers: logits at fixed places of the split's first image, by which it is known again; empty where they differ
+            each time, and before it was looked at.
     """
 
     data: Data
@@ -169,11 +174,15 @@ class ExternalCell:
     identity: Mapping[str, str]
     convention: Mapping[str, Any]
     traits: tuple[Trait, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    answers: tuple[float, ...] = field(default=(), compare=False)
 
     @cached_property
     def digest(self) -> str:
         """Identity of the network, and of what records call it."""
-        named = self.external.model_dump(mode="json", include={"name", "defense", "seed", "classes"})
+        named = self.external.model_dump(
+            mode="json", include={"name", "defense", "seed", "classes", "output", "binary"}
+        )
         return digest(
             {
                 "kind": "given",
@@ -305,7 +314,15 @@ class EvalCell:
             adaptive=self.adaptive,
             dynamic=self.dynamic,
             seed=self.seed,
+            notes=self.notes,
+            answers=self.target.answers if isinstance(self.target, ExternalCell) else (),
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What must be known of the data and of networks from elsewhere, as sentences."""
+        networks = {cell.digest: cell for cell in (self.target, self.source) if isinstance(cell, ExternalCell)}
+        return (*self.target.data.warnings, *(f"{n.label}: {note}" for n in networks.values() for note in n.notes))
 
 
 def needs_root(component: catalog.Definition) -> bool:

@@ -86,21 +86,20 @@ class Plan:
 
 
 def build(
-    matrix: Matrix, fingerprints: Mapping[str, str], external: Mapping[str, Sequence[ExternalCell]] | None = None
+    matrix: Matrix, data: Mapping[str, Data], external: Mapping[str, Sequence[ExternalCell]] | None = None
 ) -> Plan:
     """Lay out the cells of a matrix.
 
     Args:
         matrix: the matrix.
-        fingerprints: by the dataset's short string; "unknown" where the data is not there.
+        data: the datasets by their short strings.
         external: the networks that are not trained here, by the dataset's short string.
     """
     trainings: list[TrainCell] = []
     evaluations: list[EvalCell] = []
     for dataset in matrix.datasets:
-        data = Data(dataset, fingerprints[dataset.short])
         grid = {
-            (model.short, index, seed): _train_cell(data, model, trained, seed)
+            (model.short, index, seed): _train_cell(data[dataset.short], model, trained, seed)
             for model in matrix.models
             for index, trained in enumerate(matrix.defenses)
             for seed in matrix.seeds

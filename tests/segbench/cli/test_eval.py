@@ -9,6 +9,7 @@ from torch import nn
 from typer.testing import CliRunner, Result
 
 from segbench import cli
+from segbench.errors import SegbenchError
 from segbench.store import Store
 
 DIGITS = "digits(size=32, train=4, val=2, dev=2, digits=[0, 1])"
@@ -56,6 +57,9 @@ def test_files_that_hold_a_network(tmp_path: Path, exported: Path) -> None:
     torch.jit.trace(nn.Conv2d(3, 3, 3, padding=1), torch.rand(1, 3, 32, 32)).save(tmp_path / "script.pt")
     for path in (tmp_path / "script.pt", exported):
         result = run(tmp_path, str(path), "--name", path.stem)
+        assert isinstance(result.exception, SegbenchError)
+        assert "can run code when it is loaded; if you trust its origin, pass --trust" in str(result.exception)
+        result = run(tmp_path, str(path), "--name", path.stem, "--trust")
         assert result.exit_code == 0, result.output
         assert set(records(tmp_path, path.stem).status) == {"done"}
 

@@ -97,7 +97,7 @@ def test_one_network_under_three_protocols(
     records = []
     for protocol in ("whole-v1(size=[128, 160])", "ddcat-crop-v1(size=160, crop=97)", "sea-v2(size=128)"):
         matrix = matrix_from_data({**data, "protocol": protocol}, "three")
-        plan = prepare.checked_plan(matrix, store.cache_dir)
+        plan = prepare.checked_plan(matrix, store)
         records += run_plan(plan, store, matrix.runtime, execute.SILENT)
     assert [record.status for record in records] == ["done"] * 3
     assert len({record.target.weights_sha256 for record in records}) == 1

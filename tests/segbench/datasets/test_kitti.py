@@ -113,7 +113,7 @@ def test_a_matrix_trains_on_it(
     recipe = {"batch_size": 4, "iterations": 2, "augmentation": {"flip": 0.5, "crop": [16, 24]}}
     runtime = {"data": {"kitti": str(root)}, "device": "cpu"}
     matrix = tiny_matrix(dataset=data, defenses=[defense], transfer=None, recipe=recipe, runtime=runtime)
-    cell = prepare.checked_plan(matrix, tmp_path / "checked").trainings[0]
+    cell = prepare.checked_plan(matrix, Store(tmp_path / "store")).trainings[0]
     store = Store(tmp_path / "runs")
     run_training(cell, store, matrix.runtime, torch.device("cpu"), silent())
     assert store.trained(cell.digest)

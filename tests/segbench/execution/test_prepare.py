@@ -11,6 +11,7 @@ from PIL import Image
 from segbench.config.matrix import Matrix
 from segbench.errors import MatrixError
 from segbench.execution.prepare import checked_plan, tentative_plan
+from segbench.store import Store
 
 CLASSES = 3
 """Of the tiny matrix."""
@@ -36,7 +37,7 @@ def test_a_target_that_is_no_class_is_refused_before_anything_runs(
     }
     for target, message in wrong.items():
         matrix = tiny_matrix(attacks=[{"name": "fgsm", "target": target}], transfer=None)
-        for planned in (partial(checked_plan, matrix, tmp_path / "cache"), partial(tentative_plan, matrix)):
+        for planned in (partial(checked_plan, matrix, Store(tmp_path)), partial(tentative_plan, matrix)):
             with pytest.raises(MatrixError, match=message):
                 planned()
 
@@ -44,4 +45,4 @@ def test_a_target_that_is_no_class_is_refused_before_anything_runs(
 def test_a_target_of_the_dataset_is_taken(tiny_matrix: Callable[..., Matrix], tmp_path: Path) -> None:
     for target in (0, CLASSES - 1, write_map(tmp_path / "right.png", CLASSES - 1)):
         matrix = tiny_matrix(attacks=[{"name": "fgsm", "target": target}], transfer=None)
-        assert checked_plan(matrix, tmp_path / "cache").evaluations
+        assert checked_plan(matrix, Store(tmp_path)).evaluations

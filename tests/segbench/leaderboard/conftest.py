@@ -53,7 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({**COMMON, **own}))
         matrix = load_matrix(str(folder / f"{name}.yaml"), [f"runtime.store={folder / 'runs'}"])
         store = Store(folder / "runs")
-        execute.run(prepare.checked_plan(matrix, store.cache_dir), store, matrix.runtime, execute.SILENT)
+        execute.run(prepare.checked_plan(matrix, store), store, matrix.runtime, execute.SILENT)
         assert all(record.status == "done" for record in store.all_records())
     return folder / "runs"
 

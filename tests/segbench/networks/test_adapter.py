@@ -74,8 +74,8 @@ def test_classes_take_the_largest_of_their_channels() -> None:
         (torch.zeros(2, 21, 5, 7), None, "mine has 21 channels, the dataset 11 classes"),
         (torch.zeros(2, 4, 5, 7), [(4,)], "mine has 4 channels, but 'classes' names channel 4; they count from 0"),
         (torch.zeros(2, 11), None, r"mine returns a tensor \(2, 11\) for 2 image"),
-        ({"masks": torch.zeros(1)}, None, "mine returns a dict with masks, not logits"),
-        ([torch.zeros(1)], None, "mine returns a list, not logits"),
+        ({"masks": 1, "boxes": 2}, None, "mine returns a dict with masks, boxes, not logits"),
+        ([1, 2], None, "mine returns a list of 2, not logits"),
     ],
 )
 def test_an_output_that_is_no_logits_says_so(output: Any, classes: Any, message: str) -> None:

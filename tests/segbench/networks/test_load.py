@@ -16,7 +16,8 @@ from segbench.config.matrix import Matrix
 from segbench.config.network import Convention, external_network
 from segbench.errors import CellError, MatrixError, SegbenchError
 from segbench.execution import execute, prepare
-from segbench.networks.load import load_network, state_sha256
+from segbench.networks.fingerprint import state_sha256
+from segbench.networks.load import load_network, open_external
 from segbench.plan.cells import Data, ExternalCell
 from segbench.reports.records import Record
 from segbench.store import Store
@@ -61,9 +62,9 @@ def matrix(tiny_matrix: Callable[..., Matrix], file: Path) -> Callable[..., Matr
 
 
 def cell_of(matrix: Matrix) -> ExternalCell:
-    cell = prepare.tentative_plan(matrix).evaluations[0].target
-    assert isinstance(cell, ExternalCell)
-    return cell
+    bound = matrix.datasets[0]
+    dataset = prepare.open_bound(bound, {})
+    return open_external(matrix.networks[0], Data(bound, dataset.fingerprint()), dataset).cell
 
 
 def test_golden_digest() -> None:
@@ -74,7 +75,7 @@ def test_golden_digest() -> None:
         identity={"factory": "build", "code": "c0de", "state": "beef"},
         convention={"range": "0-1"},
     )
-    assert cell.digest == "3d63344be8385a73"
+    assert cell.digest == "d2b092fbb99e6072"
 
 
 def test_identity_is_content_not_place(matrix: Callable[..., Matrix], file: Path) -> None:
@@ -114,7 +115,7 @@ def test_a_given_network_is_attacked_scored_and_not_done_again(
 ) -> None:
     loaded = matrix(defense="sat")
     store = Store(loaded.runtime.store)
-    plan = prepare.checked_plan(loaded, store.cache_dir)
+    plan = prepare.checked_plan(loaded, store)
     assert plan.trainings == ()
     records = run_plan(plan, store, loaded.runtime, silent())
     assert [(r.status, r.setting) for r in records] == [("done", "clean"), ("done", "white-box"), ("done", "white-box")]
@@ -123,7 +124,7 @@ def test_a_given_network_is_attacked_scored_and_not_done_again(
         assert (record.target.model.short, record.target.defense.short) == ("net", "sat")
         assert record.target.weights_sha256 == state_sha256(state)
     monkeypatch.setattr(execute, "work", lambda *arguments: pytest.fail("a cell was run again"))
-    again = prepare.checked_plan(matrix(defense="sat"), store.cache_dir)
+    again = prepare.checked_plan(matrix(defense="sat"), store)
     assert run_plan(again, store, loaded.runtime, silent()) == records
 
 
@@ -133,7 +134,7 @@ def test_a_given_network_beside_trained_ones_transfers(
     model = {"name": "pspnet", "encoder": "tiny", "widths": [4, 4, 6, 6], "bins": [1, 2], "channels": 4}
     loaded = tiny_matrix(models=[model], networks=[f"{file}:build"], attacks=["bim(steps=1)"])
     store = Store(loaded.runtime.store)
-    records = run_plan(prepare.checked_plan(loaded, store.cache_dir), store, loaded.runtime, silent())
+    records = run_plan(prepare.checked_plan(loaded, store), store, loaded.runtime, silent())
     transfers = {(r.source.model.name, r.target.model.name) for r in records if r.setting == "black-box"}
     assert transfers == {("pspnet", "net")}
     assert {r.status for r in records} == {"done"}
@@ -144,11 +145,11 @@ def test_trained_weights_evaluated_as_given_give_the_same_scores(
 ) -> None:
     trained = tiny_matrix(models=["pspnet(encoder=tiny, channels=4)"], defenses=["none"], transfer=None)
     store = Store(trained.runtime.store)
-    plan = prepare.checked_plan(trained, store.cache_dir)
+    plan = prepare.checked_plan(trained, store)
     records = run_plan(plan, store, trained.runtime, silent())
     entry = {"load": "pspnet(encoder=tiny, channels=4)", "weights": str(store.weights(plan.trainings[0].digest))}
     again = tiny_matrix(networks=[entry], **SHOWN)
-    found = run_plan(prepare.checked_plan(again, store.cache_dir), store, again.runtime, silent())
+    found = run_plan(prepare.checked_plan(again, store), store, again.runtime, silent())
     assert [r.scores for r in found] == [r.scores for r in records]
     assert all(r.status == "done" and r.scores for r in found)
 
@@ -176,7 +177,7 @@ def test_a_network_that_does_not_fit_is_an_error_before_anything_runs(
 ) -> None:
     written = {key: str(value).format(file=file) if key == "load" else value for key, value in entry.items()}
     with pytest.raises(SegbenchError, match=message):
-        prepare.checked_plan(matrix(**written), tmp_path / "cache")
+        prepare.checked_plan(matrix(**written), Store(tmp_path))
 
 
 def test_a_network_fed_what_it_does_not_expect_is_refused_unless_told_otherwise(
@@ -186,10 +187,10 @@ def test_a_network_fed_what_it_does_not_expect_is_refused_unless_told_otherwise(
     monkeypatch.setattr(prepare.convention_check, "check", lambda *arguments, **options: doubt)
     message = r"net scores 20.0 on clean images .* but 70.0 .* state the convention {range: 0-255}, or pass --force"
     with pytest.raises(SegbenchError, match=message):
-        prepare.checked_plan(matrix(), tmp_path / "cache")
-    assert prepare.checked_plan(matrix(check=False), tmp_path / "cache").evaluations
+        prepare.checked_plan(matrix(), Store(tmp_path))
+    assert prepare.checked_plan(matrix(check=False), Store(tmp_path)).evaluations
     with pytest.raises(SegbenchError, match=message):
-        prepare.checked_plan(matrix(), tmp_path / "cache")
+        prepare.checked_plan(matrix(), Store(tmp_path))
 
 
 def test_cells_survive_a_round_trip(matrix: Callable[..., Matrix]) -> None:

@@ -98,7 +98,7 @@ def test_a_given_network_with_a_defense_is_known_by_what_it_offers(
 ) -> None:
     defense = specs.bound("defense", "jpeg").make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255)
     loaded = loaders.Loaded(defense.deploy().eval(), Convention(), {}, assured=True)
-    monkeypatch.setattr(loaders, "load", lambda *arguments: loaded)
+    monkeypatch.setattr(loaders, "load", lambda *arguments, **options: loaded)
     entry = {"load": "zoo:digits/toy/jpeg/0@1"}
     matrix = tiny_matrix(networks=[entry], models=None, defenses=None, recipe=None, transfer=None)
     assert [cell.adaptive for cell in tentative_plan(matrix).evaluations] == [None, True, True, False, False]

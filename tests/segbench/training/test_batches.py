@@ -18,6 +18,7 @@ from segbench.defenses.multitask_depth import MultitaskDepth
 from segbench.errors import DataError
 from segbench.execution import prepare
 from segbench.plan.traits import toy_segmenter
+from segbench.store import Store
 from segbench.training import batches
 
 RECIPE = Recipe(iterations=1, augmentation=Augmentation(flip=0.5, crop=(20, 24)))
@@ -113,7 +114,7 @@ def test_a_plan_is_refused_where_its_data_has_not_what_a_defense_learns_from(
 ) -> None:
     data = {"data": {"camvid": str(camvid)}, "device": "cpu"}
     matrix = tiny_matrix(dataset="camvid", defenses=["none", defense], transfer=None, runtime=data)
-    for plan in (prepare.tentative_plan, lambda matrix: prepare.checked_plan(matrix, tmp_path / "cache")):
+    for plan in (prepare.tentative_plan, lambda matrix: prepare.checked_plan(matrix, Store(tmp_path))):
         with pytest.raises(DataError, match=r"multitask.*: a defense learns from .*, which camvid does not have"):
             plan(matrix)
 
