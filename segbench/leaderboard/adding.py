@@ -1,7 +1,7 @@
-"""From a store's records to entries: networks that differ in their seed alone are one model.
+"""Leaderboard entries made from the records of a store. Networks that differ only in their seed become one model.
 
-A matrix's worst cases over sets of attacks are left out: such a set is its author's choice, and a board ranks by the
-worst of all attacks anyway. What is known of a network on clean images goes into each of its entries.
+The worst cases over sets of attacks that a matrix defines are left out: their sets are a choice of its author, and a
+board ranks by the worst of all attacks anyway. Every entry of a network holds its result on clean images.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ ORIGINS = ("versions", "git_revision", "platform", "device", "threads")
 
 @dataclass(frozen=True)
 class Details:
-    """What records do not know.
+    """Details of an entry that records do not hold.
 
     Attributes:
-        licence: of the weights.
-        paper: address of the method's paper.
-        code: address of its code.
-        extra_data: what a network was trained on besides the dataset's training split; by default what its options say.
-        names: what a network is called, by what it would be called.
+        licence: licence of the weights.
+        paper: address of the paper of the method.
+        code: address of the code of the method.
+        extra_data: training data besides the dataset's training split; None: as the options of the network say.
+        names: default name of a network -> the name that it gets.
     """
 
     licence: str | None = None
@@ -50,14 +50,14 @@ class Details:
 
 
 class Made(NamedTuple):
-    """Entries, and what was left out and why, a sentence each."""
+    """New entries, and a sentence for each reason why evaluations were left out."""
 
     entries: list[Entry]
     notes: list[str]
 
 
 def parse_names(pairs: Iterable[str]) -> dict[str, str]:
-    """Read OLD=NEW; both may hold the sign within brackets, as "pspnet(encoder=tiny) sat" does."""
+    """Read pairs OLD=NEW; the names may hold "=" within brackets, such as "pspnet(encoder=tiny) sat"."""
     names = {}
     for pair in pairs:
         splits = ((pair[:at], pair[at + 1 :]) for at, letter in enumerate(pair) if letter == "=")
@@ -73,15 +73,16 @@ def _closed(text: str) -> bool:
 
 
 def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
-    """Make the entries of what was evaluated in a store.
+    """Return entries for the evaluations in a store.
 
     Args:
         store: the store.
-        matrices: names of matrices that were run there; all of them if empty.
-        details: what records do not know.
+        matrices: names of matrices of the store; all of them if empty.
+        details: details that records do not hold.
 
     Raises:
-        LeaderboardError: there is no such matrix or network, a detail is not valid, or two entries would be one.
+        LeaderboardError: a matrix or network is unknown, a detail is not valid, or two entries would have the same
+            path.
     """
     records = _records(store, matrices)
     left_out: dict[str, Counter[str]] = {}
@@ -106,8 +107,8 @@ def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
                 raise LeaderboardError(f"{first['loc'][0]} {first['input']!r}: {first['msg'].lower()}") from error
             if entry.path in made:
                 raise LeaderboardError(
-                    f"{store.root}: two entries would be {entry.path}: of other data, another version, or a name that "
-                    "is alike; choose with --matrix, or rename with --name"
+                    f"{store.root}: two entries would be {entry.path}: their data or versions differ, or their names "
+                    "are too much alike; choose a matrix with --matrix, or rename with --name"
                 )
             made[entry.path] = entry
     if unknown := sorted(set(details.names) - known):
@@ -118,7 +119,7 @@ def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
 def _grouped(
     records: Sequence[Record], labels: Labels, left_out: dict[str, Counter[str]]
 ) -> Iterator[tuple[list[Record], list[Record], BoardThreat]]:
-    """Yield what belongs into one entry, clean and attacked, with its threat model; count what belongs into none."""
+    """Yield the clean records, the attacked records and the threat model of each entry; count others in `left_out`."""
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
         groups.setdefault((*condition(record), labels.key(record.target)), []).append(record)
@@ -152,7 +153,7 @@ def _records(store: Store, matrices: Sequence[str]) -> list[Record]:
 
 
 def _called(records: Sequence[Record], labels: Labels) -> dict[NetworkKey, str]:
-    """Return what each network is called: architecture and defense, and what tells it from others only if need be."""
+    """Return the default name of each network: architecture and defense, and its recipe if two would share a name."""
     networks = {labels.key(network): network for record in records for network in (record.target, record.source)}
     plain = {key: f"{network.model.short} {network.defense.short}" for key, network in networks.items()}
     times = Counter(plain.values())
@@ -164,7 +165,7 @@ def _called(records: Sequence[Record], labels: Labels) -> dict[NetworkKey, str]:
 
 
 def _threat(record: Record) -> BoardThreat | str:
-    """Return the threat model of a record's board, or why it belongs to none."""
+    """Return the threat model of a record's board, or the reason why the record belongs on no board."""
     threat = record.threat
     if threat.access == "none":
         return BoardThreat(setting="corruptions")
@@ -197,7 +198,7 @@ def _entry(
     for record in attacked:
         source = called[labels.key(record.source)] if threat.setting == "black-box" else ""
         groups.setdefault((component_key(record.attack), source, record.oblivious), []).append(record)
-    # In an order of their own, so that a further matrix does not change that of the others.
+    # Sorted, so that the order does not depend on the matrices that are entered together.
     for (_, source, _), runs in sorted(groups.items(), key=_order):
         results.append(summed(runs, source or None, threat.setting, store))
     return Entry(
@@ -250,7 +251,7 @@ def _extra_data(network: Network) -> str:
 
 
 def _parameters(network: Network, num_classes: int) -> int | None:
-    """Count the parameters of a network of ours; None for one that was not trained here."""
+    """Return the number of parameters of a network; None for one that segbench did not train."""
     if not network.recipe:
         return None
     return _counted(network.model.model_dump_json(), network.defense.model_dump_json(), num_classes)
@@ -262,12 +263,12 @@ def _counted(model: str, defense: str, num_classes: int) -> int | None:
     try:
         network = zoo.deployed(architecture, deployed, num_classes)
     except SegbenchError:
-        return None  # The catalog has moved on since it was trained.
+        return None  # The catalog has changed since the network was trained.
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _origins(provenances: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return versions and hardware; a list where evaluations differ."""
+    """Return software versions and hardware; values that differ between evaluations become a list."""
     merged: dict[str, Any] = {}
     for name in ORIGINS:
         found = [provenance[name] for provenance in provenances if provenance.get(name) is not None]
@@ -277,7 +278,7 @@ def _origins(provenances: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             packages = dict.fromkeys(package for versions in found for package in versions)
             merged[name] = {p: _one([versions[p] for versions in found if p in versions]) for p in packages}
         elif name == "platform":
-            # The system's name is enough: the rest names a private machine's kernel.
+            # Only the name of the system: the rest identifies the kernel of a private machine.
             merged[name] = _one([text.partition("-")[0] for text in found])
         else:
             merged[name] = _one(found)

@@ -1,4 +1,4 @@
-"""What is wrong with an entry that its schema cannot say: numbers that disagree, and claims without ground."""
+"""Checks of an entry beyond its schema: do its numbers agree with each other, and are its claims justified?"""
 
 from __future__ import annotations
 
@@ -17,24 +17,29 @@ from segbench.reports.records import Component
 T = TypeVar("T")
 
 TOLERANCE = 2e-4
-"""Points by which numbers that are rounded to four decimals may differ from what follows from others."""
+"""Largest difference, in percentage points, between a number and its recomputation from numbers with four decimals."""
 STRONG_STEPS = 100
-"""An ensemble with fewer steps is a smoke test: it must not buy a rank."""
+"""An ensemble with fewer steps is not strong enough to rank by."""
 
 
 class Mistake(NamedTuple):
-    """Where in an entry, and what, with what to write instead."""
+    """A mistake in an entry.
+
+    Attributes:
+        where: the field.
+        what: the mistake, and what to write instead.
+    """
 
     where: str
     what: str
 
     def __str__(self) -> str:
-        """Write it as one line."""
+        """Return the mistake as one line."""
         return f"{self.where}: {self.what}"
 
 
 def is_strong(attack: Component, setting: str) -> bool:
-    """Whether an attack is strong enough to rank by: a white-box ensemble of this catalog with enough steps."""
+    """Return whether an attack is strong enough to rank by: a white-box ensemble of the catalog with enough steps."""
     known = catalog.components("attack").get(attack.name)
     steps = attack.options.get("steps")
     enough = isinstance(steps, int) and steps >= STRONG_STEPS
@@ -42,13 +47,13 @@ def is_strong(attack: Component, setting: str) -> bool:
 
 
 def mistakes(entry: Entry) -> Iterator[Mistake]:
-    """Yield every mistake of an entry that the schema lets pass."""
+    """Yield every mistake in an entry that the schema does not find."""
     yield from _head(entry)
     for index, result in enumerate(entry.results):
         name = "clean" if result.attack is None else result.attack.short
         where = f"results.{index} ({name})"
         yield from (Mistake(where, what) for what in _claims(entry, result))
-        yield from (Mistake(where, what) for what in _numbers(entry, result))
+        yield from (Mistake(where, what) for what in _numbers(result))
         for place, run in enumerate(result.runs):
             yield from (Mistake(f"{where}.runs.{place}", what) for what in _run(entry, result, run))
 
@@ -79,13 +84,13 @@ def _head(entry: Entry) -> Iterator[Mistake]:
     if entry.status == "verified" and not entry.model.weights:
         yield Mistake("status", "verified, but the weights are not named; name them or write reported")
     if entry.status == "verified" and any(not result.runs for result in entry.results):
-        yield Mistake("status", "verified, but a result has no runs that could be; write reported")
+        yield Mistake("status", "verified, but a result has no runs, which a review needs; write reported")
     if entry.source is None and any(not result.runs for result in entry.results):
         yield Mistake("source", "numbers without runs need a source; say where they were published")
 
 
 def _claims(entry: Entry, result: EntryResult) -> Iterator[str]:
-    """What is said of a result."""
+    """Yield the mistakes in the claims about a result: source, strength, bound and flags."""
     setting = entry.threat.setting
     if result.attack is None:
         if result.source is not None or result.adaptive is not None or result.strong:
@@ -107,8 +112,8 @@ def _claims(entry: Entry, result: EntryResult) -> Iterator[str]:
             yield f"flags: {catalog.unknown('flag', flag, sanity.SENTENCES)}"
 
 
-def _numbers(entry: Entry, result: EntryResult) -> Iterator[str]:
-    """Whether mean, deviation and interval agree with the runs and with each other."""
+def _numbers(result: EntryResult) -> Iterator[str]:
+    """Yield where mean, deviation and interval disagree with the runs or with each other."""
     values = [run.miou for run in result.runs]
     if values and abs(statistics.fmean(values) - result.mean) > TOLERANCE:
         yield f"mean {result.mean:g} is not that of its runs, {statistics.fmean(values):.4f}"
