@@ -16,8 +16,7 @@ from segbench.attacks.tools.passes import Passes
 from segbench.defenses.base import ABSTAIN
 from segbench.errors import CellError
 from segbench.files import write_bytes
-from segbench.protocols.base import Absent
-from segbench.reports.statistics import mean_iou
+from segbench.reports.statistics import Absent, mean_iou
 
 
 @dataclass

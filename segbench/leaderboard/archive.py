@@ -66,10 +66,10 @@ def _bounded(path: Path, members: list[zipfile.ZipInfo]) -> None:
     for member in members:
         if not _NAME.fullmatch(member.filename):
             raise LeaderboardError(
-                f"{path}: {member.filename!r} is no file of a bundle; pack it with leaderboard bundle"
+                f"{path}: {member.filename!r} is not a file of a bundle; make bundles with `leaderboard bundle`"
             )
         if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise LeaderboardError(f"{path}: {member.filename} is encrypted or packed in a way that bundles are not")
+            raise LeaderboardError(f"{path}: {member.filename} is encrypted, or compressed in a way that no bundle is")
     twice = [name for name, times in Counter(member.filename for member in members).items() if times > 1]
     if twice:
         raise LeaderboardError(f"{path}: {twice[0]} is there twice")
@@ -84,7 +84,7 @@ def _hashes(path: Path, files: dict[str, bytes]) -> list[str]:
         manifest = read_json(files[MANIFEST])
         version, listed = manifest["bundle_version"], {n: str(own["sha256"]) for n, own in manifest["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LeaderboardError(f"{path}: {MANIFEST} is not one of a bundle") from error
+        raise LeaderboardError(f"{path}: {MANIFEST} is not the manifest of a bundle") from error
     if version != BUNDLE_VERSION:
         raise LeaderboardError(f"{path}: bundle of version {version}, this segbench reads {BUNDLE_VERSION}")
     own = {name: hashlib.sha256(content).hexdigest() for name, content in files.items() if name != MANIFEST}

@@ -132,7 +132,7 @@ def _record(files: Files, digest: str) -> Record:
     if record.digest != digest:
         raise _Unusable(f"{name}: is the record {record.digest}")
     if record.status != "done" or record.scores is None:
-        raise _Unusable(f"{name}: is of an evaluation that is {record.status}, without scores")
+        raise _Unusable(f"{name}: the evaluation is {record.status} and has no scores")
     return record
 
 
@@ -164,7 +164,7 @@ def _pieces(files: Files, stem: str, used: set[str]) -> NDArray[np.uint16]:
     while f"{stem}-{len(pieces)}.png" in files:
         pieces.append(_pixels(files, f"{stem}-{len(pieces)}.png", used))
     if len({piece.shape for piece in pieces}) > 1:
-        raise _Unusable(f"{stem}-0.png: the pieces of an image are of one size")
+        raise _Unusable(f"{stem}-0.png: the pieces of an image must have one size")
     return np.stack(pieces).astype(np.uint16)
 
 

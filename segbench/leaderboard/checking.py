@@ -100,13 +100,13 @@ def _claims(entry: Entry, result: EntryResult) -> Iterator[str]:
             missing = result.source is None
             yield f"{setting} results {'need the network that was attacked as' if missing else 'have no'} source"
         if result.strong and not is_strong(result.attack, setting):
-            yield f"not strong: that is an ensemble such as sea, white-box, with {STRONG_STEPS} steps or more"
+            yield f"not strong: only a white-box ensemble such as sea, with {STRONG_STEPS} steps or more, is strong"
         eps, norm = result.attack.options.get("eps"), result.attack.options.get("norm", "linf")
         threat = entry.threat
         if threat.eps is not None and (not _close(eps, threat.eps) or norm != threat.norm):
-            yield f"its bound is {norm} {eps}, the entry's {threat.norm} {threat.eps:g}; enter it under its own"
+            yield f"its bound is {norm} {eps}, the entry's is {threat.norm} {threat.eps:g}; put it into another entry"
         if sanity.budget_unused(result.attack.options) and "budget-unused" not in result.flags:
-            yield "its steps cannot use eps up; add the flag budget-unused"
+            yield "steps times alpha is less than eps; add the flag budget-unused"
     for flag in result.flags:
         if flag not in sanity.SENTENCES:
             yield f"flags: {catalog.unknown('flag', flag, sanity.SENTENCES)}"
@@ -144,7 +144,7 @@ def _run(entry: Entry, result: EntryResult, run: Run) -> Iterator[str]:
     if run.miou_low > run.miou_high:
         yield f"miou_low {run.miou_low:g} is above miou_high {run.miou_high:g}"
     if seeds and run.seed not in seeds:
-        yield f"seed {run.seed} is not among the weights'; name its weights"
+        yield f"seed {run.seed} is not a seed in model.weights; add its weights there"
     transferred = entry.threat.setting == "black-box" and result.attack is not None
     if (run.source_seed is not None) != transferred:
         yield "source_seed is the seed of the attacked network in a black-box setting, null otherwise"

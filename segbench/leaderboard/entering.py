@@ -39,7 +39,9 @@ def enter(entries: Iterable[Entry], folder: Path) -> list[tuple[Path, str]]:
             kept = _kept(old, entry)
             outcomes.append((path, "unchanged" if kept == old else "updated", kept))
         elif reason := _protected(old, entry):
-            problems.append(f"{path}: holds other numbers, {reason}; remove it first, or call this network otherwise")
+            problems.append(
+                f"{path}: holds other numbers, {reason}; remove it first, or give this network another name"
+            )
         else:
             outcomes.append((path, "updated", entry.model_copy(update=_by_hand(old, entry))))
     if problems:

@@ -56,7 +56,7 @@ def load(paths: Sequence[Path]) -> list[Entry]:
             entries[path] = entry
             place = Path(entry.path)
             if path.resolve().parts[-len(place.parts) :] != place.parts:
-                problems.append(f"{path}: does not lie where its content belongs; move it to {place}")
+                problems.append(f"{path}: its path does not match its content; move the file to {place}")
     problems += _twice(entries)
     if problems:
         raise LeaderboardError("\n".join(problems))
@@ -123,7 +123,7 @@ def _twice(entries: Mapping[Path, Entry]) -> Iterator[str]:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number; write null where there is none")
+    raise ValueError(f"{constant} is not a number; write null for a missing value")
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -76,7 +76,7 @@ def predict(entry: Entry, evaluations: Sequence[Evaluation], paths: Sequence[Pat
         try:
             network = _network(own[0].record, path)
             if reason := _unrepeatable(network, own[0]):
-                facts.append(f"{path}: {reason}; its predictions were checked against the counts, and none made again")
+                facts.append(f"{path}: {reason}; its predictions were only checked against the counts")
                 continue
             found = list(_shares(network, own))
         except (SegbenchError, ModelError, SafetensorError, ValueError, RuntimeError) as error:
@@ -85,7 +85,7 @@ def predict(entry: Entry, evaluations: Sequence[Evaluation], paths: Sequence[Pat
         repeated.add(sha256)
         shares += [share for _, share in found]
         problems += [
-            f"{where}: {100 * share:.2f} % of its pixels are predicted otherwise with {path}"
+            f"{where}: {100 * share:.2f} % of its pixels are predicted differently with {path}"
             for where, share in found
             if share > TOLERATED
         ]

@@ -96,7 +96,7 @@ def _counted(own: Evaluation) -> Iterator[str]:
         yield f"{name}: no pixel is valid"
         return
     if own.parts and not _is_worst(own):
-        yield f"{name}: counts are not those of the worst choice among its parts"
+        yield f"{name}: the counts are not those of the worst choice among the parts"
     again = scores(counts, record.absent)
     for field in Scores.model_fields:
         stored, found = getattr(record.scores, field), getattr(again, field)

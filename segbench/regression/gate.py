@@ -11,7 +11,6 @@ import numpy as np
 from segbench.errors import SegbenchError
 from segbench.regression.baseline import METRICS, Allowed, Baseline, Metric, grouped
 from segbench.reports.records import Record
-from segbench.reports.sanity import explained
 from segbench.reports.statistics import Counts, mean_iou, paired_bootstrap
 
 Verdict = Literal["unchanged", "within noise", "allowed", "improvement", "REGRESSION", "FAILED"]
@@ -156,15 +155,6 @@ def cells(row: VerdictRow) -> tuple[str, ...]:
 
 
 HEADINGS = ("what", "metric", "baseline", "now", "difference", "allowed", "verdict")
-
-
-def flag_notes(records: Sequence[Record]) -> list[str]:
-    """Return a sentence for each flag that sanity checks raised."""
-    raised: dict[str, dict[str, None]] = {}
-    for record in records:
-        for flag in record.flags:
-            raised.setdefault(flag, {})[f"{record.attack.short} on {record.target.model.short}"] = None
-    return [f"flagged {explained(flag)}: {', '.join(names)}" for flag, names in raised.items()]
 
 
 def changed_versions(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -125,7 +125,7 @@ def parse_name(text: str) -> Name:
     """
     match = _NAME.fullmatch(text)
     if match is None:
-        raise ZooError(f"{text!r} is no name of a network; expected {FORM}, for instance digits/pspnet-tiny/sat/0@1")
+        raise ZooError(f"{text!r} is not a name of a network; expected {FORM}, for instance digits/pspnet-tiny/sat/0@1")
     return Name(match["stem"], int(match["version"]) if match["version"] else None)
 
 

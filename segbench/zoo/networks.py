@@ -88,7 +88,7 @@ def add(
     chosen = stem or stem_of(cell)
     classes = next((record.classes for record in records if record.classes), ())
     if not classes:
-        raise ZooError(f"{cell.label}: nothing was measured of it; evaluate it first, so that its card has numbers")
+        raise ZooError(f"{cell.label}: it was not evaluated; evaluate it first, so that its card has numbers")
     card = Card(
         name=f"{chosen}@{_version(zoo, chosen, done['weights_sha256'])}",
         model=cell.model,

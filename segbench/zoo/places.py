@@ -111,7 +111,7 @@ class Zoo:
         name = parse_name(card.name)
         there = self.card(name)
         if there is not None and there.sha256 != card.sha256:
-            raise ZooError(f"zoo {self.url}: {name} is there with other weights; a version never changes")
+            raise ZooError(f"zoo {self.url}: {name} exists with other weights; a version never changes")
         if not intact(card, weights):
             raise ZooError(f"{weights}: not the file that the card of {name} describes")
         folder = f"{self.root}/{name}"
@@ -145,7 +145,7 @@ class Zoo:
         kept = part.stat().st_size if part.is_file() else 0
         if kept < card.size:
             raise ZooError(
-                f"zoo {self.url}: the download of {card.name} broke off at {kept:,} of {card.size:,} bytes "
+                f"zoo {self.url}: the download of {card.name} stopped at {kept:,} of {card.size:,} bytes "
                 f"({reason}); try again to continue it"
             )
 
@@ -260,7 +260,7 @@ def _local(zoo: Zoo, wanted: Name) -> tuple[Path, Card] | None:
         return None
     weights = zoo.weights(name)
     if not intact(card, weights):
-        raise ZooError(f"{weights}: not the file that its card describes; delete its folder and enter it again")
+        raise ZooError(f"{weights}: not the file that its card describes; delete its folder and add it again")
     return weights, card
 
 

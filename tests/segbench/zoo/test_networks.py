@@ -126,7 +126,7 @@ def test_a_name_of_one_s_own(store: Store) -> None:
 
 def test_a_training_without_numbers_is_not_entered(store: Store) -> None:
     cell = next(cell for cell, _ in zoo.trained_cells(store, "tiny"))
-    with pytest.raises(ZooError, match="nothing was measured of it"):
+    with pytest.raises(ZooError, match="it was not evaluated"):
         zoo.add(store, cell, [], Zoo("zoo"), licence="unknown")
 
 
@@ -201,7 +201,7 @@ def test_a_pickle_is_never_run(added: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["zoo", "show", "nonsense"], "'nonsense' is no name of a network; expected dataset/architecture/defense"),
+        (["zoo", "show", "nonsense"], "'nonsense' is not a name of a network; expected dataset/architecture/defense"),
         (["zoo", "show", "a/b/c/0"], "a/b/c/0: not in zoo; `segbench zoo list` shows what is"),
         (
             ["zoo", "add", "quickstart"],
