@@ -24,8 +24,6 @@ from segbench.store import Store
 from segbench.zoo.cards import Card, Name, ZooError, numbers, parse_name
 from segbench.zoo.places import WEIGHTS, Zoo, resolve
 
-__all__ = ["add", "build", "deployed", "import_official", "load", "resolve", "stem_of", "trained_cells", "verify"]
-
 
 def load(name: str, urls: Sequence[str] = ()) -> nn.Module:
     """Return a network of a zoo in eval mode: images (N, 3, H, W) in [0, 1] -> logits (N, C, H, W).
@@ -38,14 +36,9 @@ def load(name: str, urls: Sequence[str] = ()) -> nn.Module:
         ZooError: no zoo has the network, or its file is damaged.
     """
     path, card = resolve(name, urls)
-    network = build(card)
+    network = deployed(card.model, card.defense, card.num_classes)
     load_strict(network, _read(path), where=str(path))
     return network.eval().requires_grad_(False)
-
-
-def build(card: Card) -> nn.Module:
-    """Return the network that a card describes, with fresh weights."""
-    return deployed(card.model, card.defense, card.num_classes)
 
 
 def deployed(model: Component, defense: Component, num_classes: int) -> nn.Module:
@@ -200,7 +193,7 @@ def verify(name: str, urls: Sequence[str] = ()) -> Card:
     """
     path, card = resolve(name, urls)
     try:
-        check_keys(_read(path), build(card).state_dict(), where=str(path))
+        check_keys(_read(path), deployed(card.model, card.defense, card.num_classes).state_dict(), where=str(path))
     except ModelError as error:
         raise ZooError(str(error)) from error
     return card

@@ -18,6 +18,7 @@ from segbench.model_zoo.pspnet import pspnet
 from segbench.networks.load import load_network
 from segbench.store import Store
 from segbench.zoo import networks as zoo
+from segbench.zoo import places
 from segbench.zoo.cards import ZooError
 from segbench.zoo.places import Zoo
 
@@ -89,7 +90,7 @@ def test_a_network_from_the_zoo_computes_what_the_trained_one_does(store: Store,
 
 
 def test_a_card_says_what_was_measured(store: Store, added: Path) -> None:
-    _, card = zoo.resolve(SAT)
+    _, card = places.resolve(SAT)
     records = {r.attack.short: r for r in store.manifest("tiny").records if r.target.defense.name == "sat"}  # type: ignore[union-attr]
     assert [n.attack for n in card.numbers] == ["clean", "bim(steps=1)", "bim(steps=3)"]
     for number in card.numbers:
@@ -114,7 +115,7 @@ def test_the_same_weights_are_entered_once_and_others_get_the_next_version(store
         {**(read_json(folder / "done.json") or {}), "weights_sha256": file_sha256(folder / "weights.safetensors")},
     )
     assert "sat/0@2" in runner.invoke(cli.app, ["zoo", "add", cell.digest]).output
-    assert zoo.resolve("digits/pspnet-tiny/sat/0")[1].name.endswith("@2")
+    assert places.resolve("digits/pspnet-tiny/sat/0")[1].name.endswith("@2")
 
 
 def test_a_name_of_one_s_own(store: Store) -> None:
