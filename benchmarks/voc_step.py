@@ -18,7 +18,6 @@ from segbench.config.load import load_matrix
 from segbench.config.matrix import Recipe
 from segbench.datasets.voc2012 import Voc2012
 from segbench.execution import prepare
-from segbench.plan.cells import build_defense
 from segbench.protocols.predict import predict
 from segbench.seeding import generator
 from segbench.training import batches, train
@@ -32,7 +31,7 @@ def main(folder: Path, what: str) -> None:
     cell = next(c for c in plan.trainings if c.model.name == "pspnet" and c.defense.name == "ddcat")
     recipe = Recipe.model_validate({**cell.recipe, "batch_size": BATCH})
     torch.manual_seed(0)
-    defense = build_defense(cell, 21, 255).to(memory_format=torch.channels_last).train()
+    defense = cell.build(21, 255).to(memory_format=torch.channels_last).train()
     dataset = Voc2012(folder)
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     wall, processor = time.perf_counter(), time.process_time()

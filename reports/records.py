@@ -164,6 +164,7 @@ class Manifest(Frozen):
         title: the title of the report.
         records: one record per evaluation; without scores where it has not run yet.
         worst_of: column name -> attacks whose worst case the column shows.
+        threads: CPU threads of each worker, on which the last bits of numbers depend; None where it is not known.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -171,6 +172,7 @@ class Manifest(Frozen):
     title: str
     records: tuple[Record, ...]
     worst_of: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    threads: int | None = Field(default=None, ge=1)
 
 
 def reader() -> Callable[[object], Record]:

@@ -6,6 +6,7 @@ SegbenchError        a user's mistake or a known limit: one sentence, no traceba
 |-- StoreError       a store was damaged, or is used by another process
 `-- CellError        a cell cannot be computed (stored as failed; the rest goes on)
 Stopped              the user asked to stop; everything done so far is kept
+Busy                 another process works on the same thing; it is done there, or can be tried later
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ class CellError(SegbenchError):
     """A cell cannot be computed; it is stored as failed and the rest goes on."""
 
 
+class Busy(SegbenchError):
+    """Another process works on the same thing; it is done there, or can be tried later."""
+
+
 class Stopped(Exception):
     """The user asked to stop; everything done so far is kept."""
 
@@ -38,5 +43,4 @@ class Stopped(Exception):
 def describe(error: BaseException) -> str:
     """Say in one sentence what went wrong."""
     text = " ".join(str(error).split())
-    name = type(error).__name__
-    return text if name.endswith("Error") and type(error).__module__.startswith("segbench") else f"{name}: {text}"
+    return text if type(error).__module__.startswith("segbench") else f"{type(error).__name__}: {text}"

@@ -1,34 +1,51 @@
-"""Files: written whole or not at all, hashed, and locked."""
+"""Files: written whole or not at all, hashed, sealed by a checksum, and locked."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from segbench.errors import StoreError
+from segbench.errors import Busy, StoreError
 from segbench.reports.atomic import write
 
-LOCK_PATIENCE = 10.0
-"""Seconds to wait for a lock: a process that was just killed lets go of its own within them."""
+FORMAT = 2
+"""Number of the form in which files are sealed; files of the first form had no checksum."""
+LARGEST_JSON = 256 << 20
+_SEAL = b"\nsha256:"
 
 
-def acquire(lock: FileLock, what: str) -> None:
-    """Take a lock, or say that another process keeps it."""
+def acquire(lock: FileLock, what: str, patience: float = 0.0) -> None:
+    """Take a lock.
+
+    Args:
+        lock: the lock.
+        what: the work that it guards, for the error.
+        patience: seconds to wait for it.
+
+    Raises:
+        Busy: another process keeps it.
+    """
     try:
-        lock.acquire(timeout=LOCK_PATIENCE)
+        lock.acquire(timeout=patience)
     except Timeout as error:
-        raise StoreError(f"{what}: another segbench process is working on it in this store") from error
+        raise Busy(f"{what}: another segbench process is working on it") from error
 
 
 def file_sha256(path: Path) -> str:
     """Hash a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256(content: bytes) -> str:
+    """Hash bytes."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -38,13 +55,15 @@ def read_json(path: Path) -> dict[str, Any] | None:
         StoreError: the file is not JSON.
     """
     try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
+        if path.stat().st_size > LARGEST_JSON:
+            raise StoreError(f"{path}: too large to be read; {_again(path)}")
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, OSError) as error:
-        raise StoreError(f"{path}: cannot be read ({error}); delete its folder to make it again") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); {_again(path)}") from error
     if not isinstance(content, dict):
-        raise StoreError(f"{path}: not a JSON object; delete its folder to make it again")
+        raise StoreError(f"{path}: not a JSON object; {_again(path)}")
     return content
 
 
@@ -53,14 +72,82 @@ def write_json(path: Path, content: Any) -> None:
     write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """Read what `write_sealed` wrote, without its seal, or None where there is no file.
+
+    A file of before there were seals is returned as it is.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    content = read_json(path)
+    if content is None or "format" not in content:
+        return content
+    stated = content.pop("checksum", None)
+    if stated != _checksum(content):
+        raise StoreError(f"{path}: damaged, its checksum does not fit; {_again(path)}")
+    if content.pop("format") != FORMAT:
+        raise StoreError(f"{path}: written by a newer segbench; update segbench to read it")
+    return content
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, with a checksum of its content in it."""
+    sealed = json.loads(json.dumps({"format": FORMAT, **content}, allow_nan=False))
+    write_json(path, {"checksum": _checksum(sealed), **sealed})
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a JSON file carries a checksum; files of the first segbench do not."""
+    return "format" in (read_json(path) or {})
+
+
+def read_sealed_bytes(path: Path) -> bytes | None:
+    """Read what `write_sealed_bytes` wrote, or None where there is no file.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    try:
+        content, _, stated = path.read_bytes().rpartition(_SEAL)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if sha256(content) != stated.decode("ascii", "replace"):
+        raise StoreError(f"{path}: damaged, its checksum does not fit")
+    return content
+
+
+def write_sealed_bytes(path: Path, content: bytes) -> None:
+    """Write bytes atomically, with their checksum behind them."""
+    write_bytes(path, content + _SEAL + sha256(content).encode())
+
+
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically; see `segbench.reports.atomic.write`."""
-    write(path, content)
+    """Write a file atomically; see `reports.atomic.write`.
+
+    Raises:
+        StoreError: the file cannot be written: the disk is full, or the folder is none or may not be written.
+    """
+    try:
+        write(path, content)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror or error}); what was done before is kept"
+        ) from error
 
 
 def cache_folder() -> Path:
-    """Return where this user's caches lie: SEGBENCH_CACHE, or segbench in the system's cache folder."""
-    given = os.environ.get("SEGBENCH_CACHE")
-    if given:
-        return Path(given)
+    """Return the folder of this user's caches: SEGBENCH_CACHE, or segbench in the system's cache folder."""
+    named = os.environ.get("SEGBENCH_CACHE")
+    if named:
+        return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segbench"
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{sha256(text.encode())}"
+
+
+def _again(path: Path) -> str:
+    return f"delete {path.parent} to make it again"

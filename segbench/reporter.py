@@ -11,3 +11,7 @@ class Reporter(Protocol):
     def update(self, done: int, total: int, note: str) -> None:
         """Report progress; raises `Stopped` once the user asked to stop."""
         ...
+
+    def say(self, text: str) -> None:
+        """Tell the user something that is worth a line."""
+        ...

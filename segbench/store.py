@@ -1,13 +1,15 @@
-"""The only module that knows where things lie: atomic writes, locks and checksums.
+"""The only module that knows where results lie. Every file is written whole, and covered by a checksum.
 
     STORE/
       train/<digest>/  cell.json  weights.safetensors  history.csv  done.json | failed.json  checkpoint.pt  sanity.json
-      eval/<digest>/   cell.json  counts.npz  images/<index>.npz  record.json | failed.json
+      eval/<digest>/   counts.npz  images/<index>.npz  record.json | failed.json  traceback.txt
       matrices/<name>.json        what a matrix asked for
       reports/<name>/             what was rendered from it
-      cache/                      checks of datasets that passed
+      cache/                      checks that passed, and sweeps that are not finished
 
-A folder of `train` is complete once it has done.json, one of `eval` once it has record.json; both are written last.
+A folder of `train` is complete once it has done.json, one of `eval` once it has record.json; both are written last and
+hold the hashes of the files beside them. JSON files carry a checksum of their own content, unfinished work one behind
+its bytes. Files of segbench 0.1 have no checksums: they are read, and `verify` counts them.
 """
 
 from __future__ import annotations
@@ -25,10 +27,21 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from segbench.errors import StoreError, describe
-from segbench.files import file_sha256, read_json, write_bytes, write_json
+from segbench.files import (
+    file_sha256,
+    read_sealed,
+    read_sealed_bytes,
+    sha256,
+    write_bytes,
+    write_sealed,
+    write_sealed_bytes,
+)
+from segbench.reports.atomic import left_behind
 from segbench.reports.evidence import Evidence, KeptImage, Measurements
 from segbench.reports.records import SCHEMA_VERSION, Manifest, Record, reader
 from segbench.reports.sanity import from_plain, to_plain
+
+Counts = NDArray[np.int64]
 
 
 class Store:
@@ -36,10 +49,15 @@ class Store:
 
     Args:
         root: the folder; made when something is first written.
+
+    Raises:
+        StoreError: it is a file.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"{self.root}: is a file; a store is a folder")
 
     def train_dir(self, digest: str) -> Path:
         """Folder of a training."""
@@ -58,13 +76,68 @@ class Store:
         """Folder of what can be made again."""
         return self.root / "cache"
 
+    def open_for_writing(self) -> None:
+        """Make the folder, and remove temporary files of processes that were killed.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            for path in self.root.rglob(".*.tmp"):
+                if left_behind(path):
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"{self.root}: cannot be written ({error.strerror or error}); name another --store"
+            ) from error
+
+    # Trainings
+
+    def training_lock(self, digest: str) -> FileLock:
+        """Return the lock of a training: one process at a time works on it."""
+        return _lock(self.train_dir(digest))
+
+    def training_cell(self, digest: str) -> dict[str, Any] | None:
+        """Return the cell of a training as plain data, or None where it was never begun."""
+        return read_sealed(self.train_dir(digest) / "cell.json")
+
+    def write_training_cell(self, digest: str, cell: Mapping[str, Any]) -> None:
+        """Store the cell of a training that begins."""
+        write_sealed(self.train_dir(digest) / "cell.json", cell)
+
+    def checkpoint(self, digest: str) -> bytes | None:
+        """Return the checkpoint of an unfinished training, or None.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        return read_sealed_bytes(self.train_dir(digest) / "checkpoint.pt")
+
+    def write_checkpoint(self, digest: str, content: bytes) -> None:
+        """Store the checkpoint of an unfinished training."""
+        write_sealed_bytes(self.train_dir(digest) / "checkpoint.pt", content)
+
+    def write_training(self, digest: str, weights: bytes, history: bytes, facts: Mapping[str, Any]) -> None:
+        """Store a finished training: weights and history first, done.json last.
+
+        Args:
+            digest: of its cell.
+            weights: a safetensors file.
+            history: a CSV file, a row per epoch.
+            facts: iterations, seconds and provenance.
+        """
+        folder = self.train_dir(digest)
+        write_bytes(folder / "weights.safetensors", weights)
+        write_bytes(folder / "history.csv", history)
+        hashes = {"weights_sha256": sha256(weights), "history_sha256": sha256(history)}
+        write_sealed(folder / "done.json", {**facts, **hashes})
+        for name in ("checkpoint.pt", "failed.json", "traceback.txt"):
+            (folder / name).unlink(missing_ok=True)
+
     def trained(self, digest: str) -> dict[str, Any] | None:
         """Return done.json of a training, or None before it is complete."""
-        return read_json(self.train_dir(digest) / "done.json")
-
-    def evaluated(self, digest: str) -> bool:
-        """Whether an evaluation is complete."""
-        return (self.eval_dir(digest) / "record.json").is_file()
+        return read_sealed(self.train_dir(digest) / "done.json")
 
     def weights_sha256(self, digest: str) -> str:
         """Return the hash of a trained network's weights."""
@@ -83,47 +156,115 @@ class Store:
             raise StoreError(f"{path}: the file changed since it was trained; delete its folder to train it again")
         return path
 
-    def record(self, digest: str, read: Callable[[object], Record] = Record.model_validate) -> Record | None:
-        """Return the record of an evaluation, "failed" included, or None before there is one."""
-        folder = self.eval_dir(digest)
-        for name in ("record.json", "failed.json"):
-            content = read_json(folder / name)
-            if content is not None:
-                return _record(content, folder / name, read)
-        return None
+    def history(self, digest: str) -> Path | None:
+        """Return the history of a training, or None where there is none.
 
-    def counts(self, digest: str) -> NDArray[np.int64] | None:
-        """Return an evaluation's per-image counts (N, 3, C), or None; see `segbench.metrics`."""
-        path = self.eval_dir(digest) / "counts.npz"
-        if not path.is_file():
-            return None
-        with np.load(path, allow_pickle=False) as arrays:
-            counts: NDArray[np.int64] = arrays["counts"].astype(np.int64)
-        return counts
+        Raises:
+            StoreError: it is damaged or missing.
+        """
+        done = self.trained(digest)
+        path = self.train_dir(digest) / "history.csv"
+        if done is None or "history_sha256" not in done:
+            return path if path.is_file() else None
+        if not path.is_file() or file_sha256(path) != done["history_sha256"]:
+            raise StoreError(f"{path}: damaged or missing; delete its folder to train it again")
+        return path
+
+    def measured(self, digest: str) -> Measurements | None:
+        """Return the sanity measurements of a network, or None before they were taken."""
+        path = self.train_dir(digest) / "sanity.json"
+        content = read_sealed(path)
+        try:
+            return None if content is None else from_plain(content)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{path}: holds no measurements; delete it to take them again") from error
+
+    def write_measured(self, digest: str, measured: Measurements) -> None:
+        """Store the sanity measurements of a network."""
+        write_sealed(self.train_dir(digest) / "sanity.json", to_plain(measured))
+
+    # Evaluations
+
+    def sweep_lock(self, key: str) -> FileLock:
+        """Return the lock of a sweep: one process at a time works on it."""
+        return _lock(self._sweep_dir(key))
+
+    def unfinished(self, key: str) -> bytes | None:
+        """Return what is kept of an unfinished sweep, or None.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        return read_sealed_bytes(self._sweep_dir(key) / "partial.npz")
+
+    def write_unfinished(self, key: str, content: bytes) -> None:
+        """Keep what an unfinished sweep has found so far."""
+        write_sealed_bytes(self._sweep_dir(key) / "partial.npz", content)
+
+    def drop_unfinished(self, key: str) -> None:
+        """Remove what was kept of a sweep."""
+        (self._sweep_dir(key) / "partial.npz").unlink(missing_ok=True)
+
+    def evaluated(self, digest: str) -> bool:
+        """Whether an evaluation has a record, whatever weights it was made with; see `current`."""
+        return (self.eval_dir(digest) / "record.json").is_file()
+
+    def current(self, digest: str) -> bool:
+        """Whether an evaluation is complete, whole, and of the weights that its trainings have now."""
+        return self.evaluated(digest) and self.stale(digest) is None
+
+    def stale(self, digest: str) -> str | None:
+        """Say why the record of an evaluation is not to be used, or return None where it is or there is none."""
+        try:
+            record, files = self._record(digest)
+            if record is None or record.status != "done":
+                return None
+            for network in (record.target, record.source):
+                done = self.trained(network.digest)
+                if done is not None and done["weights_sha256"] != network.weights_sha256:
+                    return f"{self.eval_dir(digest)}: made with other weights than its training has now"
+        except StoreError as error:
+            return str(error)
+        missing = [name for name in files or ("counts.npz",) if not (self.eval_dir(digest) / name).is_file()]
+        return f"{self.eval_dir(digest) / missing[0]}: missing" if missing else None
+
+    def record(self, digest: str, read: Callable[[object], Record] = Record.model_validate) -> Record | None:
+        """Return the record of an evaluation, "failed" included, or None before there is one.
+
+        Raises:
+            StoreError: it is damaged, or the record of another evaluation.
+        """
+        return self._record(digest, read)[0]
+
+    def all_records(self) -> list[Record]:
+        """Return the record of every evaluation that lies here, whichever matrix asked for it."""
+        found = (self.record(folder.name) for folder in sorted((self.root / "eval").glob("*")) if folder.is_dir())
+        return [record for record in found if record is not None]
+
+    def counts(self, digest: str) -> Counts | None:
+        """Return an evaluation's per-image counts (N, 3, C), or None before it is done."""
+        arrays = self._counts(digest)
+        return None if arrays is None else arrays["counts"].astype(np.int64)
 
     def image_names(self, digest: str) -> list[str] | None:
-        """Return the names of an evaluation's images, in the order of its counts, or None."""
-        path = self.eval_dir(digest) / "counts.npz"
-        if not path.is_file():
-            return None
-        with np.load(path, allow_pickle=False) as arrays:
-            return [str(name) for name in arrays["names"]]
+        """Return the names of an evaluation's images, in the order of its counts, or None before it is done."""
+        arrays = self._counts(digest)
+        return None if arrays is None else [str(name) for name in arrays["names"]]
 
-    def parts(self, digest: str) -> list[NDArray[np.int64]]:
+    def parts(self, digest: str) -> list[Counts]:
         """Return an evaluation's counts for every attack that it holds: the parts of an ensemble, or just one."""
-        path = self.eval_dir(digest) / "counts.npz"
-        if not path.is_file():
+        arrays = self._counts(digest)
+        if arrays is None:
             return []
-        with np.load(path, allow_pickle=False) as arrays:
-            parts = [name for name in arrays.files if name.startswith("parts/")]
-            return [arrays[name].astype(np.int64) for name in parts or ["counts"]]
+        parts = [name for name in arrays if name.startswith("parts/")]
+        return [arrays[name].astype(np.int64) for name in parts or ["counts"]]
 
     def write_record(
         self,
         record: Record,
-        counts: NDArray[np.int64],
+        counts: Counts,
         names: Iterable[str],
-        parts: Mapping[str, NDArray[np.int64]] = MappingProxyType({}),
+        parts: Mapping[str, Counts] = MappingProxyType({}),
     ) -> None:
         """Store an evaluation: counts first, the record last.
 
@@ -135,65 +276,66 @@ class Store:
         """
         folder = self.eval_dir(record.digest)
         arrays = {"counts": counts, **{f"parts/{name}": part for name, part in parts.items()}}
-        buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer,
-            names=np.array(list(names), dtype=str),
-            allow_pickle=False,
-            **{name: array.astype(np.int32) for name, array in arrays.items()},
+        packed = _packed(
+            names=np.array(list(names), dtype=str), **{name: array.astype(np.int32) for name, array in arrays.items()}
         )
-        write_bytes(folder / "counts.npz", buffer.getvalue())
-        write_json(folder / "record.json", record.model_dump(mode="json"))
-        (folder / "failed.json").unlink(missing_ok=True)
+        write_bytes(folder / "counts.npz", packed)
+        kept = {f"images/{path.name}": file_sha256(path) for path in sorted((folder / "images").glob("*.npz"))}
+        files = {"counts.npz": sha256(packed), **kept}
+        write_sealed(folder / "record.json", {**record.model_dump(mode="json"), "files": files})
+        for name in ("failed.json", "traceback.txt"):
+            (folder / name).unlink(missing_ok=True)
 
     def keep_image(self, digest: str, image: KeptImage) -> None:
-        """Store an image of an evaluation as it was attacked and predicted."""
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **vars(image))
-        write_bytes(self.eval_dir(digest) / "images" / f"{image.index:06d}.npz", buffer.getvalue())
+        """Store an image of an evaluation as it was attacked and predicted; `write_record` seals it."""
+        write_bytes(self._image(digest, image.index), _packed(**vars(image)))
+
+    def keeps_image(self, digest: str, index: int) -> bool:
+        """Whether an image of an unfinished evaluation was kept."""
+        return self._image(digest, index).is_file()
 
     def kept_images(self, digest: str) -> list[KeptImage]:
-        """Return the images of an evaluation that were kept, in the order of the split."""
+        """Return the images of an evaluation that were kept, in the order of the split.
+
+        Raises:
+            StoreError: one is damaged or missing.
+        """
         found = []
-        for path in sorted((self.eval_dir(digest) / "images").glob("*.npz")):
-            with np.load(path, allow_pickle=False) as arrays:
-                own: dict[str, Any] = dict(arrays)
+        files = self._files(digest)
+        names = sorted(name for name in files if name.startswith("images/")) or [
+            f"images/{path.name}" for path in sorted((self.eval_dir(digest) / "images").glob("*.npz"))
+        ]
+        for name in names:
+            own: dict[str, Any] = _unpacked(self._verified(digest, name, files), self.eval_dir(digest) / name)
             found.append(KeptImage(**{**own, "index": int(own["index"]), "name": str(own["name"])}))
         return found
 
-    def measured(self, digest: str) -> Measurements | None:
-        """Return the sanity measurements of a network, or None before they were taken."""
-        content = read_json(self.train_dir(digest) / "sanity.json")
-        return None if content is None else from_plain(content)
+    def write_training_failure(self, digest: str, error: BaseException, cell: Mapping[str, Any]) -> None:
+        """Store that a training failed, with its traceback."""
+        self._write_failure(self.train_dir(digest), error, {"cell": cell})
 
-    def write_measured(self, digest: str, measured: Measurements) -> None:
-        """Store the sanity measurements of a network."""
-        write_json(self.train_dir(digest) / "sanity.json", to_plain(measured))
+    def write_failed_record(self, record: Record, error: BaseException) -> None:
+        """Store that an evaluation failed, with its traceback."""
+        self._write_failure(self.eval_dir(record.digest), error, record.model_dump(mode="json"))
 
-    def evidence(self) -> Evidence:
-        """Return where a report finds more than records: counts, kept images, histories and measurements."""
-        return Evidence(
-            counts=self.counts, parts=self.parts, history=self.history, kept=self.kept_images, measured=self.measured
-        )
-
-    def history(self, digest: str) -> Path | None:
-        """Return the history of a training, or None where there is none."""
-        path = self.train_dir(digest) / "history.csv"
-        return path if path.is_file() else None
-
-    def write_failure(self, folder: Path, error: BaseException, content: Mapping[str, Any]) -> None:
-        """Store that a cell failed, with its traceback."""
-        trace = "".join(traceback.format_exception(error))
-        write_json(folder / "failed.json", {**content, "error": describe(error)})
-        write_bytes(folder / "traceback.txt", trace.encode())
+    # Matrices
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Store what a matrix asked for."""
-        write_json(self.root / "matrices" / f"{manifest.name}.json", manifest.model_dump(mode="json"))
+        write_sealed(self._manifest(manifest.name), manifest.model_dump(mode="json"))
 
-    def manifest(self, name: str) -> Manifest | None:
-        """Return what a matrix asked for, with the records that there are in place of the expected ones."""
-        content = read_json(self.root / "matrices" / f"{name}.json")
+    def manifest(self, name: str, *, filled: bool = True) -> Manifest | None:
+        """Return what a matrix asked for.
+
+        Args:
+            name: of the matrix.
+            filled: put the records that there are in place of the expected ones.
+
+        Raises:
+            StoreError: it, or one of the records, is damaged.
+        """
+        path = self._manifest(name)
+        content = read_sealed(path)
         if content is None:
             return None
         read = reader()
@@ -202,30 +344,126 @@ class Store:
                 content = {**content, "records": [read(record) for record in content["records"]]}
             manifest = Manifest.model_validate(content)
         except ValidationError as error:
-            raise StoreError(f"{self.root}/matrices/{name}.json: not a manifest of this version of segbench") from error
+            raise StoreError(f"{path}: not a manifest of this version of segbench") from error
+        if manifest.name != name:
+            raise StoreError(f"{path}: is the manifest of {manifest.name}; run {name} again")
+        if not filled:
+            return manifest
         found = tuple(self.record(record.digest, read) or record for record in manifest.records)
         return manifest.model_copy(update={"records": found})
 
     def manifests(self) -> list[str]:
         """Names of the matrices that were run in this store."""
-        return sorted(path.stem for path in (self.root / "matrices").glob("*.json"))
+        paths = (self.root / "matrices").glob("*.json")
+        return sorted(path.stem for path in paths if not path.name.startswith("."))
 
     def records(self) -> list[Record]:
         """Return the records of all matrices that were run here, each once."""
         found = {r.digest: r for name in self.manifests() if (m := self.manifest(name)) for r in m.records}
         return list(found.values())
 
-    def lock(self, folder: Path) -> FileLock:
-        """Return the lock of a cell's folder: one process at a time works on a cell."""
+    def evidence(self) -> Evidence:
+        """Return where a report finds more than records: counts, kept images, histories and measurements."""
+        return Evidence(
+            counts=self.counts, parts=self.parts, history=self.history, kept=self.kept_images, measured=self.measured
+        )
+
+    # Checks that passed
+
+    def remembered(self, kind: str, digest: str) -> dict[str, Any] | None:
+        """Return what `remember` kept, or None where there is nothing, or nothing that can be used."""
+        try:
+            return read_sealed(self.cache_dir / kind / f"{digest}.json")
+        except StoreError:
+            return None
+
+    def remember(self, kind: str, digest: str, content: Mapping[str, Any]) -> None:
+        """Keep the outcome of a check, so that it is not repeated."""
+        write_sealed(self.cache_dir / kind / f"{digest}.json", content)
+
+    def _sweep_dir(self, key: str) -> Path:
+        return self.cache_dir / "sweeps" / key
+
+    def _manifest(self, name: str) -> Path:
+        return self.root / "matrices" / f"{name}.json"
+
+    def _image(self, digest: str, index: int) -> Path:
+        return self.eval_dir(digest) / "images" / f"{index:06d}.npz"
+
+    def _record(
+        self, digest: str, read: Callable[[object], Record] = Record.model_validate
+    ) -> tuple[Record | None, dict[str, str]]:
+        """Return a record, and the hashes of the files beside it; none for a record of segbench 0.1."""
+        for name in ("record.json", "failed.json"):
+            path = self.eval_dir(digest) / name
+            content = read_sealed(path)
+            if content is not None:
+                files: dict[str, str] = content.pop("files", {})
+                record = _parsed(content, path, read)
+                if record.digest != digest:
+                    raise StoreError(f"{path}: is the record of {record.digest}; delete {path.parent} to make it again")
+                return record, files
+        return None, {}
+
+    def _files(self, digest: str) -> dict[str, str]:
+        content = read_sealed(self.eval_dir(digest) / "record.json") or {}
+        files: dict[str, str] = content.get("files", {})
+        return files
+
+    def _verified(self, digest: str, name: str, files: Mapping[str, str]) -> bytes:
+        """Return a file beside a record, checked against the hash in it."""
+        path = self.eval_dir(digest) / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{path}: missing; delete {self.eval_dir(digest)} to make it again") from error
+        if name in files and sha256(content) != files[name]:
+            raise StoreError(f"{path}: damaged, its checksum does not fit; delete {self.eval_dir(digest)} to redo it")
+        return content
+
+    def _counts(self, digest: str) -> dict[str, NDArray[Any]] | None:
+        if not self.evaluated(digest):
+            return None
+        content = self._verified(digest, "counts.npz", self._files(digest))
+        return _unpacked(content, self.eval_dir(digest) / "counts.npz")
+
+    def _write_failure(self, folder: Path, error: BaseException, content: Mapping[str, Any]) -> None:
+        trace = "".join(traceback.format_exception(error)).encode()
+        write_bytes(folder / "traceback.txt", trace)
+        write_sealed(
+            folder / "failed.json", {**content, "error": describe(error), "files": {"traceback.txt": sha256(trace)}}
+        )
+
+
+def _lock(folder: Path) -> FileLock:
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / ".lock")
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    return FileLock(folder / ".lock")
 
 
-def _record(content: dict[str, Any], path: Path, read: Callable[[object], Record]) -> Record:
+def _packed(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _unpacked(content: bytes, path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds for damaged bytes
+        raise StoreError(f"{path}: damaged ({describe(error)}); delete {path.parent} to make it again") from error
+
+
+def _parsed(content: dict[str, Any], path: Path, read: Callable[[object], Record]) -> Record:
     version = content.get("schema_version")
     if version != SCHEMA_VERSION:
         raise StoreError(f"{path}: schema version {version}, this segbench reads {SCHEMA_VERSION}")
     try:
         return read(content)
     except ValidationError as error:
-        raise StoreError(f"{path}: not a valid record ({error.errors()[0]['msg']})") from error
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StoreError(f"{path}: not a valid record ({where}: {first['msg'].lower()})") from error

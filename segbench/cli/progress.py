@@ -62,6 +62,10 @@ class Bars:
         if error is not None:
             self.progress.console.print(f"failed: {self.labels.get(job, job)}: {error}", style="red", markup=False)
 
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
+        self.progress.console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
 
 class Lines:
     """A line now and then, for logs.
@@ -99,6 +103,10 @@ class Lines:
         self.done += cells
         how = "done" if error is None else f"failed: {error}"
         self._print(f"[{self.done}/{self.cells} cells] {self.labels.get(job, job)}: {how}")
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._print(text)
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -32,8 +34,9 @@ class Problem(NamedTuple):
     message: str
 
 
-class Bound(NamedTuple):
-    """A component with its options.
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A component with its options; two are equal if name, version and options are.
 
     Attributes:
         component: its entry in the catalog.
@@ -51,7 +54,16 @@ class Bound(NamedTuple):
         """Return the attack, where the component is one."""
         return BoundAttack(self.component.object, self.options)
 
+    def with_options(self, **changes: Any) -> Bound:
+        """Return the same component with some options changed."""
+        return Bound(self.component, {**self.options, **changes})
+
     @property
+    def name(self) -> str:
+        """The component's name in the catalog."""
+        return self.component.name
+
+    @cached_property
     def identity(self) -> records.Component:
         """Name, version and options as plain data, and the shortest string that means them."""
         options = {name: _plain(value) for name, value in self.options.items()}
@@ -59,7 +71,7 @@ class Bound(NamedTuple):
             name=self.component.name, version=self.component.version, options=options, short=self.short
         )
 
-    @property
+    @cached_property
     def short(self) -> str:
         """The name, with the options that differ from the defaults, and the steps and the kind of an attack."""
         shown = [
@@ -69,6 +81,30 @@ class Bound(NamedTuple):
             or _plain(value) != _plain(self.component.options[name].default)
         ]
         return f"{self.component.name}({', '.join(shown)})" if shown else self.component.name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bound) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A component is found in the catalog of the process that reads it.
+        return stored, (self.component.kind, self.identity)
+
+    @cached_property
+    def _key(self) -> str:
+        own = self.identity
+        return json.dumps([self.component.kind, own.name, own.version, dict(own.options)], sort_keys=True)
+
+
+def stored(kind: str, component: records.Component) -> Bound:
+    """Bind a component that a record, a card or another process holds as plain data.
+
+    Raises:
+        SegbenchError: it is not in the catalog any more, in that version, or does not take those options.
+    """
+    return bound(kind, {"name": component.name, "version": component.version, "options": dict(component.options)})
 
 
 def parse(written: Any) -> tuple[str, dict[str, Any]]:

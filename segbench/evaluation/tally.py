@@ -1,11 +1,8 @@
-"""What a sweep counts: pixels per image and class, distances and passes; kept on disk while it is unfinished."""
+"""What a sweep counts on each image, and in all: pixels per class, distances, passes, certificates."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,15 +10,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segbench.attacks.tools.passes import Passes
+from segbench.attacks.tools.targets import Target, goal
 from segbench.defenses.base import ABSTAIN
 from segbench.errors import CellError
-from segbench.files import write_bytes
-from segbench.reports.statistics import Absent, mean_iou
+
+Counts = NDArray[np.int64]
+
+
+@dataclass
+class Outcome:
+    """The findings of one evaluation on one image.
+
+    Attributes:
+        counts: (3, C) intersections, predicted and true pixels of every class; for each part of an ensemble by its
+            name, for all other attacks under "".
+        distance: how far the image was moved, in the norm of the attack; the largest of its crops and parts.
+        on_target: (2,) pixels that a targeted attack has brought to its labels, and pixels that it was to.
+        certified: like `counts`, of the target's certificates.
+        shown: the attacked crops and the predicted labels, where the image is kept.
+    """
+
+    counts: dict[str, Counts] = field(default_factory=dict)
+    distance: float = 0.0
+    on_target: Counts | None = None
+    certified: Counts | None = None
+    shown: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass
 class Tally:
-    """What one evaluation has found so far.
+    """The findings of one evaluation on all images so far.
 
     Attributes:
         counts: per image (3, C): intersections, predicted and true pixels of every class; for each part of an
@@ -40,8 +58,18 @@ class Tally:
     radius: float = 0.0
     on_target: list[NDArray[np.int64]] = field(default_factory=list)
 
+    def add(self, outcome: Outcome) -> None:
+        """Add the findings on one image."""
+        self.distances.append(outcome.distance)
+        for part, counts in outcome.counts.items():
+            self.counts.setdefault(part, []).append(counts)
+        if outcome.on_target is not None:
+            self.on_target.append(outcome.on_target)
+        if outcome.certified is not None:
+            self.certified.append(outcome.certified)
 
-def confusion(preds: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> NDArray[np.int64]:
+
+def confusion(preds: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> Counts:
     """Count the pixels of one image: (3, C) intersections, predicted and true pixels; void counts nowhere.
 
     Args:
@@ -61,7 +89,7 @@ def confusion(preds: Tensor, truth: Tensor, num_classes: int, ignore_index: int)
     return torch.stack([torch.bincount(row, minlength=num_classes) for row in rows]).cpu().numpy()
 
 
-def certified_confusion(labels: Tensor, masks: Tensor, num_classes: int, ignore_index: int) -> NDArray[np.int64]:
+def certified_confusion(labels: Tensor, masks: Tensor, num_classes: int, ignore_index: int) -> Counts:
     """Count certified pixels like `confusion`: one without a certificate is no prediction, but still true.
 
     Args:
@@ -76,78 +104,15 @@ def certified_confusion(labels: Tensor, masks: Tensor, num_classes: int, ignore_
     return counts
 
 
-def certificates(counts: NDArray[np.int64], radius: float, absent: Absent) -> dict[str, float]:
-    """Return what certificates are worth: scores in per cent, where a pixel without one counts as wrong.
+def on_target(preds: Tensor, truth: Tensor, target: Target, ignore_index: int) -> Counts:
+    """Count the pixels that have the label which a targeted attack asks for, and all pixels of which it asks one, (2,).
 
     Args:
-        counts: of `certified_confusion`, over all images, (3, C).
-        radius: L2 radius in [0, 1] units.
-        absent: what a class counts that is neither true nor predicted.
+        preds: predicted labels (H, W).
+        truth: true labels (H, W).
+        target: what the attack aims at.
+        ignore_index: label of void pixels.
     """
-    right, given, true = counts.sum(1) / max(1, counts[2].sum())
-    return {
-        "certified_miou": 100 * float(mean_iou(counts, absent)),
-        "certified_aacc": 100 * float(right),
-        "certified_radius": radius,
-        "abstained": 100 * float(true - given),
-    }
-
-
-def save_unfinished(path: Path, tallies: Mapping[str, Tally], names: Sequence[str], batch: int, seconds: float) -> None:
-    """Keep unfinished counts, so that a killed sweep goes on at the batch where it was.
-
-    Args:
-        path: the file.
-        tallies: by the digest of the evaluation.
-        names: of the images that were scored.
-        batch: images or crops attacked at once.
-        seconds: spent so far.
-    """
-    arrays: dict[str, NDArray[np.generic]] = {
-        "names": np.array(names, dtype=str),
-        "seconds": np.array(seconds),
-        "batch": np.array(batch),
-    }
-    for digest, tally in tallies.items():
-        arrays[f"distances/{digest}"] = np.array(tally.distances)
-        arrays[f"passes/{digest}"] = np.array([tally.passes.forward, tally.passes.backward])
-        if tally.certified:
-            arrays[f"certified/{digest}"] = np.stack(tally.certified)
-            arrays[f"radius/{digest}"] = np.array(tally.radius)
-        if tally.on_target:
-            arrays[f"on_target/{digest}"] = np.stack(tally.on_target)
-        for part, counts in tally.counts.items():
-            arrays[f"counts/{digest}/{part}"] = np.stack(counts)
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    write_bytes(path, buffer.getvalue())
-
-
-def restore_unfinished(path: Path, tallies: Mapping[str, Tally], batch: int) -> tuple[list[str], float]:
-    """Fill tallies with unfinished counts, where there are some of the same cells and batch.
-
-    Args:
-        path: the file that `save_unfinished` wrote, if it did.
-        tallies: empty ones, by the digest of the evaluation.
-        batch: images or crops attacked at once.
-
-    Returns:
-        The names of the images that were scored, and the seconds spent on them.
-    """
-    if not path.is_file():
-        return [], 0.0
-    with np.load(path, allow_pickle=False) as arrays:
-        if int(arrays["batch"]) != batch or any(f"passes/{digest}" not in arrays for digest in tallies):
-            return [], 0.0
-        for digest, tally in tallies.items():
-            tally.distances = arrays[f"distances/{digest}"].tolist()
-            tally.passes = Passes(*map(int, arrays[f"passes/{digest}"]))
-            if f"certified/{digest}" in arrays:
-                tally.certified = list(arrays[f"certified/{digest}"])
-                tally.radius = float(arrays[f"radius/{digest}"])
-            if f"on_target/{digest}" in arrays:
-                tally.on_target = list(arrays[f"on_target/{digest}"])
-            prefix = f"counts/{digest}/"
-            parts = [name for name in arrays.files if name.startswith(prefix)]
-            tally.counts = {name.removeprefix(prefix): list(arrays[name]) for name in parts}
-        return [str(name) for name in arrays["names"]], float(arrays["seconds"])
+    labels = goal(truth[None], target, ignore_index=ignore_index)[0]
+    asked = labels != ignore_index
+    return np.array([int((preds == labels)[asked].sum()), int(asked.sum())])

@@ -14,12 +14,13 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from segbench.attacks.tools.passes import Passes
+from segbench.components.specs import Bound
 from segbench.config.matrix import Recipe
 from segbench.errors import DataError
 from segbench.execution import prepare, workers
 from segbench.execution.pass_counts import attack_passes, beside_predicting, context, scoring_passes, training_passes
 from segbench.networks.load import open_external
-from segbench.plan.cells import NetworkCell, TrainCell, attack_of, build_defense, revive
+from segbench.plan.cells import NetworkCell, TrainCell
 from segbench.plan.plan import Plan, Sweep, group
 from segbench.plan.traits import needs
 from segbench.store import Store
@@ -51,12 +52,12 @@ def lengths(plan: Plan) -> Lengths:
     iterations: dict[str, int | None] = {}
     for cell in plan.trainings:
         recipe = Recipe.model_validate(cell.recipe)
-        images = splits[cell.data.component.short].get(recipe.split)
+        images = splits[cell.data.dataset.short].get(recipe.split)
         epochs = None if images is None or recipe.epochs is None else images // recipe.batch_size * recipe.epochs
         iterations[cell.digest] = recipe.iterations or epochs
     scored: dict[str, int | None] = {}
     for evaluation in plan.evaluations:
-        known = splits[evaluation.target.data.component.short].get(evaluation.split)
+        known = splits[evaluation.target.data.dataset.short].get(evaluation.split)
         scored[evaluation.digest] = min(known, evaluation.limit or known) if known is not None else evaluation.limit
     return Lengths(iterations, scored)
 
@@ -95,7 +96,7 @@ def _training(cell: TrainCell, known: Lengths) -> Passes | None:
     iterations = known.iterations[cell.digest]
     if iterations is None:
         return None
-    each, images = training_passes(cell.defense.short), iterations * int(cell.recipe["batch_size"])
+    each, images = training_passes(cell.defense), iterations * int(cell.recipe["batch_size"])
     return Passes(each.forward * images, each.backward * images)
 
 
@@ -104,15 +105,15 @@ def _sweep(sweep: Sweep, known: Lengths) -> Passes | None:
     if images is None:
         return None
     parts = [
-        attack_passes(sweep.attack.short, _defense(sweep.source), oblivious=sweep.oblivious),
+        attack_passes(sweep.attack, _defense(sweep.source), oblivious=sweep.oblivious),
         *(scoring_passes(_defense(c.target), certified=c.certified, dynamic=c.dynamic) for c in sweep.cells),
     ]
     return Passes(sum(p.forward for p in parts) * images, sum(p.backward for p in parts) * images)
 
 
-def _defense(cell: NetworkCell) -> str:
-    """Return the defense of a network as a short string; what a network from elsewhere does inside is not known."""
-    return cell.defense.short if isinstance(cell, TrainCell) else "none"
+def _defense(cell: NetworkCell) -> Bound | None:
+    """Return the defense of a network that is trained here; nothing is known of what others do inside."""
+    return cell.defense if isinstance(cell, TrainCell) else None
 
 
 def _sum(passes: Iterable[Passes | None]) -> Passes | None:
@@ -150,7 +151,7 @@ def _estimate(plan: Plan, trainings: Sequence[TrainCell], sweeps: Sequence[Sweep
 
 def _kind(cell: NetworkCell) -> str:
     """Return what the time of a network's predictions depends on."""
-    return f"{cell.model.short} {_defense(cell)}"
+    return f"{cell.model.short} {cell.defense.short}" if isinstance(cell, TrainCell) else cell.label
 
 
 class _Timer:
@@ -162,11 +163,11 @@ class _Timer:
 
     def training_step(self, cell: TrainCell) -> float:
         """Seconds of an iteration of this training."""
-        key = (cell.data.component.short, cell.model.short, cell.defense.short, str(cell.recipe))
+        key = (cell.data.dataset.short, cell.model.short, cell.defense.short, str(cell.recipe))
         if key not in self.known:
             dataset = self._dataset(cell)
             recipe = Recipe.model_validate(cell.recipe)
-            defense = build_defense(cell, len(dataset.classes), dataset.ignore_index)
+            defense = cell.build(len(dataset.classes), dataset.ignore_index)
             defense.to(self.device, memory_format=torch.channels_last).train()
             seen = batches.TrainingImages(dataset, recipe, 0, needs(defense))
             read = default_collate([seen[0, index] for index in range(recipe.batch_size)])
@@ -183,17 +184,17 @@ class _Timer:
         """Seconds of a sweep for each of its images: the attack once, and every evaluation's scoring."""
         source = sweep.source
         scored = [(_kind(cell.target), str(cell.certified), str(cell.dynamic)) for cell in sweep.cells]
-        key = (source.data.component.short, sweep.attack.short, str(sweep.oblivious), _kind(source), *sum(scored, ()))
+        key = (source.data.dataset.short, sweep.attack.short, str(sweep.oblivious), _kind(source), *sum(scored, ()))
         if key not in self.known:
             dataset = self._dataset(source)
             split = dataset.split(self.plan.matrix.split)
-            protocol = revive("protocol", sweep.cells[0].protocol).make()
+            protocol = sweep.cells[0].protocol.make()
             crops = protocol.crops(*split[0][1:])
             images, masks = crops.images.to(self.device), crops.masks.to(self.device)
             built = {cell.digest: self._network(cell, dataset) for cell in (source, *sweep.targets)}
             network: Any = built[source.digest]
             attacked = protocol.network(network.plain if sweep.oblivious else network)
-            attack = attack_of(sweep.attack)
+            attack = sweep.attack.attack()
 
             def step() -> None:
                 made_up = context(images, len(dataset.classes))
@@ -211,13 +212,13 @@ class _Timer:
     def _network(self, cell: NetworkCell, dataset: Any) -> nn.Module:
         """Return the network of a cell, with fresh weights where it is yet to be trained."""
         if isinstance(cell, TrainCell):
-            built = build_defense(cell, len(dataset.classes), dataset.ignore_index).deploy()
+            built = cell.build(len(dataset.classes), dataset.ignore_index).deploy()
             network: nn.Module = built.to(self.device).eval()
             return network
         return open_external(cell.external, cell.data, dataset).adapter.to(self.device)
 
     def _dataset(self, cell: NetworkCell) -> Any:
-        return prepare.open_bound(revive("dataset", cell.data.component), self.plan.matrix.runtime.data)
+        return prepare.open_bound(cell.data.dataset, self.plan.matrix.runtime.data)
 
     def _time(self, step: Callable[[], None]) -> float:
         step()

@@ -7,27 +7,26 @@ import multiprocessing
 import os
 import queue
 import signal
+import threading
+import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from segbench.config.matrix import Runtime
-from segbench.errors import SegbenchError, Stopped, describe
+from segbench.errors import Busy, SegbenchError, Stopped, StoreError, describe
 from segbench.evaluation.sweep import run_sweep
 from segbench.execution import workers
-from segbench.execution.pass_counts import training_passes
-from segbench.plan.cells import EvalCell, TrainCell
+from segbench.execution.board import PAUSE, Board, Ended, Job, pending
+from segbench.plan.cells import EvalCell
 from segbench.plan.plan import Plan, Sweep
-from segbench.reports.records import Record
 from segbench.store import Store
-from segbench.training import train
-
-Job = TrainCell | Sweep
+from segbench.training.train import run_training
 
 
 class Display(Protocol):
@@ -45,6 +44,10 @@ class Display(Protocol):
         """A job ended, with `cells` cells; `error` says what went wrong."""
         ...
 
+    def say(self, text: str) -> None:
+        """Something is worth a line."""
+        ...
+
 
 class _Silent:
     def start(self, jobs: Mapping[str, str], cells: int, cached: int) -> None:
@@ -56,64 +59,15 @@ class _Silent:
     def finish(self, job: str, cells: int, error: str | None) -> None:
         pass
 
+    def say(self, text: str) -> None:
+        pass
+
 
 SILENT: Display = _Silent()
 """A display that shows nothing."""
 
 
-@dataclass
-class Board:
-    """What is still to do.
-
-    Attributes:
-        trainings: networks to train, by digest.
-        sweeps: sweeps to run, by key.
-        failed: networks that could not be trained, with the reason.
-        running: jobs under way.
-        tries: how often a job was under way when its process died.
-    """
-
-    trainings: dict[str, TrainCell]
-    sweeps: dict[str, Sweep]
-    failed: dict[str, str] = field(default_factory=dict)
-    running: dict[Future[str | None], tuple[str, Job]] = field(default_factory=dict)
-    tries: dict[str, int] = field(default_factory=dict)
-
-    def ready(self) -> Iterator[tuple[str, Job]]:
-        """Yield the jobs that could start now, trainings first."""
-        yield from self.trainings.items()
-        under_way = {key for key, job in self.running.values()}
-        for key, sweep in self.sweeps.items():
-            needs = {cell.digest for cell in (sweep.source, *sweep.targets)}
-            if not needs & (set(self.trainings) | under_way | set(self.failed)):
-                yield key, sweep
-
-
-def pending(plan: Plan, store: Store) -> Board:
-    """Return what a plan leaves to do in a store; costly trainings first, so that no worker waits at the end."""
-    sweeps = {}
-    for sweep in plan.sweeps:
-        cells = tuple(cell for cell in sweep.cells if not store.evaluated(cell.digest))
-        if cells:
-            sweeps[sweep.key] = Sweep(sweep.source, cells)
-    needed = {cell.digest for sweep in sweeps.values() for cell in (sweep.source, *sweep.targets)}
-    trainings = [
-        cell
-        for cell in plan.trainings
-        if store.trained(cell.digest) is None and (cell.digest in needed or not plan.evaluations)
-    ]
-    costly = sorted(trainings, key=_cost, reverse=True)
-    return Board({cell.digest: cell for cell in costly}, sweeps)
-
-
-def _cost(cell: TrainCell) -> int:
-    """Passes of a training; of an epoch's length where that is what is known. Only the order of jobs depends on it."""
-    passes = training_passes(cell.defense.short)
-    length = cell.recipe["iterations"] or cell.recipe["epochs"]
-    return (passes.forward + passes.backward) * int(length) * int(cell.recipe["batch_size"])
-
-
-def run(plan: Plan, store: Store, runtime: Runtime, display: Display) -> list[Record]:
+def run(plan: Plan, store: Store, runtime: Runtime, display: Display) -> None:
     """Run everything that a plan asks for and a store does not hold yet.
 
     Args:
@@ -122,223 +76,202 @@ def run(plan: Plan, store: Store, runtime: Runtime, display: Display) -> list[Re
         runtime: how and where.
         display: hears of progress.
 
-    Returns:
-        A record for every evaluation of the plan, in its order, failed ones included.
-
     Raises:
         Stopped: the user asked to stop; what was done is kept.
+        StoreError: the store cannot be written.
     """
-    store.write_manifest(plan.manifest())
+    store.open_for_writing()
+    count = len(plan.trainings) + len(plan.sweeps)
+    devices = workers.resolve_devices(runtime.device, runtime.workers, count)
+    threads = _threads(plan, store, len(devices))
+    store.write_manifest(plan.manifest(threads))
     board = pending(plan, store)
     cells = len(plan.trainings) + len(plan.evaluations)
     left = len(board.trainings) + sum(len(sweep.cells) for sweep in board.sweeps.values())
-    jobs: dict[str, Job] = {**board.trainings, **board.sweeps}
-    labels = {key: job.label for key, job in jobs.items()}
-    display.start(labels, cells, cells - left)
-    if labels:
-        devices = workers.resolve_devices(runtime.device, runtime.workers, len(labels))
-        threads = max(1, len(os.sched_getaffinity(0)) // len(devices))
+    jobs = board.jobs
+    display.start({key: job.label for key, job in jobs.items()}, cells, cells - left)
+    for note in board.notes:
+        display.say(f"{note}; it is done again")
+    if jobs:
+        run = _Run(board, store, runtime, display)
         if len(devices) == 1:
-            _run_inline(board, store, runtime, display, devices[0])
+            run.inline(devices[0], threads)
         else:
-            _run_processes(board, store, runtime, display, devices, threads)
-    found = (store.record(cell.digest) for cell in plan.evaluations)
-    return [record or cell.expected() for record, cell in zip(found, plan.evaluations, strict=True)]
+            run.processes(devices[: max(1, len(jobs))], threads)
 
 
-def _run_inline(board: Board, store: Store, runtime: Runtime, display: Display, device: torch.device) -> None:
-    stop = _Flag()
-
-    class Direct:
-        """A channel that leads straight to the display."""
-
-        def send(self, update: workers.Update) -> None:
-            display.update(update)
-
-        def stopping(self) -> bool:
-            return stop.is_set()
-
-    threads = torch.get_num_threads()
-    workers.set_up(Direct(), device, threads)
-    executor = workers.InlineExecutor()
-    with _interruptible(stop):
-        while (job := next(board.ready(), None)) and not stop.is_set():
-            _submit(executor, board, *job, store, runtime)
-            for future in list(board.running):
-                _settle(future, board, store, display)
-        if stop.is_set():
-            raise Stopped
-
-
-def _run_processes(
-    board: Board, store: Store, runtime: Runtime, display: Display, devices: list[torch.device], threads: int
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    stop: Any = context.Event()
-    with _interruptible(stop):
-        while not stop.is_set():
-            # A worker that was killed may hold the lock of its queue for ever: a new pool gets a new one.
-            updates: Any = context.Queue()
-            try:
-                with workers.local(len(devices), devices, threads, updates, stop) as executor:
-                    broken = _work_off(executor, board, store, runtime, display, len(devices), updates, stop)
-            except KeyboardInterrupt:
-                stop.set()
-                break
-            _drain(updates, display)
-            if not broken:
-                break
-        if stop.is_set():
-            raise Stopped
-
-
-def _work_off(
-    executor: Any,
-    board: Board,
-    store: Store,
-    runtime: Runtime,
-    display: Display,
-    workers: int,
-    updates: Any,
-    stop: Any,
-) -> bool:
-    """Keep the workers busy until nothing is left; True if a worker died and a new pool is needed."""
-    while True:
-        ready = board.ready()
-        while len(board.running) < workers and not stop.is_set():
-            job = next(ready, None)
-            if job is None:
-                break
-            _submit(executor, board, *job, store, runtime)
-            ready = board.ready()
-        if not board.running:
-            return False
-        finished, _ = wait(board.running, timeout=0.2, return_when=FIRST_COMPLETED)
-        _drain(updates, display)
-        broken = [_settle(future, board, store, display) for future in finished]
-        if any(broken):
-            for future in list(board.running):
-                _settle(future, board, store, display)
-            return True
-
-
-def _submit(executor: Any, board: Board, key: str, job: Job, store: Store, runtime: Runtime) -> None:
-    board.trainings.pop(key, None)
-    board.sweeps.pop(key, None)
-    board.running[executor.submit(work, key, job, store.root, runtime)] = (key, job)
-
-
-def _settle(future: Future[str | None], board: Board, store: Store, display: Display) -> bool:
-    """Book a finished job; True if its process died."""
-    key, job = board.running.pop(future)
+def _threads(plan: Plan, store: Store, count: int) -> int:
+    """Return the CPU threads of each worker: decided by a matrix's first run and kept, because numbers depend on it."""
     try:
-        error = future.result()
-    except BrokenProcessPool:
-        board.tries[key] = board.tries.get(key, 0) + 1
-        if board.tries[key] < 2:
-            if isinstance(job, Sweep):
-                board.sweeps[key] = job
+        before = store.manifest(plan.matrix.name, filled=False)
+    except StoreError:
+        before = None
+    if before is not None and before.threads is not None:
+        return before.threads
+    return torch.get_num_threads() if count == 1 else max(1, len(os.sched_getaffinity(0)) // count)
+
+
+@dataclass
+class _Run:
+    """The jobs of a plan while they run."""
+
+    board: Board
+    store: Store
+    runtime: Runtime
+    display: Display
+
+    def inline(self, device: torch.device, threads: int) -> None:
+        """Do one job after the other in this process."""
+        stop = threading.Event()
+        channel = workers.DirectChannel(self.display, stop)
+        before = torch.get_num_threads()
+        workers.set_up(channel, device, threads)
+        try:
+            with _interruptible(stop):
+                while self.board.jobs and not stop.is_set():
+                    job = next(self.board.ready(), None)
+                    if job is None:
+                        time.sleep(0.2)
+                        continue
+                    self._submit(workers.InlineExecutor(), *job)
+                    for future in list(self.board.running):
+                        self._settle(future)
+                if stop.is_set():
+                    raise Stopped
+        finally:
+            torch.set_num_threads(before)
+
+    def processes(self, devices: list[torch.device], threads: int) -> None:
+        """Keep a pool of processes busy, and start a new one where a process died."""
+        context = multiprocessing.get_context("spawn")
+        stop: Any = context.Event()
+        with _interruptible(stop):
+            while not stop.is_set():
+                # A worker that was killed may hold the lock of its queue for ever: a new pool gets a new one.
+                updates: Any = context.Queue()
+                try:
+                    with workers.local(devices, threads, updates, stop) as executor:
+                        whole = self._work_off(executor, len(devices), updates, stop)
+                except KeyboardInterrupt:
+                    stop.set()
+                    break
+                self._show(updates)
+                if whole:
+                    break
+            if stop.is_set():
+                raise Stopped
+
+    def _work_off(self, executor: Executor, count: int, updates: Any, stop: Any) -> bool:
+        """Keep the workers busy until nothing is left; False if a worker died and a new pool is needed."""
+        while True:
+            while len(self.board.running) < count and not stop.is_set():
+                job = next(self.board.ready(), None)
+                if job is None:
+                    break
+                self._submit(executor, *job)
+            if not self.board.running:
+                if stop.is_set() or not self.board.jobs:
+                    return True
+                time.sleep(0.2)
+                continue
+            finished, _ = wait(self.board.running, timeout=0.2, return_when=FIRST_COMPLETED)
+            self._show(updates)
+            if not all([self._settle(future) for future in finished]):
+                for future in list(self.board.running):
+                    self._settle(future)
+                return False
+
+    def _submit(self, executor: Executor, key: str, job: Job) -> None:
+        self.board.start(key, job, executor.submit(work, key, job, self.store.root, self.runtime))
+
+    def _settle(self, future: Future[Ended]) -> bool:
+        """Book a finished job; False if its process died."""
+        key, job = self.board.running.pop(future)
+        try:
+            ended = future.result()
+        except BrokenProcessPool:
+            self.board.tries[key] = self.board.tries.get(key, 0) + 1
+            if self.board.tries[key] < 2:
+                self.board.put_back(key, job)
             else:
-                board.trainings[key] = job
+                error = "its process died twice (killed, perhaps for want of memory): try fewer --workers"
+                _store_failure(job, self.store, RuntimeError(error))
+                self._book(key, job, error)
+            return False
+        except Stopped:
             return True
-        error = "its process died twice (killed, perhaps for want of memory): try fewer --workers"
-        _store_failure(job, store, RuntimeError(error))
-        _book(job, key, error, board, store, display)
-        return True
-    except Stopped:
-        return False
-    _book(job, key, error, board, store, display)
-    return False
-
-
-def _book(job: Job, key: str, error: str | None, board: Board, store: Store, display: Display) -> None:
-    display.finish(key, len(job.cells) if isinstance(job, Sweep) else 1, error)
-    if error is None or isinstance(job, Sweep):
-        return
-    board.failed[key] = error
-    for other, sweep in list(board.sweeps.items()):
-        needs = {cell.digest: cell for cell in (sweep.source, *sweep.targets)}
-        if key not in needs:
-            continue
-        # Targets that were trained are still worth scoring; those that need the failed network are not.
-        kept = tuple(c for c in sweep.cells if key not in (c.target.digest, c.source.digest))
-        lost = [cell for cell in sweep.cells if cell not in kept]
-        for cell in lost:
-            _fail_cell(cell, store, SegbenchError(f"{job.label} could not be trained: {error}"))
-        display.finish(other, len(lost), f"{job.label} could not be trained")
-        if kept:
-            board.sweeps[other] = Sweep(sweep.source, kept)
+        if ended.elsewhere:
+            if key not in self.board.paused:
+                self.display.say(f"running elsewhere: {job.label}; waiting for it")
+            self.board.put_back(key, job, PAUSE)
         else:
-            del board.sweeps[other]
+            self._book(key, job, ended.error)
+        return True
+
+    def _book(self, key: str, job: Job, error: str | None) -> None:
+        """Book a job that is done or failed, and fail the evaluations that needed it."""
+        self.display.finish(key, len(job.cells) if isinstance(job, Sweep) else 1, error)
+        if error is None or isinstance(job, Sweep):
+            return
+        self.board.failed[key] = error
+        reason = f"{job.label} could not be trained"
+        for other, sweep in list(self.board.sweeps.items()):
+            # Targets that were trained are still worth scoring; those that need the failed network are not.
+            kept = tuple(c for c in sweep.cells if key not in (c.target.digest, c.source.digest))
+            lost = [cell for cell in sweep.cells if cell not in kept]
+            if not lost:
+                continue
+            for cell in lost:
+                _fail_cell(cell, self.store, SegbenchError(f"{reason}: {error}"))
+            self.display.finish(other, len(lost), reason)
+            if kept:
+                self.board.sweeps[other] = Sweep(sweep.source, kept)
+            else:
+                del self.board.sweeps[other]
+
+    def _show(self, updates: Any) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                update = updates.get_nowait()
+                if isinstance(update, str):
+                    self.display.say(update)
+                else:
+                    self.display.update(update)
 
 
-def work(key: str, job: Job, root: Path, runtime: Runtime) -> str | None:
-    """Do one job in the process that this is called in; return what went wrong, if anything."""
+def work(key: str, job: Job, root: Path, runtime: Runtime) -> Ended:
+    """Do one job in the process that this is called in."""
     channel, device = workers.here()
     store, reporter = Store(root), workers.JobReporter(channel, key)
-    cell = job.source if isinstance(job, Sweep) else job
-    data = runtime.data.get(cell.data.component.name)
     try:
         if isinstance(job, Sweep):
-            run_sweep(
-                job,
-                store,
-                device=device,
-                root=data,
-                batch=runtime.eval_batch,
-                keep=runtime.keep_images,
-                checkpoint_every=runtime.checkpoint_every,
-                reporter=reporter,
-            )
+            run_sweep(job, store, runtime, device, reporter)
         else:
-            train.run(
-                job,
-                store,
-                device=device,
-                root=data,
-                loader_workers=runtime.loader_workers,
-                recompute=runtime.recompute,
-                checkpoint_every=runtime.checkpoint_every,
-                reporter=reporter,
-            )
+            run_training(job, store, runtime, device, reporter)
     except Stopped:
         raise
+    except Busy:
+        return Ended(elsewhere=True)
     except Exception as error:
         _store_failure(job, store, error)
-        return describe(error)
-    return None
+        return Ended(describe(error))
+    return Ended()
 
 
 def _store_failure(job: Job, store: Store, error: Exception) -> None:
-    if isinstance(job, Sweep):
-        for cell in job.cells:
-            _fail_cell(cell, store, error)
-    else:
-        store.write_failure(store.train_dir(job.digest), error, {"cell": job.model_dump(mode="json")})
+    """Store why a job failed; where even that cannot be written, the error of the job is what counts."""
+    with contextlib.suppress(StoreError):
+        if isinstance(job, Sweep):
+            for cell in job.cells:
+                _fail_cell(cell, store, error)
+        else:
+            store.write_training_failure(job.digest, error, job.to_plain())
 
 
 def _fail_cell(cell: EvalCell, store: Store, error: Exception) -> None:
-    folder = store.eval_dir(cell.digest)
-    if not store.evaluated(cell.digest):
+    if not store.current(cell.digest):
         record = cell.expected().model_copy(update={"status": "failed", "error": describe(error)})
-        store.write_failure(folder, error, record.model_dump(mode="json"))
-
-
-def _drain(updates: Any, display: Display) -> None:
-    with contextlib.suppress(queue.Empty):
-        while True:
-            display.update(updates.get_nowait())
-
-
-class _Flag:
-    def __init__(self) -> None:
-        self.value = False
-
-    def set(self) -> None:
-        self.value = True
-
-    def is_set(self) -> bool:
-        return self.value
+        store.write_failed_record(record, error)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from segbench.attacks.base import BoundAttack
 from segbench.attacks.tools.passes import Passes
-from segbench.components import specs
+from segbench.components.specs import Bound
 from segbench.defenses.base import Certified, Dynamic
 from segbench.errors import SegbenchError
 from segbench.model_zoo.base import Features, Segmenter
@@ -27,15 +27,15 @@ TOY_CLASSES = 3
 
 
 @cache
-def attack_passes(attack: str, defense: str = "none", *, oblivious: bool = False) -> Passes:
+def attack_passes(attack: Bound, defense: Bound | None = None, *, oblivious: bool = False) -> Passes:
     """Count what an attack costs for one image; early stops may save some of it.
 
     Args:
-        attack: its short string.
-        defense: short string of the attacked network's defense: one prediction may take many passes.
+        attack: the attack.
+        defense: the attacked network's defense, since one prediction may take many passes; None for none.
         oblivious: the attack is made on the network without it.
     """
-    bound = _bound("attack", attack).attack()
+    bound = _untargeted_attack(attack.attack())
     if bound.threat.access == "none":
         return Passes()
     network = _deployed(defense)
@@ -47,11 +47,11 @@ def attack_passes(attack: str, defense: str = "none", *, oblivious: bool = False
 
 
 @cache
-def scoring_passes(defense: str = "none", *, certified: bool = False, dynamic: bool = False) -> Passes:
+def scoring_passes(defense: Bound | None = None, *, certified: bool = False, dynamic: bool = False) -> Passes:
     """Count what scoring one image costs: taking it in and certifying it, where that is done, and predicting it.
 
     Args:
-        defense: short string of the network's defense.
+        defense: the network's defense; None for none.
         certified: its certificates are scored too.
         dynamic: it learns from the image first.
     """
@@ -65,19 +65,19 @@ def scoring_passes(defense: str = "none", *, certified: bool = False, dynamic: b
 
 
 @cache
-def training_passes(defense: str) -> Passes:
-    """Count what a step of a defense, given by its short string, costs for each image of the batch, rounded up.
+def training_passes(defense: Bound) -> Passes:
+    """Count what a step of a defense costs for each image of the batch, rounded up.
 
     Raises:
         SegbenchError: it cannot be trained, as with an attack that has to be fitted first.
     """
     torch.manual_seed(0)
-    built = _bound("defense", defense).make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255).train()
+    built = _with_untargeted_attacks(defense).make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255).train()
     with _counted(built) as passes:
         try:
             batches.loss(built, _toy_batch(needs(built)), 0, 0).total.backward()  # type: ignore[no-untyped-call]
         except ValueError as error:
-            raise SegbenchError(f"{defense} cannot be trained: {error}") from error
+            raise SegbenchError(f"{defense.short} cannot be trained: {error}") from error
     return Passes(-(-passes.forward // TOY_BATCH), -(-passes.backward // TOY_BATCH))
 
 
@@ -94,25 +94,21 @@ def context(images: Tensor, num_classes: int) -> dict[str, Any]:
     return {"class_pixels": torch.ones(num_classes), "perturbation": torch.zeros_like(images[0])}
 
 
-def _bound(kind: str, short: str) -> specs.Bound:
-    """Bind a component, its attacks without targets: a toy network has few classes, and the cost is the same."""
-    found = specs.bound(kind, short)
-    return found._replace(options=_untargeted(found.options))
+def _untargeted_attack(attack: BoundAttack) -> BoundAttack:
+    """Return an attack without a target: the toy network has few classes, and the cost is the same."""
+    return replace(attack, options={**attack.options, "target": None}) if "target" in attack.options else attack
 
 
-def _untargeted(options: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in options.items():
-        if isinstance(value, BoundAttack):
-            found[name] = replace(value, options=_untargeted(value.options))
-        else:
-            found[name] = None if name == "target" else value
-    return found
+def _with_untargeted_attacks(defense: Bound) -> Bound:
+    attacks = {name: value for name, value in defense.options.items() if isinstance(value, BoundAttack)}
+    return defense.with_options(**{name: _untargeted_attack(attack) for name, attack in attacks.items()})
 
 
-def _deployed(defense: str) -> Any:
-    built = _bound("defense", defense).make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255)
-    return built.deploy().eval()
+def _deployed(defense: Bound | None) -> Any:
+    if defense is None:
+        return toy_segmenter().eval()
+    made = _with_untargeted_attacks(defense).make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255)
+    return made.deploy().eval()
 
 
 @contextmanager

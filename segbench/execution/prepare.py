@@ -72,7 +72,7 @@ def checked_plan(matrix: Matrix, cache: Path) -> Plan:
         _targets(dataset, matrix)
         check(dataset, splits=list(used), cache=cache)
         fingerprints[bound.short] = dataset.fingerprint()
-        data = Data(component=bound.identity, fingerprint=fingerprints[bound.short])
+        data = Data(bound, fingerprints[bound.short])
         externals[bound.short] = [_checked_network(matrix, one, data, dataset, cache) for one in matrix.networks]
     return build(matrix, fingerprints, externals)
 
@@ -108,14 +108,11 @@ def tentative_plan(matrix: Matrix) -> Plan:
     for bound in matrix.datasets:
         try:
             dataset = open_bound(bound, matrix.runtime.data)
-            data = Data(component=bound.identity, fingerprint=dataset.fingerprint())
+            data = Data(bound, dataset.fingerprint())
             cells = [open_external(one, data, dataset).cell for one in matrix.networks]
         except DataError:
-            data = Data(component=bound.identity, fingerprint=UNKNOWN)
-            cells = [
-                ExternalCell(data=data, external=one, identity={"state": UNKNOWN}, convention={})
-                for one in matrix.networks
-            ]
+            data = Data(bound, UNKNOWN)
+            cells = [ExternalCell(data, one, {"state": UNKNOWN}, {}) for one in matrix.networks]
         else:
             _offers(dataset, matrix)
             _targets(dataset, matrix)
@@ -127,7 +124,7 @@ def tentative_plan(matrix: Matrix) -> Plan:
 def _offers(dataset: Dataset, matrix: Matrix) -> None:
     """See that a dataset has what the defenses learn from beside labelled images."""
     for trained in matrix.defenses:
-        needs = defense_needs(trained.defense.identity)
+        needs = defense_needs(trained.defense)
         try:
             batches.extras(dataset, trained.recipe.split, needs)
         except DataError as error:

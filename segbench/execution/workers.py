@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import torch
 
-from segbench.errors import Stopped
+from segbench.errors import SegbenchError, Stopped
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,13 +48,17 @@ class Channel(Protocol):
         """Tell how far a job is."""
         ...
 
+    def say(self, text: str) -> None:
+        """Tell something that is worth a line."""
+        ...
+
     def stopping(self) -> bool:
         """Whether the user asked to stop."""
         ...
 
 
 class JobReporter:
-    """A `train.Reporter` that talks through a channel.
+    """A `Reporter` that talks through a channel.
 
     Args:
         channel: where updates go.
@@ -71,17 +75,62 @@ class JobReporter:
         if done < total and self.channel.stopping():
             raise Stopped
 
+    def say(self, text: str) -> None:
+        """Tell the user something that is worth a line."""
+        self.channel.say(text)
+
 
 class QueueChannel:
     """A channel between processes."""
 
-    def __init__(self, queue: Queue[Update], stop: Event) -> None:
+    def __init__(self, queue: Queue[Update | str], stop: Event) -> None:
         self.queue = queue
         self.stop = stop
 
     def send(self, update: Update) -> None:
         """Put an update into the queue."""
         self.queue.put(update)
+
+    def say(self, text: str) -> None:
+        """Put a line into the queue."""
+        self.queue.put(text)
+
+    def stopping(self) -> bool:
+        """Whether the stop event is set."""
+        return self.stop.is_set()
+
+
+class Hears(Protocol):
+    """The part of a display that a job reaches."""
+
+    def update(self, update: Update) -> None:
+        """A job went on."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Something is worth a line."""
+        ...
+
+
+class DirectChannel:
+    """A channel that leads straight to a display in the same process.
+
+    Args:
+        display: hears of progress.
+        stop: set once jobs are to stop.
+    """
+
+    def __init__(self, display: Hears, stop: threading.Event) -> None:
+        self.display = display
+        self.stop = stop
+
+    def send(self, update: Update) -> None:
+        """Show an update."""
+        self.display.update(update)
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        self.display.say(text)
 
     def stopping(self) -> bool:
         """Whether the stop event is set."""
@@ -121,11 +170,10 @@ class InlineExecutor(Executor):
         return future
 
 
-def local(workers: int, devices: list[torch.device], threads: int, queue: Queue[Update], stop: Event) -> Executor:
+def local(devices: list[torch.device], threads: int, queue: Queue[Update | str], stop: Event) -> Executor:
     """Return an executor of spawned processes; each takes one of the devices and `threads` threads.
 
     Args:
-        workers: number of processes.
         devices: a device for each worker.
         threads: CPU threads of each worker.
         queue: where workers put updates.
@@ -135,10 +183,10 @@ def local(workers: int, devices: list[torch.device], threads: int, queue: Queue[
     pool: Queue[str] = context.Queue()
     for device in devices:
         pool.put(str(device))
-    return ProcessPoolExecutor(workers, context, initializer=_start, initargs=(pool, threads, queue, stop))
+    return ProcessPoolExecutor(len(devices), context, initializer=_start, initargs=(pool, threads, queue, stop))
 
 
-def _start(pool: Queue[str], threads: int, queue: Queue[Update], stop: Event) -> None:
+def _start(pool: Queue[str], threads: int, queue: Queue[Update | str], stop: Event) -> None:
     # The terminal sends Ctrl-C to every process; the parent hears it and asks the workers to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -158,13 +206,21 @@ def resolve_devices(device: str, workers: int | None, jobs: int) -> list[torch.d
         device: "auto", "cpu", "cuda" or "cuda:N".
         workers: number of workers asked for; None for what fits the machine.
         jobs: number of jobs that could run at once.
+
+    Raises:
+        SegbenchError: this machine has no such device.
     """
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda":
-        gpus = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
-        count = workers or min(len(gpus), jobs)
-        return [gpus[index % len(gpus)] for index in range(count)]
+        device = "cuda" if available else "cpu"
     if device == "cpu":
         return [torch.device("cpu")] * (workers or max(1, min(len(os.sched_getaffinity(0)), jobs)))
+    if not available:
+        raise SegbenchError(f"--device {device}: torch finds no CUDA device on this machine; use --device cpu or auto")
+    if device == "cuda":
+        count = workers or max(1, min(available, jobs))
+        return [torch.device("cuda", index % available) for index in range(count)]
+    index = torch.device(device).index or 0
+    if index >= available:
+        raise SegbenchError(f"--device {device}: this machine has {available} CUDA device(s), counted from cuda:0")
     return [torch.device(device)] * (workers or 1)

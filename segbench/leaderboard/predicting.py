@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from segbench.components import specs
 from segbench.defenses.base import Dynamic
 from segbench.errors import SegbenchError, describe
 from segbench.files import file_sha256
@@ -21,7 +22,6 @@ from segbench.leaderboard.entry_files import LeaderboardError
 from segbench.leaderboard.sampling import LEVELS
 from segbench.model_zoo.base import ModelError
 from segbench.model_zoo.weights import load_strict
-from segbench.plan.cells import revive
 from segbench.protocols.base import Crops, EvaluationProtocol
 from segbench.reports.leaderboard.entries import Entry
 from segbench.reports.records import Record
@@ -116,7 +116,7 @@ def _unrepeatable(network: nn.Module, own: Evaluation) -> str:
 def _shares(network: nn.Module, evaluations: Sequence[Evaluation]) -> Iterator[tuple[str, float]]:
     """Yield the share of pixels of each image whose prediction differs from the bundle's."""
     for own in evaluations:
-        protocol: EvaluationProtocol = revive("protocol", own.record.protocol).make()
+        protocol: EvaluationProtocol = specs.stored("protocol", own.record.protocol).make()
         attacked = own.record.threat.access != "none"
         for shown in own.sample:
             preds = _labels(network, protocol, shown, attacked=attacked)

@@ -15,7 +15,7 @@ from segbench.errors import CellError, SegbenchError
 from segbench.model_zoo.base import ModelError
 from segbench.networks import loaders
 from segbench.networks.adapter import Adapter
-from segbench.plan.cells import Data, ExternalCell, NetworkCell, TrainCell, build_defense
+from segbench.plan.cells import Data, ExternalCell, NetworkCell, TrainCell
 from segbench.plan.traits import traits
 from segbench.seeding import derive
 from segbench.store import Store
@@ -41,10 +41,7 @@ def load_network(
 def _trained(cell: TrainCell, store: Store, device: torch.device, num_classes: int, ignore_index: int) -> nn.Module:
     """Return the network that a training deploys, in eval mode."""
     weights = load_file(store.weights(cell.digest))
-    # The encoder's initial weights are overwritten below: their file need not be there any more.
-    options = {name: None if name == "weights" else value for name, value in cell.model.options.items()}
-    fresh = cell.model_copy(update={"model": cell.model.model_copy(update={"options": options})})
-    network: nn.Module = build_defense(fresh, num_classes, ignore_index).deploy()
+    network = cell.deployed(num_classes, ignore_index)
     network.load_state_dict(weights)
     return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

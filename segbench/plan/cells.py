@@ -1,19 +1,22 @@
-"""Work as data, each piece with a digest of all that can change its numbers: networks (trained, given), evaluations."""
+"""Work as data: trainings, networks from elsewhere and evaluations, each with a digest of what can change its numbers.
+
+A cell carries its components bound to their options: they are looked up once, when the matrix is read.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+import torch
 
-from segbench.attacks.base import BoundAttack, ThreatModel
 from segbench.components import catalog, specs
 from segbench.components.specs import Bound
 from segbench.config.network import ExternalNetwork
-from segbench.model_zoo.base import Segmenter
 from segbench.plan.identity import component_identity, digest, plain
 from segbench.plan.traits import Trait
 from segbench.reports import records
@@ -22,26 +25,35 @@ from segbench.reports.records import Component
 TRAINING_VERSION = 1
 """Raised when training gives other weights from the same cell."""
 EXTERNAL_VERSION = 1
-"""Raised when a given network gives other logits from the same cell."""
+"""Raised when a network from elsewhere gives other logits from the same cell."""
 EVALUATION_VERSION = 1
 """Raised when evaluation gives other numbers from the same cell."""
 
 
-class Data(BaseModel):
+@dataclass(frozen=True)
+class Data:
     """A dataset as cells see it.
 
     Attributes:
-        component: the dataset and its options.
+        dataset: the dataset and its options.
         fingerprint: hash of its files; "unknown" where they are not there.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    component: Component
+    dataset: Bound
     fingerprint: str
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of it can change numbers."""
+        return {**component_identity(self.dataset.identity), "fingerprint": self.fingerprint}
 
-class TrainCell(BaseModel):
+    def open(self, root: Path | None = None) -> Any:
+        """Open the dataset; `root` is its folder, for those that have files."""
+        return self.dataset.make(root=root) if needs_root(self.dataset.component) else self.dataset.make()
+
+
+@dataclass(frozen=True)
+class TrainCell:
     """One network to train.
 
     Attributes:
@@ -53,14 +65,12 @@ class TrainCell(BaseModel):
         files: hashes of the files that options of `model` and `defense` name, by their paths.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     data: Data
-    model: Component
-    defense: Component
+    model: Bound
+    defense: Bound
     recipe: Mapping[str, Any]
     seed: int
-    files: Mapping[str, str] = Field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -69,9 +79,9 @@ class TrainCell(BaseModel):
             {
                 "kind": "train",
                 "version": TRAINING_VERSION,
-                "data": _data_identity(self.data),
-                "model": component_identity(self.model, self.files),
-                "defense": component_identity(self.defense, self.files),
+                "data": self.data.identity,
+                "model": component_identity(self.model.identity, self.files),
+                "defense": component_identity(self.defense.identity, self.files),
                 "recipe": dict(self.recipe),
                 "seed": self.seed,
             }
@@ -79,33 +89,80 @@ class TrainCell(BaseModel):
 
     @property
     def label(self) -> str:
-        """What progress lines and errors call it."""
+        """The name in progress lines and errors."""
         return f"{self.model.short} {self.defense.short} seed {self.seed}"
 
     def network(self, weights_sha256: str | None = None) -> records.Network:
         """Return what a record says of this network."""
         return records.Network(
-            model=self.model,
-            defense=self.defense,
+            model=self.model.identity,
+            defense=self.defense.identity,
             recipe=self.recipe,
             seed=self.seed,
             digest=self.digest,
             weights_sha256=weights_sha256,
         )
 
+    def build(self, num_classes: int, ignore_index: int) -> Any:
+        """Build the training network, with fresh weights from the global random state."""
+        segmenter = self.model.make(num_classes=num_classes)
+        return self.defense.make(segmenter=segmenter, aux_weight=self.recipe["aux_weight"], ignore_index=ignore_index)
 
-class ExternalCell(BaseModel):
+    def deployed(self, num_classes: int, ignore_index: int) -> torch.nn.Module:
+        """Build the network that is evaluated, for weights that are loaded into it next.
+
+        The file of the encoder's initial weights is not looked for.
+        """
+        model = self.model.with_options(weights=None) if "weights" in self.model.options else self.model
+        fresh = TrainCell(self.data, model, self.defense, self.recipe, self.seed)
+        network: torch.nn.Module = fresh.build(num_classes, ignore_index).deploy()
+        return network
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the cell as JSON can hold it."""
+        return {
+            "data": {
+                "component": self.data.dataset.identity.model_dump(mode="json"),
+                "fingerprint": self.data.fingerprint,
+            },
+            "model": self.model.identity.model_dump(mode="json"),
+            "defense": self.defense.identity.model_dump(mode="json"),
+            "recipe": dict(self.recipe),
+            "seed": self.seed,
+            "files": dict(self.files),
+        }
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> TrainCell:
+        """Return the cell that `to_plain` wrote.
+
+        Raises:
+            SegbenchError: a component is not in the catalog any more, in that version.
+            KeyError, TypeError, ValueError: the content is of another form.
+        """
+        dataset, model, defense = (
+            specs.stored(kind, Component.model_validate(own))
+            for kind, own in (
+                ("dataset", content["data"]["component"]),
+                ("model", content["model"]),
+                ("defense", content["defense"]),
+            )
+        )
+        data = Data(dataset, str(content["data"]["fingerprint"]))
+        return cls(data, model, defense, dict(content["recipe"]), int(content["seed"]), dict(content["files"]))
+
+
+@dataclass(frozen=True)
+class ExternalCell:
     """One network that was not trained here.
 
     Attributes:
         data: what it is evaluated on.
         external: where it comes from.
-        identity: what it is: hashes of its code, file and weights; "unknown" before it was looked at.
+        identity: what it is: hashes of its code, files and weights; "unknown" before it was looked at.
         convention: the input that it expects, resolved, as plain data.
         traits: what it offers beside logits; see `segbench.plan.traits`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Data
     external: ExternalNetwork
@@ -121,7 +178,7 @@ class ExternalCell(BaseModel):
             {
                 "kind": "given",
                 "version": EXTERNAL_VERSION,
-                "data": _data_identity(self.data),
+                "data": self.data.identity,
                 "identity": dict(self.identity),
                 "convention": plain(self.convention),
                 **named,
@@ -129,30 +186,21 @@ class ExternalCell(BaseModel):
         )
 
     @property
-    def model(self) -> Component:
-        """What stands for its architecture: its name."""
-        return Component(name=self.external.name, short=self.external.name)
-
-    @property
-    def defense(self) -> Component:
-        """What stands for its training, in the user's words."""
-        return Component(name=self.external.defense, short=self.external.defense)
-
-    @property
     def seed(self) -> int:
-        """Tells runs of one training apart."""
+        """The number that tells runs of one training apart."""
         return self.external.seed
 
     @property
     def label(self) -> str:
-        """What progress lines and errors call it."""
+        """The name in progress lines and errors."""
         return f"{self.external.name} {self.external.defense} seed {self.seed}"
 
     def network(self, weights_sha256: str | None = None) -> records.Network:
         """Return what a record says of this network."""
+        name, defense = self.external.name, self.external.defense
         return records.Network(
-            model=self.model,
-            defense=self.defense,
+            model=Component(name=name, short=name),
+            defense=Component(name=defense, short=defense),
             seed=self.seed,
             digest=self.digest,
             weights_sha256=weights_sha256,
@@ -162,7 +210,8 @@ class ExternalCell(BaseModel):
 NetworkCell = TrainCell | ExternalCell
 
 
-class EvalCell(BaseModel):
+@dataclass(frozen=True)
+class EvalCell:
     """One target network under an attack made on a source network.
 
     Attributes:
@@ -180,19 +229,17 @@ class EvalCell(BaseModel):
         files: hashes of the files that options of `attack` name, by their paths.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     target: NetworkCell
     source: NetworkCell
-    attack: Component
-    protocol: Component
+    attack: Bound
+    protocol: Bound
     split: str
     limit: int | None
     seed: int
     adaptive: bool | None = None
     certified: bool = False
     dynamic: bool = False
-    files: Mapping[str, str] = Field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -204,8 +251,8 @@ class EvalCell(BaseModel):
                 "version": EVALUATION_VERSION,
                 "target": self.target.digest,
                 "source": self.source.digest,
-                "attack": component_identity(self.attack, self.files),
-                "protocol": component_identity(self.protocol),
+                "attack": component_identity(self.attack.identity, self.files),
+                "protocol": component_identity(self.protocol.identity),
                 "split": self.split,
                 "limit": self.limit,
                 "seed": self.seed,
@@ -219,37 +266,41 @@ class EvalCell(BaseModel):
         return self.adaptive is False
 
     @property
+    def white(self) -> bool:
+        """Whether the attack is made on the network that is scored."""
+        return self.source.digest == self.target.digest
+
+    @property
     def label(self) -> str:
-        """What progress lines and errors call it."""
-        source = "" if self.source == self.target else f" from {self.source.label}"
+        """The name in progress lines and errors."""
+        source = "" if self.white else f" from {self.source.label}"
         return f"{self.attack.short}{', oblivious,' if self.oblivious else ''} on {self.target.label}{source}"
 
     @property
     def setting(self) -> records.Setting:
         """Clean, white-box or black-box."""
-        if self.source.digest != self.target.digest:
+        if not self.white:
             return "black-box"
         return "clean" if self.attack.name == "clean" else "white-box"
 
     def expected(self) -> records.Record:
         """Return the record of this evaluation before it has been done."""
-        threat = threat_of(self.attack)
-        protocol = revive("protocol", self.protocol).make()
-        dataset = self.target.data
+        threat = self.attack.attack().threat
+        data = self.target.data
         return records.Record(
             digest=self.digest,
             status="missing",
             setting=self.setting,
-            dataset=dataset.component,
-            data_fingerprint=dataset.fingerprint,
+            dataset=data.dataset.identity,
+            data_fingerprint=data.fingerprint,
             classes=(),
             split=self.split,
             limit=self.limit,
-            protocol=self.protocol,
-            absent=protocol.absent,
+            protocol=self.protocol.identity,
+            absent=self.protocol.make().absent,
             target=self.target.network(),
             source=self.source.network(),
-            attack=self.attack,
+            attack=self.attack.identity,
             threat=records.RecordedThreat(norm=threat.norm, eps=threat.eps, access=threat.access),
             adaptive=self.adaptive,
             dynamic=self.dynamic,
@@ -257,43 +308,6 @@ class EvalCell(BaseModel):
         )
 
 
-def revive(kind: str, component: Component) -> Bound:
-    """Bind a stored component to today's catalog again.
-
-    Raises:
-        SegbenchError: it is not there any more, in that version, or does not take those options.
-    """
-    return specs.bound(kind, component_identity(component))
-
-
-def attack_of(component: Component) -> BoundAttack:
-    """Return the attack that a stored component means."""
-    return revive("attack", component).attack()
-
-
-def threat_of(component: Component) -> ThreatModel:
-    """Return the threat model of a stored attack."""
-    return attack_of(component).threat
-
-
-def build_defense(cell: TrainCell, num_classes: int, ignore_index: int) -> Any:
-    """Build the training network of a cell, with fresh weights from the global random state."""
-    segmenter: Segmenter = revive("model", cell.model).make(num_classes=num_classes)
-    return revive("defense", cell.defense).make(
-        segmenter=segmenter, aux_weight=cell.recipe["aux_weight"], ignore_index=ignore_index
-    )
-
-
-def open_dataset(component: Component, root: Any = None) -> Any:
-    """Open a stored dataset; `root` is its folder, for those that have files."""
-    bound = revive("dataset", component)
-    return bound.make(root=root) if needs_root(bound.component) else bound.make()
-
-
 def needs_root(component: catalog.Definition) -> bool:
     """Whether a dataset reads files from a folder that the user names."""
     return "root" in inspect.signature(component.object).parameters
-
-
-def _data_identity(data: Data) -> dict[str, Any]:
-    return {**component_identity(data.component), "fingerprint": data.fingerprint}

@@ -8,10 +8,10 @@ from typing import Any
 
 from segbench.components.specs import Bound
 from segbench.config.matrix import Matrix, Trained
-from segbench.plan.cells import Data, EvalCell, ExternalCell, NetworkCell, TrainCell, attack_of
+from segbench.plan.cells import Data, EvalCell, ExternalCell, NetworkCell, TrainCell
 from segbench.plan.identity import component_identity, digest, file_hashes
 from segbench.plan.traits import Trait, defense_traits
-from segbench.reports.records import Component, Manifest
+from segbench.reports.records import Manifest
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Sweep:
     cells: tuple[EvalCell, ...]
 
     @property
-    def attack(self) -> Component:
+    def attack(self) -> Bound:
         """The attack with the most steps: its iterates hold all the others."""
         return max((cell.attack for cell in self.cells), key=lambda a: a.options.get("steps", 0))
 
@@ -70,13 +70,18 @@ class Plan:
     evaluations: tuple[EvalCell, ...]
     sweeps: tuple[Sweep, ...]
 
-    def manifest(self) -> Manifest:
-        """Return what the store keeps of the plan, so that a report needs no matrix file."""
+    def manifest(self, threads: int | None = None) -> Manifest:
+        """Return what the store keeps of the plan, so that a report needs no matrix file.
+
+        Args:
+            threads: CPU threads of each worker.
+        """
         return Manifest(
             name=self.matrix.name,
             title=self.matrix.title,
             records=tuple(cell.expected() for cell in self.evaluations),
             worst_of=self.matrix.worst_of,
+            threads=threads,
         )
 
 
@@ -93,7 +98,7 @@ def build(
     trainings: list[TrainCell] = []
     evaluations: list[EvalCell] = []
     for dataset in matrix.datasets:
-        data = Data(component=dataset.identity, fingerprint=fingerprints[dataset.short])
+        data = Data(dataset, fingerprints[dataset.short])
         grid = {
             (model.short, index, seed): _train_cell(data, model, trained, seed)
             for model in matrix.models
@@ -131,10 +136,10 @@ def _white_box(matrix: Matrix, target: NetworkCell) -> Iterator[EvalCell]:
 
 def _transfers(matrix: Matrix, networks: Sequence[NetworkCell]) -> Iterator[EvalCell]:
     """Every network against the substitutes of every other architecture."""
-    substitutes = [cell for cell in networks if cell.defense.name == matrix.substitutes]
+    substitutes = [cell for cell in networks if _defense(cell) == matrix.substitutes]
     for target in networks:
         for source in substitutes:
-            if source.model != target.model:
+            if _architecture(source) != _architecture(target):
                 for attack in matrix.transfer_attacks:
                     yield _eval_cell(matrix, target, source, attack)
 
@@ -142,8 +147,8 @@ def _transfers(matrix: Matrix, networks: Sequence[NetworkCell]) -> Iterator[Eval
 def _train_cell(data: Data, model: Bound, trained: Trained, seed: int) -> TrainCell:
     return TrainCell(
         data=data,
-        model=model.identity,
-        defense=trained.defense.identity,
+        model=model,
+        defense=trained.defense,
         recipe=trained.recipe.model_dump(mode="json"),
         seed=seed,
         files=file_hashes(model.identity, trained.defense.identity),
@@ -157,16 +162,26 @@ def _eval_cell(
     return EvalCell(
         target=target,
         source=source,
-        attack=attack.identity,
-        protocol=matrix.protocol.identity,
+        attack=attack,
+        protocol=matrix.protocol,
         split=matrix.split,
         limit=matrix.limit,
         seed=matrix.attack_seed,
         adaptive=adaptive,
-        certified="certified" in offered and attack.component.name == "clean",
+        certified="certified" in offered and attack.name == "clean",
         dynamic="dynamic" in offered,
         files=file_hashes(attack.identity),
     )
+
+
+def _defense(cell: NetworkCell) -> str:
+    """Return the name of a network's defense."""
+    return cell.defense.name if isinstance(cell, TrainCell) else cell.external.defense
+
+
+def _architecture(cell: NetworkCell) -> object:
+    """Return what two networks of one architecture share: the model with its options, or the user's name for it."""
+    return cell.model if isinstance(cell, TrainCell) else cell.external.name
 
 
 def _traits(cell: NetworkCell) -> tuple[Trait, ...]:
@@ -175,9 +190,10 @@ def _traits(cell: NetworkCell) -> tuple[Trait, ...]:
 
 def _trajectory(cell: EvalCell) -> str:
     """Identity of what an evaluation's adversarial images are read from."""
-    options = component_identity(cell.attack, cell.files)["options"]
-    if attack_of(cell.attack).attack.nested:
+    options = component_identity(cell.attack.identity, cell.files)["options"]
+    if cell.attack.attack().attack.nested:
         options.pop("steps")
+    protocol = cell.protocol.identity
     apart: dict[str, Any] = {"oblivious": True} if cell.oblivious else {}
     if cell.dynamic:
         # What its target has seen before is a part of it.
@@ -186,8 +202,8 @@ def _trajectory(cell: EvalCell) -> str:
         {
             **apart,
             "source": cell.source.digest,
-            "attack": [cell.attack.name, cell.attack.version, options],
-            "protocol": [cell.protocol.name, cell.protocol.version, dict(cell.protocol.options)],
+            "attack": [cell.attack.name, cell.attack.identity.version, options],
+            "protocol": [protocol.name, protocol.version, dict(protocol.options)],
             "split": cell.split,
             "limit": cell.limit,
             "seed": cell.seed,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from segbench.components import specs
+from segbench.components.specs import Bound
 from segbench.defenses.base import Certified, Dynamic, LearnsFromDepth, LearnsFromVideo
 from segbench.errors import SegbenchError
 from segbench.model_zoo.base import Features, Segmenter
-from segbench.reports.records import Component
 
 Trait = Literal["wrapped", "certified", "dynamic"]
 Need = Literal["depth", "clips"]
@@ -39,7 +37,7 @@ def needs(defense: object) -> tuple[Need, ...]:
     return tuple(name for name, has in found.items() if has)
 
 
-def defense_traits(defense: Component) -> tuple[Trait, ...]:
+def defense_traits(defense: Bound) -> tuple[Trait, ...]:
     """Return the traits of what a defense deploys; they do not depend on the architecture.
 
     Args:
@@ -48,26 +46,20 @@ def defense_traits(defense: Component) -> tuple[Trait, ...]:
     Raises:
         SegbenchError: an option is out of range.
     """
-    return traits(_on_toy(_written(defense)).deploy())
+    return traits(on_toy(defense).deploy())
 
 
-def defense_needs(defense: Component) -> tuple[Need, ...]:
+def defense_needs(defense: Bound) -> tuple[Need, ...]:
     """Return what a defense learns from beside labelled images; see `defense_traits`."""
-    return needs(_on_toy(_written(defense)))
-
-
-def _written(defense: Component) -> str:
-    return json.dumps(
-        {"name": defense.name, "version": defense.version, "options": dict(defense.options)}, sort_keys=True
-    )
+    return needs(on_toy(defense))
 
 
 @cache
-def _on_toy(written: str) -> Any:
-    bound = specs.bound("defense", json.loads(written))
+def on_toy(defense: Bound) -> Any:
+    """Build a defense around the smallest network that it can train."""
     with torch.random.fork_rng(devices=[]):
         try:
-            return bound.make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255)
+            return defense.make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255)
         except (ValueError, TypeError) as error:
             raise SegbenchError(str(error)) from error
 

@@ -98,7 +98,7 @@ class TrainingImages(TorchDataset[dict[str, Tensor]]):
         return item
 
 
-def batches(length: int, batch_size: int, seed: int, start: int, total: int) -> list[list[tuple[int, int]]]:
+def batch_keys(length: int, batch_size: int, seed: int, start: int, total: int) -> list[list[tuple[int, int]]]:
     """Return the keys (epoch, index) of iterations start..total-1; incomplete batches are dropped.
 
     Args:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pandas as pd
 from torch import Tensor
 
-from segbench.files import write_bytes
-
 
 class History:
-    """Means of the loss terms per epoch; sums stay on the device until they are asked for.
+    """Means of the loss terms per epoch; sums stay on the device until they are asked for."""
 
-    Args:
-        path: the CSV file that rows end up in.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
         self.sums: dict[str, Tensor] = {}
         self.count = 0
@@ -42,6 +34,6 @@ class History:
         self.rows.append({**columns, **means})
         self.sums, self.count = {}, 0
 
-    def write(self) -> None:
-        """Write all rows."""
-        write_bytes(self.path, pd.DataFrame(self.rows).to_csv(index=False).encode())
+    def csv(self) -> bytes:
+        """Return all rows as a CSV file."""
+        return pd.DataFrame(self.rows).to_csv(index=False).encode()

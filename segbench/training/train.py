@@ -1,8 +1,8 @@
 """One TrainCell -> weights. Killed at any moment and run again, it ends with the same weights bit for bit.
 
-Nothing depends on how many random numbers were drawn before: order, augmentation, dropout and attacks of iteration i
-come from generators seeded by the cell's seed and i. A checkpoint is therefore the parameters, the optimizer, the
-loss scaler, the iteration and the history so far.
+No random number depends on how many were drawn before it: order, augmentation, dropout and attacks of iteration i come
+from generators seeded by the cell's seed and i. A checkpoint is therefore the parameters, the optimizer, the loss
+scaler, the iteration and the history so far.
 """
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ import io
 import math
 import time
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 from torch.utils.data import DataLoader
 
-from segbench.config.matrix import Recipe
+from segbench.config.matrix import Recipe, Runtime
 from segbench.defenses.base import Prepared
-from segbench.errors import CellError, DataError, Stopped
-from segbench.files import acquire, file_sha256, write_bytes, write_json
+from segbench.errors import CellError, DataError, Stopped, StoreError
+from segbench.files import acquire
 from segbench.model_zoo.base import Segmenter
-from segbench.plan.cells import TrainCell, build_defense, open_dataset
+from segbench.plan.cells import TrainCell
 from segbench.plan.traits import needs
 from segbench.provenance import provenance
 from segbench.reporter import Reporter
@@ -39,139 +38,170 @@ CHECK_EVERY = 20
 """Iterations between looks at the loss: a look waits for the device."""
 
 
-def run(
-    cell: TrainCell,
-    store: Store,
-    *,
-    device: torch.device,
-    root: Path | None,
-    loader_workers: int,
-    checkpoint_every: float,
-    reporter: Reporter,
-    recompute: bool = False,
-) -> None:
+def run_training(cell: TrainCell, store: Store, runtime: Runtime, device: torch.device, reporter: Reporter) -> None:
     """Train a cell, or go on where its checkpoint ends, and store weights and history.
 
     Args:
         cell: what to train.
         store: where it goes.
+        runtime: folders of datasets, loader workers, checkpoints.
         device: where it runs.
-        root: folder of the dataset, where it has files.
-        loader_workers: processes that read images.
-        checkpoint_every: seconds between checkpoints.
         reporter: hears of progress.
-        recompute: keep fewer activations; see `segbench.training.recompute`.
 
     Raises:
+        Busy: another process trains it.
         CellError: the loss is not finite.
         Stopped: the user asked to stop; a checkpoint was written.
     """
-    folder = store.train_dir(cell.digest)
-    lock = store.lock(folder)
+    lock = store.training_lock(cell.digest)
     acquire(lock, cell.label)
     try:
         if store.trained(cell.digest) is None:
-            _train(cell, folder, device, root, loader_workers, checkpoint_every, reporter, recompute)
+            _Training(cell, store, runtime, device, reporter).go()
     finally:
         lock.release()
 
 
-def _train(
-    cell: TrainCell,
-    folder: Path,
-    device: torch.device,
-    root: Path | None,
-    loader_workers: int,
-    checkpoint_every: float,
-    reporter: Reporter,
-    recompute: bool,
-) -> None:
-    recipe = Recipe.model_validate(cell.recipe)
-    dataset = open_dataset(cell.data.component, root)
-    torch.manual_seed(derive(cell.seed, "weights"))
-    defense = build_defense(cell, len(dataset.classes), dataset.ignore_index)
-    images_seen = batches.TrainingImages(dataset, recipe, cell.seed, needs(defense))
-    epoch_length = len(images_seen) // recipe.batch_size
-    if not epoch_length:
-        raise DataError(f"{recipe.split} has {len(images_seen)} images, fewer than one batch of {recipe.batch_size}")
-    total = recipe.iterations or epoch_length * (recipe.epochs or 0)
+class _Training:
+    """The state of one training while it runs."""
 
-    defense.to(device, memory_format=torch.channels_last).train()
-    if recompute:
-        recompute_blocks(defense)
-    optimizer = make_optimizer(defense, recipe)
-    scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
-    history = History(folder / "history.csv")
-    write_json(folder / "cell.json", cell.model_dump(mode="json"))
-    done, seconds = _restore(folder, defense, optimizer, scaler, history, device)
-    if done == 0 and isinstance(defense, Prepared):
-        defense.prepare()
+    def __init__(
+        self, cell: TrainCell, store: Store, runtime: Runtime, device: torch.device, reporter: Reporter
+    ) -> None:
+        self.cell, self.store, self.runtime, self.device, self.reporter = cell, store, runtime, device, reporter
+        self.recipe = recipe = Recipe.model_validate(cell.recipe)
+        dataset = cell.data.open(runtime.data.get(cell.data.dataset.name))
+        torch.manual_seed(derive(cell.seed, "weights"))
+        self.defense = cell.build(len(dataset.classes), dataset.ignore_index)
+        self.images = batches.TrainingImages(dataset, recipe, cell.seed, needs(self.defense))
+        self.epoch_length = len(self.images) // recipe.batch_size
+        if not self.epoch_length:
+            raise DataError(
+                f"{recipe.split} has {len(self.images)} images, fewer than one batch of {recipe.batch_size}"
+            )
+        self.total = recipe.iterations or self.epoch_length * (recipe.epochs or 0)
+        self.defense.to(device, memory_format=torch.channels_last).train()
+        if runtime.recompute:
+            recompute_blocks(self.defense)
+        self.optimizer = make_optimizer(self.defense, recipe)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+        self.history = History()
+        self.done, self.seconds = 0, 0.0
 
-    keys = batches.batches(len(images_seen), recipe.batch_size, cell.seed, done, total)
-    loader = DataLoader(
-        images_seen,
-        batch_sampler=keys,
-        num_workers=loader_workers,
-        pin_memory=device.type == "cuda",
-        multiprocessing_context="spawn" if loader_workers else None,
-    )
-    started = saved = time.monotonic()
-    resumed_at = done
-    for read in loader:
-        torch.manual_seed(derive(cell.seed, "iteration", done))
-        batch = {name: value.to(device, non_blocking=True) for name, value in read.items()}
+    def go(self) -> None:
+        """Train to the end and store what came out."""
+        self.store.write_training_cell(self.cell.digest, self.cell.to_plain())
+        self._restore()
+        if self.done == 0 and isinstance(self.defense, Prepared):
+            self.defense.prepare()
+        before, resumed_at = self.seconds, self.done
+        started = saved = time.monotonic()
+        for read in self._loader():
+            rate = self._step(read)
+            self.seconds = before + time.monotonic() - started
+            pace = (self.done - resumed_at) * self.recipe.batch_size / (self.seconds - before)
+            end_of_epoch = self.done % self.epoch_length == 0 or self.done == self.total
+            if end_of_epoch or self.done % CHECK_EVERY == 0 or self.done == resumed_at + 1:
+                loss = self._finite_loss()
+                if end_of_epoch:
+                    epoch = -(-self.done // self.epoch_length)
+                    self.history.close(epoch=epoch, iteration=self.done, lr=rate, images_per_second=pace)
+                try:
+                    self.reporter.update(self.done, self.total, f"loss {loss:.3f}, {pace:.0f} images/s")
+                except Stopped:
+                    self._save()
+                    raise
+            if time.monotonic() - saved > self.runtime.checkpoint_every and self.done < self.total:
+                self._save()
+                saved = time.monotonic()
+        self.seconds = before + time.monotonic() - started
+        self._finish()
+
+    def _loader(self) -> DataLoader[Any]:
+        """Return the batches that are left, in their order."""
+        workers = self.runtime.loader_workers
+        return DataLoader(
+            self.images,
+            batch_sampler=batches.batch_keys(
+                len(self.images), self.recipe.batch_size, self.cell.seed, self.done, self.total
+            ),
+            num_workers=workers,
+            pin_memory=self.device.type == "cuda",
+            multiprocessing_context="spawn" if workers else None,
+        )
+
+    def _step(self, read: batches.Batch) -> float:
+        """Train on one batch; return its base learning rate."""
+        torch.manual_seed(derive(self.cell.seed, "iteration", self.done))
+        batch = {name: value.to(self.device, non_blocking=True) for name, value in read.items()}
         batch["images"] = batch["images"].contiguous(memory_format=torch.channels_last)
-        rate = learning_rate(done, total, recipe)
-        _step(defense, optimizer, scaler, batch, recipe, rate, cell.seed, done, history)
-        done += 1
-        now = time.monotonic()
-        end_of_epoch = done % epoch_length == 0 or done == total
-        if end_of_epoch or done % CHECK_EVERY == 0 or done == resumed_at + 1:
-            loss = history.loss()
-            if not math.isfinite(loss):
-                raise CellError(
-                    f"the loss of {cell.label} became {loss} by iteration {done}; "
-                    "lower recipe.lr, or set recipe.clip_norm or recipe.warmup"
-                )
-            pace = (done - resumed_at) * recipe.batch_size / (now - started)
-            if end_of_epoch:
-                history.close(epoch=-(-done // epoch_length), iteration=done, lr=rate, images_per_second=pace)
-            try:
-                reporter.update(done, total, f"loss {loss:.3f}, {pace:.0f} images/s")
-            except Stopped:
-                _save(folder, defense, optimizer, scaler, history, done, seconds + now - started)
-                raise
-        if now - saved > checkpoint_every and done < total:
-            _save(folder, defense, optimizer, scaler, history, done, seconds + now - started)
-            saved = time.monotonic()
-    seconds += time.monotonic() - started
-    _finish(folder, defense, history, device, total, seconds)
+        rate = learning_rate(self.done, self.total, self.recipe)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        dtype = DTYPES.get(self.recipe.precision)
+        with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
+            losses = batches.loss(self.defense, batch, self.cell.seed, self.done)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
+        if self.recipe.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.defense.parameters(), self.recipe.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.history.add(losses.total.detach(), losses.terms)
+        self.done += 1
+        return rate
 
+    def _finite_loss(self) -> float:
+        loss = self.history.loss()
+        if not math.isfinite(loss):
+            raise CellError(
+                f"the loss of {self.cell.label} became {loss} by iteration {self.done}; "
+                "lower recipe.lr, or set recipe.clip_norm or recipe.warmup"
+            )
+        return loss
 
-def _step(
-    defense: Any,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    batch: batches.Batch,
-    recipe: Recipe,
-    rate: float,
-    seed: int,
-    iteration: int,
-    history: History,
-) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["factor"]
-    dtype = DTYPES.get(recipe.precision)
-    with torch.autocast(batch["images"].device.type, dtype) if dtype else nullcontext():
-        losses = batches.loss(defense, batch, seed, iteration)
-    optimizer.zero_grad(set_to_none=True)
-    scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
-    if recipe.clip_norm is not None:
-        scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(defense.parameters(), recipe.clip_norm)
-    scaler.step(optimizer)
-    scaler.update()
-    history.add(losses.total.detach(), losses.terms)
+    def _save(self) -> None:
+        buffer = io.BytesIO()
+        state = {
+            "defense": self.defense.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "rows": self.history.rows,
+            "sums": self.history.sums,
+            "count": self.history.count,
+            "done": self.done,
+            "seconds": self.seconds,
+        }
+        torch.save(state, buffer)
+        self.store.write_checkpoint(self.cell.digest, buffer.getvalue())
+
+    def _restore(self) -> None:
+        """Take up the checkpoint, if there is a sound one."""
+        try:
+            content = self.store.checkpoint(self.cell.digest)
+        except StoreError as error:
+            self.reporter.say(f"{error}; {self.cell.label} is trained from the start")
+            return
+        if content is None:
+            return
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=self.device, weights_only=True)
+        self.defense.load_state_dict(state["defense"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        history = self.history
+        history.rows, history.sums, history.count = state["rows"], state["sums"], state["count"]
+        self.done, self.seconds = state["done"], state["seconds"]
+
+    def _finish(self) -> None:
+        deployed = self.defense.deploy().state_dict()
+        weights = {name: value.detach().cpu().contiguous() for name, value in deployed.items()}
+        facts = {
+            "iterations": self.total,
+            "seconds": round(self.seconds, 3),
+            "provenance": provenance(self.device),
+        }
+        self.store.write_training(self.cell.digest, save(weights), self.history.csv(), facts)
 
 
 def learning_rate(iteration: int, total: int, recipe: Recipe) -> float:
@@ -201,63 +231,3 @@ def make_optimizer(defense: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(described, lr=recipe.lr, momentum=recipe.momentum)
     return torch.optim.AdamW(described, lr=recipe.lr, fused=True)
-
-
-def _save(
-    folder: Path,
-    defense: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    history: History,
-    done: int,
-    seconds: float,
-) -> None:
-    buffer = io.BytesIO()
-    state = {
-        "defense": defense.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scaler": scaler.state_dict(),
-        "rows": history.rows,
-        "sums": history.sums,
-        "count": history.count,
-        "done": done,
-        "seconds": seconds,
-    }
-    torch.save(state, buffer)
-    write_bytes(folder / "checkpoint.pt", buffer.getvalue())
-
-
-def _restore(
-    folder: Path,
-    defense: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    history: History,
-    device: torch.device,
-) -> tuple[int, float]:
-    path = folder / "checkpoint.pt"
-    if not path.is_file():
-        return 0, 0.0
-    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    defense.load_state_dict(state["defense"])
-    optimizer.load_state_dict(state["optimizer"])
-    scaler.load_state_dict(state["scaler"])
-    history.rows, history.sums, history.count = state["rows"], state["sums"], state["count"]
-    return state["done"], state["seconds"]
-
-
-def _finish(folder: Path, defense: Any, history: History, device: torch.device, total: int, seconds: float) -> None:
-    weights = {name: value.detach().cpu().contiguous() for name, value in defense.deploy().state_dict().items()}
-    path = folder / "weights.safetensors"
-    save_file(weights, folder / ".weights.safetensors")
-    (folder / ".weights.safetensors").replace(path)
-    history.write()
-    done = {
-        "weights_sha256": file_sha256(path),
-        "iterations": total,
-        "seconds": round(seconds, 3),
-        "provenance": provenance(device),
-    }
-    write_json(folder / "done.json", done)
-    for name in ("checkpoint.pt", "failed.json", "traceback.txt"):
-        (folder / name).unlink(missing_ok=True)

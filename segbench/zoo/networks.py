@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from segbench.components import specs
 from segbench.datasets.base import VOID
-from segbench.files import file_sha256, read_json
+from segbench.files import file_sha256
 from segbench.model_zoo.base import ModelError
 from segbench.model_zoo.official import load_official_training
 from segbench.model_zoo.weights import check_keys, load_strict
-from segbench.plan.cells import TrainCell, revive
+from segbench.plan.cells import TrainCell
 from segbench.reports.records import Component, Record
 from segbench.store import Store
 from segbench.zoo.cards import Card, Name, ZooError, numbers, parse_name
@@ -53,9 +53,9 @@ def deployed(model: Component, defense: Component, num_classes: int) -> nn.Modul
         SegbenchError: the catalog lacks the architecture or the defense in this version or with these options.
     """
     options = {name: None if name == "weights" else value for name, value in model.options.items()}
-    segmenter = revive("model", model.model_copy(update={"options": options})).make(num_classes=num_classes)
+    segmenter = specs.stored("model", model.model_copy(update={"options": options})).make(num_classes=num_classes)
     network: nn.Module = (
-        revive("defense", defense).make(segmenter=segmenter, aux_weight=0.0, ignore_index=VOID).deploy()
+        specs.stored("defense", defense).make(segmenter=segmenter, aux_weight=0.0, ignore_index=VOID).deploy()
     )
     return network
 
@@ -84,10 +84,10 @@ def add(
         raise ZooError(f"{cell.label}: it was not evaluated; evaluate it first, so that its card has numbers")
     card = Card(
         name=f"{chosen}@{_version(zoo, chosen, done['weights_sha256'])}",
-        model=cell.model,
-        defense=cell.defense,
+        model=cell.model.identity,
+        defense=cell.defense.identity,
         recipe=cell.recipe,
-        dataset=cell.data.component,
+        dataset=cell.data.dataset.identity,
         data_fingerprint=cell.data.fingerprint,
         num_classes=len(classes),
         classes=classes,
@@ -103,7 +103,7 @@ def add(
 
 
 def trained_cells(store: Store, what: str) -> Iterator[tuple[TrainCell, list[Record]]]:
-    """Yield finished trainings, each with its finished evaluations.
+    """Yield finished trainings, each with the finished evaluations of its present weights.
 
     Args:
         store: the store.
@@ -113,16 +113,17 @@ def trained_cells(store: Store, what: str) -> Iterator[tuple[TrainCell, list[Rec
         ZooError: the store has no such matrix and no such training.
     """
     manifest = store.manifest(Path(what).stem)
-    records = manifest.records if manifest else tuple(_all_records(store))
+    records = manifest.records if manifest else tuple(store.all_records())
     wanted = dict.fromkeys(r.target.digest for r in records) if manifest else [what]
     if manifest is None and not store.trained(what):
         known = ", ".join(store.manifests()) or "none"
         raise ZooError(f"{what}: no matrix (there are: {known}) and no finished training in store {store.root}")
     for digest in wanted:
-        content = read_json(store.train_dir(digest) / "cell.json")
+        content = store.training_cell(digest)
         if content is not None and store.trained(digest):
-            own = [r for r in records if r.target.digest == digest and r.status == "done"]
-            yield TrainCell.model_validate(content), own
+            weights = store.weights_sha256(digest)
+            own = [r for r in records if r.target.weights_sha256 == weights and r.status == "done"]
+            yield TrainCell.from_plain(content), own
 
 
 def stem_of(cell: TrainCell) -> str:
@@ -133,7 +134,7 @@ def stem_of(cell: TrainCell) -> str:
     name, options = specs.parse(cell.model.short)
     words = [name, *(value for option, value in options.items() if isinstance(value, str) and option != "weights")]
     architecture = re.sub(r"[^a-z0-9.]+", "-", "-".join(words).lower()).strip("-")
-    return f"{cell.data.component.name}/{architecture}/{cell.defense.name}/{cell.seed}"
+    return f"{cell.data.dataset.name}/{architecture}/{cell.defense.name}/{cell.seed}"
 
 
 def import_official(
@@ -207,13 +208,6 @@ def _version(zoo: Zoo, stem: str, sha256: str) -> int:
         if card is not None and card.sha256 == sha256:
             return version
     return latest + 1
-
-
-def _all_records(store: Store) -> Iterator[Record]:
-    for folder in sorted((store.root / "eval").glob("*")):
-        record = store.record(folder.name)
-        if record is not None:
-            yield record
 
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

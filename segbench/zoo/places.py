@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
+from filelock import FileLock
 
 from segbench.errors import describe
 from segbench.files import acquire, cache_folder, file_sha256, write_bytes, write_json
-from segbench.store import Store
 from segbench.zoo.cards import Card, Name, ZooError, is_name, parse_card, parse_name
 
 CARD, WEIGHTS, INDEX = "card.json", "weights.safetensors", "index.json"
 CHUNK = 1 << 20
+DOWNLOAD_PATIENCE = 600.0
+"""Seconds to wait for another process that downloads the same network."""
 
 
 class Zoo:
@@ -274,8 +276,9 @@ def _cached(zoo: Zoo, wanted: Name) -> tuple[Path, Card] | None:
     if version is None:
         return None
     weights = cache.weights(name)
-    lock = Store(weights.parent).lock(weights.parent)
-    acquire(lock, f"download of {name}")
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(weights.parent / ".lock")
+    acquire(lock, f"download of {name}", DOWNLOAD_PATIENCE)
     try:
         card = cache.card(name)
         if card is not None and intact(card, weights):

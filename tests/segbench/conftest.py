@@ -11,9 +11,11 @@ from typer.testing import CliRunner
 
 from segbench import cli
 from segbench.config.load import load_matrix
-from segbench.config.matrix import Matrix
-from segbench.execution import prepare
+from segbench.config.matrix import Matrix, Runtime
+from segbench.execution import execute, prepare
 from segbench.plan.plan import Plan
+from segbench.reports.records import Record
+from segbench.store import Store
 
 TINY: dict[str, Any] = {
     "dataset": {"name": "digits", "size": 16, "train": 12, "val": 5, "dev": 2, "digits": [0, 1]},
@@ -76,6 +78,7 @@ class Silent:
         self.stop_at = stop_at
         self.heard: list[Any] = []
         self.finished: dict[str, str | None] = {}
+        self.said: list[str] = []
 
     def __enter__(self) -> Silent:
         return self
@@ -95,6 +98,21 @@ class Silent:
 
     def finish(self, job: str, cells: int, error: str | None) -> None:
         self.finished[job] = error
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture
+def run_plan() -> Callable[..., list[Record]]:
+    """Run a plan into a store and return its records, in the order of the plan."""
+
+    def run(plan: Plan, store: Store, runtime: Runtime, display: Any) -> list[Record]:
+        execute.run(plan, store, runtime, display)
+        found = (store.record(cell.digest) or cell.expected() for cell in plan.evaluations)
+        return list(found)
+
+    return run
 
 
 @pytest.fixture

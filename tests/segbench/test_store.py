@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segbench import files
-from segbench.errors import StoreError, describe
+from segbench.errors import Busy, StoreError, describe
 from segbench.plan.plan import Plan
 from segbench.reports.records import Record
 from segbench.store import Store
@@ -27,7 +27,7 @@ def test_a_write_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError("power cut")
 
     monkeypatch.setattr(os, "replace", power_cut)
-    with pytest.raises(OSError, match="power cut"):
+    with pytest.raises(StoreError, match="cannot be written \\(power cut\\)"):
         files.write_json(path, {"value": 2})
     assert files.read_json(path) == {"value": 1}
     assert [p.name for p in path.parent.iterdir()] == ["file.json"]
@@ -50,7 +50,7 @@ def test_a_failure_is_kept_with_its_traceback_until_it_is_done(tmp_path: Path, r
         raise RuntimeError("no memory")
     except RuntimeError as error:
         failed = record.model_copy(update={"status": "failed", "error": describe(error)})
-        store.write_failure(folder, error, failed.model_dump(mode="json"))
+        store.write_failed_record(failed, error)
     found = store.record(record.digest)
     assert found is not None
     assert (found.status, found.error) == ("failed", "RuntimeError: no memory")
@@ -63,8 +63,7 @@ def test_a_failure_is_kept_with_its_traceback_until_it_is_done(tmp_path: Path, r
 def test_changed_weights_are_noticed(tmp_path: Path) -> None:
     store = Store(tmp_path)
     folder = store.train_dir("abc")
-    files.write_bytes(folder / "weights.safetensors", b"weights")
-    files.write_json(folder / "done.json", {"weights_sha256": files.file_sha256(folder / "weights.safetensors")})
+    store.write_training("abc", b"weights", b"epoch,loss\n", {})
     assert store.weights("abc").is_file()
     files.write_bytes(folder / "weights.safetensors", b"others!")
     with pytest.raises(StoreError, match="the file changed since it was trained"):
@@ -88,11 +87,7 @@ def test_a_record_of_another_schema_is_refused(tmp_path: Path, record: Record) -
         store.record(record.digest)
 
 
-def test_two_processes_do_not_share_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_do_not_share_a_cell(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    monkeypatch.setattr(files, "LOCK_PATIENCE", 0.1)
-    with (
-        store.lock(store.train_dir("abc")),
-        pytest.raises(StoreError, match="another segbench process"),
-    ):
-        files.acquire(store.lock(store.train_dir("abc")), "cell abc")
+    with store.training_lock("abc"), pytest.raises(Busy, match="another segbench process is working on it"):
+        files.acquire(store.training_lock("abc"), "cell abc")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from segbench import api, cli
+from segbench import cli
 from segbench.config.load import load_matrix, matrix_from_data
 from segbench.execution import cost, execute, prepare
 from segbench.plan.plan import Plan
 from segbench.reports.labels import Labels
+from segbench.reports.records import Record
 from segbench.reports.tables.layouts import layouts
 from segbench.store import Store
 
@@ -67,7 +69,9 @@ def test_plan_needs_no_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_one_network_under_three_protocols(real_data: Path, tmp_path: Path) -> None:
+def test_one_network_under_three_protocols(
+    real_data: Path, tmp_path: Path, run_plan: Callable[..., list[Record]]
+) -> None:
     """A small network, trained on real images for a short while: the records differ in their protocol alone."""
     data: dict[str, Any] = {
         "datasets": ["voc2012"],
@@ -94,7 +98,7 @@ def test_one_network_under_three_protocols(real_data: Path, tmp_path: Path) -> N
     for protocol in ("whole-v1(size=[128, 160])", "ddcat-crop-v1(size=160, crop=97)", "sea-v2(size=128)"):
         matrix = matrix_from_data({**data, "protocol": protocol}, "three")
         plan = prepare.checked_plan(matrix, store.cache_dir)
-        records += execute.run(plan, store, matrix.runtime, api.Silent())
+        records += run_plan(plan, store, matrix.runtime, execute.SILENT)
     assert [record.status for record in records] == ["done"] * 3
     assert len({record.target.weights_sha256 for record in records}) == 1
     assert len(list((tmp_path / "train").iterdir())) == 1

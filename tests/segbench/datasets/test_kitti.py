@@ -14,7 +14,7 @@ from segbench.datasets.kitti import Kitti
 from segbench.errors import DataError
 from segbench.execution import prepare
 from segbench.store import Store
-from segbench.training import train
+from segbench.training.train import run_training
 
 Write = Callable[..., None]
 CALIBRATION = """calib_time: 09-Jan-2012 13:57:47
@@ -115,7 +115,6 @@ def test_a_matrix_trains_on_it(
     matrix = tiny_matrix(dataset=data, defenses=[defense], transfer=None, recipe=recipe, runtime=runtime)
     cell = prepare.checked_plan(matrix, tmp_path / "checked").trainings[0]
     store = Store(tmp_path / "runs")
-    options = dict(root=root, loader_workers=0, checkpoint_every=1e9, reporter=silent())
-    train.run(cell, store, device=torch.device("cpu"), **options)
+    run_training(cell, store, matrix.runtime, torch.device("cpu"), silent())
     assert store.trained(cell.digest)
     assert pd.read_csv(store.train_dir(cell.digest) / "history.csv")[term].gt(0).all()

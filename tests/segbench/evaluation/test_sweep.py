@@ -11,22 +11,24 @@ from PIL import Image
 
 from segbench.attacks.base import attack
 from segbench.attacks.tools.budget import BudgetExceeded
+from segbench.components.specs import Bound
+from segbench.config.matrix import Runtime
 from segbench.errors import CellError, Stopped
 from segbench.evaluation import batching, tally
-from segbench.evaluation import sweep as sweeps
 from segbench.evaluation.sweep import run_sweep
 from segbench.networks.load import load_network
-from segbench.plan.cells import TrainCell, open_dataset
+from segbench.plan.cells import TrainCell
 from segbench.plan.plan import Plan, Sweep
 from segbench.protocols.base import Crops
 from segbench.store import Store
-from segbench.training import train
+from segbench.training.train import run_training
 
 CPU = torch.device("cpu")
 
 
 def sweep_into(store: Store, sweep: Sweep, reporter: Any, *, batch: int = 2, every: float = 1e9) -> None:
-    run_sweep(sweep, store, device=CPU, root=None, batch=batch, keep=2, checkpoint_every=every, reporter=reporter)
+    runtime = Runtime(eval_batch=batch, checkpoint_every=every, keep_images=2)
+    run_sweep(sweep, store, runtime, CPU, reporter)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +40,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[TrainCell], P
         def update(self, *told: Any) -> None:
             pass
 
+        def say(self, text: str) -> None:
+            pass
+
     def ensure(cell: TrainCell) -> Path:
-        train.run(cell, Store(root), device=CPU, root=None, loader_workers=0, checkpoint_every=1e9, reporter=Quiet())
+        run_training(cell, Store(root), Runtime(checkpoint_every=1e9), CPU, Quiet())
         return root
 
     return ensure
@@ -91,7 +96,7 @@ def test_counts_are_those_of_a_slow_loop(
     cell = next(c for c in plan.evaluations if c.setting == "clean")
     sweep_into(store, Sweep(cell.source, (cell,)), silent())
     network = load_network(cell.target, store, CPU, 3, 255)
-    split = open_dataset(cell.target.data.component).split("val")
+    split = cell.target.data.open().split("val")
     expected = np.zeros((len(split), 3, 3), dtype=int)
     for index in range(len(split)):
         _, image, mask = split[index]
@@ -188,7 +193,7 @@ def test_an_attack_that_exceeds_its_budget_is_caught(
 
     plan, make = plan_and_store
     sweep = next(s for s in plan.sweeps if s.attack.name == "clean")
-    monkeypatch.setattr(sweeps, "attack_of", lambda component: cheat.bind())
+    monkeypatch.setattr(Bound, "attack", lambda bound: cheat.bind())
     with pytest.raises(BudgetExceeded, match="linf distance"):
         sweep_into(make("cheated"), sweep, silent())
 
@@ -221,7 +226,7 @@ def test_kept_images_are_what_was_attacked_and_scored(
     store = make("kept")
     sweep = next(s for s in plan.sweeps if s.attack.name == "bim" and len(s.targets) > 1)
     sweep_into(store, sweep, silent())
-    split = open_dataset(sweep.source.data.component).split("val")
+    split = sweep.source.data.open().split("val")
     for cell in sweep.cells:
         record, counts, kept = store.record(cell.digest), store.counts(cell.digest), store.kept_images(cell.digest)
         assert record is not None

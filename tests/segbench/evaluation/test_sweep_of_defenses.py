@@ -13,19 +13,21 @@ import torch
 from torch import Tensor
 
 from segbench.attacks.base import BoundAttack
+from segbench.config.matrix import Runtime
 from segbench.defenses.base import ABSTAIN
 from segbench.defenses.tools.certification import certified_scores
 from segbench.errors import Stopped
-from segbench.evaluation import tally
+from segbench.evaluation import results, tally
 from segbench.evaluation.sweep import run_sweep
 from segbench.networks.load import load_network
-from segbench.plan.cells import EvalCell, attack_of, open_dataset
+from segbench.plan.cells import EvalCell
 from segbench.plan.plan import Plan, group
 from segbench.seeding import generator
 from segbench.store import Store
-from segbench.training import train
+from segbench.training.train import run_training
 
 CPU = torch.device("cpu")
+RUNTIME = Runtime(checkpoint_every=1e9, keep_images=2)
 MODEL = {"name": "pspnet", "encoder": "tiny", "widths": [4, 4, 6, 6], "bins": [1, 2], "channels": 4}
 
 
@@ -45,8 +47,7 @@ def plan(tiny_plan: Callable[..., Plan]) -> Plan:
 @pytest.fixture
 def store(plan: Plan, tmp_path: Path, silent: type[Any], trainings: Path) -> Store:
     for cell in plan.trainings:
-        options = dict(device=CPU, root=None, loader_workers=0, checkpoint_every=1e9, reporter=silent())
-        train.run(cell, Store(trainings), **options)
+        run_training(cell, Store(trainings), RUNTIME, CPU, silent())
     return copy_of(trainings, tmp_path / "scored")
 
 
@@ -63,7 +64,7 @@ def copy_of(trainings: Path, folder: Path) -> Store:
 
 def evaluate(store: Store, cells: list[EvalCell], reporter: Any, *, batch: int = 2) -> None:
     for sweep in group(cells):
-        run_sweep(sweep, store, device=CPU, root=None, batch=batch, keep=2, checkpoint_every=1e9, reporter=reporter)
+        run_sweep(sweep, store, RUNTIME.model_copy(update={"eval_batch": batch}), CPU, reporter)
 
 
 def cells_of(plan: Plan, defense: str, attack: str, *, oblivious: bool = False) -> list[EvalCell]:
@@ -75,7 +76,7 @@ def cells_of(plan: Plan, defense: str, attack: str, *, oblivious: bool = False) 
 
 
 def samples(cell: EvalCell) -> list[tuple[int, Tensor, Tensor]]:
-    split = open_dataset(cell.target.data.component).split(cell.split)
+    split = cell.target.data.open().split(cell.split)
     return [(i, split[i].image[None].float() / 255, split[i].mask[None].long()) for i in range(len(split))]
 
 
@@ -106,7 +107,7 @@ def test_an_oblivious_attack_is_made_on_the_plain_network_and_scored_on_the_depl
     network = deployed(store, cells[0])
     source = network.plain if oblivious else network
     for cell in cells:
-        attack = attack_of(cell.attack)
+        attack = cell.attack.attack()
         expected = [confusion(network, attacked(attack, source, *sample), sample[2]) for sample in samples(cell)]
         np.testing.assert_array_equal(store.counts(cell.digest), expected)
         record = store.record(cell.digest)
@@ -118,7 +119,7 @@ def test_an_oblivious_attack_is_made_on_the_plain_network_and_scored_on_the_depl
 
 def test_the_two_attackers_make_other_images(plan: Plan, store: Store) -> None:
     cell = cells_of(plan, "bit-depth", "bim")[-1]
-    network, attack = deployed(store, cell), attack_of(cell.attack)
+    network, attack = deployed(store, cell), cell.attack.attack()
     index, images, masks = samples(cell)[0]
     through, around = (attacked(attack, source, index, images, masks) for source in (network, network.plain))
     assert not torch.equal(through, around)
@@ -159,7 +160,7 @@ def test_confusion_of_certificates_by_hand() -> None:
     masks = torch.tensor([[0, 1, 2], [255, 255, 1]])
     counts = tally.certified_confusion(labels, masks, 3, 255)
     np.testing.assert_array_equal(counts, [[1, 1, 0], [1, 2, 0], [1, 2, 1]])
-    found = tally.certificates(counts, 0.1, "skip")
+    found = results.certificates(counts, 0.1, "skip")
     # IoU 1/1, 1/3, 0/1; of four valid pixels two are right and one has no certificate.
     iou = (1 + 1 / 3 + 0) / 3
     assert found == pytest.approx(
@@ -175,7 +176,7 @@ def test_a_dynamic_defense_meets_the_images_one_by_one_and_takes_each_in_before_
     cells = cells_of(plan, defense, "bim", oblivious=oblivious)
     evaluate(store, cells, silent(), batch=5)
     for cell in cells:
-        network, attack = deployed(store, cell), attack_of(cell.attack)
+        network, attack = deployed(store, cell), cell.attack.attack()
         expected = []
         for index, images, masks in samples(cell):
             made = attacked(attack, network.plain if oblivious else network, index, images, masks)
@@ -215,8 +216,8 @@ def test_of_an_ensemble_a_dynamic_defense_sees_the_worst_part_alone(
     (cell,) = cells_of(plan, "teacher-student", "sea")
     evaluate(store, [cell], silent())
     assert len(store.parts(cell.digest)) == 1
-    network, attack = deployed(store, cell), attack_of(cell.attack)
-    train_split = open_dataset(cell.target.data.component).split("train")
+    network, attack = deployed(store, cell), cell.attack.attack()
+    train_split = cell.target.data.open().split("train")
     labels = torch.cat([train_split[i].mask.flatten() for i in range(len(train_split))]).long()
     class_pixels = torch.stack([(labels == c).sum() for c in range(3)])
     expected = []

@@ -11,7 +11,8 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from segbench.attacks.tools.passes import Passes
-from segbench.components import catalog, specs
+from segbench.components import catalog
+from segbench.components.specs import bound
 from segbench.errors import SegbenchError
 from segbench.execution import cost, pass_counts
 from segbench.model_zoo.pspnet import PyramidPooling
@@ -33,7 +34,7 @@ from segbench.store import Store
     ],
 )
 def test_passes_of_attacks(attack: str, forward: int, backward: int) -> None:
-    assert pass_counts.attack_passes(attack) == Passes(forward, backward)
+    assert pass_counts.attack_passes(bound("attack", attack)) == Passes(forward, backward)
 
 
 TARGETED = [name for name, component in catalog.components("attack").items() if "target" in component.options]
@@ -43,10 +44,10 @@ TARGETED = [name for name, component in catalog.components("attack").items() if 
 def test_any_class_may_be_the_target_of_what_is_counted(attack: str) -> None:
     steps = "steps=2, " if "steps" in catalog.find("attack", attack).options else ""
     aimed, plain = f"{attack}({steps}target=18)", f"{attack}({steps.rstrip(', ')})"
-    assert pass_counts.attack_passes(aimed) == pass_counts.attack_passes(plain)
+    assert pass_counts.attack_passes(bound("attack", aimed)) == pass_counts.attack_passes(bound("attack", plain))
     if attack not in FITTED:
-        assert pass_counts.training_passes(f"pgd-at(attack={aimed})") == pass_counts.training_passes(
-            f"pgd-at(attack={plain})"
+        assert pass_counts.training_passes(bound("defense", f"pgd-at(attack={aimed})")) == pass_counts.training_passes(
+            bound("defense", f"pgd-at(attack={plain})")
         )
 
 
@@ -61,7 +62,7 @@ def test_any_class_may_be_the_target_of_what_is_counted(attack: str) -> None:
     ],
 )
 def test_passes_of_training_steps(defense: str, forward: int, backward: int) -> None:
-    assert pass_counts.training_passes(defense) == Passes(forward, backward)
+    assert pass_counts.training_passes(bound("defense", defense)) == Passes(forward, backward)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_passes_of_training_steps(defense: str, forward: int, backward: int) -> 
     ],
 )
 def test_passes_of_training_steps_of_several_losses_and_networks(defense: str, forward: int, backward: int) -> None:
-    assert pass_counts.training_passes(defense) == Passes(forward, backward)
+    assert pass_counts.training_passes(bound("defense", defense)) == Passes(forward, backward)
 
 
 FITTED = ("sea", "universal")
@@ -84,7 +85,7 @@ FITTED = ("sea", "universal")
 @pytest.mark.parametrize("attack", [name for name in catalog.components("attack") if name not in FITTED])
 def test_any_other_attack_of_the_catalog_can_be_trained_against(attack: str) -> None:
     few = [f"{name}=1" for name in ("steps", "queries") if name in catalog.find("attack", attack).options]
-    counted = pass_counts.training_passes(f"pgd-at(attack={attack}({', '.join(few)}))")
+    counted = pass_counts.training_passes(bound("defense", f"pgd-at(attack={attack}({', '.join(few)}))"))
     assert counted.forward >= counted.backward >= 1
 
 
@@ -100,13 +101,17 @@ def test_an_attack_that_needs_the_training_data_is_refused_before_training(
 def test_passes_through_what_a_defense_does_at_inference() -> None:
     smoothing = "randomized-smoothing(samples=5, picking=3, counting=7)"
     assert pass_counts.scoring_passes() == Passes(1, 0)
-    assert pass_counts.scoring_passes(smoothing) == Passes(5, 0)
-    assert pass_counts.scoring_passes(smoothing, certified=True) == Passes(5 + 3 + 7, 0)
-    assert pass_counts.attack_passes("bim(steps=2)", smoothing) == Passes(2 * 5, 2 * 5)
-    assert pass_counts.attack_passes("bim(steps=2)", smoothing, oblivious=True) == Passes(2, 2)
+    assert pass_counts.scoring_passes(bound("defense", smoothing)) == Passes(5, 0)
+    assert pass_counts.scoring_passes(bound("defense", smoothing), certified=True) == Passes(5 + 3 + 7, 0)
+    assert pass_counts.attack_passes(bound("attack", "bim(steps=2)"), bound("defense", smoothing)) == Passes(
+        2 * 5, 2 * 5
+    )
+    assert pass_counts.attack_passes(
+        bound("attack", "bim(steps=2)"), bound("defense", smoothing), oblivious=True
+    ) == Passes(2, 2)
     # Two static networks and, twice, the adapting one; its own prediction comes on top.
     adapting = "teacher-student(steps=2)"
-    assert pass_counts.scoring_passes(adapting, dynamic=True) == Passes(2 + 2 + 1, 2)
+    assert pass_counts.scoring_passes(bound("defense", adapting), dynamic=True) == Passes(2 + 2 + 1, 2)
 
 
 def test_the_table_of_defenses_says_what_is_counted() -> None:
@@ -116,12 +121,14 @@ def test_the_table_of_defenses_says_what_is_counted() -> None:
     for name, training, inference in rows:
         written = "pir-at(backbone='robust.pth')" if name == "pir-at" else name
         claimed = [math.ceil(float(number)) for number in re.findall(r"[\d.]+", training)]
-        counted = pass_counts.training_passes(written)
+        counted = pass_counts.training_passes(bound("defense", written))
         assert (sum(claimed[::2]), sum(claimed[1::2])) == (counted.forward, counted.backward), name
-        traits = defense_traits(specs.bound("defense", written).identity)
-        most = pass_counts.scoring_passes(written, certified="certified" in traits, dynamic="dynamic" in traits)
+        traits = defense_traits(bound("defense", written))
+        most = pass_counts.scoring_passes(
+            bound("defense", written), certified="certified" in traits, dynamic="dynamic" in traits
+        )
         assert sum(map(int, re.findall(r"\d+", inference))) == most.forward + most.backward, name
-        assert pass_counts.scoring_passes(written).forward == int(inference.partition(",")[0]), name
+        assert pass_counts.scoring_passes(bound("defense", written)).forward == int(inference.partition(",")[0]), name
 
 
 def test_the_summary_adds_up(tiny_plan: Callable[..., Plan], tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import save_file
 
 from segbench.components import catalog, specs
+from segbench.config.matrix import Runtime
 from segbench.defenses.base import Dynamic, Wrapped
 from segbench.errors import Stopped
 from segbench.model_zoo.base import Segmenter
 from segbench.networks.load import load_network
-from segbench.plan.cells import open_dataset
 from segbench.plan.plan import Plan
 from segbench.store import Store
-from segbench.training import train
+from segbench.training.train import run_training
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "pspnet": {"name": "pspnet", "encoder": "tiny"},
@@ -49,8 +49,7 @@ def test_defense_trains_resumes_and_exports(
     whole, parts = Store(tmp_path / "whole"), Store(tmp_path / "parts")
 
     def run(store: Store, reporter: Any) -> None:
-        options = dict(device=CPU, root=None, loader_workers=0, checkpoint_every=1e9, reporter=reporter)
-        train.run(cell, store, **options)
+        run_training(cell, store, Runtime(checkpoint_every=1e9), CPU, reporter)
 
     run(whole, silent())
     with pytest.raises(Stopped):
@@ -61,7 +60,7 @@ def test_defense_trains_resumes_and_exports(
     assert history["iteration"].tolist() == [2]
     assert history["loss"].notna().all()
 
-    dataset = open_dataset(cell.data.component)
+    dataset = cell.data.open()
     deployed = load_network(cell, whole, CPU, len(dataset.classes), dataset.ignore_index)
     image = dataset.split("val")[0].image[None].float() / 255
     assert deployed(image).shape == (1, 3, 32, 32)

@@ -11,17 +11,23 @@ import pytest
 from segbench.config.matrix import Matrix
 from segbench.errors import Stopped
 from segbench.execution import execute
+from segbench.execution.board import pending
 from segbench.execution.prepare import tentative_plan
 from segbench.plan.plan import Plan
+from segbench.reports.records import Record
 from segbench.store import Store
-from segbench.training import train
+
+Run = Callable[[Matrix, Any], list[Record]]
 
 
-def run(matrix: Matrix, display: Any) -> list[Any]:
-    return execute.run(tentative_plan(matrix), Store(matrix.runtime.store), matrix.runtime, display)
+@pytest.fixture
+def run(run_plan: Callable[..., list[Record]]) -> Run:
+    return lambda matrix, display: run_plan(
+        tentative_plan(matrix), Store(matrix.runtime.store), matrix.runtime, display
+    )
 
 
-def test_everything_is_done_once(tiny_matrix: Callable[..., Matrix], silent: type[Any]) -> None:
+def test_everything_is_done_once(tiny_matrix: Callable[..., Matrix], run: Run, silent: type[Any]) -> None:
     matrix = tiny_matrix()
     first = silent()
     records = run(matrix, first)
@@ -35,17 +41,17 @@ def test_everything_is_done_once(tiny_matrix: Callable[..., Matrix], silent: typ
 
 
 def test_a_failed_training_takes_only_its_dependants_down_and_is_tried_again(
-    tiny_matrix: Callable[..., Matrix], silent: type[Any], monkeypatch: pytest.MonkeyPatch
+    tiny_matrix: Callable[..., Matrix], run: Run, silent: type[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matrix = tiny_matrix()
-    real = train.run
+    real = execute.run_training
 
     def fail(cell: Any, *arguments: Any, **options: Any) -> None:
         if cell.model.name == "deeplabv3" and cell.defense.name == "sat":
             raise MemoryError("no memory left")
         real(cell, *arguments, **options)
 
-    monkeypatch.setattr(train, "run", fail)
+    monkeypatch.setattr(execute, "run_training", fail)
     records = run(matrix, silent())
     for record in records:
         touched = any(n.model.name == "deeplabv3" and n.defense.name == "sat" for n in (record.target, record.source))
@@ -56,11 +62,11 @@ def test_a_failed_training_takes_only_its_dependants_down_and_is_tried_again(
     failed = next(c for c in tentative_plan(matrix).trainings if c.label.endswith("sat seed 0") and "deep" in c.label)
     assert "MemoryError" in (store.train_dir(failed.digest) / "traceback.txt").read_text()
 
-    monkeypatch.setattr(train, "run", real)
+    monkeypatch.setattr(execute, "run_training", real)
     assert {record.status for record in run(matrix, silent())} == {"done"}
 
 
-def test_ctrl_c_stops_and_keeps_what_is_done(tiny_matrix: Callable[..., Matrix], silent: type[Any]) -> None:
+def test_ctrl_c_stops_and_keeps_what_is_done(tiny_matrix: Callable[..., Matrix], run: Run, silent: type[Any]) -> None:
     matrix = tiny_matrix()
 
     class Interrupting(silent):  # type: ignore[misc, valid-type]
@@ -79,17 +85,17 @@ def test_ctrl_c_stops_and_keeps_what_is_done(tiny_matrix: Callable[..., Matrix],
 
 
 def test_costly_trainings_come_first(tiny_plan: Callable[..., Plan], tmp_path: Path) -> None:
-    board = execute.pending(tiny_plan(defenses=["none", "ddcat", "sat"]), Store(tmp_path))
+    board = pending(tiny_plan(defenses=["none", "ddcat", "sat"]), Store(tmp_path))
     assert [c.defense.name for c in board.trainings.values()] == ["ddcat"] * 2 + ["sat"] * 2 + ["none"] * 2
 
 
 def test_a_sweep_waits_for_its_networks(tiny_plan: Callable[..., Plan], tmp_path: Path) -> None:
-    board = execute.pending(tiny_plan(), Store(tmp_path))
+    board = pending(tiny_plan(), Store(tmp_path))
     assert all(key in board.trainings for key, _ in board.ready())
 
 
 @pytest.mark.slow
-def test_processes_give_the_same_records(tiny_matrix: Callable[..., Matrix], silent: type[Any]) -> None:
+def test_processes_give_the_same_records(tiny_matrix: Callable[..., Matrix], run: Run, silent: type[Any]) -> None:
     matrix = tiny_matrix()
     records = run(matrix, silent())
     two = matrix.runtime.model_copy(update={"workers": 2, "store": matrix.runtime.store.with_name("two")})
@@ -102,7 +108,7 @@ def test_processes_give_the_same_records(tiny_matrix: Callable[..., Matrix], sil
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_is_replaced(tiny_matrix: Callable[..., Matrix], silent: type[Any]) -> None:
+def test_a_worker_that_dies_is_replaced(tiny_matrix: Callable[..., Matrix], run: Run, silent: type[Any]) -> None:
     matrix = tiny_matrix()
     two = matrix.runtime.model_copy(update={"workers": 2})
     killed: list[int] = []

@@ -46,21 +46,6 @@ MATRICES: dict[str, dict[str, Any]] = {
 }
 
 
-class Silent:
-    """A display that shows nothing."""
-
-    def __enter__(self) -> Silent:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def start(self, *told: object) -> None:
-        pass
-
-    update = finish = start
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of tiny matrices: two seeds, transfer, a defense at inference, a strong attack."""
@@ -69,8 +54,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({**COMMON, **own}))
         matrix = load_matrix(str(folder / f"{name}.yaml"), [f"runtime.store={folder / 'runs'}"])
         store = Store(folder / "runs")
-        records = execute.run(prepare.checked_plan(matrix, store.cache_dir), store, matrix.runtime, Silent())
-        assert all(record.status == "done" for record in records)
+        execute.run(prepare.checked_plan(matrix, store.cache_dir), store, matrix.runtime, execute.SILENT)
+        assert all(record.status == "done" for record in store.all_records())
     return folder / "runs"
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
@@ -175,10 +174,13 @@ def test_a_network_without_clean_results_is_left_out(own_store: Store) -> None:
 
 def test_an_interval_that_misses_its_mean_is_not_given(own_store: Store, entry: Entry) -> None:
     digest = entry.results[0].runs[0].record
-    path = own_store.eval_dir(digest) / "record.json"
-    content = json.loads(path.read_text())
-    content["scores"].update(miou=99.0, class_iou=[99.0, 99.0, 99.0])
-    path.write_text(json.dumps(content))
+    record, counts, names = own_store.record(digest), own_store.counts(digest), own_store.image_names(digest)
+    assert record is not None
+    assert record.scores is not None
+    assert counts is not None
+    assert names is not None
+    scores = record.scores.model_copy(update={"miou": 99.0, "class_iou": (99.0, 99.0, 99.0)})
+    own_store.write_record(record.model_copy(update={"scores": scores}), counts, names)
     made = adding.entries(own_store, [], Details())
     changed = next(other for other in made.entries if other.path == entry.path)
     assert (changed.results[0].low, changed.results[0].high) == (None, None)

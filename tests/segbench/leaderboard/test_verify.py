@@ -439,8 +439,13 @@ def test_an_entry_of_another_schema_is_said(packed: bytes, tampered: Callable[..
 
 
 def test_a_store_without_images_says_what_to_do(entry: Entry, own_store: Store) -> None:
-    for path in (own_store.root / "eval").glob("*/images/*"):
-        path.unlink()
+    for record in own_store.all_records():
+        counts, names = own_store.counts(record.digest), own_store.image_names(record.digest)
+        assert counts is not None
+        assert names is not None
+        for path in (own_store.eval_dir(record.digest) / "images").glob("*"):
+            path.unlink()
+        own_store.write_record(record, counts, names)
     with pytest.raises(LeaderboardError, match=r"no images were kept of 8 of 8 evaluations; .*runtime\.keep_images=4"):
         bundle.pack(entry, own_store)
     with pytest.raises(LeaderboardError, match="has no record"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,16 +9,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from segbench.components import catalog
+from segbench.components.specs import Bound
 from segbench.config.load import matrix_from_data
 from segbench.config.matrix import Matrix
 from segbench.config.network import Convention, external_network
 from segbench.errors import CellError, MatrixError, SegbenchError
 from segbench.execution import execute, prepare
 from segbench.networks.load import load_network, state_sha256
-from segbench.plan.cells import Data, EvalCell, ExternalCell
+from segbench.plan.cells import Data, ExternalCell
+from segbench.reports.records import Record
 from segbench.store import Store
 
 CPU = torch.device("cpu")
+RunPlan = Callable[..., list[Record]]
 FILE = """
 import torch
 from torch import nn
@@ -63,9 +68,8 @@ def cell_of(matrix: Matrix) -> ExternalCell:
 
 def test_golden_digest() -> None:
     # A change here orphans every stored result: raise EXTERNAL_VERSION and say so in CHANGELOG.
-    component = {"name": "digits", "options": {"size": 48}, "short": "digits"}
     cell = ExternalCell(
-        data=Data.model_validate({"component": component, "fingerprint": "f00d"}),
+        data=Data(Bound(catalog.find("dataset", "digits"), {"size": 48}), "f00d"),
         external=external_network("net.py:build"),
         identity={"factory": "build", "code": "c0de", "state": "beef"},
         convention={"range": "0-1"},
@@ -106,13 +110,13 @@ def test_weights_change_the_digest(matrix: Callable[..., Matrix], tmp_path: Path
 
 
 def test_a_given_network_is_attacked_scored_and_not_done_again(
-    matrix: Callable[..., Matrix], silent: type, monkeypatch: pytest.MonkeyPatch
+    run_plan: RunPlan, matrix: Callable[..., Matrix], silent: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = matrix(defense="sat")
     store = Store(loaded.runtime.store)
     plan = prepare.checked_plan(loaded, store.cache_dir)
     assert plan.trainings == ()
-    records = execute.run(plan, store, loaded.runtime, silent())
+    records = run_plan(plan, store, loaded.runtime, silent())
     assert [(r.status, r.setting) for r in records] == [("done", "clean"), ("done", "white-box"), ("done", "white-box")]
     state = load_network(plan.evaluations[0].target, store, CPU, 3, 255).network
     for record in records:
@@ -120,31 +124,31 @@ def test_a_given_network_is_attacked_scored_and_not_done_again(
         assert record.target.weights_sha256 == state_sha256(state)
     monkeypatch.setattr(execute, "work", lambda *arguments: pytest.fail("a cell was run again"))
     again = prepare.checked_plan(matrix(defense="sat"), store.cache_dir)
-    assert execute.run(again, store, loaded.runtime, silent()) == records
+    assert run_plan(again, store, loaded.runtime, silent()) == records
 
 
 def test_a_given_network_beside_trained_ones_transfers(
-    tiny_matrix: Callable[..., Matrix], file: Path, silent: type
+    run_plan: RunPlan, tiny_matrix: Callable[..., Matrix], file: Path, silent: type
 ) -> None:
     model = {"name": "pspnet", "encoder": "tiny", "widths": [4, 4, 6, 6], "bins": [1, 2], "channels": 4}
     loaded = tiny_matrix(models=[model], networks=[f"{file}:build"], attacks=["bim(steps=1)"])
     store = Store(loaded.runtime.store)
-    records = execute.run(prepare.checked_plan(loaded, store.cache_dir), store, loaded.runtime, silent())
+    records = run_plan(prepare.checked_plan(loaded, store.cache_dir), store, loaded.runtime, silent())
     transfers = {(r.source.model.name, r.target.model.name) for r in records if r.setting == "black-box"}
     assert transfers == {("pspnet", "net")}
     assert {r.status for r in records} == {"done"}
 
 
 def test_trained_weights_evaluated_as_given_give_the_same_scores(
-    tiny_matrix: Callable[..., Matrix], silent: type, tmp_path: Path
+    run_plan: RunPlan, tiny_matrix: Callable[..., Matrix], silent: type, tmp_path: Path
 ) -> None:
     trained = tiny_matrix(models=["pspnet(encoder=tiny, channels=4)"], defenses=["none"], transfer=None)
     store = Store(trained.runtime.store)
     plan = prepare.checked_plan(trained, store.cache_dir)
-    records = execute.run(plan, store, trained.runtime, silent())
+    records = run_plan(plan, store, trained.runtime, silent())
     entry = {"load": "pspnet(encoder=tiny, channels=4)", "weights": str(store.weights(plan.trainings[0].digest))}
     again = tiny_matrix(networks=[entry], **SHOWN)
-    found = execute.run(prepare.checked_plan(again, store.cache_dir), store, again.runtime, silent())
+    found = run_plan(prepare.checked_plan(again, store.cache_dir), store, again.runtime, silent())
     assert [r.scores for r in found] == [r.scores for r in records]
     assert all(r.status == "done" and r.scores for r in found)
 
@@ -190,7 +194,7 @@ def test_a_network_fed_what_it_does_not_expect_is_refused_unless_told_otherwise(
 
 def test_cells_survive_a_round_trip(matrix: Callable[..., Matrix]) -> None:
     for cell in prepare.tentative_plan(matrix(convention={"mean": [0.1, 0.2, 0.3]})).evaluations:
-        again = EvalCell.model_validate_json(cell.model_dump_json())
+        again = pickle.loads(pickle.dumps(cell))
         assert again.digest == cell.digest
         assert isinstance(again.target, ExternalCell)
 

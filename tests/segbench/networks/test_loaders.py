@@ -222,8 +222,8 @@ def test_a_mistake_in_the_users_file_is_one_sentence(file: Path, name: str, mess
 
 def test_a_file_may_import_what_lies_beside_it_but_shadows_nothing(tmp_path: Path) -> None:
     (tmp_path / "helper_of_net.py").write_text("CLASSES = 7\n")
-    (tmp_path / "attacks.py").write_text("raise RuntimeError('a stranger')\n")
-    text = "import attacks\nfrom helper_of_net import CLASSES\nfrom torch import nn\n"
+    (tmp_path / "yaml.py").write_text("raise RuntimeError('a stranger')\n")
+    text = "import yaml\nfrom helper_of_net import CLASSES\nfrom torch import nn\n"
     text += "build = lambda: nn.Conv2d(3, CLASSES, 1)\n"
     (tmp_path / "net.py").write_text(text)
     before = list(sys.path)

@@ -19,7 +19,7 @@ OFFERED = {
 @pytest.mark.parametrize("name", catalog.components("defense"))
 def test_what_each_defense_offers_is_known_before_it_is_trained(name: str) -> None:
     options = {"backbone": "robust.safetensors"} if name == "pir-at" else {}
-    assert defense_traits(specs.bound("defense", {"name": name, **options}).identity) == OFFERED.get(name, ())
+    assert defense_traits(specs.bound("defense", {"name": name, **options})) == OFFERED.get(name, ())
 
 
 NEEDED = {"multitask-depth": ("clips",), "multitask(tasks=[depth])": ("depth",)}
@@ -29,10 +29,10 @@ NEEDED = {"multitask-depth": ("clips",), "multitask(tasks=[depth])": ("depth",)}
 def test_what_each_defense_learns_from_is_known_before_it_is_trained(written: str) -> None:
     written = "pir-at(backbone='robust.safetensors')" if written == "pir-at" else written
     bound = specs.bound("defense", written)
-    assert defense_needs(bound.identity) == NEEDED.get(written, ())
+    assert defense_needs(bound) == NEEDED.get(written, ())
     assert specs.bound("defense", bound.short) == bound
 
 
 def test_an_option_out_of_range_is_a_mistake_of_the_user() -> None:
     with pytest.raises(SegbenchError, match="quality must be 1 to 100"):
-        defense_traits(specs.bound("defense", "jpeg(quality=0)").identity)
+        defense_traits(specs.bound("defense", "jpeg(quality=0)"))

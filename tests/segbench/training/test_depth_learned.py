@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor
 
 from segbench.config.load import load_matrix
+from segbench.config.matrix import Runtime
 from segbench.defenses.multitask_depth import MultitaskDepth
 from segbench.errors import Stopped
 from segbench.execution import prepare
-from segbench.plan.cells import build_defense, open_dataset
 from segbench.store import Store
 from segbench.training import train
 
@@ -31,7 +32,7 @@ def error(defense: MultitaskDepth, images: Tensor, depth: Tensor) -> Tensor:
 def test_depth_of_unseen_scenes_is_learned_from_clips(silent: type[Any], tmp_path: Path) -> None:
     cells = prepare.tentative_plan(load_matrix("defenses")).trainings
     cell = next(cell for cell in cells if cell.defense.name == "multitask-depth")
-    data = open_dataset(cell.data.component)
+    data = cell.data.open()
     clips = data.clips("val")
     scenes = [clips.scene(index) for index in range(CLIPS)]
     images = torch.stack([scene.frames[1] for scene in scenes]).float() / 255
@@ -39,20 +40,15 @@ def test_depth_of_unseen_scenes_is_learned_from_clips(silent: type[Any], tmp_pat
     digits = depth < 2.1
 
     torch.manual_seed(train.derive(cell.seed, "weights"))
-    defense = build_defense(cell, len(data.classes), data.ignore_index)
+    defense = cell.build(len(data.classes), data.ignore_index)
     before = error(defense, images, depth)
+    # Stopped after the last iteration, so that the checkpoint holds the depth head too, which nothing deploys.
+    reporter = silent(stop_at=cell.recipe["iterations"])
     with pytest.raises(Stopped):
-        # Stopped after the last iteration, so that the checkpoint holds the depth head too, which nothing deploys.
-        train.run(
-            cell,
-            Store(tmp_path),
-            device=torch.device("cpu"),
-            root=None,
-            loader_workers=0,
-            checkpoint_every=1e9,
-            reporter=silent(stop_at=cell.recipe["iterations"]),
-        )
-    checkpoint = torch.load(tmp_path / "train" / cell.digest / "checkpoint.pt", weights_only=True)
+        train.run_training(cell, Store(tmp_path), Runtime(checkpoint_every=1e9), torch.device("cpu"), reporter)
+    content = Store(tmp_path).checkpoint(cell.digest)
+    assert content is not None
+    checkpoint = torch.load(io.BytesIO(content), weights_only=True)
     defense.load_state_dict(checkpoint["defense"])
     after = error(defense, images, depth)
     shown = f"all pixels {before.mean():.3f} -> {after.mean():.3f}, digits {before[digits].mean():.3f} -> "

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from segbench.config.matrix import Recipe
+from segbench.config.matrix import Recipe, Runtime
 from segbench.errors import CellError, DataError, Stopped
 from segbench.networks.load import load_network
-from segbench.plan.cells import TrainCell, build_defense, open_dataset
+from segbench.plan.cells import TrainCell
 from segbench.plan.plan import Plan
 from segbench.store import Store
 from segbench.training import batches, train
@@ -32,16 +32,8 @@ def run(
     recompute: bool = False,
 ) -> Store:
     store = Store(root)
-    train.run(
-        cell,
-        store,
-        device=CPU,
-        root=None,
-        loader_workers=loader_workers,
-        recompute=recompute,
-        checkpoint_every=every,
-        reporter=reporter,
-    )
+    runtime = Runtime(loader_workers=loader_workers, recompute=recompute, checkpoint_every=every)
+    train.run_training(cell, store, runtime, CPU, reporter)
     return store
 
 
@@ -91,7 +83,7 @@ def test_recomputed_activations_give_the_same_weights(
     recipe = {"optimizer": "sgd", "batch_size": 4, "iterations": 2}
     models = [f"pspnet(encoder={encoder}, channels=8)"]
     cell = tiny_plan(models=models, defenses=[defense], transfer=None, recipe=recipe).trainings[0]
-    assert recompute_blocks(build_defense(cell, 3, 255)) == {"tiny": 4, "resnet18": 8}[encoder]
+    assert recompute_blocks(cell.build(3, 255)) == {"tiny": 4, "resnet18": 8}[encoder]
     again = run(cell, tmp_path / "again", silent(), recompute=True)
     assert weights(again, cell) == weights(run(cell, tmp_path / "kept", silent()), cell)
 
@@ -155,14 +147,14 @@ def test_loader_workers_change_nothing(
 
 
 def test_every_epoch_sees_every_image_at_most_once_in_its_own_order() -> None:
-    keys = batches.batches(10, 3, seed=0, start=0, total=9)
+    keys = batches.batch_keys(10, 3, seed=0, start=0, total=9)
     assert [len(batch) for batch in keys] == [3] * 9
     epochs = [[index for batch in keys[e * 3 : e * 3 + 3] for _, index in batch] for e in range(3)]
     for epoch, indices in enumerate(epochs):
         assert len(set(indices)) == 9
         assert {e for batch in keys[epoch * 3 : epoch * 3 + 3] for e, _ in batch} == {epoch}
     assert epochs[0] != epochs[1]
-    assert batches.batches(10, 3, seed=0, start=4, total=9) == keys[4:]
+    assert batches.batch_keys(10, 3, seed=0, start=4, total=9) == keys[4:]
 
 
 def test_learning_rate_warms_up_and_follows_the_poly_schedule() -> None:
@@ -174,7 +166,7 @@ def test_learning_rate_warms_up_and_follows_the_poly_schedule() -> None:
 
 def test_heads_learn_at_their_own_rate(tiny_plan: Callable[..., Plan]) -> None:
     cell = tiny_plan(defenses=["ddcat"], transfer=None).trainings[0]
-    defense = build_defense(cell, 3, 255)
+    defense = cell.build(3, 255)
     sgd = train.make_optimizer(defense, Recipe(optimizer="sgd", head_lr_factor=10.0, iterations=1))
     factors = {id(p): group["factor"] for group in sgd.param_groups for p in group["params"]}
     assert len(factors) == len(list(defense.parameters()))
@@ -190,7 +182,7 @@ def test_gradient_clipping_bounds_the_step(tiny_plan: Callable[..., Plan], silen
     base = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "lr": 1.0, "batch_size": 4, "iterations": 1}
     cell = tiny_plan(recipe={**base, "clip_norm": 0.001}, models=["pspnet(encoder=tiny)"], transfer=None).trainings[0]
     torch.manual_seed(train.derive(cell.seed, "weights"))
-    before = copy.deepcopy(build_defense(cell, 3, 255).deploy().state_dict())
+    before = copy.deepcopy(cell.build(3, 255).deploy().state_dict())
     after = load_file(run(cell, tmp_path, silent()).weights(cell.digest))
     moved = [(after[n] - before[n]).norm() for n in after if "running" not in n and "num_batches" not in n]
     assert 0 < torch.stack(moved).norm() <= 0.001 * 1.001
@@ -213,16 +205,8 @@ def test_training_runs_on_a_gpu(
 ) -> None:
     cell = tiny_plan(recipe={"precision": precision, "batch_size": 4, "iterations": 3}, defenses=["sat"]).trainings[0]
     store = Store(tmp_path)
-    train.run(
-        cell,
-        store,
-        device=torch.device("cuda"),
-        root=None,
-        loader_workers=0,
-        checkpoint_every=1e9,
-        reporter=silent(),
-    )
-    dataset = open_dataset(cell.data.component)
+    train.run_training(cell, store, Runtime(checkpoint_every=1e9), torch.device("cuda"), silent())
+    dataset = cell.data.open()
     assert store.weights(cell.digest).is_file()
     assert len(dataset.classes) == 3
 
@@ -231,7 +215,7 @@ def test_a_trained_network_loads_without_the_encoder_file_that_it_started_from(
     tiny_plan: Callable[..., Plan], silent: type[Any], tmp_path: Path
 ) -> None:
     cell = tiny_plan(models=["pspnet(encoder=tiny)"], defenses=["none"], transfer=None).trainings[0]
-    encoder = build_defense(cell, 3, 255).deploy().trunk.encoder
+    encoder = cell.build(3, 255).deploy().trunk.encoder
     file = tmp_path / "encoder.safetensors"
     save_file(encoder.state_dict(), file)
     started = tiny_plan(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from typer.testing import CliRunner
 
 from segbench import cli
@@ -107,13 +107,17 @@ def test_the_same_weights_are_entered_once_and_others_get_the_next_version(store
     runner.invoke(cli.app, ["zoo", "add", "tiny"])
     assert Zoo("zoo").names() == [SAT.replace("sat", "bit-depth"), SAT]
     cell = next(cell for cell, _ in zoo.trained_cells(store, "tiny") if cell.defense.name == "sat")
-    folder = store.train_dir(cell.digest)
-    weights = {name: value * 2 for name, value in load_file(folder / "weights.safetensors").items()}
-    save_file(weights, folder / "weights.safetensors")
-    write_json(
-        folder / "done.json",
-        {**(read_json(folder / "done.json") or {}), "weights_sha256": file_sha256(folder / "weights.safetensors")},
-    )
+    folder, done = store.train_dir(cell.digest), store.trained(cell.digest)
+    assert done is not None
+    weights = save({name: value * 2 for name, value in load_file(folder / "weights.safetensors").items()})
+    store.write_training(cell.digest, weights, (folder / "history.csv").read_bytes(), done)
+    assert "nothing was measured of it" in str(runner.invoke(cli.app, ["zoo", "add", cell.digest]).exception)
+    for record in [r for r in store.all_records() if r.target.digest == cell.digest]:
+        counts, names = store.counts(record.digest), store.image_names(record.digest)
+        assert counts is not None
+        assert names is not None
+        target = record.target.model_copy(update={"weights_sha256": store.weights_sha256(cell.digest)})
+        store.write_record(record.model_copy(update={"target": target}), counts, names)
     assert "sat/0@2" in runner.invoke(cli.app, ["zoo", "add", cell.digest]).output
     assert places.resolve("digits/pspnet-tiny/sat/0")[1].name.endswith("@2")
 

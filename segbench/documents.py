@@ -1,0 +1,313 @@
+"""YAML and JSON that people write, read strictly: nothing means something else than it seems to, and nothing is lost.
+
+Plain scalars are those of YAML 1.2: `true`, `false`, `null`, decimal numbers and text. Old YAML's surprises (`yes`,
+`010`, `0x10`, `1_000`, `1:30`) are mistakes, and so are a key that stands twice, a second document, a tag and an alias
+that contains itself. Every mistake has its line, and all of them are told at once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segbench.errors import SegbenchError
+
+Place = tuple[str | int, ...]
+
+LARGEST = 256 << 10
+"""Bytes of a YAML text that are read at most: aliases and nesting cost far more than their bytes."""
+LARGEST_JSON = 16 << 20
+MOST_VALUES = 100_000
+"""Values that a document may have once its aliases are written out."""
+DEEPEST = 60
+"""Levels of nesting that a document may have."""
+
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL = {".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan")}
+_WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
+_OLD_BOOLEANS = ("yes", "no", "on", "off", "y", "n")
+_ODD_NUMBERS = (
+    (re.compile(r"[-+]?0[0-9_]+"), "octal in old YAML, decimal in new"),
+    (re.compile(r"[-+]?0[xXoObB][0-9a-fA-F_]+"), "not a decimal number"),
+    (re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?"), "a number with underscores"),
+    (re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"), "a number to the base 60 in old YAML"),
+)
+_STANDARD = "tag:yaml.org,2002:"
+_TAGS = {f"{_STANDARD}{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp", "value")}
+_MERGE = f"{_STANDARD}merge"
+
+
+class DocumentError(SegbenchError):
+    """Mistakes in a YAML or JSON text; the error's text holds one a line."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A mistake in a document.
+
+    Attributes:
+        path: keys and indices that lead to it.
+        line: its line, from 1.
+        message: what is wrong, as a sentence.
+    """
+
+    path: Place
+    line: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text that was read.
+
+    Attributes:
+        where: what errors name, usually the file.
+        data: its content as dictionaries, lists, text, numbers, booleans and None.
+        lines: the line of every key and item, by its path.
+        mistakes: what is wrong with it, in the order of its lines.
+    """
+
+    where: str
+    data: Any
+    lines: Mapping[Place, int] = field(default_factory=dict)
+    mistakes: tuple[Mistake, ...] = ()
+
+    def checked(self) -> Document:
+        """Return the document, or raise a `DocumentError` with all of its mistakes."""
+        if self.mistakes:
+            told = (f"{self.where}:{mistake.line}: {mistake.message}" for mistake in self.mistakes)
+            raise DocumentError("\n".join(dict.fromkeys(told)))
+        return self
+
+    def line(self, path: Sequence[str | int]) -> int | None:
+        """Return the line of a path, or of the nearest of its parents that has one."""
+        for end in range(len(path), 0, -1):
+            if tuple(path[:end]) in self.lines:
+                return self.lines[tuple(path[:end])]
+        return None
+
+
+def read_text(path: Path, largest: int = LARGEST) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: the file.
+        largest: its largest size in bytes.
+
+    Raises:
+        DocumentError: there is no such file, it is too large, or it is not UTF-8.
+    """
+    try:
+        size = path.stat().st_size
+        if size > largest:
+            raise DocumentError(f"{path}: {size:,} bytes; a file of this kind has at most {largest:,}")
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DocumentError(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return decoded(raw, str(path))
+
+
+def decoded(raw: bytes, where: str) -> str:
+    """Return bytes as text in UTF-8, without a byte order mark.
+
+    Raises:
+        DocumentError: they are in another encoding.
+    """
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in raw[:200]:
+        raise DocumentError(f"{where}: is not UTF-8 but looks like UTF-16; save it as UTF-8")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise DocumentError(f"{where}:{line}: is not UTF-8 (byte {raw[error.start]:#04x}); save it as UTF-8") from error
+
+
+def read_yaml(path: Path) -> Document:
+    """Read a YAML file; its mistakes are in the document.
+
+    Raises:
+        DocumentError: the file cannot be read, or is no YAML at all.
+    """
+    return parse_yaml(read_text(path), str(path))
+
+
+def parse_yaml(text: str, where: str) -> Document:
+    """Read a YAML text; its mistakes are in the document.
+
+    Args:
+        text: the text.
+        where: what errors name.
+
+    Raises:
+        DocumentError: it is no YAML at all, or too large.
+    """
+    if len(text) > LARGEST:
+        raise DocumentError(f"{where}: {len(text):,} characters; a YAML text has at most {LARGEST:,}")
+    try:
+        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise DocumentError(f"{where}{line}: not valid YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise DocumentError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise DocumentError(f"{where}: nested too deeply; a document has at most {DEEPEST} levels") from error
+    reader = _Reader(where)
+    if not nodes:
+        return Document(where, None)
+    if len(nodes) > 1:
+        second = nodes[1].start_mark.line + 1
+        reader.mistakes.append(Mistake((), second, "a second document begins here; keep one"))
+    data = reader.value(nodes[0], (), ())
+    mistakes = tuple(sorted(reader.mistakes, key=lambda mistake: mistake.line))
+    return Document(where, data, reader.lines, mistakes)
+
+
+def parse_json(text: str | bytes, where: str, largest: int = LARGEST_JSON) -> Any:
+    """Read a JSON text strictly: no key twice, no NaN, bounded in size and depth.
+
+    Args:
+        text: the text.
+        where: what errors name.
+        largest: its largest size.
+
+    Raises:
+        DocumentError: it is none.
+    """
+    if len(text) > largest:
+        raise DocumentError(f"{where}: {len(text):,} bytes; a file of this kind has at most {largest:,}")
+    plain = decoded(text, where) if isinstance(text, bytes) else text
+    try:
+        return json.loads(plain, object_pairs_hook=_pairs, parse_constant=_constant)
+    except json.JSONDecodeError as error:
+        message = f"{where}:{error.lineno}: not JSON: {error.msg.lower()} (column {error.colno})"
+        raise DocumentError(message) from error
+    except _Twice as error:
+        lines = _lines_of(plain, str(error))
+        also = f" (also in line {lines[0]})" if len(lines) > 1 else ""
+        place = f":{lines[-1]}" if lines else ""
+        raise DocumentError(f"{where}{place}: the key {str(error)!r} stands twice{also}; keep one") from error
+    except ValueError as error:
+        raise DocumentError(f"{where}: not JSON: {error}") from error
+    except RecursionError as error:
+        raise DocumentError(f"{where}: nested too deeply to be read") from error
+
+
+class _Twice(Exception):
+    pass
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _Twice(key)
+        found[key] = value
+    return found
+
+
+def _constant(name: str) -> None:
+    raise ValueError(f"{name} is no number; write null where there is none")
+
+
+def _lines_of(text: str, key: str) -> list[int]:
+    written = json.dumps(key, ensure_ascii=False)
+    return [number for number, line in enumerate(text.splitlines(), 1) if re.search(re.escape(written) + r"\s*:", line)]
+
+
+class _Reader:
+    """Turns nodes of PyYAML into plain data and collects mistakes."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.lines: dict[Place, int] = {}
+        self.mistakes: list[Mistake] = []
+        self.count = 0
+
+    def value(self, node: yaml.Node, path: Place, parents: tuple[yaml.Node, ...]) -> Any:
+        self.count += 1
+        line = node.start_mark.line + 1
+        if self.count > MOST_VALUES:
+            raise DocumentError(f"{self.where}:{line}: more than {MOST_VALUES:,} values once aliases are written out")
+        if len(parents) > DEEPEST:
+            raise DocumentError(f"{self.where}:{line}: nested too deeply; a document has at most {DEEPEST} levels")
+        if node in parents:
+            raise DocumentError(f"{self.where}:{line}: an alias contains itself; write the values out")
+        self.lines.setdefault(path, line)
+        if node.tag not in _TAGS:
+            self._mistake(path, node, f"the tag {node.tag} is not read; leave it out")
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path, parents)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*path, index), (*parents, node)) for index, item in enumerate(node.value)]
+        return self._scalar(node, path)
+
+    def _mapping(self, node: yaml.MappingNode, path: Place, parents: tuple[yaml.Node, ...]) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        seen: dict[Any, int] = {}
+        merged: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.tag == _MERGE:
+                for other in self._merged(value_node, path, parents):
+                    merged = {**other, **merged}
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._mistake(path, key_node, "a key is a word or a number, not a list or a mapping")
+                continue
+            key = self._scalar(key_node, path)
+            if key in seen:
+                message = f"the key {key!r} stands twice (also in line {seen[key]}); keep one"
+                self.mistakes.append(Mistake((*path, key), line, message))
+                continue
+            seen[key] = line
+            self.lines[(*path, key)] = line
+            found[key] = self.value(value_node, (*path, key), (*parents, node))
+            self.lines[(*path, key)] = line
+        return {**merged, **found}
+
+    def _merged(self, node: yaml.Node, path: Place, parents: tuple[yaml.Node, ...]) -> Iterator[dict[Any, Any]]:
+        nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        for one in nodes:
+            content = self.value(one, path, parents)
+            if isinstance(content, dict):
+                yield content
+            else:
+                self._mistake(path, one, "'<<' merges mappings, and this is none")
+
+    def _scalar(self, node: yaml.Node, path: Place) -> Any:
+        text = str(node.value)
+        if not isinstance(node, yaml.ScalarNode) or node.style is not None:
+            return text
+        lower = text.lower()
+        if lower in _WORDS and text in (lower, lower.capitalize(), lower.upper()):
+            return _WORDS[lower]
+        if lower in _OLD_BOOLEANS and text in (lower, lower.capitalize(), lower.upper()):
+            if len(text) > 1:
+                meant = "true" if lower in ("yes", "on") else "false"
+                self._mistake(
+                    path, node, f"{text} is a truth value in old YAML; write {meant}, or '{text}' for the word"
+                )
+            return text
+        for pattern, what in _ODD_NUMBERS:
+            if pattern.fullmatch(text):
+                self._mistake(path, node, f"{text} is {what}; write a decimal number, or '{text}' for text")
+                return text
+        if _INTEGER.fullmatch(text):
+            return int(text) if len(text) <= 40 else text
+        if _FLOAT.fullmatch(text):
+            return float(text)
+        return _SPECIAL.get(lower, text)
+
+    def _mistake(self, path: Place, node: yaml.Node, message: str) -> None:
+        self.mistakes.append(Mistake(path, node.start_mark.line + 1, message))

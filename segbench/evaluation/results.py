@@ -1,0 +1,70 @@
+"""A tally -> a record: scores, worst cases of ensembles, certificates, and what targeted attacks reached."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segbench.evaluation.tally import Counts, Tally
+from segbench.plan.cells import EvalCell
+from segbench.reports.records import Record
+from segbench.reports.statistics import Absent, mean_iou, scores
+from segbench.reports.worst_case import worst_case
+
+
+def as_record(
+    cell: EvalCell, tally: Tally, absent: Absent, classes: tuple[str, ...]
+) -> tuple[Record, Counts, dict[str, Counts]]:
+    """Return the record of a finished evaluation without its provenance, its counts, and those of an ensemble's parts.
+
+    Args:
+        cell: the evaluation.
+        tally: its findings on all images.
+        absent: what a class counts that is neither true nor predicted.
+        classes: names of the classes.
+    """
+    parts = {name: np.stack(counts) for name, counts in tally.counts.items()}
+    extras: dict[str, float] = {}
+    if "" in parts:
+        counts = parts.pop("")
+    else:
+        worst = worst_case(list(parts.values()), absent)
+        counts = np.stack(list(parts.values()))[worst.choice, np.arange(len(worst.choice))]
+        extras = {"worst_image_accuracy": worst.image_accuracy, "worst_aacc": worst.aacc}
+        extras["miou_lower_bound"] = worst.miou_bound
+    if cell.attack.attack().attack.minimises is not None:
+        extras["median_distance"] = float(np.median(tally.distances))
+    if tally.on_target:
+        reached, asked = np.sum(tally.on_target, axis=0)
+        extras["on_target"] = 100 * float(reached / max(asked, 1))
+    if tally.certified:
+        extras.update(certificates(np.sum(tally.certified, axis=0), tally.radius, absent))
+    expected = cell.expected()
+    record = expected.model_copy(
+        update={
+            "status": "done",
+            "classes": classes,
+            "n_images": len(counts),
+            "scores": scores(counts, absent),
+            "budget_used": max(tally.distances) if expected.threat.norm else None,
+            "passes": {"forward": tally.passes.forward, "backward": tally.passes.backward},
+            "extras": extras,
+        }
+    )
+    return record, counts, parts
+
+
+def certificates(counts: Counts, radius: float, absent: Absent) -> dict[str, float]:
+    """Score certificates, in per cent; a pixel without one counts as wrong.
+
+    Args:
+        counts: of `certified_confusion`, over all images, (3, C).
+        radius: L2 radius in [0, 1] units.
+        absent: what a class counts that is neither true nor predicted.
+    """
+    right, given, true = counts.sum(1) / max(1, counts[2].sum())
+    return {
+        "certified_miou": 100 * float(mean_iou(counts, absent)),
+        "certified_aacc": 100 * float(right),
+        "certified_radius": radius,
+        "abstained": 100 * float(true - given),
+    }

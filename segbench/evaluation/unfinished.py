@@ -1,0 +1,94 @@
+"""The findings of an unfinished sweep as bytes, so that a killed sweep goes on at the batch where it was."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from segbench.attacks.tools.passes import Passes
+from segbench.errors import StoreError, describe
+from segbench.evaluation.tally import Tally
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """The findings of a sweep on its first images.
+
+    Attributes:
+        tallies: by the digest of the evaluation.
+        names: of the images that were scored.
+        batch: images or crops attacked at once.
+        seconds: spent so far.
+        weights: hash of the weights of every network, by the network's digest.
+    """
+
+    tallies: Mapping[str, Tally]
+    names: Sequence[str]
+    batch: int
+    seconds: float
+    weights: Mapping[str, str]
+
+    def fits(self, tallies: Mapping[str, Tally], batch: int, weights: Mapping[str, str]) -> bool:
+        """Whether they are of all these evaluations, of this batch size, and of these weights."""
+        same = all(self.weights.get(network) == sha256 for network, sha256 in weights.items())
+        return self.batch == batch and set(tallies) <= set(self.tallies) and same
+
+
+def pack(found: Unfinished) -> bytes:
+    """Return findings as bytes."""
+    arrays: dict[str, Any] = {
+        "names": np.array(found.names, dtype=str),
+        "seconds": np.array(found.seconds),
+        "batch": np.array(found.batch),
+        "weights": np.array([f"{network} {sha256}" for network, sha256 in found.weights.items()], dtype=str),
+    }
+    for digest, tally in found.tallies.items():
+        arrays[f"distances/{digest}"] = np.array(tally.distances)
+        arrays[f"passes/{digest}"] = np.array([tally.passes.forward, tally.passes.backward])
+        if tally.certified:
+            arrays[f"certified/{digest}"] = np.stack(tally.certified)
+            arrays[f"radius/{digest}"] = np.array(tally.radius)
+        if tally.on_target:
+            arrays[f"on_target/{digest}"] = np.stack(tally.on_target)
+        for part, counts in tally.counts.items():
+            arrays[f"counts/{digest}/{part}"] = np.stack(counts)
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def unpack(content: bytes) -> Unfinished:
+    """Return the findings that `pack` wrote.
+
+    Raises:
+        StoreError: the bytes hold none.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            digests = [name.removeprefix("passes/") for name in arrays.files if name.startswith("passes/")]
+            weights = dict(str(line).split(" ", 1) for line in arrays["weights"])
+            names = [str(name) for name in arrays["names"]]
+            tallies = {digest: _tally(arrays, digest) for digest in digests}
+            return Unfinished(tallies, names, int(arrays["batch"]), float(arrays["seconds"]), weights)
+    except Exception as error:  # numpy and zipfile raise many kinds for bytes that are no archive
+        raise StoreError(f"unfinished counts cannot be read ({describe(error)})") from error
+
+
+def _tally(arrays: Any, digest: str) -> Tally:
+    prefix = f"counts/{digest}/"
+    parts = [name for name in arrays.files if name.startswith(prefix)]
+    tally = Tally(
+        counts={name.removeprefix(prefix): list(arrays[name]) for name in parts},
+        distances=arrays[f"distances/{digest}"].tolist(),
+        passes=Passes(*map(int, arrays[f"passes/{digest}"])),
+    )
+    if f"certified/{digest}" in arrays.files:
+        tally.certified = list(arrays[f"certified/{digest}"])
+        tally.radius = float(arrays[f"radius/{digest}"])
+    if f"on_target/{digest}" in arrays.files:
+        tally.on_target = list(arrays[f"on_target/{digest}"])
+    return tally

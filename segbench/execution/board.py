@@ -1,0 +1,111 @@
+"""The jobs that a plan leaves to do in a store, and which of them can start."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from segbench.evaluation.sweep import lacks_measurements
+from segbench.execution.pass_counts import training_passes
+from segbench.plan.cells import TrainCell
+from segbench.plan.plan import Plan, Sweep
+from segbench.store import Store
+
+Job = TrainCell | Sweep
+
+PAUSE = 2.0
+"""Seconds until a job that another process does is tried again."""
+
+
+class Ended(NamedTuple):
+    """How a job ended.
+
+    Attributes:
+        error: what went wrong, as a sentence; None where nothing did.
+        elsewhere: another process is doing it.
+    """
+
+    error: str | None = None
+    elsewhere: bool = False
+
+
+@dataclass
+class Board:
+    """The jobs that are left.
+
+    Attributes:
+        trainings: networks to train, by digest.
+        sweeps: sweeps to run, by key.
+        notes: why results that are there are made again, a sentence each.
+        failed: networks that could not be trained, with the reason.
+        running: jobs under way.
+        tries: how often a job was under way when its process died.
+        paused: jobs that another process does, and when to try them again.
+    """
+
+    trainings: dict[str, TrainCell]
+    sweeps: dict[str, Sweep]
+    notes: list[str]
+    failed: dict[str, str] = field(default_factory=dict)
+    running: dict[Future[Ended], tuple[str, Job]] = field(default_factory=dict)
+    tries: dict[str, int] = field(default_factory=dict)
+    paused: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def jobs(self) -> dict[str, Job]:
+        """The jobs that have not been started, trainings first."""
+        return {**self.trainings, **self.sweeps}
+
+    def ready(self) -> Iterator[tuple[str, Job]]:
+        """Yield the jobs that could start now, trainings first."""
+        now = time.monotonic()
+        under_way = {key for key, job in self.running.values()}
+        blocked = set(self.trainings) | under_way | set(self.failed)
+        for key, job in self.jobs.items():
+            if self.paused.get(key, 0.0) > now:
+                continue
+            needs = {cell.digest for cell in (job.source, *job.targets)} if isinstance(job, Sweep) else set()
+            if not needs & blocked:
+                yield key, job
+
+    def start(self, key: str, job: Job, future: Future[Ended]) -> None:
+        """Book a job that was started."""
+        self.trainings.pop(key, None)
+        self.sweeps.pop(key, None)
+        self.running[future] = (key, job)
+
+    def put_back(self, key: str, job: Job, pause: float = 0.0) -> None:
+        """Book a job that is to be tried again."""
+        if isinstance(job, Sweep):
+            self.sweeps[key] = job
+        else:
+            self.trainings[key] = job
+        self.paused[key] = time.monotonic() + pause
+
+
+def pending(plan: Plan, store: Store) -> Board:
+    """Return the jobs that a plan leaves to do in a store; costly trainings first, so that none is left for the end."""
+    sweeps, notes = {}, []
+    for sweep in plan.sweeps:
+        cells = tuple(cell for cell in sweep.cells if not store.current(cell.digest))
+        notes += [reason for cell in cells if (reason := store.stale(cell.digest)) is not None]
+        if cells or lacks_measurements(sweep, store):
+            sweeps[sweep.key] = Sweep(sweep.source, cells or sweep.cells[:1])
+    needed = {cell.digest for sweep in sweeps.values() for cell in (sweep.source, *sweep.targets)}
+    trainings = [
+        cell
+        for cell in plan.trainings
+        if store.trained(cell.digest) is None and (cell.digest in needed or not plan.evaluations)
+    ]
+    costly = sorted(trainings, key=_cost, reverse=True)
+    return Board({cell.digest: cell for cell in costly}, sweeps, notes)
+
+
+def _cost(cell: TrainCell) -> int:
+    """Passes of a training; of an epoch's length where that is what is known. Only the order of jobs depends on it."""
+    passes = training_passes(cell.defense)
+    length = cell.recipe["iterations"] or cell.recipe["epochs"]
+    return (passes.forward + passes.backward) * int(length) * int(cell.recipe["batch_size"])
