@@ -22,7 +22,7 @@ STRONG_STEPS = 100
 """An ensemble with fewer steps is not strong enough to rank by."""
 
 
-class Mistake(NamedTuple):
+class EntryMistake(NamedTuple):
     """A mistake in an entry.
 
     Attributes:
@@ -46,47 +46,49 @@ def is_strong(attack: Component, setting: str) -> bool:
     return setting == "white-box" and known is not None and bool(known.object.ensemble) and enough
 
 
-def mistakes(entry: Entry) -> Iterator[Mistake]:
+def mistakes(entry: Entry) -> Iterator[EntryMistake]:
     """Yield every mistake in an entry that the schema does not find."""
     yield from _head(entry)
     for index, result in enumerate(entry.results):
         name = "clean" if result.attack is None else result.attack.short
         where = f"results.{index} ({name})"
-        yield from (Mistake(where, what) for what in _claims(entry, result))
-        yield from (Mistake(where, what) for what in _numbers(result))
+        yield from (EntryMistake(where, what) for what in _claims(entry, result))
+        yield from (EntryMistake(where, what) for what in _numbers(result))
         for place, run in enumerate(result.runs):
-            yield from (Mistake(f"{where}.runs.{place}", what) for what in _run(entry, result, run))
+            yield from (EntryMistake(f"{where}.runs.{place}", what) for what in _run(entry, result, run))
 
 
-def _head(entry: Entry) -> Iterator[Mistake]:
+def _head(entry: Entry) -> Iterator[EntryMistake]:
     clean = sum(result.attack is None for result in entry.results)
     if clean != 1:
-        yield Mistake("results", f"{clean} results on clean images; give one, the first")
+        yield EntryMistake("results", f"{clean} results on clean images; give one, the first")
     elif entry.results[0].attack is not None:
-        yield Mistake("results", "the result on clean images comes first")
+        yield EntryMistake("results", "the result on clean images comes first")
     if clean == len(entry.results):
-        yield Mistake("results", "no result under attack; give at least one")
+        yield EntryMistake("results", "no result under attack; give at least one")
     for identity in _twice([_identity(result) for result in entry.results if result.attack is not None]):
-        yield Mistake("results", f"{identity[0]} is there twice; give each attack once")
+        yield EntryMistake("results", f"{identity[0]} is there twice; give each attack once")
     for name, values in (
         ("sha256", [weights.sha256 for weights in entry.model.weights]),
         ("seed", [weights.seed for weights in entry.model.weights]),
     ):
         for value in _twice(values):
-            yield Mistake("model.weights", f"{name} {value} is there twice; give each network once")
+            yield EntryMistake("model.weights", f"{name} {value} is there twice; give each network once")
     for record in _twice([run.record for result in entry.results for run in result.runs]):
-        yield Mistake("results", f"record {record} stands for two runs; give each run once")
+        yield EntryMistake("results", f"record {record} stands for two runs; give each run once")
     bounded = entry.threat.norm is not None and entry.threat.eps is not None
     if bounded == (entry.threat.setting == "corruptions") or (entry.threat.norm is None) != (entry.threat.eps is None):
-        yield Mistake("threat", f"{entry.threat.setting} needs {'no norm and eps' if bounded else 'norm and eps'}")
+        yield EntryMistake("threat", f"{entry.threat.setting} needs {'no norm and eps' if bounded else 'norm and eps'}")
     if (entry.status == "verified") != (entry.verification is not None):
-        yield Mistake("status", "verified goes with verification, reported without; `leaderboard verify` writes both")
+        yield EntryMistake(
+            "status", "verified goes with verification, reported without; `leaderboard verify` writes both"
+        )
     if entry.status == "verified" and not entry.model.weights:
-        yield Mistake("status", "verified, but the weights are not named; name them or write reported")
+        yield EntryMistake("status", "verified, but the weights are not named; name them or write reported")
     if entry.status == "verified" and any(not result.runs for result in entry.results):
-        yield Mistake("status", "verified, but a result has no runs, which a review needs; write reported")
+        yield EntryMistake("status", "verified, but a result has no runs, which a review needs; write reported")
     if entry.source is None and any(not result.runs for result in entry.results):
-        yield Mistake("source", "numbers without runs need a source; say where they were published")
+        yield EntryMistake("source", "numbers without runs need a source; say where they were published")
 
 
 def _claims(entry: Entry, result: EntryResult) -> Iterator[str]:

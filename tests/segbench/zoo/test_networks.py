@@ -111,7 +111,7 @@ def test_the_same_weights_are_entered_once_and_others_get_the_next_version(store
     assert done is not None
     weights = save({name: value * 2 for name, value in load_file(folder / "weights.safetensors").items()})
     store.write_training(cell.digest, weights, (folder / "history.csv").read_bytes(), done)
-    assert "nothing was measured of it" in str(runner.invoke(cli.app, ["zoo", "add", cell.digest]).exception)
+    assert "it was not evaluated" in str(runner.invoke(cli.app, ["zoo", "add", cell.digest]).exception)
     for record in [r for r in store.all_records() if r.target.digest == cell.digest]:
         counts, names = store.counts(record.digest), store.image_names(record.digest)
         assert counts is not None
