@@ -54,10 +54,10 @@ def render(
     provenance: bool = False,
     published: str | None = None,
     evidence: Evidence = NOTHING,
+    figures: bool = True,
+    sortable: bool | None = None,
 ) -> list[Path]:
     """Judge records and write a report; the same records give the same bytes.
-
-    Where the itables package is installed, readers of the HTML page can sort, filter and copy the list of runs.
 
     Args:
         records: the manifest of a matrix with its records filled in, or only records.
@@ -66,6 +66,9 @@ def render(
         provenance: also show durations and other values that differ between two runs of one evaluation.
         published: name of a paper whose values are shown beside yours (see `segbench.reports.published`).
         evidence: data behind the records; with them a report shows intervals over seeds, significance and more figures.
+        figures: show figures in the HTML page.
+        sortable: embed DataTables in the HTML page, so that readers can sort, filter and copy its tables; needs the
+            itables package. None: if that is installed.
 
     Returns:
         The files, in the order of `formats`.
@@ -81,13 +84,15 @@ def render(
         if isinstance(records, Manifest)
         else Manifest(name="records", title="Robustness report", records=tuple(records))
     )
+    if sortable is None:
+        sortable = find_spec("itables") is not None
     manifest = judge(manifest, evidence)
     page = compose(manifest, provenance=provenance, published=published, evidence=evidence)
-    drawn = _figures(page, evidence) if {"figures", "html"} & {*formats} else []
+    drawn = _figures(page, evidence) if "figures" in formats or (figures and "html" in formats) else []
     tables = [section.table for section in page.sections]
     beside = [NAMES[other] for other in formats if other not in ("html", "figures")]
     written: dict[Format, Callable[[], str | bytes]] = {
-        "html": lambda: to_html(page, beside, drawn, sortable=_installed("itables")),
+        "html": lambda: to_html(page, beside, drawn if figures else (), sortable=bool(sortable)),
         "md": lambda: to_markdown(page),
         "csv": lambda: to_csv(tidy(page.records)),
         "cells": lambda: to_csv(cells(tables)),
@@ -128,10 +133,6 @@ def _parquet(page: Page) -> bytes:
     return buffer.getvalue()
 
 
-def _installed(package: str) -> bool:
-    return find_spec(package) is not None
-
-
 def _needs(package: str, what: str) -> None:
-    if not _installed(package):
+    if find_spec(package) is None:
         raise ValueError(f"{what} cannot be written without {package}; install it with: pip install {package}")

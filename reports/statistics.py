@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 1000
 """Default number of bootstrap samples."""
+_SEED = 0
 _CHUNK = 100
 
 
@@ -69,15 +70,13 @@ def mean_iou(totals: NDArray[np.generic], absent: Absent) -> Floats:
     return mean
 
 
-def scores(counts: Counts, absent: Absent, *, resamples: int = RESAMPLES, seed: int = 0) -> Scores:
+def scores(counts: Counts, absent: Absent) -> Scores:
     """Score all images together, in per cent, with a 95 % bootstrap interval of mIoU over images.
 
     Args:
         counts: (N, 3, C) int64.
         absent: a class in neither truth nor prediction is left out of the means ("skip") or counts 0 ("zero"). The mean
             accuracy treats a class without true pixels in the same way.
-        resamples: number of bootstrap samples.
-        seed: seed of the bootstrap.
 
     Raises:
         ValueError: all pixels are void.
@@ -88,7 +87,7 @@ def scores(counts: Counts, absent: Absent, *, resamples: int = RESAMPLES, seed: 
         raise ValueError("all pixels of all images are void: there is nothing to score")
     accuracy = np.divide(intersection, true, out=np.zeros_like(true), where=true > 0)
     macc = accuracy[true > 0].mean() if absent == "skip" else accuracy.mean()
-    bootstrap = interval(counts, absent, resamples=resamples, seed=seed)
+    bootstrap = interval(counts, absent)
     return Scores(
         miou=bootstrap.value,
         macc=100 * float(macc),
@@ -110,7 +109,7 @@ def image_accuracy(counts: Counts) -> Floats:
     return accuracy
 
 
-def interval(counts: Counts, absent: Absent, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+def interval(counts: Counts, absent: Absent) -> Interval:
     """Return the mIoU, averaged over runs, with its bootstrap interval.
 
     Images are resampled, and also runs if there are several.
@@ -118,21 +117,15 @@ def interval(counts: Counts, absent: Absent, *, resamples: int = RESAMPLES, seed
     Args:
         counts: (N, 3, C), or (R, N, 3, C) for several runs over the same images.
         absent: see `mean_iou`.
-        resamples: number of bootstrap samples.
-        seed: seed of the resampling.
     """
     runs = _runs(counts)
     value = float(mean_iou(runs.sum(1), absent).mean())
-    drawn = np.concatenate(
-        [_means(runs, weights, absent, rng) for weights, rng in _draws(len(runs[0]), resamples, seed)]
-    )
+    drawn = np.concatenate([_means(runs, weights, absent, rng) for weights, rng in _draws(len(runs[0]), RESAMPLES)])
     low, high = _ends(drawn)
     return Interval(100 * value, 100 * low, 100 * high)
 
 
-def paired_bootstrap(
-    counts_a: Counts, counts_b: Counts, absent: Absent, *, resamples: int = RESAMPLES, seed: int = 0
-) -> Difference:
+def paired_bootstrap(counts_a: Counts, counts_b: Counts, absent: Absent, *, resamples: int = RESAMPLES) -> Difference:
     """Return the difference in mIoU, a - b, of two networks scored on the same images, with a paired bootstrap.
 
     Every bootstrap sample holds the same images for both networks. Runs, if there are several, are resampled for each
@@ -146,7 +139,6 @@ def paired_bootstrap(
         counts_b: the same images in the same order; the number of runs may differ.
         absent: see `mean_iou`.
         resamples: number of bootstrap samples.
-        seed: seed of the resampling.
 
     Raises:
         ValueError: the two networks were not scored on the same pixels.
@@ -160,7 +152,7 @@ def paired_bootstrap(
     drawn = np.concatenate(
         [
             _means(a, weights, absent, rng) - _means(b, weights, absent, rng)
-            for weights, rng in _draws(a.shape[1], resamples, seed)
+            for weights, rng in _draws(a.shape[1], resamples)
         ]
     )
     drawn = drawn[~np.isnan(drawn)]
@@ -176,9 +168,9 @@ def _runs(counts: Counts) -> Counts:
     return counts if counts.ndim == 4 else counts[None]
 
 
-def _draws(images: int, resamples: int, seed: int) -> Iterator[tuple[Floats, np.random.Generator]]:
+def _draws(images: int, resamples: int) -> Iterator[tuple[Floats, np.random.Generator]]:
     """Yield how often each bootstrap sample draws each image, (samples, N), in chunks that bound the memory."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_SEED)
     for start in range(0, resamples, _CHUNK):
         size = min(_CHUNK, resamples - start)
         picks = rng.integers(images, size=(size, images)) + images * np.arange(size)[:, None]

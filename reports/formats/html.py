@@ -24,7 +24,7 @@ def to_html(page: Page, beside: Sequence[str] = (), figures: Sequence[Figure] = 
         page: the content of the report.
         beside: names of files in the same folder to link to; they hold the same numbers.
         figures: the figures, in order.
-        sortable: embed DataTables, so that readers can sort, filter and copy the list of runs.
+        sortable: embed DataTables, so that readers can sort, filter and copy tables.
 
     Raises:
         ValueError: `sortable` is set and the itables package is not installed.

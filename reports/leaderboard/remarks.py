@@ -45,7 +45,7 @@ def remarks(entries: Sequence[Entry], groups: int) -> Iterator[str]:
 
 
 def _uneven(entry: Entry) -> bool:
-    """Return whether the results of an entry come from different training seeds, which can hide weak seeds."""
+    """Return whether the results of an entry cover different sets of training seeds, which can hide a weak seed."""
     return len({frozenset(run.seed for run in result.runs) for result in entry.results if result.runs}) > 1
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
 from segbench.reports.evidence import Evidence
+from segbench.reports.flags import attack_label, raised
 from segbench.reports.labels import Labels
 from segbench.reports.page.facts import Facts
 from segbench.reports.records import Network, Record
@@ -25,33 +26,9 @@ def trust(records: Sequence[Record], labels: Labels, evidence: Evidence) -> tupl
 
 
 def _flags(records: Sequence[Record], labels: Labels) -> Facts:
-    raised: dict[str, dict[str, dict[str, None]]] = {}
-    attacked: dict[str, dict[str, None]] = {}
-    for record in records:
-        attack, network = _attack(record, labels), labels.network(record.target)
-        attacked.setdefault(attack, {})[network] = None
-        for flag in record.flags:
-            raised.setdefault(flag, {}).setdefault(attack, {})[network] = None
-    rows = tuple(
-        (
-            flag,
-            SENTENCES.get(flag, "-"),
-            "; ".join(f"{attack}: {_those(networks, attacked[attack])}" for attack, networks in attacks.items()),
-        )
-        for flag, attacks in raised.items()
-    )
+    rows = tuple((flag, SENTENCES.get(flag, "-"), where) for flag, where in raised(records, labels).items())
     caption = "A flag says why a robust value may be too good. It accuses the evaluation, not the network."
     return Facts("Flags", ("flag", "what it says", "raised against"), rows, caption)
-
-
-def _attack(record: Record, labels: Labels) -> str:
-    label = labels.component("attack", record.attack)
-    return f"{label} ({record.setting})" if record.setting == "black-box" else label
-
-
-def _those(networks: Iterable[str], all_: Collection[str]) -> str:
-    names = list(networks)
-    return f"all {len(names)} networks" if 2 < len(names) == len(all_) else ", ".join(names)
 
 
 def _measured(records: Sequence[Record], labels: Labels, evidence: Evidence) -> Facts:
@@ -92,7 +69,7 @@ def _worst_cases(records: Sequence[Record], labels: Labels) -> Facts:
     for record in records:
         if record.scores and "miou_lower_bound" in record.extras:
             name = labels.network(record.target) + (", oblivious attack" if record.oblivious else "")
-            groups.setdefault((_attack(record, labels), name), []).append(record)
+            groups.setdefault((attack_label(record, labels), name), []).append(record)
     rows = tuple(
         (
             attack,

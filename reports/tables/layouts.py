@@ -104,12 +104,13 @@ def rows_of(rows: Sequence[Sequence[Sequence[Record]]], labels: Labels) -> tuple
 def _row(columns: Sequence[Sequence[Record]], labels: Labels) -> Row:
     """Return the row of a defense; either all its attacks are oblivious, or none."""
     first = next(run for runs in columns for run in runs)
-    label = labels.defense(first.target)
-    if first.dynamic:
-        label += " (dynamic)"
-    if first.oblivious:
-        label += ", oblivious attack"
-    return Row(label, tuple(_cell(runs) for runs in columns), apart=first.dynamic or first.oblivious)
+    return Row(row_label(first, labels), tuple(_cell(runs) for runs in columns), apart=first.dynamic or first.oblivious)
+
+
+def row_label(record: Record, labels: Labels) -> str:
+    """Return the label of a record's row: "ddcat", "teacher-student (dynamic)", "jpeg, oblivious attack"."""
+    dynamic, oblivious = " (dynamic)" * record.dynamic, ", oblivious attack" * record.oblivious
+    return f"{labels.defense(record.target)}{dynamic}{oblivious}"
 
 
 def column_label(record: Record, labels: Labels) -> str:

@@ -57,6 +57,7 @@ def check(
     from segbench.execution import prepare
     from segbench.regression import baseline as baselines
     from segbench.regression import gate
+    from segbench.reports.flags import flag_sentences
     from segbench.store import Store
 
     then = baselines.read(baseline)
@@ -78,7 +79,10 @@ def check(
         records = [record for record in result.records if record.digest in expected]
         now = baselines.measured(loaded.name, records, kept.counts, allowed)
     rows = gate.compare(then, now, records, allowed) if then and not problems else []
-    notes = [*gate.flag_notes(records), *(gate.changed_versions(then.versions, now.versions) if then else [])]
+    notes = [
+        *(f"flagged {line}" for line in flag_sentences(records)),
+        *(gate.changed_versions(then.versions, now.versions) if then else []),
+    ]
     _show(loaded.name, rows, [*problems, *notes])
     for path, mode in ((summary, "w"), (os.environ.get("GITHUB_STEP_SUMMARY"), "a")):
         if path:

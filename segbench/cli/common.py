@@ -85,11 +85,14 @@ def interruptible(console: Console) -> Iterator[None]:
 
 def show_result(result: Result, console: Console) -> None:
     """Write a result's report, print its tables, and exit with code 1 where an evaluation failed."""
-    from segbench.cli.results import results_tables
+    from segbench.cli.results import FLAG, results_tables
+    from segbench.reports.flags import flag_sentences
 
     page = result.report()[0]
     for table in results_tables(result.records, console):
         console.print(table)
+    for sentence in flag_sentences(result.records):
+        console.print(f"{FLAG} {sentence}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
     failed = [record for record in result.records if record.status != "done"]
     if failed:

@@ -37,9 +37,10 @@ def add(
 ) -> None:
     """Turn a store's finished records into entries; networks that differ in their seed alone are one."""
     from segbench.leaderboard import adding, entering
+    from segbench.leaderboard.composing import Details
     from segbench.store import Store
 
-    details = adding.Details(
+    details = Details(
         licence=licence, paper=paper, code=code, extra_data=extra_data, names=adding.parse_names(name or [])
     )
     made = adding.entries(Store(store), matrix or [], details)

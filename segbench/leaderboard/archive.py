@@ -1,4 +1,4 @@
-"""A bundle's files, read from an archive that anyone may have made: nothing is extracted, all is bounded."""
+"""Safe reading of bundles that a stranger may have made: no file is written, and all sizes are bounded."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from segbench.leaderboard.bundle import BUNDLE_VERSION, ENTRY, MANIFEST
 from segbench.leaderboard.entry_files import LeaderboardError
 
 MOST_FILES = 200_000
+"""Largest number of files."""
 MOST_BYTES = 4 << 30
-"""Unpacked length of all files together."""
+"""Largest length of all files together, unpacked."""
 _NAME = re.compile(
     r"manifest\.json|entry\.json|(records|counts)/[0-9a-f]{1,64}\.json"
     r"|images/\d{1,9}/(truth|clean-\d{1,6})\.png|predicted/[0-9a-f]{1,64}/\d{1,9}/(preds|adversarial-\d{1,6})\.png"
@@ -24,13 +25,13 @@ _NAME = re.compile(
 
 
 def read(path: Path) -> tuple[dict[str, bytes], list[str]]:
-    """Return the files of a bundle by name, and what its manifest says otherwise.
+    """Return the files of a bundle by name, and a list of differences from its manifest.
 
     Args:
         path: the zip file.
 
     Raises:
-        LeaderboardError: it is no bundle, or one that no honest program made.
+        LeaderboardError: the file is not a bundle, or it breaks the bounds of a bundle.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -48,10 +49,10 @@ def read(path: Path) -> tuple[dict[str, bytes], list[str]]:
 
 
 def read_json(content: bytes) -> Any:
-    """Read JSON of an untrusted file.
+    """Read JSON from an untrusted file.
 
     Raises:
-        ValueError: it is not JSON.
+        ValueError: the content is not JSON.
     """
     try:
         return json.loads(content)
@@ -65,14 +66,14 @@ def _bounded(path: Path, members: list[zipfile.ZipInfo]) -> None:
     for member in members:
         if not _NAME.fullmatch(member.filename):
             raise LeaderboardError(
-                f"{path}: {member.filename!r} is no file of a bundle; pack it with leaderboard bundle"
+                f"{path}: {member.filename!r} is not a file of a bundle; make bundles with `leaderboard bundle`"
             )
         if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise LeaderboardError(f"{path}: {member.filename} is encrypted or packed in a way that bundles are not")
+            raise LeaderboardError(f"{path}: {member.filename} is encrypted, or compressed in a way that no bundle is")
     twice = [name for name, times in Counter(member.filename for member in members).items() if times > 1]
     if twice:
         raise LeaderboardError(f"{path}: {twice[0]} is there twice")
-    # Reading a member stops at the length that is declared here, whatever its packed bytes would grow to.
+    # zipfile stops reading a member at this declared length, even if its packed bytes hold more.
     total = sum(member.file_size for member in members)
     if total > MOST_BYTES:
         raise LeaderboardError(f"{path}: {total:,} bytes unpacked, more than are read ({MOST_BYTES:,})")
@@ -83,7 +84,7 @@ def _hashes(path: Path, files: dict[str, bytes]) -> list[str]:
         manifest = read_json(files[MANIFEST])
         version, listed = manifest["bundle_version"], {n: str(own["sha256"]) for n, own in manifest["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LeaderboardError(f"{path}: {MANIFEST} is not one of a bundle") from error
+        raise LeaderboardError(f"{path}: {MANIFEST} is not the manifest of a bundle") from error
     if version != BUNDLE_VERSION:
         raise LeaderboardError(f"{path}: bundle of version {version}, this segbench reads {BUNDLE_VERSION}")
     own = {name: hashlib.sha256(content).hexdigest() for name, content in files.items() if name != MANIFEST}

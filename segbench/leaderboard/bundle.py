@@ -1,15 +1,15 @@
-"""What a reviewer needs of a submission, as one zip file.
+"""Bundles: all that a reviewer needs to check a submission, in one zip file.
 
     manifest.json                            hash and length of every other file
     entry.json                               the entry
-    records/<digest>.json                    what each evaluation says of itself
+    records/<digest>.json                    the record of each evaluation
     counts/<digest>.json                     pixels counted per image and class, and image names
     images/<index>/truth.png                 labels of a sampled image, 8 bits
-    images/<index>/clean-<piece>.png         its pieces as the protocol cuts it, 16 bits
+    images/<index>/clean-<piece>.png         its pieces, as the protocol cuts it, 16 bits
     predicted/<digest>/<index>/preds.png     predicted labels, 8 bits
-    predicted/<digest>/<index>/adversarial-<piece>.png    attacked pieces, 16 bits; none of a clean evaluation
+    predicted/<digest>/<index>/adversarial-<piece>.png    attacked pieces, 16 bits; none for a clean evaluation
 
-The same store gives the same bytes. Weights are not in it: a reviewer has them by their hash.
+The same store gives the same bytes. A bundle holds no weights; the entry names them by their hash.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def pack(entry: Entry, store: Store) -> bytes:
 
     Args:
         entry: the entry; each of its runs is in the store.
-        store: where its records, counts and images are.
+        store: the store with its records, counts and images.
 
     Raises:
-        LeaderboardError: one of them is not there.
+        LeaderboardError: the store lacks one of them.
     """
     digests = [run.record for result in entry.results for run in result.runs]
     if not digests:
@@ -70,10 +70,10 @@ def pack(entry: Entry, store: Store) -> bytes:
 
 
 def zipped(files: Mapping[str, bytes]) -> bytes:
-    """Return files as a bundle: with a manifest of their hashes, in order, without dates.
+    """Return files as a bundle: sorted, without dates, and with a manifest of their hashes.
 
     Args:
-        files: by name; a manifest among them is made anew.
+        files: name -> content; a manifest among them is replaced.
     """
     named = {name: content for name, content in sorted(files.items()) if name != MANIFEST}
     listed = {n: {"sha256": hashlib.sha256(c).hexdigest(), "bytes": len(c)} for n, c in named.items()}
@@ -89,7 +89,7 @@ def zipped(files: Mapping[str, bytes]) -> bytes:
 
 
 def as_json(content: Any) -> bytes:
-    """Return JSON as bundles hold it."""
+    """Return data as JSON in the format of bundles."""
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
 
 
@@ -103,7 +103,7 @@ def _counts(store: Store, digest: str) -> dict[str, Any]:
 
 
 def _image(record: Record, image: KeptImage) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of an image, by name."""
+    """Yield name and content of the files of an image."""
     seen, own = f"images/{image.index:06d}", f"predicted/{record.digest}/{image.index:06d}"
     yield f"{seen}/truth.png", images.encode(image.truth)
     yield f"{own}/preds.png", images.encode(image.preds)

@@ -1,4 +1,4 @@
-"""What a bundle holds of each run of an entry: record, counts and sampled images."""
+"""The evidence in a bundle for each run of an entry: record, counts and sampled images."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Shown:
 
     Attributes:
         where: its folder in the bundle.
-        index: its place in the split.
-        clean: the pieces that were attacked, (K, h, w, 3) in 0..65535.
-        adversarial: the attacked pieces; those of a clean evaluation are the clean ones.
+        index: its position in the split.
+        clean: the clean pieces, (K, h, w, 3) in 0..65535.
+        adversarial: the attacked pieces; for a clean evaluation, the clean pieces.
         truth: (H, W) true labels.
         preds: (H, W) predicted labels.
     """
@@ -48,12 +48,12 @@ class Evaluation:
 
     Attributes:
         result: the result that the run belongs to.
-        run: what the entry says.
-        record: what the evaluation said of itself.
-        names: of its images.
+        run: the run as the entry gives it.
+        record: the record of the evaluation.
+        names: names of all its images.
         counts: (N, 3, C); see `segbench.reports.statistics`.
-        parts: the counts of an ensemble's parts, each (N, 3, C).
-        sample: images as they were attacked and predicted.
+        parts: the counts of each part of an ensemble, each (N, 3, C); empty for other attacks.
+        sample: the sampled images.
     """
 
     result: EntryResult
@@ -66,15 +66,15 @@ class Evaluation:
 
 
 class _Unusable(ValueError):
-    """A file of a bundle cannot be used; the text names it."""
+    """A file of a bundle cannot be used; the message names the file."""
 
 
 def gather(files: Files, entry: Entry) -> tuple[list[Evaluation], list[str]]:
-    """Return the evidence of every run of an entry, and what is wrong with its files.
+    """Return the evidence for every run of an entry, and the problems with its files.
 
     Args:
-        files: of the bundle.
-        entry: its entry.
+        files: the files of the bundle.
+        entry: the entry of the bundle.
     """
     evaluations, problems = [], []
     indices = _indices(files)
@@ -93,7 +93,7 @@ def gather(files: Files, entry: Entry) -> tuple[list[Evaluation], list[str]]:
 
 
 def _indices(files: Files) -> dict[str, list[str]]:
-    """Return the places of the sampled images by the digest of the evaluation."""
+    """Return digest of an evaluation -> folder names of its sampled images."""
     found = defaultdict(list)
     for name in sorted(files):
         if match := re.fullmatch(r"predicted/([0-9a-f]+)/(\d+)/preds\.png", name):
@@ -132,7 +132,7 @@ def _record(files: Files, digest: str) -> Record:
     if record.digest != digest:
         raise _Unusable(f"{name}: is the record {record.digest}")
     if record.status != "done" or record.scores is None:
-        raise _Unusable(f"{name}: is of an evaluation that is {record.status}, without scores")
+        raise _Unusable(f"{name}: the evaluation is {record.status} and has no scores")
     return record
 
 
@@ -164,7 +164,7 @@ def _pieces(files: Files, stem: str, used: set[str]) -> NDArray[np.uint16]:
     while f"{stem}-{len(pieces)}.png" in files:
         pieces.append(_pixels(files, f"{stem}-{len(pieces)}.png", used))
     if len({piece.shape for piece in pieces}) > 1:
-        raise _Unusable(f"{stem}-0.png: the pieces of an image are of one size")
+        raise _Unusable(f"{stem}-0.png: the pieces of an image must have one size")
     return np.stack(pieces).astype(np.uint16)
 
 

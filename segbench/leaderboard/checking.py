@@ -1,4 +1,4 @@
-"""What is wrong with an entry that its schema cannot say: numbers that disagree, and claims without ground."""
+"""Checks of an entry beyond its schema: do its numbers agree with each other, and are its claims justified?"""
 
 from __future__ import annotations
 
@@ -17,75 +17,82 @@ from segbench.reports.records import Component
 T = TypeVar("T")
 
 TOLERANCE = 2e-4
-"""Points by which numbers that are rounded to four decimals may differ from what follows from others."""
+"""Largest difference, in percentage points, between a number and its recomputation from numbers with four decimals."""
 STRONG_STEPS = 100
-"""An ensemble with fewer steps is a smoke test: it must not buy a rank."""
+"""An ensemble with fewer steps is not strong enough to rank by."""
 
 
-class Mistake(NamedTuple):
-    """Where in an entry, and what, with what to write instead."""
+class EntryMistake(NamedTuple):
+    """A mistake in an entry.
+
+    Attributes:
+        where: the field.
+        what: the mistake, and what to write instead.
+    """
 
     where: str
     what: str
 
     def __str__(self) -> str:
-        """Write it as one line."""
+        """Return the mistake as one line."""
         return f"{self.where}: {self.what}"
 
 
 def is_strong(attack: Component, setting: str) -> bool:
-    """Whether an attack is strong enough to rank by: a white-box ensemble of this catalog with enough steps."""
+    """Return whether an attack is strong enough to rank by: a white-box ensemble of the catalog with enough steps."""
     known = catalog.components("attack").get(attack.name)
     steps = attack.options.get("steps")
     enough = isinstance(steps, int) and steps >= STRONG_STEPS
     return setting == "white-box" and known is not None and bool(known.object.ensemble) and enough
 
 
-def mistakes(entry: Entry) -> Iterator[Mistake]:
-    """Yield every mistake of an entry that the schema lets pass."""
+def mistakes(entry: Entry) -> Iterator[EntryMistake]:
+    """Yield every mistake in an entry that the schema does not find."""
     yield from _head(entry)
     for index, result in enumerate(entry.results):
         name = "clean" if result.attack is None else result.attack.short
         where = f"results.{index} ({name})"
-        yield from (Mistake(where, what) for what in _claims(entry, result))
-        yield from (Mistake(where, what) for what in _numbers(entry, result))
+        yield from (EntryMistake(where, what) for what in _claims(entry, result))
+        yield from (EntryMistake(where, what) for what in _numbers(result))
         for place, run in enumerate(result.runs):
-            yield from (Mistake(f"{where}.runs.{place}", what) for what in _run(entry, result, run))
+            yield from (EntryMistake(f"{where}.runs.{place}", what) for what in _run(entry, result, run))
 
 
-def _head(entry: Entry) -> Iterator[Mistake]:
+def _head(entry: Entry) -> Iterator[EntryMistake]:
     clean = sum(result.attack is None for result in entry.results)
     if clean != 1:
-        yield Mistake("results", f"{clean} results on clean images; give one, the first")
+        yield EntryMistake("results", f"{clean} results on clean images; give one, the first")
     elif entry.results[0].attack is not None:
-        yield Mistake("results", "the result on clean images comes first")
+        yield EntryMistake("results", "the result on clean images comes first")
     if clean == len(entry.results):
-        yield Mistake("results", "no result under attack; give at least one")
+        yield EntryMistake("results", "no result under attack; give at least one")
     for identity in _twice([_identity(result) for result in entry.results if result.attack is not None]):
-        yield Mistake("results", f"{identity[0]} is there twice; give each attack once")
+        yield EntryMistake("results", f"{identity[0]} is there twice; give each attack once")
     for name, values in (
         ("sha256", [weights.sha256 for weights in entry.model.weights]),
         ("seed", [weights.seed for weights in entry.model.weights]),
     ):
         for value in _twice(values):
-            yield Mistake("model.weights", f"{name} {value} is there twice; give each network once")
+            yield EntryMistake("model.weights", f"{name} {value} is there twice; give each network once")
     for record in _twice([run.record for result in entry.results for run in result.runs]):
-        yield Mistake("results", f"record {record} stands for two runs; give each run once")
+        yield EntryMistake("results", f"record {record} stands for two runs; give each run once")
     bounded = entry.threat.norm is not None and entry.threat.eps is not None
     if bounded == (entry.threat.setting == "corruptions") or (entry.threat.norm is None) != (entry.threat.eps is None):
-        yield Mistake("threat", f"{entry.threat.setting} needs {'no norm and eps' if bounded else 'norm and eps'}")
+        yield EntryMistake("threat", f"{entry.threat.setting} needs {'no norm and eps' if bounded else 'norm and eps'}")
     if (entry.status == "verified") != (entry.verification is not None):
-        yield Mistake("status", "verified goes with verification, reported without; `leaderboard verify` writes both")
+        yield EntryMistake(
+            "status", "verified goes with verification, reported without; `leaderboard verify` writes both"
+        )
     if entry.status == "verified" and not entry.model.weights:
-        yield Mistake("status", "verified, but the weights are not named; name them or write reported")
+        yield EntryMistake("status", "verified, but the weights are not named; name them or write reported")
     if entry.status == "verified" and any(not result.runs for result in entry.results):
-        yield Mistake("status", "verified, but a result has no runs that could be; write reported")
+        yield EntryMistake("status", "verified, but a result has no runs, which a review needs; write reported")
     if entry.source is None and any(not result.runs for result in entry.results):
-        yield Mistake("source", "numbers without runs need a source; say where they were published")
+        yield EntryMistake("source", "numbers without runs need a source; say where they were published")
 
 
 def _claims(entry: Entry, result: EntryResult) -> Iterator[str]:
-    """What is said of a result."""
+    """Yield the mistakes in the claims about a result: source, strength, bound and flags."""
     setting = entry.threat.setting
     if result.attack is None:
         if result.source is not None or result.adaptive is not None or result.strong:
@@ -95,20 +102,20 @@ def _claims(entry: Entry, result: EntryResult) -> Iterator[str]:
             missing = result.source is None
             yield f"{setting} results {'need the network that was attacked as' if missing else 'have no'} source"
         if result.strong and not is_strong(result.attack, setting):
-            yield f"not strong: that is an ensemble such as sea, white-box, with {STRONG_STEPS} steps or more"
+            yield f"not strong: only a white-box ensemble such as sea, with {STRONG_STEPS} steps or more, is strong"
         eps, norm = result.attack.options.get("eps"), result.attack.options.get("norm", "linf")
         threat = entry.threat
         if threat.eps is not None and (not _close(eps, threat.eps) or norm != threat.norm):
-            yield f"its bound is {norm} {eps}, the entry's {threat.norm} {threat.eps:g}; enter it under its own"
+            yield f"its bound is {norm} {eps}, the entry's is {threat.norm} {threat.eps:g}; put it into another entry"
         if sanity.budget_unused(result.attack.options) and "budget-unused" not in result.flags:
-            yield "its steps cannot use eps up; add the flag budget-unused"
+            yield "steps times alpha is less than eps; add the flag budget-unused"
     for flag in result.flags:
         if flag not in sanity.SENTENCES:
             yield f"flags: {catalog.unknown('flag', flag, sanity.SENTENCES)}"
 
 
-def _numbers(entry: Entry, result: EntryResult) -> Iterator[str]:
-    """Whether mean, deviation and interval agree with the runs and with each other."""
+def _numbers(result: EntryResult) -> Iterator[str]:
+    """Yield where mean, deviation and interval disagree with the runs or with each other."""
     values = [run.miou for run in result.runs]
     if values and abs(statistics.fmean(values) - result.mean) > TOLERANCE:
         yield f"mean {result.mean:g} is not that of its runs, {statistics.fmean(values):.4f}"
@@ -139,7 +146,7 @@ def _run(entry: Entry, result: EntryResult, run: Run) -> Iterator[str]:
     if run.miou_low > run.miou_high:
         yield f"miou_low {run.miou_low:g} is above miou_high {run.miou_high:g}"
     if seeds and run.seed not in seeds:
-        yield f"seed {run.seed} is not among the weights'; name its weights"
+        yield f"seed {run.seed} is not a seed in model.weights; add its weights there"
     transferred = entry.threat.setting == "black-box" and result.attack is not None
     if (run.source_seed is not None) != transferred:
         yield "source_seed is the seed of the attacked network in a black-box setting, null otherwise"

@@ -1,4 +1,4 @@
-"""Entries into a folder: what is there and was verified, or came from others, is not overwritten."""
+"""Writing entries into a folder. An entry there that was verified, or comes from others, is never overwritten."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from segbench.leaderboard.entry_files import LeaderboardError
 from segbench.reports.leaderboard.entries import Entry, Links, Verification
 
 NUMBERS = ("data", "protocol", "threat", "results")
-"""Fields that make an entry another one."""
+"""Fields that hold the numbers of an entry, and what they measure."""
 
 
 def enter(entries: Iterable[Entry], folder: Path) -> list[tuple[Path, str]]:
-    """Write entries to their places; none, where one of them must not be.
+    """Write entries into a folder; if one of them must not be written, none is.
 
-    Where the numbers are the same, the date, the status and what was filled in by hand stay.
+    Where an entry with the same numbers exists, its date, its status and the fields that were filled in by hand stay.
 
     Args:
-        entries: what to write.
+        entries: the entries.
         folder: the folder of all entries.
 
     Returns:
-        The files, and whether each was added, updated or unchanged.
+        The files, each with "added", "updated" or "unchanged".
 
     Raises:
-        LeaderboardError: another entry is there that was verified, or is by others.
+        LeaderboardError: an entry that was verified, or comes from others, has other numbers at the same path.
     """
     outcomes, problems = [], []
     for entry in entries:
@@ -39,7 +39,9 @@ def enter(entries: Iterable[Entry], folder: Path) -> list[tuple[Path, str]]:
             kept = _kept(old, entry)
             outcomes.append((path, "unchanged" if kept == old else "updated", kept))
         elif reason := _protected(old, entry):
-            problems.append(f"{path}: holds other numbers, {reason}; remove it first, or call this network otherwise")
+            problems.append(
+                f"{path}: holds other numbers, {reason}; remove it first, or give this network another name"
+            )
         else:
             outcomes.append((path, "updated", entry.model_copy(update=_by_hand(old, entry))))
     if problems:
@@ -51,24 +53,30 @@ def enter(entries: Iterable[Entry], folder: Path) -> list[tuple[Path, str]]:
 
 
 def mark(path: Path, entry: Entry, verification: Verification) -> None:
-    """Write into an entry's file that it was verified."""
+    """Mark an entry as verified in its file.
+
+    Args:
+        path: the file.
+        entry: its content.
+        verification: the outcome of the review.
+    """
     entry_files.write(entry.model_copy(update={"status": "verified", "verification": verification}), path)
 
 
 def differing(a: Entry, b: Entry) -> list[str]:
-    """Return the fields in which two entries differ, of those that are measured or say what was."""
+    """Return the fields of `NUMBERS` in which two entries differ, and "model" if their networks differ."""
     fields = [name for name in NUMBERS if getattr(a, name) != getattr(b, name)]
     return fields if _network(a) == _network(b) else [*fields, "model"]
 
 
 def _network(entry: Entry) -> dict[str, Any]:
-    """Return what makes a model another one: not where its weights can be had, nor what they learnt from."""
+    """Return the properties of a model that identify its network; addresses and training data are left out."""
     described = entry.model.model_dump(mode="json", exclude={"parameters", "extra_data", "weights"})
     return {**described, "weights": [(weights.seed, weights.sha256) for weights in entry.model.weights]}
 
 
 def _protected(old: Entry, new: Entry) -> str:
-    """Say why an entry must stay, "" where it need not."""
+    """Return the reason why an entry must not be replaced; "" if it may be."""
     if old.verification is not None:
         return f"verified on {old.verification.date}"
     if old.source is not None:
@@ -79,13 +87,13 @@ def _protected(old: Entry, new: Entry) -> str:
 
 
 def _kept(old: Entry, new: Entry) -> Entry:
-    """Return an entry of the same numbers with what is new about it."""
+    """Return the old entry with the new provenance and the new details."""
     changed: dict[str, Any] = {**_by_hand(old, new), "provenance": new.provenance}
     return old.model_copy(update=changed)
 
 
 def _by_hand(old: Entry, new: Entry) -> dict[str, Any]:
-    """Return the fields that records do not know: new where they are given now, else as they were."""
+    """Return the fields that records do not hold: the new value if there is one, else the old one."""
     known = {weights.sha256: weights for weights in old.model.weights}
     weights = tuple(known.get(own.sha256, own) for own in new.model.weights)
     extra_data = old.model.extra_data if new.model.extra_data in ("none", "not stated") else new.model.extra_data

@@ -1,4 +1,4 @@
-"""Entries as files: read with every mistake at once, and written."""
+"""Reading and writing entry files. A reader reports all mistakes at once."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from segbench.reports.leaderboard.comparable import scoring_of
 from segbench.reports.leaderboard.entries import Entry
 
 LARGEST = 16 << 20
-"""Bytes of an entry's file that are read at most."""
+"""Largest size of an entry's file, in bytes."""
 
 
 class LeaderboardError(SegbenchError):
-    """An entry or a bundle is missing, not valid, or cannot be made; the text holds one mistake a line."""
+    """An entry or a bundle is missing, not valid or cannot be made. The message has one mistake per line."""
 
 
 def read(path: Path) -> Entry:
     """Read an entry.
 
     Args:
-        path: its file, wherever it lies.
+        path: its file, in any folder.
 
     Raises:
         LeaderboardError: with every mistake.
@@ -39,10 +39,10 @@ def read(path: Path) -> Entry:
 
 
 def load(paths: Sequence[Path]) -> list[Entry]:
-    """Read entries, each at its place.
+    """Read entries and check that each file has the right path.
 
     Args:
-        paths: files, or folders that are searched for all JSON files in them.
+        paths: files, or folders whose JSON files are all read.
 
     Raises:
         LeaderboardError: with every mistake of every file.
@@ -56,7 +56,7 @@ def load(paths: Sequence[Path]) -> list[Entry]:
             entries[path] = entry
             place = Path(entry.path)
             if path.resolve().parts[-len(place.parts) :] != place.parts:
-                problems.append(f"{path}: does not lie where its content belongs; move it to {place}")
+                problems.append(f"{path}: its path does not match its content; move the file to {place}")
     problems += _twice(entries)
     if problems:
         raise LeaderboardError("\n".join(problems))
@@ -64,19 +64,19 @@ def load(paths: Sequence[Path]) -> list[Entry]:
 
 
 def write(entry: Entry, path: Path) -> None:
-    """Write an entry's file, whole or not at all."""
+    """Write an entry's file; a crash never leaves half a file."""
     write_json(path, entry.model_dump(mode="json"))
 
 
 def parse(text: str | bytes, where: str) -> tuple[Entry | None, list[str]]:
-    """Read an entry from JSON, and say every mistake in it.
+    """Read an entry from JSON, and list its mistakes.
 
     Args:
         text: the JSON.
-        where: what the mistakes name.
+        where: name of the file, which every mistake begins with.
 
     Returns:
-        The entry, None where it does not have the schema; and the mistakes.
+        The entry, or None if it does not follow the schema; and the mistakes.
     """
     try:
         json.loads(text, parse_constant=_refuse)
@@ -92,7 +92,7 @@ def parse(text: str | bytes, where: str) -> tuple[Entry | None, list[str]]:
 
 
 def _files(path: Path) -> list[Path]:
-    """Return the JSON files in a folder; what is no folder, or has none in it, as it is."""
+    """Return the JSON files in a folder; a file, or a folder without JSON files, is returned itself."""
     return (sorted(path.rglob("*.json")) or [path]) if path.is_dir() else [path]
 
 
@@ -111,10 +111,10 @@ def _read(path: Path) -> tuple[Entry | None, list[str]]:
 
 
 def _twice(entries: Mapping[Path, Entry]) -> Iterator[str]:
-    """Say which entries are of one place, or are of one network that goes by two names and would be ranked twice."""
+    """Yield the entries that have the same path, or hold the same network under two names and would rank twice."""
     seen: dict[tuple[object, ...], Path] = {}
     for path, entry in entries.items():
-        model, scored = entry.model, scoring_of(entry)._replace(sources=())  # A source may go by two names as well.
+        model, scored = entry.model, scoring_of(entry)._replace(sources=())  # A source may have two names as well.
         built = (entry.board, scored, component_key(model.architecture), component_key(model.defense))
         keys = [(entry.path,), *((*built, weights.sha256) for weights in model.weights)]
         others = [other for key in keys if (other := seen.setdefault(key, path)) != path]
@@ -123,7 +123,7 @@ def _twice(entries: Mapping[Path, Entry]) -> Iterator[str]:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number; write null where there is none")
+    raise ValueError(f"{constant} is not a number; write null for a missing value")
 
 
 def _place(location: tuple[int | str, ...]) -> str:

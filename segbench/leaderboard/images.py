@@ -1,4 +1,4 @@
-"""Images and label maps as PNG files, 16 and 8 bits, without loss."""
+"""Images and label maps as lossless PNG files, with 16 and 8 bits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import png
 from numpy.typing import NDArray
 
 LARGEST = 1 << 28
-"""Pixels of an image that are decoded at most."""
+"""Largest number of pixels of an image that is decoded."""
 
 
 class NotAnImage(ValueError):
@@ -21,7 +21,7 @@ def encode(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
     """Return a PNG file.
 
     Args:
-        pixels: an image (H, W, 3), or labels (H, W); 8 or 16 bits by their type.
+        pixels: an image (H, W, 3) or labels (H, W); the type decides between 8 and 16 bits.
     """
     height, width = pixels.shape[:2]
     depth = 8 * pixels.itemsize
@@ -37,10 +37,10 @@ def decode(content: bytes, *, labels: bool = False) -> NDArray[np.uint8] | NDArr
 
     Args:
         content: the file.
-        labels: it holds labels.
+        labels: the file holds labels.
 
     Raises:
-        NotAnImage: it is damaged, too large, or of another kind.
+        NotAnImage: the file is damaged, too large or of another kind.
     """
     try:
         header = png.Reader(bytes=content)
@@ -63,7 +63,7 @@ def decode(content: bytes, *, labels: bool = False) -> NDArray[np.uint8] | NDArr
 
 
 def _bounded(content: bytes, most: int) -> None:
-    """Raise where the packed pixels of a file grow beyond what its header says."""
+    """Raise an error if the unpacked pixels of a file are longer than its header says."""
     inflate, length = zlib.decompressobj(), 0
     for name, chunk in png.Reader(bytes=content).chunks():
         while name == b"IDAT" and chunk:

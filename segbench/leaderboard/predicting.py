@@ -1,4 +1,4 @@
-"""The sample of a bundle predicted again from the weights."""
+"""Repeated predictions: networks built from weights predict the sampled images of a bundle again."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from segbench.reports.records import Record
 from segbench.zoo import networks as zoo
 
 TOLERATED = 0.01
-"""Share of an image's pixels that rounding to 16 bits and another machine may turn."""
+"""Largest share of an image's pixels that may change by rounding to 16 bits and on another machine."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What came of predicting a sample again.
+    """The outcome of repeated predictions.
 
     Attributes:
-        problems: what is wrong.
-        facts: what must be known.
+        problems: sentences on what is wrong.
+        facts: sentences on what was not checked, and why.
         images: number of images that were predicted again.
-        disagreement: largest share of an image's pixels that was predicted otherwise.
-        complete: every network of the entry was given, and predicted its sample.
+        disagreement: largest share of the pixels of an image whose prediction changed.
+        complete: the weights of every network of the entry were given, and each predicted its sample again.
     """
 
     problems: tuple[str, ...]
@@ -51,12 +51,12 @@ class Predictions:
 
 
 def predict(entry: Entry, evaluations: Sequence[Evaluation], paths: Sequence[Path]) -> Predictions:
-    """Predict the sample of every network whose weights are given, clean and attacked.
+    """Predict the sampled images again, clean and attacked, with every network whose weights are given.
 
     Args:
         entry: the entry.
-        evaluations: the evidence of its runs.
-        paths: safetensors files.
+        evaluations: the evidence for its runs.
+        paths: safetensors files of weights.
 
     Raises:
         LeaderboardError: a file of weights is missing.
@@ -76,7 +76,7 @@ def predict(entry: Entry, evaluations: Sequence[Evaluation], paths: Sequence[Pat
         try:
             network = _network(own[0].record, path)
             if reason := _unrepeatable(network, own[0]):
-                facts.append(f"{path}: {reason}; its predictions were checked against the counts, and none made again")
+                facts.append(f"{path}: {reason}; its predictions were only checked against the counts")
                 continue
             found = list(_shares(network, own))
         except (SegbenchError, ModelError, SafetensorError, ValueError, RuntimeError) as error:
@@ -85,7 +85,7 @@ def predict(entry: Entry, evaluations: Sequence[Evaluation], paths: Sequence[Pat
         repeated.add(sha256)
         shares += [share for _, share in found]
         problems += [
-            f"{where}: {100 * share:.2f} % of its pixels are predicted otherwise with {path}"
+            f"{where}: {100 * share:.2f} % of its pixels are predicted differently with {path}"
             for where, share in found
             if share > TOLERATED
         ]
@@ -97,14 +97,14 @@ def predict(entry: Entry, evaluations: Sequence[Evaluation], paths: Sequence[Pat
 
 
 def _network(record: Record, path: Path) -> nn.Module:
-    """Build a network as its evaluation had it; no code comes from the bundle or the weights."""
+    """Return the network of an evaluation; no code from the bundle or the weights is run."""
     network = zoo.deployed(record.target.model, record.target.defense, len(record.classes))
     load_strict(network, load_file(path), where=str(path))
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def _unrepeatable(network: nn.Module, own: Evaluation) -> str:
-    """Say why a network cannot be asked again for what it predicted, "" where it can."""
+    """Return the reason why a network cannot repeat its predictions; "" if it can."""
     if isinstance(network, Dynamic):
         return "the network changes with the images that it has seen"
     images = _unit(own.sample[0].clean)
@@ -114,7 +114,7 @@ def _unrepeatable(network: nn.Module, own: Evaluation) -> str:
 
 
 def _shares(network: nn.Module, evaluations: Sequence[Evaluation]) -> Iterator[tuple[str, float]]:
-    """Yield the share of pixels of each image that the network predicts otherwise."""
+    """Yield the share of pixels of each image whose prediction differs from the bundle's."""
     for own in evaluations:
         protocol: EvaluationProtocol = specs.stored("protocol", own.record.protocol).make()
         attacked = own.record.threat.access != "none"
@@ -124,7 +124,7 @@ def _shares(network: nn.Module, evaluations: Sequence[Evaluation]) -> Iterator[t
 
 
 def _labels(network: nn.Module, protocol: EvaluationProtocol, shown: Shown, *, attacked: bool) -> NDArray[np.int64]:
-    """Predict an image from its pieces; where they belong follows from the size of its truth."""
+    """Return the predicted labels of an image from its pieces; the size of its truth says where the pieces lie."""
     truth = torch.from_numpy(shown.truth.astype(np.int64))
     blank = protocol.crops(torch.zeros(3, *truth.shape), truth)
     pieces = _unit(shown.adversarial)

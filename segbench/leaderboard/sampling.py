@@ -1,4 +1,4 @@
-"""The sampled images of a bundle: within the budget, and predicted as the counts say."""
+"""Checks of the sampled images of a bundle: are they within the budget, and do predictions agree with the counts?"""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from segbench.evaluation.tally import confusion
 from segbench.leaderboard.bundled import Evaluation, Shown
 
 LEVELS = 65535
-"""Images lie in [0, 1] in steps of one LEVELS-th: clean and attacked ones are off by half a step at most."""
+"""Number of steps of a 16-bit image in [0, 1]; rounding moves a value by at most half a step."""
 
 
 def examine(own: Evaluation) -> Iterator[str]:
-    """Yield what is wrong with the sampled images of an evaluation.
+    """Yield the problems with the sampled images of an evaluation.
 
     Args:
         own: the evaluation.
@@ -31,7 +31,7 @@ def examine(own: Evaluation) -> Iterator[str]:
 
 
 def _moved(own: Evaluation, shown: Shown) -> Iterator[str]:
-    """Compare how far pieces were moved with the bound; 16 bits cannot leave [0, 1]."""
+    """Yield the pieces that lie further from their clean images than eps; 16-bit images cannot leave [0, 1]."""
     norm, eps = own.record.threat.norm, own.record.threat.eps
     if eps is None or norm not in get_args(Norm):
         return
@@ -44,7 +44,7 @@ def _moved(own: Evaluation, shown: Shown) -> Iterator[str]:
 
 
 def _predicted(own: Evaluation, shown: Shown) -> Iterator[str]:
-    """Compare the pixels that were predicted with the counts of the image; of an ensemble, by its strongest part."""
+    """Yield where predictions disagree with the counts of the image; an ensemble has those of its strongest part."""
     if shown.index >= len(own.counts):
         yield f"there is no image {shown.index} among {len(own.counts)}"
         return

@@ -1,4 +1,4 @@
-"""An entry's numbers against its records, and the records' against their counts."""
+"""Checks of numbers: does an entry agree with its records, and do the records agree with their counts?"""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from segbench.reports.worst_case import worst_case
 
 
 def compare(entry: Entry, evaluations: Sequence[Evaluation]) -> Iterator[str]:
-    """Yield where an entry, its records and their counts disagree.
+    """Yield every disagreement between an entry, its records and their counts.
 
     Args:
         entry: the entry.
-        evaluations: the evidence of its runs.
+        evaluations: the evidence for its runs.
     """
     for own in evaluations:
         name = f"records/{own.record.digest}.json"
@@ -43,7 +43,7 @@ def compare(entry: Entry, evaluations: Sequence[Evaluation]) -> Iterator[str]:
 
 
 def _said(entry: Entry, own: Evaluation) -> Iterator[tuple[str, object, object]]:
-    """Yield what the entry and the record say of the same thing."""
+    """Yield (field of the record, value in the entry, value in the record)."""
     record, run, model, threat = own.record, own.run, entry.model, entry.threat
     clean = own.result.attack is None
     hashes = {weights.seed: weights.sha256 for weights in model.weights}
@@ -77,7 +77,7 @@ def _said(entry: Entry, own: Evaluation) -> Iterator[tuple[str, object, object]]
 
 
 def _counted(own: Evaluation) -> Iterator[str]:
-    """Yield where counts are impossible, or do not give the scores of their record."""
+    """Yield counts that are impossible, and scores of the record that do not follow from the counts."""
     name, counts, record = f"counts/{own.record.digest}.json", own.counts, own.record
     for part in own.parts:
         if part.shape != counts.shape:
@@ -96,7 +96,7 @@ def _counted(own: Evaluation) -> Iterator[str]:
         yield f"{name}: no pixel is valid"
         return
     if own.parts and not _is_worst(own):
-        yield f"{name}: counts are not those of the worst choice among its parts"
+        yield f"{name}: the counts are not those of the worst choice among the parts"
     again = scores(counts, record.absent)
     for field in Scores.model_fields:
         stored, found = getattr(record.scores, field), getattr(again, field)
@@ -124,7 +124,7 @@ def _interval(entry: Entry, result: EntryResult, evaluations: Sequence[Evaluatio
 
 
 def _equal(a: object, b: object) -> bool:
-    """Whether two values are the same; numbers up to their rounding."""
+    """Return whether two values are equal; numbers may differ by their rounding."""
     if isinstance(a, float) or isinstance(b, float):
         return isinstance(a, int | float) and isinstance(b, int | float) and math.isclose(a, b, abs_tol=TOLERANCE)
     if isinstance(a, tuple) and isinstance(b, tuple):

@@ -1,4 +1,4 @@
-"""From the records of one attack on one model to a result: mean, deviation and interval over runs."""
+"""Results of entries: mean, deviation and interval over the runs of one attack on one model."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from segbench.reports.statistics import interval
 from segbench.store import Store
 
 DIGITS = 4
-"""Decimals of a number in per cent."""
+"""Number of decimals of a percentage in an entry."""
 
 
 def summed(records: Sequence[Record], source: str | None, setting: str, store: Store) -> EntryResult:
-    """Return what a network scored under one attack, or on clean images.
+    """Return the result of a network under one attack, or on clean images.
 
     Args:
-        records: a run each; those of several seeds, and in a black-box setting of pairs of target and source.
-        source: the network that the attack was made on, in a black-box setting.
-        setting: of the entry.
-        store: where their counts are.
+        records: one record per run: per seed, or in a black-box setting per pair of target and source.
+        source: name of the network that the attack was made on, in a black-box setting; else None.
+        setting: setting of the entry.
+        store: the store with their counts.
     """
     first = records[0]
     is_clean = first.setting == "clean"
@@ -71,7 +71,7 @@ def _run(record: Record, source_seed: int | None) -> Run:
 
 
 def _interval(records: Sequence[Record], store: Store) -> tuple[float | None, float | None]:
-    """Bootstrap the mean over images and runs, where the counts of all runs are there."""
+    """Return the bootstrap interval of the mean over images and runs; None if a run has no counts."""
     counts = [found for record in records if (found := store.counts(record.digest)) is not None]
     if len(counts) < len(records) or len({found.shape for found in counts}) > 1:
         return None, None

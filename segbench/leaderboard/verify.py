@@ -1,4 +1,4 @@
-"""A submission checked by a reviewer: files, numbers, budget, and predictions made again."""
+"""The review of a submission: checks of files, numbers and budget, and repeated predictions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from segbench.reports.leaderboard.entries import Entry, Verification
 
 @dataclass(frozen=True)
 class Review:
-    """What a reviewer is told.
+    """The outcome of a review.
 
     Attributes:
-        problems: what does not hold, a sentence each.
-        facts: what was checked, and what must be known of it.
-        verification: for the entry; None unless all held and every network predicted its sample again.
+        problems: sentences on what is wrong.
+        facts: sentences on what was checked and what was not.
+        verification: the verification to write into the entry; None if there is a problem, or if a network did not
+            predict its sample again.
     """
 
     problems: tuple[str, ...]
@@ -34,15 +35,15 @@ class Review:
 
 
 def verify(bundle: Path, weights: Sequence[Path] = (), given: Entry | None = None) -> Review:
-    """Check a bundle, and with weights predict its sample again.
+    """Check a bundle; if weights are given, predict its sampled images again.
 
     Args:
         bundle: the zip file.
         weights: safetensors files of the entry's networks.
-        given: the entry that the bundle stands for; by default the one in it.
+        given: the entry that the bundle must belong to; None: the entry in the bundle.
 
     Raises:
-        LeaderboardError: it is no bundle, or a file is missing.
+        LeaderboardError: the file is not a bundle, or a file is missing.
     """
     files, problems = archive.read(bundle)
     entry, wrong = parse(files[ENTRY], ENTRY)

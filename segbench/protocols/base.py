@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol, TypeVar
 from torch import Tensor, nn
 
 from segbench.model_zoo.base import tagger
+from segbench.reports.statistics import Absent
 
-Absent = Literal["skip", "zero"]
 Void = Literal["skip", "background"]
 Size = tuple[int, int]
 """Height and width in pixels."""

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from segbench.errors import SegbenchError
-from segbench.protocols.base import Absent, Crops, Size, Void, protocol
+from segbench.protocols.base import Crops, Size, Void, protocol
 from segbench.protocols.geometry import pad_image, pad_mask, resize, resize_image, resize_mask, windows
+from segbench.reports.statistics import Absent
 
 
 @dataclass(frozen=True)

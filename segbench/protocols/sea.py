@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from segbench.datasets.base import VOID
 from segbench.errors import SegbenchError
-from segbench.protocols.base import Absent, Crops, Void, protocol
+from segbench.protocols.base import Crops, Void, protocol
+from segbench.reports.statistics import Absent
 
 
 @protocol("sea-v2")

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from segbench.errors import SegbenchError
-from segbench.protocols.base import Absent, Crops, Size, Void, protocol
+from segbench.protocols.base import Crops, Size, Void, protocol
 from segbench.protocols.geometry import pad_image, resize, resize_image, resize_mask, unit, windows
+from segbench.reports.statistics import Absent
 
 
 @protocol("whole-v1")

@@ -1,1 +1,1 @@
-"""A baseline, and the check that nothing became worse than it."""
+"""Regression checks: a stored baseline, and its comparison with new results."""

@@ -1,4 +1,4 @@
-"""A baseline: what a matrix measured once, in one small JSON file that is committed beside the code it watches."""
+"""Baselines: the results of a matrix in one small JSON file, which is committed beside the code that it checks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BASELINE_VERSION = 1
 Metric = Literal["miou", "macc", "aacc"]
 METRICS: tuple[Metric, ...] = ("miou", "macc", "aacc")
 Allowed = Mapping[Metric, float | Literal["noise"]]
-"""By metric, the drop in percentage points that is allowed; "noise" for what the bootstrap interval covers."""
+"""Metric -> allowed drop in percentage points, or "noise": any drop that the bootstrap interval covers."""
 
 
 class BaselineRow(Frozen):
@@ -30,10 +30,10 @@ class BaselineRow(Frozen):
 
     Attributes:
         label: dataset, model, defense, attack and, in a transfer, the source.
-        like: what must be equal for numbers to be comparable: versions and options, data, split, limit, seeds.
-        weights_sha256: hash of the weights of every run.
-        shape: of `counts`: runs, images, 3, classes.
-        counts: intersections, predicted and true pixels by run, image and class: int32, zlib, base64.
+        like: properties that must be equal for numbers to be comparable (see `likeness`).
+        weights_sha256: hash of the weights of each run.
+        shape: shape of `counts`: runs, images, 3, classes.
+        counts: intersection, predicted and true pixels by run, image and class, as base64 of zlib of int32.
     """
 
     label: str
@@ -43,24 +43,24 @@ class BaselineRow(Frozen):
     counts: str
 
     def array(self) -> Counts:
-        """Unpack the counts, (R, N, 3, C) int64."""
+        """Return the counts, (R, N, 3, C) int64."""
         raw = zlib.decompress(base64.b64decode(self.counts, validate=True))
         return np.frombuffer(raw, dtype="<i4").reshape(self.shape).astype(np.int64)
 
     @property
     def absent(self) -> Absent:
-        """The protocol's convention for absent classes."""
+        """The protocol's rule for absent classes, "skip" or "zero"."""
         absent: Absent = self.like["absent"]
         return absent
 
 
 class Baseline(Frozen):
-    """What a matrix measured.
+    """The stored results of a matrix.
 
     Attributes:
         matrix: name of the matrix.
-        allowed: by metric, the drop that is no regression.
-        versions: packages that it was measured with.
+        allowed: metric -> drop that is not a regression.
+        versions: versions of the packages that measured it.
         entries: the rows.
     """
 
@@ -72,7 +72,7 @@ class Baseline(Frozen):
 
 
 def grouped(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Group records that differ in seeds only, by their label."""
+    """Return label -> records that differ only in their seeds."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(_label(record), []).append(record)
@@ -82,13 +82,13 @@ def grouped(records: Sequence[Record]) -> dict[str, list[Record]]:
 def measured(
     name: str, records: Sequence[Record], counts_of: Callable[[str], Counts | None], allowed: Allowed
 ) -> Baseline:
-    """Make a baseline of finished records; groups with one that is not finished are left out.
+    """Return a baseline of finished records; a row with an unfinished record is left out.
 
     Args:
         name: name of the matrix.
         records: its records.
-        counts_of: gives an evaluation's counts (N, 3, C) by its digest.
-        allowed: by metric, the drop that is no regression.
+        counts_of: digest of an evaluation -> its counts, (N, 3, C).
+        allowed: metric -> drop that is not a regression.
     """
     entries = []
     for label, group in grouped(records).items():
@@ -111,9 +111,9 @@ def measured(
 
 
 def likeness(group: Sequence[Record]) -> dict[str, Any]:
-    """Return what must be equal for two groups of records to be compared, as plain data.
+    """Return the properties that two groups of records must share to be compared, as plain data.
 
-    Weights, recipes and options of networks are left out: how they act is what is measured.
+    Weights, recipes and options of networks are left out: a check is meant to show their effect.
     """
     first = group[0]
     shared = shared_parts(first)
@@ -130,11 +130,11 @@ def likeness(group: Sequence[Record]) -> dict[str, Any]:
 
 
 def unlike(baseline: Baseline, records: Sequence[Record]) -> list[str]:
-    """Return what keeps a baseline and the evaluations of a matrix from being compared, a sentence each.
+    """Return a sentence for each reason why a baseline and the evaluations of a matrix cannot be compared.
 
     Args:
         baseline: the baseline.
-        records: evaluations, finished or still expected.
+        records: the evaluations, finished or not.
     """
     then, now = {entry.label: entry.like for entry in baseline.entries}, grouped(records)
     found = [f"{label}: not in the matrix any more" for label in then if label not in now]
@@ -151,10 +151,10 @@ def unlike(baseline: Baseline, records: Sequence[Record]) -> list[str]:
 
 
 def read(path: Path) -> Baseline | None:
-    """Read a baseline, or return None where there is no file.
+    """Read a baseline; None if there is no file.
 
     Raises:
-        SegbenchError: the file is no baseline of this version.
+        SegbenchError: the file is not a baseline of this version.
     """
     content = read_json(path)
     if content is None:
@@ -175,7 +175,7 @@ def read(path: Path) -> Baseline | None:
 
 
 def write(baseline: Baseline, path: Path) -> None:
-    """Write a baseline."""
+    """Write a baseline to a file."""
     write_json(path, baseline.model_dump(mode="json"))
 
 

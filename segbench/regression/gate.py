@@ -1,4 +1,4 @@
-"""Did it get worse? A matrix measured now against a baseline, row by row, paired by image."""
+"""The comparison of new results with a baseline, row by row and paired by image: is anything worse?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 from segbench.errors import SegbenchError
 from segbench.regression.baseline import METRICS, Allowed, Baseline, Metric, grouped
 from segbench.reports.records import Record
-from segbench.reports.sanity import explained
 from segbench.reports.statistics import Counts, mean_iou, paired_bootstrap
 
 Verdict = Literal["unchanged", "within noise", "allowed", "improvement", "REGRESSION", "FAILED"]
@@ -24,11 +23,11 @@ class VerdictRow(NamedTuple):
     Attributes:
         label: the network and the attack.
         metric: "miou", "macc" or "aacc".
-        baseline: what it was; None where it is not known.
-        now: what it is; None where the evaluation failed.
-        allowed: the largest drop that is no regression; None where there is no comparison.
-        verdict: what to call it.
-        note: why an evaluation failed.
+        baseline: value in the baseline; None if there is none.
+        now: new value; None if the evaluation failed.
+        allowed: largest drop that is not a regression; None without a comparison.
+        verdict: outcome of the comparison.
+        note: reason why an evaluation failed; may be empty.
     """
 
     label: str
@@ -41,24 +40,25 @@ class VerdictRow(NamedTuple):
 
     @property
     def difference(self) -> float | None:
-        """Now less then."""
+        """The new value minus that of the baseline; None if one is missing."""
         return None if self.now is None or self.baseline is None else self.now - self.baseline
 
 
 def compare(then: Baseline, now: Baseline, records: Sequence[Record], allowed: Allowed) -> list[VerdictRow]:
-    """Compare what a matrix measures now with its baseline.
+    """Compare new results of a matrix with its baseline.
 
-    With "noise" a drop is a regression where the 95 % bootstrap interval of the difference, paired by image, lies
-    below 0, and an improvement where it lies above. With a number it is one where it exceeds that number.
+    With "noise", a difference is a regression if its 95 % bootstrap interval, paired by image, lies below 0, and an
+    improvement if it lies above 0. With a number, a drop of more than that number is a regression, and a rise of more
+    than it is an improvement.
 
     Args:
         then: the baseline.
-        now: the same, measured now.
-        records: the records of now, in order; unfinished ones fail.
-        allowed: by metric, the drop that is no regression.
+        now: the new results, as a baseline.
+        records: the new records, in order; unfinished ones fail.
+        allowed: metric -> drop that is not a regression.
 
     Raises:
-        SegbenchError: the two did not score the same pixels.
+        SegbenchError: the baseline and the new results did not score the same pixels.
     """
     before, after = ({entry.label: entry for entry in side.entries} for side in (then, now))
     rows = []
@@ -77,14 +77,14 @@ def compare(then: Baseline, now: Baseline, records: Sequence[Record], allowed: A
 
 
 def parse_allowed(texts: Sequence[str], default: Allowed) -> Allowed:
-    """Read --allow options, laid over those of the baseline.
+    """Return the allowed drops of the baseline, overridden by --allow options.
 
     Args:
         texts: "METRIC=POINTS" or "METRIC=noise".
-        default: what the baseline allows.
+        default: the allowed drops of the baseline.
 
     Raises:
-        SegbenchError: with what was meant.
+        SegbenchError: an option has another form.
     """
     allowed = dict(default)
     for text in texts:
@@ -104,7 +104,7 @@ def parse_allowed(texts: Sequence[str], default: Allowed) -> Allowed:
 
 
 def headline(name: str, rows: Sequence[VerdictRow]) -> str:
-    """Say in one line how a check went."""
+    """Return the outcome of a check in one line."""
     number = {verdict: sum(row.verdict == verdict for row in rows) for verdict in (*BAD, "improvement")}
     bad = [f"{number[verdict]} {verdict.lower()}" for verdict in BAD if number[verdict]]
     better = f", {number['improvement']} better" if number["improvement"] else ""
@@ -113,7 +113,7 @@ def headline(name: str, rows: Sequence[VerdictRow]) -> str:
 
 
 def markdown(name: str, rows: Sequence[VerdictRow], notes: Sequence[str]) -> str:
-    """Write the comparison for a pull request: what is bad first, all rows folded away."""
+    """Return the comparison as Markdown for a pull request: notable rows first, then all rows, folded."""
     sign = "❌" if any(row.verdict in BAD for row in rows) else "✅"
     lines = [f"### {sign} {headline(name, rows)}", ""]
     notable = [row for row in rows if row.verdict in (*BAD, "improvement")]
@@ -125,7 +125,7 @@ def markdown(name: str, rows: Sequence[VerdictRow], notes: Sequence[str]) -> str
 
 
 def junit(name: str, rows: Sequence[VerdictRow]) -> bytes:
-    """Write the comparison as JUnit XML, a test case a row."""
+    """Return the comparison as JUnit XML, with one test case per row."""
     bad = [row for row in rows if row.verdict in BAD]
     counts = {"tests": str(len(rows)), "failures": str(len(bad)), "errors": "0"}
     suite = ElementTree.Element("testsuite", {"name": f"segbench check {name}", **counts})
@@ -157,17 +157,8 @@ def cells(row: VerdictRow) -> tuple[str, ...]:
 HEADINGS = ("what", "metric", "baseline", "now", "difference", "allowed", "verdict")
 
 
-def flag_notes(records: Sequence[Record]) -> list[str]:
-    """Say which sanity checks the evaluations do not pass, a sentence a flag."""
-    raised: dict[str, dict[str, None]] = {}
-    for record in records:
-        for flag in record.flags:
-            raised.setdefault(flag, {})[f"{record.attack.short} on {record.target.model.short}"] = None
-    return [f"flagged {explained(flag)}: {', '.join(names)}" for flag, names in raised.items()]
-
-
 def changed_versions(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Say which packages are of another version than when the baseline was made."""
+    """Return a sentence on the packages whose versions changed since the baseline was made."""
     changed = [f"{name} {then[name]} -> {now[name]}" for name in then if name in now and then[name] != now[name]]
     return [f"since the baseline: {', '.join(changed)}"] if changed else []
 
@@ -191,9 +182,10 @@ def _row(
 
 
 def _as_iou(counts: Counts, metric: Metric) -> Counts:
-    """Return counts (R, N, 3, C) whose mean IoU is the metric.
+    """Return counts (R, N, 3, C) whose mean IoU equals the metric.
 
-    Where the predicted pixels are the right ones, the union is the true pixels, and IoU is accuracy.
+    For accuracies, the correct pixels stand in for the predicted ones. Then the union is the true pixels, and the IoU
+    is the accuracy.
     """
     if metric == "miou":
         return counts

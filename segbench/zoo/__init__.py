@@ -1,1 +1,1 @@
-"""Networks with their weights, by name."""
+"""Zoos: trained networks with their weights, found by name."""

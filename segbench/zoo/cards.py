@@ -1,4 +1,4 @@
-"""What a zoo says of a network: its name, and a card with all that is needed to build it and to judge it."""
+"""Names and cards of networks in a zoo. A card holds what is needed to build a network, and its measured numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAME = re.compile(r"(?P<stem>(?:[a-z0-9][a-z0-9._-]*/){3}\d+)(?:@(?P<version>[1
 
 
 class ZooError(SegbenchError):
-    """A network of a zoo is missing, damaged, or cannot be entered."""
+    """A network of a zoo is missing, damaged or cannot be added."""
 
 
 class Name(NamedTuple):
@@ -32,7 +32,7 @@ class Name(NamedTuple):
     version: int | None
 
     def __str__(self) -> str:
-        """Write the name as a user does."""
+        """Return the name as a user writes it."""
         return self.stem if self.version is None else f"{self.stem}@{self.version}"
 
     @property
@@ -42,7 +42,7 @@ class Name(NamedTuple):
 
     @property
     def defense(self) -> str:
-        """How the network was trained."""
+        """The defense that trained the network."""
         return self.stem.split("/")[2]
 
 
@@ -52,12 +52,12 @@ class Number(Frozen):
     Attributes:
         attack: the attack, as a short string.
         setting: "clean" or "white-box".
-        protocol: how images were attacked and scored, as a short string.
+        protocol: the protocol, as a short string.
         split: the split that was scored.
         n_images: number of its images.
         miou: mean IoU in per cent.
         aacc: pixel accuracy in per cent.
-        record: digest of the record that says everything else.
+        record: digest of the record, which holds all other values.
     """
 
     attack: str
@@ -71,24 +71,24 @@ class Number(Frozen):
 
 
 class Card(Frozen):
-    """All that is known of a network's weights.
+    """The card of a network.
 
     Attributes:
         name: its name in the zoo.
         model: its architecture, with all options.
-        defense: how it was trained, with all options.
-        recipe: the training recipe; empty where it is not known.
-        dataset: what it was trained on; None where that is not known.
+        defense: the defense that trained it, with all options.
+        recipe: the training recipe; empty if it is not known.
+        dataset: the dataset that it was trained on; None if it is not known.
         data_fingerprint: hash of the dataset's files.
-        num_classes: classes it predicts.
-        classes: their names; empty where they are not known.
+        num_classes: number of classes that it predicts.
+        classes: their names; empty if they are not known.
         sha256: hash of the weights file.
-        size: its length in bytes.
-        training: digest of the training that made it; None for weights from elsewhere.
+        size: size of the weights file in bytes.
+        training: digest of its training; None for weights that segbench did not train.
         licence: SPDX identifier of the weights' licence, or "unknown".
-        source: where weights from elsewhere come from.
-        numbers: what was measured of it.
-        provenance: versions and device of its training.
+        source: origin of weights that segbench did not train.
+        numbers: its measured results.
+        provenance: software versions and device of its training.
     """
 
     schema_version: int = CARD_VERSION
@@ -110,7 +110,7 @@ class Card(Frozen):
 
 
 def is_name(text: str) -> bool:
-    """Whether a text has the form of a name in a zoo."""
+    """Return whether a text has the form of a name in a zoo."""
     return _NAME.fullmatch(text) is not None
 
 
@@ -118,14 +118,14 @@ def parse_name(text: str) -> Name:
     """Read a name.
 
     Args:
-        text: dataset/architecture/defense/seed, with @version for a certain one.
+        text: dataset/architecture/defense/seed, optionally with @version.
 
     Raises:
-        ZooError: it does not have that form.
+        ZooError: the text has another form.
     """
     match = _NAME.fullmatch(text)
     if match is None:
-        raise ZooError(f"{text!r} is no name of a network; expected {FORM}, for instance digits/pspnet-tiny/sat/0@1")
+        raise ZooError(f"{text!r} is not a name of a network; expected {FORM}, for instance digits/pspnet-tiny/sat/0@1")
     return Name(match["stem"], int(match["version"]) if match["version"] else None)
 
 
@@ -134,11 +134,11 @@ def parse_card(content: Mapping[str, Any], name: Name, where: str) -> Card:
 
     Args:
         content: the JSON object.
-        name: the name that it lies under.
-        where: what an error names.
+        name: the name of its folder.
+        where: name of the file, which an error begins with.
 
     Raises:
-        ZooError: it is of another schema, not valid, or of another network.
+        ZooError: the card has another version, is not valid or belongs to another network.
     """
     if content.get("schema_version") != CARD_VERSION:
         raise ZooError(f"{where}: card of version {content.get('schema_version')}, this segbench reads {CARD_VERSION}")
@@ -153,7 +153,7 @@ def parse_card(content: Mapping[str, Any], name: Name, where: str) -> Card:
 
 
 def numbers(records: Sequence[Record]) -> tuple[Number, ...]:
-    """Return what a card keeps of finished clean and white-box records, oblivious attacks left out."""
+    """Return the results of finished clean and white-box records for a card; oblivious attacks are left out."""
     return tuple(
         Number(
             attack=record.attack.short,

@@ -1,4 +1,4 @@
-"""Networks with their weights, by name: dataset/architecture/defense/seed@version."""
+"""Loading, adding and checking of networks in a zoo, by name: dataset/architecture/defense/seed@version."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ from segbench.store import Store
 from segbench.zoo.cards import Card, Name, ZooError, numbers, parse_name
 from segbench.zoo.places import WEIGHTS, Zoo, resolve
 
-__all__ = ["add", "build", "deployed", "import_official", "load", "resolve", "stem_of", "trained_cells", "verify"]
-
 
 def load(name: str, urls: Sequence[str] = ()) -> nn.Module:
     """Return a network of a zoo in eval mode: images (N, 3, H, W) in [0, 1] -> logits (N, C, H, W).
@@ -35,29 +33,24 @@ def load(name: str, urls: Sequence[str] = ()) -> nn.Module:
         urls: the zoos; by default those of SEGBENCH_ZOO.
 
     Raises:
-        ZooError: no zoo has it, or what is there is damaged.
+        ZooError: no zoo has the network, or its file is damaged.
     """
     path, card = resolve(name, urls)
-    network = build(card)
+    network = deployed(card.model, card.defense, card.num_classes)
     load_strict(network, _read(path), where=str(path))
     return network.eval().requires_grad_(False)
-
-
-def build(card: Card) -> nn.Module:
-    """Return the network that a card describes, with fresh weights."""
-    return deployed(card.model, card.defense, card.num_classes)
 
 
 def deployed(model: Component, defense: Component, num_classes: int) -> nn.Module:
     """Return the network of an architecture that a defense deploys, with fresh weights.
 
     Args:
-        model: the architecture; weights of the encoder that training began with are not looked for.
-        defense: how it is trained or wrapped.
-        num_classes: classes that it predicts.
+        model: the architecture; initial weights of the encoder are not loaded.
+        defense: the defense that trains it or wraps it.
+        num_classes: number of classes that it predicts.
 
     Raises:
-        SegbenchError: the catalog does not have one of the two, in that version and with those options.
+        SegbenchError: the catalog lacks the architecture or the defense in this version or with these options.
     """
     options = {name: None if name == "weights" else value for name, value in model.options.items()}
     segmenter = specs.stored("model", model.model_copy(update={"options": options})).make(num_classes=num_classes)
@@ -70,25 +63,25 @@ def deployed(model: Component, defense: Component, num_classes: int) -> nn.Modul
 def add(
     store: Store, cell: TrainCell, records: Sequence[Record], zoo: Zoo, *, licence: str, stem: str | None = None
 ) -> Card:
-    """Enter a trained network with its numbers; the same weights are not entered twice.
+    """Add a trained network with its numbers to a zoo; the same weights are not added twice.
 
     Args:
-        store: where it was trained.
+        store: the store that holds its training.
         cell: its training.
-        records: finished evaluations of it.
-        zoo: where it goes.
+        records: finished evaluations of the network.
+        zoo: the zoo.
         licence: SPDX identifier of the weights' licence.
-        stem: its name without a version; by default one made of the cell.
+        stem: its name without a version; by default that of `stem_of`.
 
     Raises:
-        ZooError: it was not evaluated, or the zoo cannot be written.
-        StoreError: it is not trained.
+        ZooError: the network was not evaluated, or the zoo cannot be written.
+        StoreError: the network is not trained.
     """
     weights, done = store.weights(cell.digest), store.trained(cell.digest) or {}
     chosen = stem or stem_of(cell)
     classes = next((record.classes for record in records if record.classes), ())
     if not classes:
-        raise ZooError(f"{cell.label}: nothing was measured of it; evaluate it first, so that its card has numbers")
+        raise ZooError(f"{cell.label}: it was not evaluated; evaluate it first, so that its card has numbers")
     card = Card(
         name=f"{chosen}@{_version(zoo, chosen, done['weights_sha256'])}",
         model=cell.model.identity,
@@ -110,14 +103,14 @@ def add(
 
 
 def trained_cells(store: Store, what: str) -> Iterator[tuple[TrainCell, list[Record]]]:
-    """Yield the finished trainings of a matrix, or one by its digest, each with the evaluations of its present weights.
+    """Yield finished trainings, each with the finished evaluations of its present weights.
 
     Args:
         store: the store.
-        what: name of a matrix that was run there, or the digest of a training.
+        what: name of a matrix of the store (all its trainings), or digest of one training.
 
     Raises:
-        ZooError: there is no such thing in the store.
+        ZooError: the store has no such matrix and no such training.
     """
     manifest = store.manifest(Path(what).stem)
     records = manifest.records if manifest else tuple(store.all_records())
@@ -134,7 +127,10 @@ def trained_cells(store: Store, what: str) -> Iterator[tuple[TrainCell, list[Rec
 
 
 def stem_of(cell: TrainCell) -> str:
-    """Return the name of a training without a version: what its architecture is called, with options that are words."""
+    """Return the name of a network without a version, such as "digits/pspnet-tiny/sat/0".
+
+    The architecture is named with those of its options that are words.
+    """
     name, options = specs.parse(cell.model.short)
     words = [name, *(value for option, value in options.items() if isinstance(value, str) and option != "weights")]
     architecture = re.sub(r"[^a-z0-9.]+", "-", "-".join(words).lower()).strip("-")
@@ -144,18 +140,18 @@ def stem_of(cell: TrainCell) -> str:
 def import_official(
     path: Path, name: str, zoo: Zoo, *, licence: str, source: str | None, dataset: Component | None = None
 ) -> Card:
-    """Convert a checkpoint of the authors of DDC-AT, and enter it.
+    """Convert a checkpoint of the authors of DDC-AT, and add it to a zoo.
 
     Args:
-        path: the .pth file; read without running code in it.
-        name: what it shall be called; its defense is how it was trained.
-        zoo: where it goes.
+        path: the .pth file; no code in it is run.
+        name: name of the network; it contains the defense that trained it.
+        zoo: the zoo.
         licence: SPDX identifier of the weights' licence.
-        source: URL that it came from, or None.
-        dataset: what it was trained on, or None.
+        source: URL of the checkpoint, or None.
+        dataset: the dataset that it was trained on, or None.
 
     Raises:
-        ZooError: the file is no such checkpoint, or the zoo cannot be written.
+        ZooError: the file is not such a checkpoint, or the zoo cannot be written.
     """
     wanted = parse_name(name)
     defense = specs.bound("defense", wanted.defense)
@@ -187,25 +183,25 @@ def import_official(
 
 
 def verify(name: str, urls: Sequence[str] = ()) -> Card:
-    """Check a network: its file is what its card describes, and holds just the weights of its architecture.
+    """Check that the file of a network is the one on its card, and holds exactly the weights of its architecture.
 
     Args:
         name: the network.
         urls: the zoos; by default those of SEGBENCH_ZOO.
 
     Raises:
-        ZooError: with what is wrong.
+        ZooError: one of the two is not so.
     """
     path, card = resolve(name, urls)
     try:
-        check_keys(_read(path), build(card).state_dict(), where=str(path))
+        check_keys(_read(path), deployed(card.model, card.defense, card.num_classes).state_dict(), where=str(path))
     except ModelError as error:
         raise ZooError(str(error)) from error
     return card
 
 
 def _version(zoo: Zoo, stem: str, sha256: str) -> int:
-    """Return the version that has these weights, or the next one."""
+    """Return the version with these weights, or else the next free version."""
     latest = zoo.latest(stem) or 0
     for version in range(1, latest + 1):
         card = zoo.card(Name(stem, version))

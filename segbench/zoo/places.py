@@ -1,9 +1,9 @@
-"""Where networks of a zoo lie: any fsspec URL, read through a cache, each file checked against its card.
+"""The places of zoos: any fsspec URL. Downloads go through a cache, and each file is checked against its card.
 
     URL/<dataset>/<architecture>/<defense>/<seed>@<version>/  card.json  weights.safetensors
-    URL/index.json    names; read where a server cannot list folders
+    URL/index.json    names; read from servers that cannot list folders
 
-A version never changes once it is there. Nothing but these two files is ever read: no pickle.
+A version never changes. Only these files are read, and none of them can run code, as a pickle file could.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DOWNLOAD_PATIENCE = 600.0
 
 
 class Zoo:
-    """One place that holds networks.
+    """One zoo: a place that holds networks.
 
     Args:
         url: a folder, or any URL that fsspec opens: s3://, gs://, hf://, http://, ...
@@ -62,12 +62,12 @@ class Zoo:
         return sorted((name for name in found if is_name(str(name))), key=_order)
 
     def latest(self, stem: str) -> int | None:
-        """Return the highest version of a network, or None where there is none."""
+        """Return the highest version of a network, or None if the zoo lacks it."""
         versions = [parse_name(name) for name in self.names()]
         return max((name.version or 0 for name in versions if name.stem == stem), default=None)
 
     def card(self, name: Name) -> Card | None:
-        """Return the card of a network, or None where it is not in this zoo."""
+        """Return the card of a network, or None if the zoo lacks it."""
         path = f"{self.root}/{name}/{CARD}"
         where = f"zoo {self.url}: {name}/{CARD}"
         try:
@@ -81,14 +81,16 @@ class Zoo:
         return parse_card(content, name, where)
 
     def fetch(self, card: Card, target: Path) -> None:
-        """Download a network's weights; what an earlier try left is continued, and nothing shows until it is whole.
+        """Download the weights of a network; the file appears only when complete.
+
+        An interrupted download is continued.
 
         Args:
-            card: its card.
+            card: the network's card.
             target: the file to write.
 
         Raises:
-            ZooError: the download breaks off, or is not what the card says.
+            ZooError: the download is interrupted, or the file is not the one on the card.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f"{target.name}.part")
@@ -103,15 +105,15 @@ class Zoo:
         os.replace(part, target)
 
     def put(self, card: Card, weights: Path) -> None:
-        """Enter a network; the card comes last, so that whoever sees it finds the weights too.
+        """Add a network. The card is written last, so that a reader who finds the card also finds the weights.
 
         Raises:
-            ZooError: other weights bear this name already, or the zoo cannot be written.
+            ZooError: other weights have this name already, or the zoo cannot be written.
         """
         name = parse_name(card.name)
         there = self.card(name)
         if there is not None and there.sha256 != card.sha256:
-            raise ZooError(f"zoo {self.url}: {name} is there with other weights; a version never changes")
+            raise ZooError(f"zoo {self.url}: {name} exists with other weights; a version never changes")
         if not intact(card, weights):
             raise ZooError(f"{weights}: not the file that the card of {name} describes")
         folder = f"{self.root}/{name}"
@@ -125,14 +127,14 @@ class Zoo:
             raise ZooError(f"zoo {self.url}: {name} cannot be written ({describe(error)})") from error
 
     def weights(self, name: Name) -> Path:
-        """Return where the weights of a network lie, for a zoo that is a folder."""
+        """Return the path of the weights of a network, in a zoo that is a folder."""
         return Path(self.root, str(name), WEIGHTS)
 
     def _name(self, path: str) -> str:
         return path.removesuffix(f"/{CARD}").removeprefix(self.root.rstrip("/")).strip("/")
 
     def _continue(self, card: Card, part: Path) -> None:
-        """Append to a file what it lacks of the weights."""
+        """Append the missing rest of the weights to a partial file."""
         reason = "the connection was closed"
         try:
             source, start = self._open(
@@ -145,12 +147,12 @@ class Zoo:
         kept = part.stat().st_size if part.is_file() else 0
         if kept < card.size:
             raise ZooError(
-                f"zoo {self.url}: the download of {card.name} broke off at {kept:,} of {card.size:,} bytes "
+                f"zoo {self.url}: the download of {card.name} stopped at {kept:,} of {card.size:,} bytes "
                 f"({reason}); try again to continue it"
             )
 
     def _open(self, path: str, start: int) -> tuple[BinaryIO, int]:
-        """Open a file at a byte, or at its beginning where a server sends no parts of files."""
+        """Open a file at a byte; at its beginning if the server cannot send a part of a file."""
         if start == 0:
             streamed = {"block_size": 0} if self.http else {}
             return self.files.open(path, "rb", **streamed), 0
@@ -165,7 +167,7 @@ class Zoo:
         return source, start
 
     def _put(self, path: Path, remote: str) -> None:
-        """Copy a file; in a folder it appears whole, elsewhere an object store sees to that."""
+        """Copy a file so that it appears only when complete; object stores do this by themselves."""
         if self.local:
             temporary = Path(f"{remote}.{os.getpid()}")
             shutil.copyfile(path, temporary)
@@ -188,14 +190,14 @@ def zoos(urls: Sequence[str] = ()) -> list[Zoo]:
 
 
 def offline() -> bool:
-    """Whether SEGBENCH_OFFLINE forbids the network."""
+    """Return whether SEGBENCH_OFFLINE forbids downloads."""
     return os.environ.get("SEGBENCH_OFFLINE", "").lower() in ("1", "true", "yes")
 
 
 def resolve(name: str, urls: Sequence[str] = ()) -> tuple[Path, Card]:
-    """Find a network in the first zoo that has it, and return its weights file, checked, and its card.
+    """Return the checked weights file and the card of a network, from the first zoo that has it.
 
-    What lies in a folder is used where it lies; all else is downloaded into the cache once. Offline, only folders and
+    A file in a folder is used in place; any other file is downloaded once, into the cache. Offline, only folders and
     the cache are searched.
 
     Args:
@@ -203,7 +205,7 @@ def resolve(name: str, urls: Sequence[str] = ()) -> tuple[Path, Card]:
         urls: the zoos; by default those of SEGBENCH_ZOO.
 
     Raises:
-        ZooError: no zoo has it, or what is there is not what its card describes.
+        ZooError: no zoo has the network, or its file is not the one on its card.
     """
     wanted = parse_name(name)
     for zoo in zoos(urls):
@@ -214,7 +216,7 @@ def resolve(name: str, urls: Sequence[str] = ()) -> tuple[Path, Card]:
 
 
 def find_card(name: str, urls: Sequence[str] = ()) -> Card:
-    """Find a network's card like `resolve`, without downloading its weights."""
+    """Return the card of a network from the first zoo that has it, without a download of its weights."""
     wanted = parse_name(name)
     for zoo in zoos(urls):
         place = cache_of(zoo) if offline() and not zoo.local else zoo
@@ -226,7 +228,7 @@ def find_card(name: str, urls: Sequence[str] = ()) -> Card:
 
 
 def export(weights: Path, card: Card, folder: Path) -> Path:
-    """Copy a network's two files into a folder and return the weights there."""
+    """Copy the two files of a network into a folder, and return the path of the weights there."""
     target = folder / WEIGHTS
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{WEIGHTS}.{os.getpid()}"
@@ -237,12 +239,12 @@ def export(weights: Path, card: Card, folder: Path) -> Path:
 
 
 def intact(card: Card, weights: Path) -> bool:
-    """Whether a weights file is the one that a card describes."""
+    """Return whether a weights file is the one on a card."""
     return weights.is_file() and weights.stat().st_size == card.size and file_sha256(weights) == card.sha256
 
 
 def cache_of(zoo: Zoo) -> Zoo:
-    """Return the folder that keeps what was downloaded from a zoo; itself a zoo."""
+    """Return the cache of a zoo: a folder of downloaded networks, which is itself a zoo."""
     return Zoo(str(cache_folder() / "zoo" / re.sub(r"[^A-Za-z0-9.-]+", "_", zoo.url)))
 
 
@@ -260,12 +262,12 @@ def _local(zoo: Zoo, wanted: Name) -> tuple[Path, Card] | None:
         return None
     weights = zoo.weights(name)
     if not intact(card, weights):
-        raise ZooError(f"{weights}: not the file that its card describes; delete its folder and enter it again")
+        raise ZooError(f"{weights}: not the file that its card describes; delete its folder and add it again")
     return weights, card
 
 
 def _cached(zoo: Zoo, wanted: Name) -> tuple[Path, Card] | None:
-    """Return a network from the cache of a zoo; where it is not there, download it, unless offline."""
+    """Return a network from the cache of a zoo; download it first if it is missing and the network may be used."""
     cache = cache_of(zoo)
     if offline():
         return _local(cache, wanted)

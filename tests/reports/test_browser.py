@@ -17,7 +17,7 @@ def report(build, part, tmp_path_factory):
     voc = tuple(r.model_copy(update={"dataset": part("voc2012")}) for r in build())
     manifest = Manifest(name="voc", title="Three defenses", records=voc)
     folder = tmp_path_factory.mktemp("report")
-    return render(manifest, folder, ["html", "csv"], published="xu2021")[0]
+    return render(manifest, folder, ["html", "csv"], figures=True, sortable=True, published="xu2021")[0]
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_models_side_by_side_sort_and_are_saved_without_a_column_of_models(brows
         for m, model in enumerate(("pspnet", "deeplabv3"))
         for d, defense in enumerate(("sat", "ddcat-m", "ddcat-n", "ddcat"))
     ]
-    (path,) = render(Manifest(name="a", title="a", records=tuple(records)), tmp_path, ["html"])
+    (path,) = render(Manifest(name="a", title="a", records=tuple(records)), tmp_path, ["html"], sortable=True)
     opened = browser.new_page()
     opened.goto(path.as_uri())
     opened.locator("#ablation-1 thead th", has_text="clean").last.click()
@@ -193,7 +193,7 @@ def test_names_stay_text_when_scripts_have_run(browser, one, net, part, tmp_path
     evil = "<img src=x onerror=alert(1)><b>bold</b>"
     attacks = [part(evil, f"{evil}(steps={k})", eps=0.03, steps=k, alpha=0.01) for k in (2, 4)]
     records = [one(net(evil, d, 0), a, dataset=evil) for d in (evil, "sat") for a in (part("clean"), *attacks)]
-    (path,) = render(Manifest(name="evil", title=evil, records=tuple(records)), tmp_path, ["html"])
+    (path,) = render(Manifest(name="evil", title=evil, records=tuple(records)), tmp_path, ["html"], sortable=True)
     opened = browser.new_page()
     opened.goto(path.as_uri())
     opened.locator("#table-1").get_by_role("button", name="Columns").click()
@@ -208,7 +208,7 @@ def test_names_stay_text_when_scripts_have_run(browser, one, net, part, tmp_path
 
 def test_wide_tables_fit_on_paper(browser, build, tmp_path) -> None:
     records = build(models=("pspnet",), seeds=(0, 1), steps=range(1, 18))
-    (path,) = render(records, tmp_path, ["html"])
+    (path,) = render(records, tmp_path, ["html"], sortable=True)
     context = browser.new_context(viewport={"width": 718, "height": 1000})  # A4 less Chromium's margins
     opened = context.new_page()
     opened.goto(path.as_uri())

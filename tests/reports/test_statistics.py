@@ -20,7 +20,7 @@ def same_truth(rng: np.random.Generator, counts: np.ndarray, shift: float) -> np
 
 def test_interval_equals_a_slow_bootstrap() -> None:
     counts = random_counts(np.random.default_rng(0), 40)
-    got = interval(counts, "skip", resamples=2000)
+    got = interval(counts, "skip")
     rng = np.random.default_rng(99)
     slow = [100 * mean_iou(counts[rng.integers(40, size=40)].sum(0), "skip") for _ in range(2000)]
     assert got.value == pytest.approx(100 * mean_iou(counts.sum(0), "skip"))
@@ -34,7 +34,7 @@ def test_interval_covers_the_truth_nineteen_times_in_twenty() -> None:
     truth = 100 * mean_iou(world.sum(0), "skip")
     hits = 0
     for _ in range(200):
-        got = interval(world[rng.integers(len(world), size=80)], "skip", resamples=300)
+        got = interval(world[rng.integers(len(world), size=80)], "skip")
         hits += got.low <= truth <= got.high
     assert 0.89 <= hits / 200 <= 0.99
 

@@ -6,11 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 import segbench
 from segbench.attacks.bim import bim
+from segbench.cli.common import show_result
 from segbench.errors import SegbenchError
+from segbench.reports.sanity import explained
 from segbench.store import Store
 
 DIGITS = "digits(size=16, train=4, val=3, dev=2, digits=[0, 1])"
@@ -98,6 +101,26 @@ def test_scores_are_those_of_a_slow_loop(evaluate: Callable[..., segbench.Result
     right = counts.diag()
     iou = right / (counts.sum(0) + counts.sum(1) - right)
     assert result.miou("clean") == pytest.approx(100 * float(iou.mean()))
+
+
+def test_a_network_without_gradients_is_flagged_wherever_its_numbers_are_shown(
+    evaluate: Callable[..., segbench.Result], tmp_path: Path
+) -> None:
+    result = evaluate(lambda images: (4 * images).round(), name="steps")
+    clean, attacked = result.records
+    assert "zero-gradient" in attacked.flags
+    assert clean.flags == ()
+    assert "zero-gradient" in result.table["flags"][1].split()
+    sentence = explained("zero-gradient")
+    (page,) = result.report(tmp_path / "report", ["md"])
+    assert sentence in page.read_text()
+    assert "⚑" in page.read_text()
+    console = Console(record=True, width=160)
+    show_result(result, console)
+    lines = console.export_text().splitlines()
+    (row,) = (line for line in lines if "│ steps" in line)
+    assert row.count("⚑") == 1
+    assert any(line == f"⚑ {sentence}: bim: steps with none" for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ def test_names_are_text(one, net, attack_bim) -> None:
 
 def test_they_reach_page_and_folder(build, tmp_path) -> None:
     records = build(models=("pspnet",), seeds=(0,), steps=(2,))
-    render(records, tmp_path, ["html", "figures"])
+    render(records, tmp_path, ["html", "figures"], figures=True)
     page = (tmp_path / "report.html").read_text()
     assert page.count("<picture>") == 2
     assert 'alt="pspnet with none: clean 72.0, worst attack 56.0' in page

@@ -65,3 +65,22 @@ def test_many_attacks_come_in_several_tables_that_fit(tiny_plan: Callable[..., P
     assert all(attack in text for attack in attacks)
     assert text.count("41.2") == 2 * len(attacks)
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_value_with_a_flag_is_marked(tiny_plan: Callable[..., Plan]) -> None:
+    plan = tiny_plan(seeds=[0, 1], defenses=["none"], transfer=None, attacks=["clean", "bim(steps=1)"])
+    records = [done(cell.expected(), 50.0) for cell in plan.evaluations]
+    assert "⚑" not in shown(records)
+    last = records[-1].model_copy(update={"flags": ("zero-loss",)})
+    row = next(line for line in shown([*records[:-1], last]).splitlines() if "deeplabv3" in line)
+    assert [cell.count("⚑") for cell in row.split("│")[3:5]] == [0, 1]
+
+
+def test_networks_of_two_recipes_are_two_rows(tiny_plan: Callable[..., Plan]) -> None:
+    plan = tiny_plan(models=["pspnet(encoder=tiny)"], defenses=["none"], transfer=None, attacks=["clean"])
+    (record,) = (done(cell.expected(), 50.0) for cell in plan.evaluations)
+    other = record.target.model_copy(update={"recipe": {**record.target.recipe, "lr": 0.5}, "digest": "other"})
+    changed = done(record.model_copy(update={"digest": "other", "target": other, "source": other}), 30.0)
+    rows = [line for line in shown([record, changed]).splitlines() if "pspnet" in line]
+    assert ["50.0" in row for row in rows] == [True, False]
+    assert "none [lr=0.5]" in rows[1]

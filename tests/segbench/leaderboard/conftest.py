@@ -13,6 +13,7 @@ from segbench import cli
 from segbench.config.load import load_matrix
 from segbench.execution import execute, prepare
 from segbench.leaderboard import adding, bundle
+from segbench.leaderboard.composing import Details
 from segbench.reports.leaderboard.entries import Entry
 from segbench.store import Store
 
@@ -74,7 +75,7 @@ def own_store(finished: Path, tmp_path: Path) -> Store:
 @pytest.fixture(scope="session")
 def made(store: Store) -> adding.Made:
     """The entries of the whole store."""
-    return adding.entries(store, [], adding.Details())
+    return adding.entries(store, [], Details())
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from segbench.leaderboard import adding, entering, entry_files
+from segbench.leaderboard.composing import Details
 from segbench.leaderboard.entry_files import LeaderboardError
 from segbench.reports.leaderboard.entries import Entry
 from segbench.reports.statistics import interval
@@ -110,7 +111,7 @@ def test_everything_that_is_added_passes_the_check(made: adding.Made, tmp_path: 
 
 def test_names_and_details_are_taken(store: Store) -> None:
     names = adding.parse_names([f"{PSPNET} sat=Tiny SAT"])
-    details = adding.Details(licence="CC0-1.0", code="https://example.org/code", extra_data="SBD", names=names)
+    details = Details(licence="CC0-1.0", code="https://example.org/code", extra_data="SBD", names=names)
     entries = adding.entries(store, ["tiny"], details).entries
     assert "Tiny SAT" in {entry.model.name for entry in entries}
     assert {entry.results[1].source for entry in entries if entry.threat.setting == "black-box"} >= {"Tiny SAT"}
@@ -132,13 +133,13 @@ def test_half_a_pair_of_names_is_a_mistake(pair: str) -> None:
 
 def test_a_detail_that_is_not_valid_is_named(store: Store) -> None:
     with pytest.raises(LeaderboardError, match="paper 'xu2021': string should match pattern"):
-        adding.entries(store, [], adding.Details(paper="xu2021"))
+        adding.entries(store, [], Details(paper="xu2021"))
 
 
 def test_what_is_not_finished_is_said(own_store: Store, entry: Entry) -> None:
     digest = entry.results[3].runs[1].record
     (own_store.eval_dir(digest) / "record.json").unlink()
-    made = adding.entries(own_store, [], adding.Details())
+    made = adding.entries(own_store, [], Details())
     assert "left out: 1 evaluation, not finished: sea(steps=100)" in made.notes
     changed = next(other for other in made.entries if other.path == entry.path)
     assert [run.seed for run in changed.results[3].runs] == [0]
@@ -153,12 +154,12 @@ def test_what_is_not_finished_is_said(own_store: Store, entry: Entry) -> None:
 )
 def test_mistakes_are_named(store: Store, matrices: list[str], names: dict[str, str], message: str) -> None:
     with pytest.raises(LeaderboardError, match=message):
-        adding.entries(store, matrices, adding.Details(names=names))
+        adding.entries(store, matrices, Details(names=names))
 
 
 def test_an_empty_store_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(LeaderboardError, match="no matrix was run in this store"):
-        adding.entries(Store(tmp_path), [], adding.Details())
+        adding.entries(Store(tmp_path), [], Details())
 
 
 def test_a_network_without_clean_results_is_left_out(own_store: Store) -> None:
@@ -166,7 +167,7 @@ def test_a_network_without_clean_results_is_left_out(own_store: Store) -> None:
         record = own_store.record(folder.name)
         if record is not None and record.setting == "clean":
             (folder / "record.json").unlink()
-    made = adding.entries(own_store, [], adding.Details())
+    made = adding.entries(own_store, [], Details())
     assert made.entries == []
     assert any("not evaluated on clean images" in note for note in made.notes)
 
@@ -180,7 +181,7 @@ def test_an_interval_that_misses_its_mean_is_not_given(own_store: Store, entry: 
     assert names is not None
     scores = record.scores.model_copy(update={"miou": 99.0, "class_iou": (99.0, 99.0, 99.0)})
     own_store.write_record(record.model_copy(update={"scores": scores}), counts, names)
-    made = adding.entries(own_store, [], adding.Details())
+    made = adding.entries(own_store, [], Details())
     changed = next(other for other in made.entries if other.path == entry.path)
     assert (changed.results[0].low, changed.results[0].high) == (None, None)
     assert "too few images" in changed.results[0].note
@@ -210,6 +211,6 @@ def test_flags_of_what_was_measured_of_a_network_are_kept(own_store: Store, entr
     assert sound is not None
     measured = replace(sound, zero_gradient=0.5)
     own_store.write_measured(record.target.digest, measured)
-    made = adding.entries(own_store, [], adding.Details())
+    made = adding.entries(own_store, [], Details())
     flags = next(other for other in made.entries if other.path == entry.path).results
     assert ["zero-gradient" in result.flags for result in flags] == [False, True, True, True]

@@ -44,7 +44,7 @@ SAID: list[tuple[Change, str]] = [
         ),
         "status: verified, but a result has no runs",
     ),
-    (lambda c: c["results"][1].update(flags=[]), "its steps cannot use eps up; add the flag budget-unused"),
+    (lambda c: c["results"][1].update(flags=[]), "steps times alpha is less than eps; add the flag budget-unused"),
     (lambda c: c["results"][3]["attack"]["options"].pop("steps"), "results.3 (sea(steps=100)): not strong"),
     (lambda c: c["results"].pop(0), "results: 0 results on clean images"),
     (lambda c: c["results"].append(c["results"].pop(0)), "results: the result on clean images comes first"),
@@ -54,8 +54,8 @@ SAID: list[tuple[Change, str]] = [
     (lambda c: c["model"]["weights"].append(c["model"]["weights"][0]), "is there twice; give each network once"),
     (lambda c: c["threat"].update(eps=None), "threat: white-box needs norm and eps"),
     (lambda c: c["threat"].update(setting="corruptions"), "threat: corruptions needs no norm and eps"),
-    (lambda c: c["threat"].update(eps=0.02), "its bound is linf 0.03, the entry's linf 0.02"),
-    (lambda c: c["threat"].update(norm="rms"), "its bound is linf 0.03, the entry's rms 0.03"),
+    (lambda c: c["threat"].update(eps=0.02), "its bound is linf 0.03, the entry's is linf 0.02"),
+    (lambda c: c["threat"].update(norm="rms"), "its bound is linf 0.03, the entry's is rms 0.03"),
     (lambda c: c["results"][1].update(runs=[]), "source: numbers without runs need a source"),
     (lambda c: c["results"][0].update(strong=True), "clean images have no source, adaptive or strong"),
     (lambda c: c["results"][1].update(strong=True), "results.1 (bim(steps=2)): not strong"),
@@ -72,7 +72,7 @@ SAID: list[tuple[Change, str]] = [
     (lambda c: c["results"][1]["runs"][0]["class_iou"].pop(), "class_iou has 2 values, the data 3 classes"),
     (lambda c: c["results"][1]["runs"][0].update(class_iou=[0, 0, 0]), "is not the mean of class_iou, 0.0000"),
     (lambda c: c["results"][1]["runs"][0].update(miou_low=99), "miou_low 99 is above miou_high"),
-    (lambda c: c["results"][1]["runs"][0].update(seed=7), "runs.0: seed 7 is not among the weights'"),
+    (lambda c: c["results"][1]["runs"][0].update(seed=7), "runs.0: seed 7 is not a seed in model.weights"),
     (lambda c: c["results"][1]["runs"][0].update(source_seed=0), "source_seed is the seed of the attacked network"),
     (lambda c: c["results"][1].update(mean=101), "results.1.mean: input should be less than or equal to 100, got 101"),
     (lambda c: c["results"][1].update(mean="50.0"), "results.1.mean: input should be a valid number, got '50.0'"),
@@ -124,7 +124,7 @@ def test_all_mistakes_of_all_files_are_said_at_once(
         "b.json: added: input should be a valid date",
         "b.json: model: field required",
         "c.json: not JSON",
-        f"d.json: does not lie where its content belongs; move it to {entry.path}",
+        f"d.json: its path does not match its content; move the file to {entry.path}",
         "of the same network, data and threat model as",
         "absent.json: there is no such file",
         "hollow: no entry is in this folder",
@@ -138,7 +138,7 @@ def test_what_is_not_a_number_is_no_number(entry: Entry) -> None:
     content = entry.model_dump(mode="json")
     content["results"][1]["runs"][0]["extras"] = {"median_distance": float("nan")}
     assert parse(json.dumps(content), "f.json")[1] == [
-        "f.json: not JSON: NaN is no number; write null where there is none"
+        "f.json: not JSON: NaN is not a number; write null for a missing value"
     ]
 
 

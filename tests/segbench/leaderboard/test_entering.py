@@ -83,7 +83,7 @@ def test_what_others_stand_for_is_not_overwritten(
     entry_files.write(changed(old, **update), place)
     before = place.read_bytes()
     other = changed(entry, model=entry.model.model_copy(update={"name": "another"}))
-    with pytest.raises(LeaderboardError, match=f"holds other numbers, {reason}; remove it first, or call"):
+    with pytest.raises(LeaderboardError, match=f"holds other numbers, {reason}; remove it first, or give"):
         entering.enter([other, better(entry)], tmp_path)
     assert place.read_bytes() == before
     assert not (tmp_path / other.path).exists(), "none is written where one must not be"

@@ -184,7 +184,7 @@ def test_a_number_in_a_record(packed: bytes, tampered: Callable[..., Path], entr
         (lambda c: c["target"].update(weights_sha256="0" * 64), "target.weights_sha256 is 000"),
         (lambda c: c.update(split="train"), "split is train, the entry says val"),
         (lambda c: c.update(digest="abc"), "is the record abc"),
-        (lambda c: c.update(status="failed"), "is of an evaluation that is failed"),
+        (lambda c: c.update(status="failed"), "the evaluation is failed"),
         (lambda c: c.update(absent="zero"), "absent is zero, the entry says skip"),
         (lambda c: c.pop("dataset"), "dataset: field required"),
         (lambda c: c["source"].update(seed=7), "its images were made on another network"),
@@ -235,7 +235,7 @@ def test_counts_of_an_ensemble_are_those_of_its_worst_parts(
     best = max(parts, key=lambda part: int(part[:, 0].sum()))
     assert not np.array_equal(best, store.counts(digest))
     changes = edited(packed, f"counts/{digest}.json", lambda c: c.update(counts=best.tolist()))
-    only(verify(tampered(changes)), "counts are not those of the worst choice among its parts")
+    only(verify(tampered(changes)), "the counts are not those of the worst choice among the parts")
 
 
 def pixel(packed: bytes, name: str, change: Callable[[np.ndarray], object], *, labels: bool) -> dict[str, bytes]:
@@ -331,7 +331,7 @@ def test_other_weights_under_the_entry_s_hash_name_the_image(
     path.write_bytes(bundle.zipped(content))
     assert verify(path).problems == ()
     verdict = verify(path, [other, weights[1]])
-    only(verdict, f"predicted/{entry.results[0].runs[0].record}/", "% of its pixels are predicted otherwise with")
+    only(verdict, f"predicted/{entry.results[0].runs[0].record}/", "% of its pixels are predicted differently with")
 
 
 def test_weights_that_do_not_fit_and_files_that_are_none(
@@ -385,10 +385,10 @@ def test_a_network_that_draws_numbers_is_not_predicted_again(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("../evil.json", "is no file of a bundle"),
-        ("/etc/passwd", "is no file of a bundle"),
-        ("records/../../x.json", "is no file of a bundle"),
-        ("weights.pt", "is no file of a bundle"),
+        ("../evil.json", "is not a file of a bundle"),
+        ("/etc/passwd", "is not a file of a bundle"),
+        ("records/../../x.json", "is not a file of a bundle"),
+        ("weights.pt", "is not a file of a bundle"),
     ],
 )
 def test_names_that_no_bundle_has(packed: bytes, tampered: Callable[..., Path], name: str, message: str) -> None:
@@ -427,7 +427,7 @@ def test_files_that_are_no_bundles(tmp_path: Path, packed: bytes) -> None:
     with pytest.raises(LeaderboardError, match="bundle of version 2, this segbench reads 1"):
         verify(path)
     path.write_bytes(as_zip({**content, "manifest.json": b"[]"}))
-    with pytest.raises(LeaderboardError, match=r"manifest\.json is not one of a bundle"):
+    with pytest.raises(LeaderboardError, match=r"manifest\.json is not the manifest of a bundle"):
         verify(path)
 
 

@@ -28,7 +28,7 @@ def test_a_name_has_a_stem_and_perhaps_a_version() -> None:
 )
 def test_anything_else_is_no_name(text: str) -> None:
     assert not is_name(text)
-    with pytest.raises(ZooError, match="is no name of a network; expected dataset/architecture"):
+    with pytest.raises(ZooError, match="is not a name of a network; expected dataset/architecture"):
         parse_name(text)
 
 

@@ -18,6 +18,7 @@ from segbench.model_zoo.pspnet import pspnet
 from segbench.networks.load import load_network
 from segbench.store import Store
 from segbench.zoo import networks as zoo
+from segbench.zoo import places
 from segbench.zoo.cards import ZooError
 from segbench.zoo.places import Zoo
 
@@ -89,7 +90,7 @@ def test_a_network_from_the_zoo_computes_what_the_trained_one_does(store: Store,
 
 
 def test_a_card_says_what_was_measured(store: Store, added: Path) -> None:
-    _, card = zoo.resolve(SAT)
+    _, card = places.resolve(SAT)
     records = {r.attack.short: r for r in store.manifest("tiny").records if r.target.defense.name == "sat"}  # type: ignore[union-attr]
     assert [n.attack for n in card.numbers] == ["clean", "bim(steps=1)", "bim(steps=3)"]
     for number in card.numbers:
@@ -110,7 +111,7 @@ def test_the_same_weights_are_entered_once_and_others_get_the_next_version(store
     assert done is not None
     weights = save({name: value * 2 for name, value in load_file(folder / "weights.safetensors").items()})
     store.write_training(cell.digest, weights, (folder / "history.csv").read_bytes(), done)
-    assert "nothing was measured of it" in str(runner.invoke(cli.app, ["zoo", "add", cell.digest]).exception)
+    assert "it was not evaluated" in str(runner.invoke(cli.app, ["zoo", "add", cell.digest]).exception)
     for record in [r for r in store.all_records() if r.target.digest == cell.digest]:
         counts, names = store.counts(record.digest), store.image_names(record.digest)
         assert counts is not None
@@ -118,7 +119,7 @@ def test_the_same_weights_are_entered_once_and_others_get_the_next_version(store
         target = record.target.model_copy(update={"weights_sha256": store.weights_sha256(cell.digest)})
         store.write_record(record.model_copy(update={"target": target}), counts, names)
     assert "sat/0@2" in runner.invoke(cli.app, ["zoo", "add", cell.digest]).output
-    assert zoo.resolve("digits/pspnet-tiny/sat/0")[1].name.endswith("@2")
+    assert places.resolve("digits/pspnet-tiny/sat/0")[1].name.endswith("@2")
 
 
 def test_a_name_of_one_s_own(store: Store) -> None:
@@ -130,7 +131,7 @@ def test_a_name_of_one_s_own(store: Store) -> None:
 
 def test_a_training_without_numbers_is_not_entered(store: Store) -> None:
     cell = next(cell for cell, _ in zoo.trained_cells(store, "tiny"))
-    with pytest.raises(ZooError, match="nothing was measured of it"):
+    with pytest.raises(ZooError, match="it was not evaluated"):
         zoo.add(store, cell, [], Zoo("zoo"), licence="unknown")
 
 
@@ -205,7 +206,7 @@ def test_a_pickle_is_never_run(added: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["zoo", "show", "nonsense"], "'nonsense' is no name of a network; expected dataset/architecture/defense"),
+        (["zoo", "show", "nonsense"], "'nonsense' is not a name of a network; expected dataset/architecture/defense"),
         (["zoo", "show", "a/b/c/0"], "a/b/c/0: not in zoo; `segbench zoo list` shows what is"),
         (
             ["zoo", "add", "quickstart"],

@@ -134,7 +134,7 @@ def test_a_network_in_a_folder_is_used_where_it_lies(folder: Zoo) -> None:
 def test_a_version_never_changes(folder: Zoo, weights: Path) -> None:
     folder.put(make_card(), weights)
     weights.write_bytes(b"other")
-    with pytest.raises(ZooError, match="is there with other weights; a version never changes"):
+    with pytest.raises(ZooError, match="exists with other weights; a version never changes"):
         folder.put(make_card(b"other"), weights)
     assert resolve(NAME)[0].read_bytes() == CONTENT
 
@@ -191,7 +191,7 @@ def test_a_download_over_http(url: str, server: Server) -> None:
 
 def test_a_broken_download_is_continued(url: str, server: Server) -> None:
     server.break_after = 1_500_000
-    with pytest.raises(ZooError, match=r"broke off at [\d,]+ of 2,097,152 bytes .*; try again to continue it"):
+    with pytest.raises(ZooError, match=r"stopped at [\d,]+ of 2,097,152 bytes .*; try again to continue it"):
         resolve(NAME, [url])
     weights = places.cache_of(Zoo(url)).weights(parse_name(NAME))
     assert not weights.exists(), "nothing shows until it is whole"
