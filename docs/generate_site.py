@@ -1,12 +1,16 @@
 """Pages of the documentation site that are made when it is built: a hook of mkdocs, named in mkdocs.yml.
 
-The site's first page is the README. Every attack and every defense has a page from the catalog, and every public module
-a page of its docstrings. None of them is committed.
+The site's first page is the README. Every attack and every defense has a page from the catalog, every public module a
+page of its docstrings, and the notebook a page with its outputs. None of these pages is committed.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from generate_attacks import bound, cost, details
 from mkdocs.config.defaults import MkDocsConfig
@@ -23,7 +27,7 @@ COPIED = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGE
 """Files beside docs/ that become pages."""
 ALONE = "---\nhide: [navigation]\n---\n"
 """Head of the first page, whose section has no other page."""
-LINKS = {"](docs/": "](", "](CONTRIBUTING.md)": "](contributing.md)"}
+LINKS = {"](docs/": "](", "](CONTRIBUTING.md)": "](contributing.md)", "](examples)": "](examples.md)"}
 """How their links read on the site."""
 FURTHER = ("CITATION.cff", "LICENSE")
 """Files beside docs/ that pages link to."""
@@ -90,6 +94,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, target, content=head + text))
     for name in FURTHER:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
+    files.append(File.generated(config, "quickstart.md", content=_notebook(ROOT / "examples" / "quickstart.ipynb")))
+    files.append(File.generated(config, "examples.md", content=_examples()))
     for name, component in catalog.components("attack").items():
         files.append(File.generated(config, f"attacks/{name}.md", content=_attack(component)))
     for name, component in catalog.components("defense").items():
@@ -98,6 +104,33 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = f"# {name}\n" + "".join(map(_module, modules))
         files.append(File.generated(config, f"reference/{_slug(name)}.md", content=text))
     return files
+
+
+def _notebook(path: Path) -> str:
+    return "\n\n".join(part for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] for part in _cell(cell))
+
+
+def _cell(cell: Mapping[str, Any]) -> Iterator[str]:
+    source = "".join(cell["source"])
+    yield source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```"
+    for output in cell.get("outputs", []):
+        data = output.get("data", {})
+        if "image/png" in data:
+            yield f"![Figure of the notebook](data:image/png;base64,{''.join(data['image/png']).strip()})"
+        elif "text/html" in data:
+            # Without the style of the notebook: the site has its own.
+            yield re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)
+        else:
+            yield f"```text\n{''.join(output['text']).strip()}\n```"
+
+
+def _examples() -> str:
+    text = (
+        "# Examples\n\nThe folder `examples/` of the repository has these programs. Each runs from an empty folder.\n"
+    )
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        text += f'\n## {path.name}\n\n```python title="examples/{path.name}"\n{path.read_text(encoding="utf-8")}```\n'
+    return text
 
 
 def _slug(name: str) -> str:
