@@ -119,7 +119,8 @@ def _cell(cell: Mapping[str, Any]) -> Iterator[str]:
             yield f"![Figure of the notebook](data:image/png;base64,{''.join(data['image/png']).strip()})"
         elif "text/html" in data:
             # Without the style of the notebook: the site has its own.
-            yield re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)
+            html = re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)
+            yield re.sub(r"<table[^>]*>", "<table>", html)
         else:
             yield f"```text\n{''.join(output['text']).strip()}\n```"
 
