@@ -6,13 +6,14 @@ STAMP := $(VENV)/.installed
 DEV := $(VENV)/.dev
 PEERS := $(VENV)/.peers
 
-.PHONY: help install quickstart test slow check tree clean
+.PHONY: help install quickstart test slow check docs tree clean
 
 help:
 	@echo "make quickstart  install, then train, attack and tabulate a small matrix (a few minutes)"
 	@echo "make test        install, then run the fast tests"
 	@echo "make slow        install, then run the tests that train networks"
 	@echo "make check       install, then run ruff, mypy and import-linter"
+	@echo "make docs        install, then build the documentation site in build/site"
 	@echo "make install     the environment alone, in $(VENV)"
 
 install: $(STAMP)
@@ -63,6 +64,11 @@ check: $(DEV) tree
 	@$(BIN)/mypy
 	@echo "==> import-linter"
 	@cd build/tree && ../../$(BIN)/lint-imports --config ../../pyproject.toml --no-cache
+
+# Warnings are errors. The variable hides a notice about another site builder.
+docs: $(DEV) tree
+	@echo "==> mkdocs build"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import torch
 from torch import nn
 
-from segbench.attacks.base import Attack
+from segbench.attacks.base import Attack, BoundAttack
 from segbench.attacks.tools.passes import count_passes
 from segbench.components import catalog, docstrings, specs
 
@@ -18,18 +19,23 @@ STEPS = (4, 8)
 """Numbers of steps whose costs are measured, to tell what a step costs."""
 HEAD = """# Attacks
 
-Made from the catalog by `python docs/generate_attacks.py`; do not edit.
+`python docs/generate_attacks.py` makes this page from the catalog; do not edit it by hand.
 
-Images lie in [0, 1], and so do eps and alpha: `eps: 8/255` in a matrix is exact. Void pixels enter no loss, no gradient
-and no score. Every adversarial batch is checked against its threat model in float64 before it is scored. Passes are per
-image, the largest number that the options allow: apgd, sea, cw, deepfool, dag and square leave an image that is done,
-and pgd does not start it again.
+**Units.** Images lie in [0, 1]. eps and alpha use the same units, and `eps: 8/255` in a matrix is exact.
 
-A `target` is a class, or a map of labels that is the same for every image (Metzen et al. 2017 call it static): in a
-matrix the path of a PNG of one byte a pixel, from Python a tensor as well, then also of one map an image. A map is
-brought to the size of what is attacked by nearest neighbour; where it holds the void label, pixels are left alone. A
-file counts by its content in the identity of an evaluation, not by where it lies. Scores are against the true masks, as
-always.
+**Void.** Void pixels have no influence on losses, gradients and scores.
+
+**Budget.** The evaluator checks every adversarial batch against its threat model in float64, before it scores the
+batch.
+
+**Cost.** The table counts passes for one image: the largest number that the options allow. apgd, sea, cw, deepfool, dag
+and square stop working on an image that is fully fooled, and pgd does not restart on it.
+
+**Targets.** The option `target` is a class, or a map of labels that is the same for every image (Metzen et al. 2017
+call it static). In a matrix, write the path of a PNG with one byte a pixel. From Python, give a tensor, of one map or
+of one map an image. segbench resizes the map to the attacked image by nearest neighbour. The attack ignores pixels
+where the map holds the void label. The identity of an evaluation contains the content of the file, not its path. Scores
+always compare with the true masks.
 
 | attack | norm and eps | uses | cost in passes | what it does |
 |---|---|---|---|---|
@@ -52,10 +58,11 @@ def page() -> str:
 
 def _row(name: str, component: catalog.Definition) -> str:
     attack: Attack[...] = component.object
-    return f"| [{name}](#{name}) | {_bound(attack)} | {attack.access} | {cost(attack)} | {component.summary} |\n"
+    return f"| [{name}](#{name}) | {bound(attack)} | {attack.access} | {cost(attack)} | {component.summary} |\n"
 
 
-def _bound(attack: Attack[...]) -> str:
+def bound(attack: Attack[...]) -> str:
+    """Return the norm and the radius that an attack keeps by default, or the norm that it minimises."""
     threat = attack.bind().threat
     if threat.norm is not None:
         return f"{threat.norm} {threat.eps:g}"
@@ -83,9 +90,9 @@ def _measured(attack: Attack[...], options: Mapping[str, Any]) -> tuple[int, int
     model, images = _Pixelwise(), torch.full((1, 3, 8, 8), 0.5)
     masks = torch.zeros(1, 8, 8, dtype=torch.long)
     context = {"class_pixels": torch.ones(4)}
-    bound = attack.bind(**options)
+    made = attack.bind(**options)
     with count_passes(model) as passes:
-        (bound.parts if attack.ensemble else bound)(model, images, masks, **context)
+        (made.parts if attack.ensemble else made)(model, images, masks, **context)
     return passes.forward, passes.backward
 
 
@@ -101,14 +108,20 @@ def _formula(forward: int | str, backward: int | str) -> str:
 
 
 def _section(name: str, component: catalog.Definition) -> str:
+    return f"\n## {name}\n\n{details(component)}"
+
+
+def details(component: catalog.Definition) -> str:
+    """Return what a component's docstring and signature say: prose, options and source."""
     body, arguments, source, departs = docstrings.split(component.doc)
-    text = f"\n## {name}\n\n{body}\n"
+    text = f"{body}\n"
     if component.options:
         text += "\n| option | default | values | meaning |\n|---|---|---|---|\n"
         for option, parameter in component.options.items():
-            default = specs.text(parameter.default)
+            required = parameter.default is inspect.Parameter.empty
+            default = "required" if required else specs.text(parameter.default)
             text += f"| `{option}` | {default} | {_values(parameter.annotation)} | {_cell(arguments[option])} |\n"
-    if component.object.nested:
+    if getattr(component.object, "nested", False):
         text += "\nNested: one run of the largest number of steps gives the results of all smaller ones.\n"
     text += f"\nSource: {source}\n" if source else ""
     return text + (f"\nDeparts from it in: {departs}\n" if departs else "")
@@ -118,15 +131,18 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-_WORDS = {type(None): "none", torch.Tensor: "map", Path: "file of one"}
+_WORDS = {type(None): "none", torch.Tensor: "map", Path: "file of one", BoundAttack: "attack"}
 
 
 def _values(annotation: Any) -> str:
-    if get_origin(annotation) is Literal:
-        return ", ".join(str(value) for value in get_args(annotation))
-    if get_args(annotation):
-        return " or ".join(_WORDS.get(part, part.__name__) for part in get_args(annotation))
-    return str(annotation.__name__)
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return ", ".join(str(value) for value in parts)
+    if origin in (tuple, Sequence):
+        return f"list of {_values(parts[0])}"
+    if parts:
+        return " or ".join(_values(part) for part in parts)
+    return _WORDS.get(annotation, annotation.__name__)
 
 
 if __name__ == "__main__":

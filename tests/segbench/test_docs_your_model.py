@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from segbench import cli
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "your-model.md"
-BLOCK = re.compile(r"^```(?P<kind>\w+)(?: (?P<file>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r'^```(?P<kind>\w+)(?: title="(?P<file>[^"]+)")?\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.slow

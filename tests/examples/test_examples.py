@@ -1,0 +1,74 @@
+"""Every example runs as a user runs it: as a program of its own, from an empty folder."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def run(name: str, folder: Path) -> str:
+    result = subprocess.run(
+        [sys.executable, EXAMPLES / name], cwd=folder, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def rows(output: str, columns: int) -> list[list[str]]:
+    """The lines of a printed table, below its head."""
+    return [line.split() for line in output.splitlines()[1:] if len(line.split()) == columns]
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".ipynb")} == {
+        "own_network.py",
+        "own_attack.py",
+        "own_defense.py",
+        "quickstart.ipynb",
+    }
+
+
+def test_a_network_of_one_s_own(tmp_path: Path) -> None:
+    output = run("own_network.py", tmp_path)
+    table = rows(output, 4)
+    assert [row[1] for row in table] == ["clean", "bim(steps=6)", "segpgd(steps=10)"]
+    clean, *attacked = (float(row[2]) for row in table)
+    assert clean > max(attacked), "an attack lowers mIoU"
+    page = re.search(r"report: (\S+)", output)
+    assert page is not None
+    assert "segpgd(steps=10)" in (tmp_path / page[1]).read_text(encoding="utf-8")
+
+
+def test_an_attack_of_one_s_own(tmp_path: Path) -> None:
+    output = run("own_attack.py", tmp_path)
+    found = {line.split()[0]: float(line.split()[1]) for line in output.splitlines()}
+    assert list(found) == ["clean", "fgsm", "two-step"]
+    assert found["clean"] > max(found["fgsm"], found["two-step"]), "an attack lowers accuracy"
+    assert not list(tmp_path.iterdir()), "predicting stores nothing"
+
+
+def test_a_defense_of_one_s_own(tmp_path: Path) -> None:
+    table = rows(run("own_defense.py", tmp_path), 4)
+    attacks = ["clean", "bim(steps=6)", "segpgd(steps=10)"]
+    assert [(row[1], row[2]) for row in table] == [(name, attack) for name in ("none", "noisy") for attack in attacks]
+    assert all(0 < float(row[3]) < 100 for row in table)
+
+
+@pytest.mark.slow
+def test_the_notebook_ends_with_a_table_and_a_figure(tmp_path: Path) -> None:
+    notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    table, figure = [cell for cell in notebook.cells if cell.cell_type == "code"][-2:]
+    shown = table.outputs[-1]["data"]["text/html"]
+    assert "segpgd(steps=20)" in shown
+    assert "sat" in shown
+    assert any("image/png" in output.get("data", {}) for output in figure.outputs)
+    assert (tmp_path / "runs" / "reports" / "notebook" / "report.html").is_file()
