@@ -330,7 +330,7 @@ def test_heads_of_two_kinds_in_one_file_are_an_error() -> None:
 
 def test_a_backbone_file_is_told_from_a_network() -> None:
     state = {key: value for key, value in hollow_state("pspnet").items() if key.startswith("layer")}
-    with pytest.raises(ModelError, match="none of the authors' networks"):
+    with pytest.raises(ModelError, match="not a checkpoint of the DDC-AT authors"):
         from_official_state(state, where="resnet50_v2.pth")
 
 

@@ -186,7 +186,7 @@ def test_jensen_shannon_lies_between_zero_and_log_two() -> None:
 
 
 def test_balanced_loss_asks_for_the_class_counts() -> None:
-    with pytest.raises(ValueError, match="give class_pixels"):
+    with pytest.raises(ValueError, match="pass class_pixels"):
         named_loss("balanced-masked-ce")
 
 
