@@ -7,7 +7,7 @@ from segbench.defenses.teacher_student import TeacherAndStudent
 from segbench.model_zoo.base import Segmenter
 
 
-@defense("teacher-student-vote")
+@defense("teacher-student-vote", version=2)
 def teacher_student_vote(
     segmenter: Segmenter,
     *,
@@ -20,8 +20,8 @@ def teacher_student_vote(
 ) -> TeacherAndStudent:
     """Majority vote per pixel of a teacher, a student and a student that adapts at inference (dynamic).
 
-    A dynamic defense: its predictions depend on the images that it has received before. Inference costs three networks
-    and the training of one. Compare it with other dynamic defenses only.
+    A dynamic defense: its predictions depend on the images that it has received before. A prediction runs three
+    networks; adapting runs all three and trains one. Compare this defense with other dynamic defenses only.
 
     Published: the three networks of `teacher-student`, inverse feature matching with a weight per layer, and the
     majority vote of the three networks.
@@ -39,6 +39,9 @@ def teacher_student_vote(
         steps: gradient steps for each batch of incoming images.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
+
+    Raises:
+        ModelError: the network does not know its factory, so that a student cannot be built.
 
     Source: Bar et al. 2020, Robust Semantic Segmentation by Redundant Networks With a Layer-Specific Loss Contribution
         and Majority Vote, CVPRW.

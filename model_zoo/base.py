@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from functools import partial, wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -46,10 +47,15 @@ class Segmenter(nn.Module):
         align_corners: option of the bilinear resize of the logits to the size of the images.
         mean: mean of each channel, subtracted from the images.
         std: standard deviation of each channel, divides the images.
+
+    Attributes:
+        factory: builds this architecture with the same options, or None if the network was not built by a function
+            tagged with `@model` or `@rebuildable`; see `rebuild`.
     """
 
     mean: Tensor
     std: Tensor
+    factory: Callable[[], Segmenter] | None = None
 
     def __init__(
         self,
@@ -106,6 +112,22 @@ class Segmenter(nn.Module):
             logits = F.interpolate(logits, padded, mode="bilinear", align_corners=self.align_corners)
         return logits[..., :height, :width]
 
+    def rebuild(self) -> Segmenter:
+        """Return a second network from the same factory with the same options.
+
+        Pretrained weights of the encoder are loaded again. All other weights are new random numbers, taken from
+        PyTorch's global random state as in any call of the factory.
+
+        Raises:
+            ModelError: the network does not know its factory.
+        """
+        if self.factory is None:
+            raise ModelError(
+                "this network does not know how it was built, so it cannot be built a second time; build it with a "
+                "function tagged with @model or @rebuildable"
+            )
+        return self.factory()
+
     def _padding(self, images: Tensor) -> tuple[int, int]:
         """Return the number of rows padded at the bottom and of columns padded at the right."""
         height, width = images.shape[-2:]
@@ -140,11 +162,30 @@ def tagger(kind: str, name: str, version: int) -> Callable[[C], C]:
     return tag
 
 
-def model(name: str, *, version: int = 1) -> Callable[[C], C]:
+P = ParamSpec("P")
+
+
+def rebuildable(factory: Callable[P, Segmenter]) -> Callable[P, Segmenter]:
+    """Make the networks of a factory remember the call that built them, for `Segmenter.rebuild`."""
+
+    @wraps(factory)
+    def build(*args: P.args, **kwargs: P.kwargs) -> Segmenter:
+        segmenter = factory(*args, **kwargs)
+        segmenter.factory = partial(build, *args, **kwargs)
+        return segmenter
+
+    return build
+
+
+def model(name: str, *, version: int = 1) -> Callable[[Callable[P, Segmenter]], Callable[P, Segmenter]]:
     """Tag a factory as an architecture; its first parameter is `num_classes`, all others are options.
 
     Args:
         name: name in matrices and tables.
         version: increase it whenever the same options and weights give different logits.
     """
-    return tagger("model", name, version)
+
+    def tag(factory: Callable[P, Segmenter]) -> Callable[P, Segmenter]:
+        return tagger("model", name, version)(rebuildable(factory))
+
+    return tag

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from segbench.components import specs
 from segbench.defenses.base import Certified, Dynamic, LearnsFromDepth, LearnsFromVideo
 from segbench.errors import SegbenchError
-from segbench.model_zoo.base import Features, Segmenter
+from segbench.model_zoo.base import Features, Segmenter, rebuildable
 from segbench.reports.records import Component
 
 Trait = Literal["wrapped", "certified", "dynamic"]
@@ -85,6 +85,7 @@ class ToyTrunk(nn.Module):
         return Features(features, features)
 
 
+@rebuildable
 def toy_segmenter(num_classes: int = 3) -> Segmenter:
     """Build a network whose passes cost nothing."""
     return Segmenter(
