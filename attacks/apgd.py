@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from segbench.attacks.base import Norm, attack
-from segbench.attacks.tools.ascent import random_start
+from segbench.attacks.tools.ascent import Keep, random_start
 from segbench.attacks.tools.losses import (
     LossName,
     PixelLoss,
+    counted_classes,
     cross_entropy,
     image_mean,
     input_gradient,
@@ -24,10 +25,9 @@ from segbench.attacks.tools.projections import project, step
 
 RHO = 0.75
 MOMENTUM = 0.75
-Keep = Literal["accuracy", "loss"]
 
 
-@attack("apgd")
+@attack("apgd", version=2)
 def apgd(
     model: nn.Module,
     images: Tensor,
@@ -62,15 +62,19 @@ def apgd(
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
         ignore_index: label of void pixels.
         generator: random generators for the start, one per image.
-        class_pixels: (C,) number of training pixels of each class, for "balanced-masked-ce".
+        class_pixels: (C,) number of training pixels of each class, for "balanced-masked-ce". None counts the classes in
+            `masks`, with a warning.
 
     Source: Croce and Hein 2020, algorithm 1, https://arxiv.org/abs/2003.01690; losses and control by cross-entropy from
         Croce et al. 2024, https://arxiv.org/abs/2306.12941.
     Departs from it in: by default the iterate with the fewest correctly classified pixels is returned, because an
-        attack seldom fools every pixel of an image. Where the released code and the paper differ, this follows the
-        paper: checkpoints are rounded up, and the step size is halved if fewer than 75 % of the steps raised the loss,
-        not at exactly 75 %.
+        attack seldom fools every pixel of an image. Checkpoints are rounded down as in the released code; the paper
+        rounds them up. In two points this follows the paper and not the released code: the step size is halved if fewer
+        than 75 % of the steps raised the loss, not at exactly 75 %, and already at the first checkpoint if the loss has
+        not risen since the start.
     """
+    if class_pixels is None and loss == "balanced-masked-ce":
+        class_pixels = counted_classes(masks, "apgd", ignore_index=ignore_index)
     raised = named_loss(loss, ignore_index=ignore_index, class_pixels=class_pixels)
     start = random_start(images, masks, generator, eps=eps, norm=norm, ignore_index=ignore_index)
     return auto_pgd(
@@ -167,11 +171,16 @@ def auto_pgd(
 
 
 def checkpoints(steps: int) -> frozenset[int]:
-    """Return the steps at which the step size is reviewed: at 22 % of all, then at intervals that shrink to 6 %."""
-    found, at, interval = [], 22, 22
-    while at < 100:
-        found.append(-(-at * steps // 100))
-        interval = max(interval - 3, 6)
+    """Return the steps at which the step size is reviewed.
+
+    The first interval is 22 % of all steps. Every further one is shorter by 3 % of all steps, down to 6 %. These three
+    numbers of steps are rounded down, but at least 1, as in the released code.
+    """
+    interval, shrink, shortest = (max(share * steps // 100, 1) for share in (22, 3, 6))
+    found, at = [], interval
+    while at <= steps:
+        found.append(at)
+        interval = max(interval - shrink, shortest)
         at += interval
     return frozenset(found)
 

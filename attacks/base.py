@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench.attacks.tools.budget import Access, Norm, ThreatModel
-from segbench.attacks.tools.guard import guarded, prepared
+from segbench.attacks.tools.guard import guarded, prepared, stream_seed
 from segbench.attacks.tools.noise import Generators
 
 __all__ = ["CONTEXT", "Access", "Attack", "Batches", "BoundAttack", "Norm", "ThreatModel", "attack", "worst_part"]
@@ -66,9 +66,13 @@ class Attack(Generic[P]):
         return "attack"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        """Return the adversarial images, (N, 3, H, W)."""
-        bound = self._bound(*args, **kwargs)
-        with prepared(bound.arguments):
+        """Return the adversarial images, (N, 3, H, W).
+
+        Every attack accepts a `generator`, also if its function takes none: the generator then only determines the
+        random numbers that the network draws in its own forward pass (see `attacks.tools.guard`).
+        """
+        bound, generator = self._bound(*args, **kwargs)
+        with prepared(bound.arguments, generator):
             made = self.function(*bound.args, **bound.kwargs)
             if isinstance(made, Tensor):
                 return made.detach()
@@ -86,8 +90,8 @@ class Attack(Generic[P]):
             *args: the attack's arguments.
             **kwargs: the attack's options.
         """
-        bound = self._bound(*args, **kwargs)
-        with prepared(bound.arguments):
+        bound, generator = self._bound(*args, **kwargs)
+        with prepared(bound.arguments, generator):
             made = self.function(*bound.args, **bound.kwargs)
             if not self.nested or isinstance(made, Tensor | Mapping):
                 raise TypeError(f"{self.name} is not nested: run it once per number of steps")
@@ -95,17 +99,21 @@ class Attack(Generic[P]):
 
     def parts(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Tensor]:
         """Run an ensemble attack, and return the adversarial images of each of its parts by name."""
-        bound = self._bound(*args, **kwargs)
-        with prepared(bound.arguments):
+        bound, generator = self._bound(*args, **kwargs)
+        with prepared(bound.arguments, generator):
             made = self.function(*bound.args, **bound.kwargs)
             if not isinstance(made, Mapping):
                 raise TypeError(f"{self.name} is not an ensemble attack: it has no parts")
             return {name: images.detach() for name, images in made.items()}
 
-    def _bound(self, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
-        bound = inspect.signature(self.function).bind(*args, **kwargs)
+    def _bound(self, *args: Any, **kwargs: Any) -> tuple[inspect.BoundArguments, Any]:
+        """Bind the arguments of a call, and return them with the caller's generator."""
+        signature, generator = inspect.signature(self.function), kwargs.get("generator")
+        if "generator" not in signature.parameters:
+            kwargs.pop("generator", None)
+        bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return bound
+        return bound, generator
 
     def bind(self, **options: Any) -> BoundAttack:
         """Return the attack with fixed options, to be called on images later, such as `bim.bind(eps=4/255)`."""
@@ -182,8 +190,16 @@ class BoundAttack:
         """
         if self.attack.fit is None:
             raise TypeError(f"{self.attack.name} is not a universal attack: there is nothing to fit")
-        with guarded(model, next(model.parameters(), torch.empty(0)).device):
+        with guarded(model, next(model.parameters(), torch.empty(0)).device, stream_seed(None, "fit")):
             return self.attack.fit(model, batches, ignore_index=ignore_index, **self.options).detach()
+
+    @property
+    def needs_training_data(self) -> bool:
+        """Whether the attack takes `class_pixels` or a `perturbation` from the training data, with these options."""
+        if self.attack.fit is not None:
+            return True
+        balanced = self.options.get("loss", "balanced-masked-ce") == "balanced-masked-ce"
+        return balanced and "class_pixels" in inspect.signature(self.attack.function).parameters
 
     def _context(
         self, ignore_index: int, generator: Any, class_pixels: Tensor | None, perturbation: Tensor | None
@@ -195,7 +211,7 @@ class BoundAttack:
             "perturbation": perturbation,
         }
         takes = inspect.signature(self.attack.function).parameters
-        return {name: value for name, value in given.items() if name in takes}
+        return {name: value for name, value in given.items() if name in takes or name == "generator"}
 
     @property
     def threat(self) -> ThreatModel:

@@ -91,7 +91,11 @@ def universal(
         the perturbation is not tiled periodically.
     """
     if perturbation is None:
-        raise ValueError("universal needs a perturbation: make one with `fit` on training batches")
+        raise ValueError(
+            "universal needs a perturbation, which is fitted on training batches first: "
+            "bound = universal.bind(eps=...); perturbation = bound.fit(model, batches); "
+            "bound(model, images, masks, perturbation=perturbation)"
+        )
     _check_size(perturbation, images)
     has_valid = (masks != ignore_index).flatten(1).any(1).view(-1, 1, 1, 1)
     return project(images + perturbation.to(images) * has_valid, images, norm, eps)

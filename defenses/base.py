@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segbench.attacks.base import BoundAttack
 from segbench.model_zoo.base import Segmenter, tagger
 
 CONTEXT = ("segmenter", "aux_weight", "ignore_index")
@@ -154,6 +155,36 @@ class Dynamic(Protocol):
     def reset(self) -> None:
         """Restore the state at deployment; every evaluation starts from it."""
         ...
+
+
+def attacked(
+    attack: BoundAttack,
+    segmenter: Segmenter,
+    images: Tensor,
+    masks: Tensor,
+    *,
+    ignore_index: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return adversarial images for training, (N, 3, H, W).
+
+    Args:
+        attack: the attack used in training.
+        segmenter: the network to attack.
+        images: (N, 3, H, W) in [0, 1].
+        masks: (N, H, W).
+        ignore_index: label of void pixels.
+        generator: random generator of the attack.
+
+    Raises:
+        ValueError: the attack needs the training data first, which training does not provide.
+    """
+    if attack.needs_training_data:
+        raise ValueError(
+            f"{attack.attack.name} with these options needs class counts or a perturbation from the training data, "
+            "which an attack used in training does not get; choose another attack"
+        )
+    return attack(segmenter, images, masks, ignore_index=ignore_index, generator=generator)
 
 
 D = TypeVar("D", bound=Callable[..., nn.Module])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segbench.attacks.base import BoundAttack
 from segbench.attacks.tools.guard import guarded
-from segbench.defenses.base import Losses, auxiliary_loss, defense
+from segbench.defenses.base import Losses, attacked, auxiliary_loss, defense
 from segbench.defenses.sat import PAPER_ATTACK
 from segbench.model_zoo.base import ModelError, Segmenter
 from segbench.model_zoo.official import load_official_training
@@ -93,16 +93,18 @@ class DivideAndConquer(nn.Module):
         count, half = len(images), len(images) // 2
         divided = {"clean": slice(0, half), "adversarial": slice(half, count), "both": slice(0, count)}[self.divided]
         start = divided.start
-        attacked = self.attack(
+        adversarial = attacked(
+            self.attack,
             self.segmenter,
             images[start:],
             masks[start:],
             ignore_index=self.ignore_index,
             generator=generator,
         )
-        mixed = torch.cat([images[:half], attacked[half - start :]])
+        mixed = torch.cat([images[:half], adversarial[half - start :]])
+        flipped = self.predict(images[divided]) != self.predict(adversarial[: divided.stop - start])
         mask_labels = torch.zeros_like(masks)
-        mask_labels[divided] = (self.predict(images[divided]) != self.predict(attacked[: divided.stop - start])).long()
+        mask_labels[divided] = flipped.long()
 
         features = self.segmenter.features(mixed)
         branches = self.branches(mixed, features.main)

@@ -16,10 +16,10 @@ from segbench.model_zoo.base import Segmenter
 class FreeAT(nn.Module):
     """Free adversarial training: one backward pass per iteration updates both the network and the perturbation.
 
-    Every batch is used `replays` times in a row. The perturbation is kept from replay to replay and from batch to batch.
-    An iteration costs one forward and one backward pass, as without a defense. Of every `replays` batches that training
-    provides, the first one is used and the others are skipped, so that the number of iterations is comparable with
-    other defenses.
+    Every batch is used `replays` times in a row. The perturbation is kept from replay to replay and from batch to
+    batch. An iteration costs one forward and one backward pass, as without a defense. Of every `replays` batches that
+    training provides, the first one is used and the others are skipped, so that the number of iterations is comparable
+    with other defenses.
 
     The perturbed images are clipped to [0, 1]. The gradient is taken through the clipping, as in the authors' code:
     where it cuts a value, the gradient is 0 and the perturbation does not move.
@@ -33,8 +33,8 @@ class FreeAT(nn.Module):
 
     Source: Shafahi et al. 2019, algorithm 1, https://arxiv.org/abs/1904.12843; clipping from the authors' code,
         https://github.com/mahyarnajibi/FreeAdversarialTraining.
-    Departs from it in: the perturbation ascends the training loss including the auxiliary classifier's part; it restarts
-        at zero when the shape of the batch changes.
+    Departs from it in: the perturbation ascends the training loss including the auxiliary classifier's part; it
+        restarts at zero when the shape of the batch changes.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from segbench.attacks.base import BoundAttack
 from segbench.attacks.clean import clean
-from segbench.defenses.base import Losses, auxiliary_loss, cross_entropy, defense
+from segbench.defenses.base import Losses, attacked, auxiliary_loss, cross_entropy, defense
 from segbench.model_zoo.base import Segmenter
 
 Task = Literal["reconstruction", "edges", "depth"]
@@ -71,7 +71,7 @@ class Multitask(nn.Module):
 
     def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator, depth: Tensor | None = None) -> Losses:
         """Return the sum of main, auxiliary and task losses; see `defenses.base.LearnsFromDepth`."""
-        seen = self.attack(self.segmenter, images, masks, ignore_index=self.ignore_index, generator=generator)
+        seen = attacked(self.attack, self.segmenter, images, masks, ignore_index=self.ignore_index, generator=generator)
         features = self.segmenter.features(seen)
         logits = self.segmenter.classify(self.segmenter.classifier, features.main, images)
         main = cross_entropy(logits, masks, self.ignore_index)

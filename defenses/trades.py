@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segbench.attacks.tools.guard import guarded
+from segbench.attacks.tools.guard import guarded, stream_seed
 from segbench.attacks.tools.losses import input_gradient
 from segbench.attacks.tools.projections import project
 from segbench.defenses.base import Losses, auxiliary_loss, cross_entropy, defense
@@ -72,9 +72,10 @@ class Trades(nn.Module):
 
     def attack(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
         """Return images inside the ball, (N, 3, H, W), that maximise the divergence from the clean predictions."""
+        seed = stream_seed(generator, "attack")
         noise = torch.randn(images.shape, generator=generator).to(images) * 0.001
         adversarial = project(images + noise, images, "linf", self.eps)
-        with guarded(self.segmenter, images.device):
+        with guarded(self.segmenter, images.device, seed):
             with torch.no_grad():
                 clean_logits = self.segmenter(images)
             loss = partial(divergence, clean_logits=clean_logits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -10,6 +11,9 @@ from segbench.attacks.tools.budget import Norm
 from segbench.attacks.tools.losses import PixelLoss, input_gradient
 from segbench.attacks.tools.noise import Generators, uniform_like
 from segbench.attacks.tools.projections import project, step
+
+Keep = Literal["accuracy", "loss"]
+"""How the best of several iterates or restarts is chosen: by the fewest correct pixels, or by the mean loss."""
 
 
 def random_start(

@@ -6,6 +6,7 @@ Every loss takes logits (N, C, H, W) and masks (N, H, W) and returns (N, H, W), 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -50,6 +51,22 @@ def balanced_masked_cross_entropy(
     weights = pixels.min() / pixels
     labels = masks.where(masks != ignore_index, 0)
     return masked_cross_entropy(logits, masks, ignore_index=ignore_index) * weights[labels]
+
+
+def counted_classes(masks: Tensor, name: str, *, ignore_index: int = 255) -> Tensor:
+    """Count the pixels of each class in `masks`, (C,), in place of the training split's, and warn about it.
+
+    Args:
+        masks: (N, H, W).
+        name: the attack, for the warning.
+        ignore_index: label of void pixels.
+    """
+    warnings.warn(
+        f"{name}: class_pixels, the number of training pixels of each class, is not given; the classes in the masks of "
+        "this call are counted instead, so that the result depends on the batch",
+        stacklevel=2,
+    )
+    return torch.bincount(masks[masks != ignore_index].flatten(), minlength=1)
 
 
 def jensen_shannon(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
@@ -97,16 +114,16 @@ def carlini_wagner(logits: Tensor, masks: Tensor, *, kappa: float = 0.0, ignore_
 def soft_margin(
     logits: Tensor, masks: Tensor, *, width: float, typical: Tensor | None = None, ignore_index: int = 255
 ) -> Tensor:
-    """Minus m / (|m| + w) of the margin m, with w = `width` times the typical margin of the image.
+    """Minus m / (|m| + w) for the margin m, with w = `width` times the typical margin of the image.
 
-    Between minus a count of right pixels (+-1, width 0) and the margin itself (a large width); a constant factor of the
-    logits changes nothing.
+    A width near 0 counts correct pixels (-1 for a correct, +1 for a wrong pixel); a large width approaches minus the
+    margin, up to a constant factor. Multiplying all logits by a constant changes nothing.
 
     Args:
         logits: (N, C, H, W).
         masks: (N, H, W).
-        width: margin at which the slope is a quarter of that at zero, in typical margins.
-        typical: (N, 1, 1), where losses of different logits shall be compared; None takes that of these logits.
+        width: margin at which the slope is a quarter of the slope at zero, in units of the typical margin.
+        typical: (N, 1, 1), to compare the losses of different logits; None computes it from `logits`.
         ignore_index: label of void pixels.
     """
     margins = margin(logits, masks, ignore_index=ignore_index)
@@ -116,10 +133,31 @@ def soft_margin(
 
 
 def typical_margin(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """Mean absolute margin of each image's valid pixels, (N, 1, 1), detached; 1 where it is 0."""
-    margins = margin(logits.detach(), masks, ignore_index=ignore_index)
-    mean = image_mean(margins.abs(), masks, ignore_index=ignore_index)
+    """Mean absolute margin over the valid pixels of each image, (N, 1, 1), detached; 1 where it is 0.
+
+    Pixels of classes that the network does not know are left out (see `known_classes`). Their logit is an arbitrary
+    large negative number, such as -1e4, that would dominate the mean.
+    """
+    logits = logits.detach()
+    labels = masks.where(masks != ignore_index, 0)
+    known = known_classes(logits).gather(1, labels.flatten(1)).view(labels.shape)
+    counted = masks.where(known, ignore_index)
+    mean = image_mean(margin(logits, counted, ignore_index=ignore_index).abs(), counted, ignore_index=ignore_index)
     return torch.where(mean > 0, mean, 1).view(-1, 1, 1)
+
+
+def known_classes(logits: Tensor) -> Tensor:
+    """Return which classes the network can predict in each image, (N, C) bool.
+
+    A class is unknown if its logit is the same at every pixel, up to 1 %, and below the highest logit everywhere.
+    Networks with fewer classes than the dataset have such constant channels.
+
+    Args:
+        logits: (N, C, H, W).
+    """
+    low, high = logits.flatten(2).aminmax(dim=2)
+    varies = high - low > 0.01 * torch.maximum(low.abs(), high.abs())
+    return varies | (high >= logits.amax(1).flatten(1).amin(1, keepdim=True))
 
 
 def named_loss(name: LossName, *, ignore_index: int = 255, class_pixels: Tensor | None = None) -> PixelLoss:

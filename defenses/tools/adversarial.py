@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench.attacks.base import BoundAttack
-from segbench.defenses.base import Losses, segmentation_loss
+from segbench.defenses.base import Losses, attacked, segmentation_loss
 from segbench.model_zoo.base import ModelError, Segmenter
 from segbench.model_zoo.encoders import load_encoder
 
@@ -79,8 +79,8 @@ class AdversarialTraining(nn.Module):
         self.batches += 1
         attack = warmed(self.attack, int(self.batches), self.warmup)
         first = int(len(images) * self.clean)
-        adversarial = attack(
-            self.segmenter, images[first:], masks[first:], ignore_index=self.ignore_index, generator=generator
+        adversarial = attacked(
+            attack, self.segmenter, images[first:], masks[first:], ignore_index=self.ignore_index, generator=generator
         )
         mixed = torch.cat([images[:first], adversarial])
         return segmentation_loss(
@@ -93,7 +93,7 @@ class AdversarialTraining(nn.Module):
 
 
 def warmed(attack: BoundAttack, batch: int, warmup: int) -> BoundAttack:
-    """Return the attack with `eps` and `alpha` multiplied by min(1, batch / warmup).
+    """Return the attack with `eps` and `alpha` multiplied by min(1, batch / warmup); an option that is None stays so.
 
     Args:
         attack: the attack at full strength.
@@ -102,5 +102,6 @@ def warmed(attack: BoundAttack, batch: int, warmup: int) -> BoundAttack:
     """
     if batch >= warmup:
         return attack
-    scaled = {name: attack.options[name] * batch / warmup for name in ("eps", "alpha") if name in attack.options}
+    given = {name: attack.options.get(name) for name in ("eps", "alpha")}
+    scaled = {name: value * batch / warmup for name, value in given.items() if value is not None}
     return replace(attack, options={**attack.options, **scaled})
