@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from segbench.model_zoo.base import ModelError
 from segbench.model_zoo.deepstem import DeepStemResNet50
 from segbench.model_zoo.tiny import WIDTHS, TinyEncoder
-from segbench.model_zoo.weights import load_strict, read_state
+from segbench.model_zoo.weights import load_strict, read_state, without_prefix
 
 OutputStride = Literal[8, 16]
 
@@ -153,18 +153,22 @@ def load_encoder(encoder: nn.Module, path: str | Path) -> None:
 
     Args:
         encoder: an encoder created by `get_encoder`.
-        path: a .safetensors or .pth file.
+        path: a file of weights; see `model_zoo.weights.read_state`.
 
     Raises:
         ModelError: the file is not readable, or its weights do not fit the encoder.
     """
-    state = read_state(path)
     names = {_flat(key): key for key in encoder.state_dict()}
+    counters = _counters(encoder)
+    needed = {name for name, key in names.items() if key not in counters}
+    state, _ = without_prefix(
+        read_state(path).tensors, lambda keys: needed <= {_flat(_stem(key, encoder)) for key in keys}
+    )
     renamed = {names.get(_flat(_stem(key, encoder)), key): value for key, value in state.items()}
     backbone = {
         key: value for key, value in renamed.items() if key in names.values() or not key.startswith(CLASSIFIERS)
     }
-    load_strict(encoder, {**_counters(encoder), **backbone}, where=str(path))
+    load_strict(encoder, {**counters, **backbone}, where=str(path))
 
 
 def _flat(key: str) -> str:

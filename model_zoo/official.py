@@ -17,7 +17,7 @@ from segbench.model_zoo.base import ModelError, Segmenter
 from segbench.model_zoo.deeplabv3 import deeplabv3
 from segbench.model_zoo.encoders import DEEPSTEM
 from segbench.model_zoo.pspnet import pspnet
-from segbench.model_zoo.weights import check_keys, read_state
+from segbench.model_zoo.weights import check_keys, read_state, without_prefix
 
 ARCHITECTURES: dict[str, Callable[..., Segmenter]] = {"ppm.features.": pspnet, "aspp.convs.": deeplabv3}
 """Key prefix of the context module in the authors' checkpoints -> our factory."""
@@ -64,19 +64,20 @@ def load_official(path: str | Path) -> Segmenter:
 
 def load_official_training(path: str | Path) -> Official:
     """Load an official checkpoint including the branches that are only used in training; see `load_official`."""
-    return from_official_state(read_state(path), where=str(path))
+    return from_official_state(read_state(path).tensors, where=str(path))
 
 
 def from_official_state(state: Mapping[str, Tensor], *, where: str) -> Official:
     """Build the networks of an official state dict, in eval mode.
 
     Args:
-        state: the state dict, without the prefix `module.`.
+        state: the state dict, with or without the prefix `module.`.
         where: name of the source in error messages, usually the file.
 
     Raises:
         ModelError: keys are missing, unexpected or of another shape; the message lists them.
     """
+    state, _ = without_prefix(state, lambda keys: any(key.startswith(tuple(ARCHITECTURES)) for key in keys))
     context = next((name for name in ARCHITECTURES if any(key.startswith(name) for key in state)), None)
     if context is None:
         raise ModelError(

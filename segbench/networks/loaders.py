@@ -327,7 +327,7 @@ def _with_weights(network: Any, weights: str | None) -> Any:
     if weights is not None:
         if not isinstance(network, nn.Module):
             raise SegbenchError(f"{weights}: weights need an nn.Module, got a {type(network).__name__}")
-        load_strict(network, read_state(weights), where=weights)
+        load_strict(network, read_state(weights).tensors, where=weights)
     return network
 
 
