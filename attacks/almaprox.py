@@ -42,7 +42,7 @@ def almaprox(
     target: Target | None = None,
     ignore_index: int = 255,
 ) -> Tensor:
-    """ALMAProx: minimum-norm attack that searches the smallest L_inf change with 99 % of an image's pixels wrong.
+    """ALMAProx: searches the smallest L_inf change that fools a share (99 %) of an image's pixels.
 
     Every pixel has a constraint (difference-of-logits ratio + 1e-4 < 0), which enters a penalty with its own
     multiplier. A gradient step in a diagonal metric is followed by the proximal step of the L_inf norm and the box. An

@@ -26,7 +26,7 @@ def dag(
     target: Target | None = None,
     ignore_index: int = 255,
 ) -> Tensor:
-    """DAG: small steps that lower the margins of correct pixels, until 99 % of an image's pixels are fooled.
+    """DAG: small steps that lower the margins of correct pixels, until a share (99 %) of an image's pixels is fooled.
 
     A step is the gradient divided by its largest absolute value, times alpha. The attack on an image stops once the
     share is reached; an image that never reaches it keeps its last iterate.

@@ -1,4 +1,4 @@
-"""Write docs/attacks.md from the catalog: run `python docs/generate_attacks.py` after a change of an attack."""
+"""Generates docs/attacks.md from the catalog: run `python docs/generate_attacks.py` after changing an attack."""
 
 from __future__ import annotations
 
@@ -15,21 +15,25 @@ from segbench.components import catalog, docstrings, specs
 
 PAGE = Path(__file__).with_name("attacks.md")
 STEPS = (4, 8)
-"""Numbers of steps whose costs are measured, to tell what a step costs."""
+"""Numbers of steps at which the cost is measured; their difference gives the cost of one step."""
 HEAD = """# Attacks
 
-Made from the catalog by `python docs/generate_attacks.py`; do not edit.
+Generated from the catalog by `python docs/generate_attacks.py`; do not edit.
 
-Images lie in [0, 1], and so do eps and alpha: `eps: 8/255` in a matrix is exact. Void pixels enter no loss, no gradient
-and no score. Every adversarial batch is checked against its threat model in float64 before it is scored. Passes are per
-image, the largest number that the options allow: apgd, sea, cw, deepfool, dag and square leave an image that is done,
-and pgd does not start it again.
+Images, eps and alpha are in [0, 1] units; `eps: 8/255` in a matrix is exact. Void pixels enter no loss, no gradient and
+no score. The evaluation checks every adversarial batch against its threat model in float64 before it scores it.
 
-A `target` is a class, or a map of labels that is the same for every image (Metzen et al. 2017 call it static): in a
-matrix the path of a PNG of one byte a pixel, from Python a tensor as well, then also of one map an image. A map is
-brought to the size of what is attacked by nearest neighbour; where it holds the void label, pixels are left alone. A
-file counts by its content in the identity of an evaluation, not by where it lies. Scores are against the true masks, as
-always.
+The table gives the maximum number of passes per image. apgd, sea, cw, deepfool, dag and square stop on an image as soon
+as it is fooled, and pgd does not start it again.
+
+A `target` is a class, or a label map for all images (Metzen et al. 2017 call it static). In a matrix, a label map is
+the path of a PNG with one byte per pixel. In Python it may also be a tensor, with one map for all images or one per
+image. The attack resizes the map to the size of the images by nearest neighbour, and ignores pixels with the void
+label. The content of the file, not its path, is part of the identity of an evaluation. Scores always compare with the
+true masks.
+
+A network may draw random numbers in its forward pass. An attack seeds these from its own generator, so that the network
+draws other numbers when the images are scored.
 
 | attack | norm and eps | uses | cost in passes | what it does |
 |---|---|---|---|---|
@@ -37,7 +41,7 @@ always.
 
 
 class _Pixelwise(nn.Module):
-    """Logits on which a few steps fool nothing, so that no attack stops early."""
+    """A network that a few steps cannot fool at any pixel, so that no attack stops early."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return torch.stack([images.mean(1) + 9.0 * (k == 0) - 0.1 * k for k in range(4)], 1)
@@ -63,7 +67,7 @@ def _bound(attack: Attack[...]) -> str:
 
 
 def cost(attack: Attack[...]) -> str:
-    """Return the largest number of forward and backward passes per image, measured, as a formula in the options."""
+    """Measure the maximum number of forward and backward passes per image; return it as a formula of the options."""
     options = attack.bind().options
     if attack.access == "none":
         return "0"
@@ -109,7 +113,7 @@ def _section(name: str, component: catalog.Component) -> str:
             default = specs.text(parameter.default)
             text += f"| `{option}` | {default} | {_values(parameter.annotation)} | {_cell(arguments[option])} |\n"
     if component.object.nested:
-        text += "\nNested: one run of the largest number of steps gives the results of all smaller ones.\n"
+        text += "\nNested: one run with the largest number of steps also gives the results for all smaller numbers.\n"
     text += f"\nSource: {source}\n" if source else ""
     return text + (f"\nDeparts from it in: {departs}\n" if departs else "")
 
