@@ -1,6 +1,8 @@
-"""ALMAProx: the least L_inf change that fools nearly all pixels, by a proximal augmented Lagrangian method."""
+"""ALMAProx: a proximal augmented Lagrangian method for the smallest L_inf change that fools nearly all pixels."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +12,16 @@ from segbench.attacks.tools.losses import margin
 from segbench.attacks.tools.projections import project
 from segbench.attacks.tools.targets import Target, goal
 
+Slope = Literal["derivative", "released"]
+
 MU, RHO = 1.0, 0.01
 """Initial multiplier and penalty parameter of every pixel's constraint."""
 CHECK, TAU, GAMMA = 10, 0.95, 2.0
-"""Every CHECK steps, a constraint that did not fall to TAU of its value gets GAMMA times the penalty."""
+"""Every CHECK steps, the penalty of a constraint that did not fall to TAU of its value is multiplied by GAMMA."""
 SMOOTHING = 0.8
-"""Of the multipliers and of the squared gradient."""
+"""Smoothing factor of the multipliers and of the squared gradient."""
 W_SMALLEST, W_LARGEST, W_RATE = 0.1, 1.0, 0.02
-"""Range of the constraints' common weight, and how fast it moves."""
+"""Range of the common weight of all constraints, and its rate of change per step."""
 LAST_STEP = 0.1
 """Final step size as a share of alpha."""
 TOLERANCE = 1e-4
@@ -34,30 +38,37 @@ def almaprox(
     alpha: float = 0.001,
     steps: int = 500,
     share: float = 0.99,
+    slope: Slope = "derivative",
     target: Target | None = None,
     ignore_index: int = 255,
 ) -> Tensor:
-    """ALMAProx: searches the least L_inf change after which a share of an image's pixels is wrong.
+    """ALMAProx: searches the smallest L_inf change that fools a share (99 %) of an image's pixels.
 
-    A constraint per pixel (difference-of-logits ratio + 1e-4 < 0) enters a penalty with its own multiplier; a gradient
-    step in a diagonal metric is followed by the proximal step of the L_inf norm and the box. An image that never
-    reaches the share keeps the iterate with the most wrong pixels.
+    Every pixel has a constraint (difference-of-logits ratio + 1e-4 < 0), which enters a penalty with its own
+    multiplier. A gradient step in a diagonal metric is followed by the proximal step of the L_inf norm and the box. An
+    image that never reaches the share keeps the iterate with the most wrong pixels.
 
     Args:
         model: network, images -> logits of at least 3 classes (with a target 4).
         images: (N, 3, H, W) in [0, 1].
         masks: (N, H, W).
-        eps: radius to which the result is clipped, in [0, 1] units; None leaves it as it is, so that its
-            distance is the result.
-        alpha: initial step size; it falls to a tenth.
+        eps: L_inf radius to which the result is clipped, in [0, 1] units; None does not clip, so that the distance of
+            the images is the result.
+        alpha: initial step size; the last step has a tenth of it.
         steps: number of steps.
-        share: of the valid pixels to fool, in [0, 1].
-        target: class, or map of labels (see `tools.targets`), to push every valid pixel to; None pushes away from the
+        share: share of the valid pixels to fool, in [0, 1].
+        slope: slope of the penalty for a violated constraint y >= 0 with multiplier mu and penalty parameter rho:
+            "derivative" is the derivative of the penalty, mu + 2 mu rho y + rho^2 y^2 / 2; "released" is the slope in
+            the backward pass of the released code, mu y + 2 mu rho y + rho^2 y^2 / 2.
+        target: class or label map (see `tools.targets`) to drive the prediction towards; None drives it away from the
             masks.
         ignore_index: label of void pixels.
 
-    Source: Rony et al. 2023, https://arxiv.org/abs/2206.07179, with the constants of its released code.
-    Departs from it in: the proximal step is found by bisection of its derivative in place of a ternary search.
+    Source: Rony et al. 2023, https://arxiv.org/abs/2206.07179, with the constants of its released code,
+        https://github.com/jeromerony/adversarial-library.
+    Departs from it in: by default the slope of the penalty is its derivative; the released code starts with mu y in
+        place of mu, so that a nearly satisfied constraint has almost no weight. The proximal step is found by bisection
+        of its derivative, not by ternary search.
     """
     labels = goal(masks, target, ignore_index=ignore_index)
     valid = labels != ignore_index
@@ -102,11 +113,11 @@ def almaprox(
             rho = torch.where(was_fooled | improved, rho, GAMMA * rho)
             previous, was_fooled = values, torch.zeros_like(was_fooled)
         if i > 0:
-            slope = _penalty_slope(values.double(), rho, mu) * kept
-            mu = (SMOOTHING * mu + (1 - SMOOTHING) * slope).clamp(1e-12, 1)
+            weights = _penalty_slope(values.double(), rho, mu, slope) * kept
+            mu = (SMOOTHING * mu + (1 - SMOOTHING) * weights).clamp(1e-12, 1)
 
-        slope = (_penalty_slope(values.double(), rho, mu) * kept).to(values)
-        (gradient,) = torch.autograd.grad(constraints, change, slope)
+        weights = (_penalty_slope(values.double(), rho, mu, slope) * kept).to(values)
+        (gradient,) = torch.autograd.grad(constraints, change, weights)
         size = alpha * _decay(i, steps, found_at)
         squares = SMOOTHING * squares + (1 - SMOOTHING) * gradient.square()
         metric = (squares / (1 - SMOOTHING ** (i + 1))).sqrt().clamp_min(1e-8)
@@ -118,11 +129,11 @@ def almaprox(
 def proximal_linf(change: Tensor, size: Tensor, metric: Tensor, images: Tensor) -> Tensor:
     """Return the p that minimises size * max|p| + sum(metric * (p - change)^2) / 2 with images + p in [0, 1].
 
-    For a given largest value t the best p is `change` clipped to the box and to t, so that only t is searched: the
-    objective is convex in it, with derivative size - sum of metric * (|change| - t) over the clipped values.
+    For a given maximum t of |p|, the best p is `change` clipped to the box and to t. Only t is searched: the objective
+    is convex in t, with derivative size - sum of metric * (|change| - t) over the clipped values.
 
     Args:
-        change: (N, 3, H, W).
+        change: perturbation before the step, (N, 3, H, W).
         size: (N,) weight of the norm.
         metric: (N, 3, H, W), positive.
         images: (N, 3, H, W) in [0, 1].
@@ -140,10 +151,11 @@ def proximal_linf(change: Tensor, size: Tensor, metric: Tensor, images: Tensor) 
 
 
 def _logit_ratio(logits: Tensor, labels: Tensor, targeted: bool, ignore_index: int) -> Tensor:
-    """Signed difference-of-logits ratio plus the tolerance, (N, H, W): negative where a pixel is fooled."""
+    """Return the signed difference-of-logits ratio plus the tolerance, (N, H, W): negative at fooled pixels."""
     needed = 4 if targeted else 3
     if logits.shape[1] < needed:
-        raise ValueError(f"almaprox needs logits of at least {needed} classes here, got {logits.shape[1]}")
+        with_target = " with a target" if targeted else ""
+        raise ValueError(f"almaprox{with_target} needs logits of at least {needed} classes, got {logits.shape[1]}")
     highest = logits.topk(needed, dim=1).values
     spread = highest[:, 0] - highest[:, 2:].mean(1)
     margins = margin(logits, labels, ignore_index=ignore_index)
@@ -151,21 +163,21 @@ def _logit_ratio(logits: Tensor, labels: Tensor, targeted: bool, ignore_index: i
 
 
 def _without_hardest(constraints: Tensor, valid: Tensor, drop: Tensor) -> Tensor:
-    """Say of each pixel whether it is not among the `drop` largest constraints of its image."""
+    """Return which pixels are not among the `drop` largest constraints of their image, (N, H, W) bool."""
     most = int(drop.max()) + 1
     largest = constraints.where(valid, -torch.inf).flatten(1).topk(most).values
     return constraints <= largest.gather(1, drop[:, None]).unsqueeze(2)
 
 
-def _penalty_slope(constraints: Tensor, rho: Tensor, mu: Tensor) -> Tensor:
-    """Derivative of the penalty: mu + 2 mu rho y + rho^2 y^2 / 2 for y >= 0, mu / (1 - max(rho, 1) y)^2 below."""
+def _penalty_slope(constraints: Tensor, rho: Tensor, mu: Tensor, slope: Slope) -> Tensor:
+    """Return the slope of the penalty: see `almaprox` for y >= 0, and mu / (1 - max(rho, 1) y)^2 for y < 0."""
     above, below = constraints.clamp_min(0), constraints.clamp_max(0)
-    rising = mu + 2 * mu * rho * above + rho.square() * above.square() / 2
+    rising = (mu if slope == "derivative" else mu * above) + 2 * mu * rho * above + rho.square() * above.square() / 2
     return torch.where(constraints >= 0, rising, mu / (1 - rho.clamp_min(1) * below).square())
 
 
 def _decay(i: int, steps: int, found_at: Tensor) -> Tensor:
-    """Share of the initial step size at step i: 1 until an image is first fooled, then hyperbolic to LAST_STEP."""
+    """Return the step size relative to the initial one: 1 until the image is first fooled, then down to LAST_STEP."""
     tangent = LAST_STEP / (1 - LAST_STEP) * (steps - found_at).clamp_min(1)
     return tangent / ((i - found_at).clamp_min(0) + tangent)
 

@@ -1,18 +1,19 @@
-"""Auto-PGD (APGD): projected steps with momentum and a step size that halves itself."""
+"""Auto-PGD (APGD): projected gradient ascent with momentum and an adaptive step size."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from segbench.attacks.base import Norm, attack
-from segbench.attacks.tools.ascent import random_start
+from segbench.attacks.tools.ascent import Keep, random_start
 from segbench.attacks.tools.losses import (
     LossName,
     PixelLoss,
+    counted_classes,
     cross_entropy,
     image_mean,
     input_gradient,
@@ -24,10 +25,9 @@ from segbench.attacks.tools.projections import project, step
 
 RHO = 0.75
 MOMENTUM = 0.75
-Keep = Literal["accuracy", "loss"]
 
 
-@attack("apgd")
+@attack("apgd", version=2)
 def apgd(
     model: nn.Module,
     images: Tensor,
@@ -42,10 +42,11 @@ def apgd(
     generator: Generators = (),
     class_pixels: Tensor | None = None,
 ) -> Tensor:
-    """Auto-PGD: momentum, a step size from 2 eps that halves when progress stalls, the best iterate kept.
+    """Auto-PGD: PGD with momentum and a step size that starts at 2 eps and is halved when progress stalls.
 
-    Plain cross-entropy controls the step size, whatever loss makes the gradient. The start is uniform in the ball. With
-    keep="accuracy" an image is finished as soon as none of its pixels is right.
+    The cross-entropy controls the step size, whichever loss provides the gradient. The start is uniform in the ball.
+    The attack returns the best iterate of each image. With keep="accuracy" it stops on an image as soon as no pixel of
+    it is classified correctly.
 
     Args:
         model: network, images -> logits.
@@ -53,21 +54,27 @@ def apgd(
         masks: (N, H, W).
         eps: radius of the ball, in [0, 1] units.
         steps: number of steps.
-        loss: "ce", "masked-ce" (right pixels only), "balanced-masked-ce" (divided by the class's training pixels), "js"
-            (Jensen-Shannon), "masked-spherical" or "cw-margin" (see `tools.losses`).
-        keep: which iterate of each image is returned: that with the fewest right pixels, or with the largest mean
-            cross-entropy.
+        loss: loss whose gradient is followed: "ce", "masked-ce" (correct pixels only), "balanced-masked-ce" (divided by
+            the training pixels of the class), "js" (Jensen-Shannon), "masked-spherical" or "cw-margin" (see
+            `tools.losses`).
+        keep: the iterate that is returned for each image: "accuracy" keeps the one with the fewest correctly classified
+            pixels, "loss" the one with the largest mean cross-entropy.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
         ignore_index: label of void pixels.
-        generator: source of the random start, one per image.
-        class_pixels: (C,) number of training pixels of each class, for "balanced-masked-ce".
+        generator: random generators for the start, one per image.
+        class_pixels: (C,) number of training pixels of each class, for "balanced-masked-ce". None counts the classes in
+            `masks`, with a warning.
 
     Source: Croce and Hein 2020, algorithm 1, https://arxiv.org/abs/2003.01690; losses and control by cross-entropy from
         Croce et al. 2024, https://arxiv.org/abs/2306.12941.
-    Departs from it in: the iterate with the fewest right pixels is kept by default, since a segmentation is seldom
-        fooled as a whole. Where the released code and the paper differ, this is the paper: checkpoints are rounded up,
-        and a step size is halved below 75 % of rising steps, not at 75 %.
+    Departs from it in: by default the iterate with the fewest correctly classified pixels is returned, because an
+        attack seldom fools every pixel of an image. Checkpoints are rounded down as in the released code; the paper
+        rounds them up. In two points this follows the paper and not the released code: the step size is halved if fewer
+        than 75 % of the steps raised the loss, not at exactly 75 %, and already at the first checkpoint if the loss has
+        not risen since the start.
     """
+    if class_pixels is None and loss == "balanced-masked-ce":
+        class_pixels = counted_classes(masks, "apgd", ignore_index=ignore_index)
     raised = named_loss(loss, ignore_index=ignore_index, class_pixels=class_pixels)
     start = random_start(images, masks, generator, eps=eps, norm=norm, ignore_index=ignore_index)
     return auto_pgd(
@@ -76,24 +83,24 @@ def apgd(
 
 
 class _State(NamedTuple):
-    """Where the attack of each image of a batch stands; every field's first axis is the image.
+    """The state of the attack; the first axis of every field is the image.
 
     Attributes:
-        images: centres of the balls.
+        images: clean images, the centres of the balls.
         masks: labels.
         now: current iterate.
-        before: iterate before it.
+        before: previous iterate.
         gradient: gradient at the current iterate.
-        loss: cross-entropy of the iterate that was measured last.
-        best: iterate of largest cross-entropy so far.
-        best_gradient: gradient there.
-        best_loss: cross-entropy there.
+        loss: cross-entropy of the last measured iterate.
+        best: iterate with the largest cross-entropy so far.
+        best_gradient: gradient at `best`.
+        best_loss: cross-entropy at `best`.
         checked_loss: `best_loss` at the last checkpoint.
         halved: whether the step size was halved at the last checkpoint.
-        rises: steps since the last checkpoint that raised the cross-entropy.
+        rises: number of steps since the last checkpoint that raised the cross-entropy.
         size: step size.
-        right: fewest right pixels of an iterate so far.
-        worst: that iterate.
+        right: smallest number of correctly classified pixels so far.
+        worst: iterate with that number.
     """
 
     images: Tensor
@@ -130,10 +137,10 @@ def auto_pgd(
 
     Args:
         model: network, images -> logits.
-        images: centres of the balls, (N, 3, H, W).
+        images: clean images, the centres of the balls, (N, 3, H, W).
         masks: (N, H, W).
-        start: first iterate, within the balls.
-        raised: loss that makes the gradient.
+        start: first iterate, inside the balls, (N, 3, H, W).
+        raised: loss whose gradient is followed.
         eps: radius of the ball, in [0, 1] units.
         steps: number of steps.
         keep: "accuracy" or "loss"; see `apgd`.
@@ -164,24 +171,29 @@ def auto_pgd(
 
 
 def checkpoints(steps: int) -> frozenset[int]:
-    """Return the steps at which the step size is reviewed: at 22 % of all, then at intervals that shrink to 6 %."""
-    found, at, interval = [], 22, 22
-    while at < 100:
-        found.append(-(-at * steps // 100))
-        interval = max(interval - 3, 6)
+    """Return the steps at which the step size is reviewed.
+
+    The first interval is 22 % of all steps. Every further one is shorter by 3 % of all steps, down to 6 %. These three
+    numbers of steps are rounded down, but at least 1, as in the released code.
+    """
+    interval, shrink, shortest = (max(share * steps // 100, 1) for share in (22, 3, 6))
+    found, at = [], interval
+    while at <= steps:
+        found.append(at)
+        interval = max(interval - shrink, shortest)
         at += interval
     return frozenset(found)
 
 
 def halve(rises: Tensor, window: int, halved: Tensor, checked_loss: Tensor, best_loss: Tensor) -> Tensor:
-    """Say of each image whether its step size is halved at a checkpoint.
+    """Return which images have their step size halved at a checkpoint, (N,) bool.
 
     Args:
-        rises: steps since the last checkpoint that raised the loss, (N,).
-        window: steps since the last checkpoint.
-        halved: whether it was halved at the last checkpoint, (N,).
-        checked_loss: largest loss by the last checkpoint, (N,).
-        best_loss: largest loss by now, (N,).
+        rises: number of steps since the last checkpoint that raised the loss, (N,).
+        window: number of steps since the last checkpoint.
+        halved: whether the step size was halved at the last checkpoint, (N,).
+        checked_loss: largest loss up to the last checkpoint, (N,).
+        best_loss: largest loss so far, (N,).
     """
     return (rises < RHO * window) | (~halved & (checked_loss >= best_loss))
 
@@ -225,7 +237,7 @@ def _advance(
     final: bool,
     ignore_index: int,
 ) -> _State:
-    """Take one step and measure it; the last one needs no gradient."""
+    """Take one step and evaluate it; the final step computes no gradient."""
     ahead = state.now + state.size.view(-1, 1, 1, 1) * step(state.gradient, norm, 1.0)
     ahead = project(ahead, state.images, norm, eps)
     moved = state.now + momentum * (ahead - state.now) + (1 - momentum) * (state.now - state.before)
@@ -248,7 +260,7 @@ def _advance(
 
 
 def _check(state: _State, window: int) -> _State:
-    """Halve the step size where progress stalls, and go on from the best iterate there."""
+    """Halve the step size of images whose progress stalls, and continue from their best iterate."""
     halved = halve(state.rises, window, state.halved, state.checked_loss, state.best_loss)
     return state._replace(
         size=torch.where(halved, state.size / 2, state.size),
@@ -263,7 +275,7 @@ def _check(state: _State, window: int) -> _State:
 def _measure(
     model: nn.Module, images: Tensor, masks: Tensor, raised: PixelLoss, final: bool, ignore_index: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient of the raised loss (zeros in the final step), the cross-entropy and the right pixels."""
+    """Return the gradient (zeros in the final step), the cross-entropy and the number of correct pixels."""
     if final:
         with torch.no_grad():
             gradient, logits = torch.zeros_like(images), model(images)

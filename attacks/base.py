@@ -1,9 +1,11 @@
 """The contract of an attack: a function of tensors, tagged by `@attack`.
 
-A tagged function sees images in [0, 1] and returns adversarial images of the same shape; a *nested* one is a
-generator that yields its iterates, so that iterate k is the result of the k-step attack; an *ensemble* returns
-its parts by name, and calling it gives each image's worst part. Calling the tagged object runs the function
-under a guard that leaves the network, its gradients and the global random state as they were.
+A tagged function takes images in [0, 1] and returns adversarial images of the same shape. A *nested* attack is a
+generator that yields its iterates: iterate k is the result of the k-step attack. An *ensemble* attack returns several
+results by name, its parts; calling it returns the strongest part for each image.
+
+Calling the tagged object runs the function under a guard (`attacks.tools.guard`): the network's mode, the parameters'
+gradients and the global random state are the same afterwards.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench.attacks.tools.budget import Access, Norm, ThreatModel
-from segbench.attacks.tools.guard import guarded, prepared
+from segbench.attacks.tools.guard import guarded, prepared, stream_seed
 from segbench.attacks.tools.noise import Generators
 
 __all__ = ["CONTEXT", "Access", "Attack", "Batches", "BoundAttack", "Norm", "ThreatModel", "attack", "worst_part"]
@@ -28,25 +30,25 @@ Images = Tensor | Iterator[Tensor] | Mapping[str, Tensor]
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 CONTEXT = ("model", "images", "masks", "ignore_index", "generator", "class_pixels", "perturbation")
-"""Parameters that the caller of an attack fills in; all others are options."""
+"""Parameters that the caller of an attack provides; all others are options."""
 
 P = ParamSpec("P")
 
 
 @dataclass(eq=False)
 class Attack(Generic[P]):
-    """A tagged attack; call it like the function that it wraps.
+    """A tagged attack. Call it like the function that it wraps.
 
     Attributes:
-        name: what matrices and tables call it.
-        version: raised when the same options give other images.
+        name: name in matrices and tables.
+        version: increases whenever the same options give different images.
         function: the tagged function.
-        nested: it yields its iterates, and iterate k is the result of `steps=k`.
-        access: what it uses of the network.
-        minimises: the norm in which it seeks the least change, where it does: without an eps, the distances of its
-            images are its result.
-        ensemble: it returns its parts by name; see `parts`.
-        fit: makes its perturbation from training batches, where it has one; see `BoundAttack.fit`.
+        nested: the function yields its iterates; iterate k is the result of `steps=k`.
+        access: what the attack reads from the network: "none", "logits" or "gradients".
+        minimises: norm that a minimum-norm attack (such as DAG) minimises, else None. Without an eps, the result of
+            such an attack is the distance of its images.
+        ensemble: the function returns several results by name; see `parts`.
+        fit: function that computes a universal perturbation from training batches, else None; see `BoundAttack.fit`.
     """
 
     name: str
@@ -60,13 +62,17 @@ class Attack(Generic[P]):
 
     @property
     def kind(self) -> str:
-        """What the catalog files it under."""
+        """The catalog's kind of component: "attack"."""
         return "attack"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        """Return the adversarial images, (N, 3, H, W)."""
-        bound = self._bound(*args, **kwargs)
-        with prepared(bound.arguments):
+        """Return the adversarial images, (N, 3, H, W).
+
+        Every attack accepts a `generator`, also if its function takes none: the generator then only determines the
+        random numbers that the network draws in its own forward pass (see `attacks.tools.guard`).
+        """
+        bound, generator = self._bound(*args, **kwargs)
+        with prepared(bound.arguments, generator):
             made = self.function(*bound.args, **bound.kwargs)
             if isinstance(made, Tensor):
                 return made.detach()
@@ -77,36 +83,40 @@ class Attack(Generic[P]):
             return last.pop().detach() if last else bound.arguments["images"]
 
     def iterates(self, at: Collection[int], *args: P.args, **kwargs: P.kwargs) -> dict[int, Tensor]:
-        """Return the results of a nested attack after each number of steps in `at`, from one trajectory.
+        """Run a nested attack once, and return its images after each number of steps in `at`.
 
         Args:
-            at: numbers of steps, each at most the attack's `steps`.
+            at: numbers of steps, none larger than the attack's `steps`.
             *args: the attack's arguments.
             **kwargs: the attack's options.
         """
-        bound = self._bound(*args, **kwargs)
-        with prepared(bound.arguments):
+        bound, generator = self._bound(*args, **kwargs)
+        with prepared(bound.arguments, generator):
             made = self.function(*bound.args, **bound.kwargs)
             if not self.nested or isinstance(made, Tensor | Mapping):
-                raise TypeError(f"{self.name} is not nested: call it once for each number of steps")
+                raise TypeError(f"{self.name} is not nested: run it once per number of steps")
             return {step: images.detach() for step, images in enumerate(made, 1) if step in at}
 
     def parts(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Tensor]:
-        """Return the adversarial images of every part of an ensemble by name, to be scored one by one."""
-        bound = self._bound(*args, **kwargs)
-        with prepared(bound.arguments):
+        """Run an ensemble attack, and return the adversarial images of each of its parts by name."""
+        bound, generator = self._bound(*args, **kwargs)
+        with prepared(bound.arguments, generator):
             made = self.function(*bound.args, **bound.kwargs)
             if not isinstance(made, Mapping):
-                raise TypeError(f"{self.name} is no ensemble: it has no parts")
+                raise TypeError(f"{self.name} is not an ensemble attack: it has no parts")
             return {name: images.detach() for name, images in made.items()}
 
-    def _bound(self, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
-        bound = inspect.signature(self.function).bind(*args, **kwargs)
+    def _bound(self, *args: Any, **kwargs: Any) -> tuple[inspect.BoundArguments, Any]:
+        """Bind the arguments of a call, and return them with the caller's generator."""
+        signature, generator = inspect.signature(self.function), kwargs.get("generator")
+        if "generator" not in signature.parameters:
+            kwargs.pop("generator", None)
+        bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return bound
+        return bound, generator
 
     def bind(self, **options: Any) -> BoundAttack:
-        """Fix options, by default those of the signature; the images come later."""
+        """Return the attack with fixed options, to be called on images later, such as `bim.bind(eps=4/255)`."""
         signature = inspect.signature(self.function).parameters
         known = {name: p.default for name, p in signature.items() if name not in CONTEXT}
         unknown = sorted(set(options) - set(known))
@@ -117,7 +127,7 @@ class Attack(Generic[P]):
 
 @dataclass(frozen=True)
 class BoundAttack:
-    """An attack with all its options: what a matrix names and a defense trains against."""
+    """An attack with all its options, as a matrix specifies it and a defense trains against it."""
 
     attack: Attack[...]
     options: Mapping[str, Any]
@@ -148,7 +158,7 @@ class BoundAttack:
         generator: torch.Generator | Generators | None = None,
         class_pixels: Tensor | None = None,
     ) -> dict[int, Tensor]:
-        """Attack a batch once and return its images after each number of steps in `at`; the attack is nested."""
+        """Run a nested attack on a batch once, and return its images after each number of steps in `at`."""
         context = self._context(ignore_index, generator, class_pixels, None)
         return self.attack.iterates(at, model, images, masks, **self.options, **context)
 
@@ -162,16 +172,16 @@ class BoundAttack:
         generator: torch.Generator | Generators | None = None,
         class_pixels: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Attack a batch with every part of an ensemble; see `Attack.parts`."""
+        """Run an ensemble attack on a batch, and return the images of each part; see `Attack.parts`."""
         context = self._context(ignore_index, generator, class_pixels, None)
         return self.attack.parts(model, images, masks, **self.options, **context)
 
     def fit(self, model: nn.Module, batches: Batches, *, ignore_index: int = 255) -> Tensor:
-        """Make the perturbation of a universal attack, to be given to every later call.
+        """Compute the perturbation of a universal attack; pass it to every later call.
 
         Args:
             model: network, images -> logits.
-            batches: pairs of images (N, 3, H, W) in [0, 1] and masks (N, H, W) of a training split, all of one
+            batches: pairs of images (N, 3, H, W) in [0, 1] and masks (N, H, W) of a training split, all of the same
                 height and width; iterated once per epoch.
             ignore_index: label of void pixels.
 
@@ -179,9 +189,17 @@ class BoundAttack:
             The perturbation, (3, H, W).
         """
         if self.attack.fit is None:
-            raise TypeError(f"{self.attack.name} has nothing to fit")
-        with guarded(model, next(model.parameters(), torch.empty(0)).device):
+            raise TypeError(f"{self.attack.name} is not a universal attack: there is nothing to fit")
+        with guarded(model, next(model.parameters(), torch.empty(0)).device, stream_seed(None, "fit")):
             return self.attack.fit(model, batches, ignore_index=ignore_index, **self.options).detach()
+
+    @property
+    def needs_training_data(self) -> bool:
+        """Whether the attack takes `class_pixels` or a `perturbation` from the training data, with these options."""
+        if self.attack.fit is not None:
+            return True
+        balanced = self.options.get("loss", "balanced-masked-ce") == "balanced-masked-ce"
+        return balanced and "class_pixels" in inspect.signature(self.attack.function).parameters
 
     def _context(
         self, ignore_index: int, generator: Any, class_pixels: Tensor | None, perturbation: Tensor | None
@@ -193,11 +211,11 @@ class BoundAttack:
             "perturbation": perturbation,
         }
         takes = inspect.signature(self.attack.function).parameters
-        return {name: value for name, value in given.items() if name in takes}
+        return {name: value for name, value in given.items() if name in takes or name == "generator"}
 
     @property
     def threat(self) -> ThreatModel:
-        """The bound that the attack promises to keep, read from its options `norm` and `eps`."""
+        """The threat model of the attack, from its options `norm` and `eps`."""
         eps = self.options.get("eps")
         norm = self.options.get("norm", "linf") if eps is not None else None
         return ThreatModel(norm, eps, self.attack.access)
@@ -213,17 +231,17 @@ def attack(
     ensemble: bool = False,
     fit: Callable[..., Tensor] | None = None,
 ) -> Callable[[Callable[P, Images]], Attack[P]]:
-    """Tag a function as an attack; the catalog finds it by this.
+    """Tag a function as an attack, so that the catalog finds it.
 
     Args:
-        name: what matrices and tables call it.
-        version: raise it when the same options give other images.
-        nested: the function yields its iterates, and iterate k is the result of `steps=k`.
-        access: what the attack uses of the network: "none", "logits" or "gradients".
-        minimises: the norm in which the attack seeks the least change, if it does.
-        ensemble: the function returns its parts by name, and takes `ignore_index`.
-        fit: function of (model, batches), `ignore_index` and the attack's options that makes the `perturbation`
-            which the tagged function takes.
+        name: name in matrices and tables.
+        version: increase it whenever the same options give different images.
+        nested: the function yields its iterates; iterate k is the result of `steps=k`.
+        access: what the attack reads from the network: "none", "logits" or "gradients".
+        minimises: norm that the attack minimises, for minimum-norm attacks.
+        ensemble: the function returns several results by name, and takes `ignore_index`.
+        fit: function of (model, batches), `ignore_index` and the attack's options that returns the `perturbation` for
+            the tagged function.
     """
 
     def tag(function: Callable[P, Images]) -> Attack[P]:
@@ -235,7 +253,7 @@ def attack(
 
 
 def worst_part(model: nn.Module, parts: Mapping[str, Tensor], masks: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """Return for every image the part that leaves the fewest valid pixels right; the first of equals.
+    """Return, for every image, the part that leaves the fewest pixels correctly classified; of several, the first.
 
     Args:
         model: network, images -> logits.

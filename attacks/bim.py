@@ -27,10 +27,10 @@ def bim(
     rescale: bool = False,
     ignore_index: int = 255,
 ) -> Iterator[Tensor]:
-    """Basic iterative method: steps of size alpha up the cross-entropy, from the clean image.
+    """Basic iterative method: gradient ascent on the cross-entropy in steps of size alpha, from the clean image.
 
-    With `steps * alpha < eps` the budget is not used up. Under "linf" a step is the sign of the gradient, under
-    "l2" and "rms" the gradient divided by its norm, per image.
+    With "linf" a step follows the sign of the gradient; with "l2" and "rms" it follows the gradient divided by its
+    norm, per image. If `steps * alpha < eps`, the attack cannot use its whole budget.
 
     Args:
         model: network, images -> logits.
@@ -39,16 +39,16 @@ def bim(
         eps: radius of the ball, in [0, 1] units.
         alpha: size of a step, in [0, 1] units.
         steps: number of steps.
-        norm: "linf", "l2" (Euclidean norm of an image's change) or "rms" (the same divided by sqrt(3HW)).
-        target: class, or map of labels (see `tools.targets`), to push every valid pixel to, down its cross-entropy;
-            None pushes away from the masks.
-        rescale: divide each image's logits by their mean gap between the two highest classes, so that a network
-            gains nothing by larger or smaller logits (`tools.losses.logit_scale`).
+        norm: "linf", "l2" (Euclidean norm of the image's change) or "rms" (the L2 norm divided by sqrt(3HW)).
+        target: class or label map (see `tools.targets`) whose cross-entropy the attack lowers; None raises the
+            cross-entropy of the masks.
+        rescale: divide each image's logits by the mean gap between the two highest ones (`tools.losses.logit_scale`),
+            so that multiplying all logits by a constant does not change the attack.
         ignore_index: label of void pixels.
 
     Source: Kurakin et al. 2016, https://arxiv.org/abs/1607.02533; Xu et al. 2021, eq. 2.
-    Departs from it in: the gradient is that of each image's own mean, which changes no sign and no direction;
-        `rescale` is ours.
+    Departs from it in: the loss is a mean over each image, not over the batch, which changes neither the sign nor the
+        direction of its gradient; `rescale` is ours.
     """
     loss = objective(cross_entropy, targeted=target is not None, rescale=rescale, ignore_index=ignore_index)
     yield from ascend(

@@ -1,4 +1,4 @@
-"""No attack: the images as they are."""
+"""No attack: the clean images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from segbench.attacks.base import attack
 
 @attack("clean", access="none")
 def clean(model: nn.Module, images: Tensor, masks: Tensor) -> Tensor:
-    """Leave the images unchanged: the clean column of every table.
+    """Return the images unchanged: the clean column of every table.
 
     Args:
         model: network, unused.

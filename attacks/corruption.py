@@ -1,4 +1,4 @@
-"""Common corruptions: noise, blur, weather and digital artefacts at five severities."""
+"""Common corruptions: noise, blur, weather and digital artefacts at five severity levels."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Kind = Literal[
     "saturate",
 ]
 SEEDED = ("glass_blur", "impulse_noise")
-"""Corruptions that draw from a generator of their own, seeded by an argument."""
+"""Corruptions whose random generator is seeded by an argument, not by numpy's global state."""
 
 
 @attack("corruption", access="none")
@@ -49,17 +49,17 @@ def corruption(
     severity: Literal[1, 2, 3, 4, 5] = 3,
     generator: Generators = (),
 ) -> Tensor:
-    """Common corruption: one of 19 natural disturbances at severity 1 to 5; no attacker and no budget.
+    """Common corruption: one of 19 natural image corruptions at severity 1 to 5; not adversarial and without a budget.
 
-    Images pass through 8 bits, as the benchmark defines it. Needs the package imagecorruptions-imaug.
+    As in the benchmark, images are rounded to 8 bits first. Needs the package imagecorruptions-imaug.
 
     Args:
         model: network, unused.
         images: (N, 3, H, W) in [0, 1], at least 32 x 32.
-        masks: (N, H, W), unused: void pixels are disturbed as well.
-        kind: which corruption; the last four are the benchmark's extra ones.
+        masks: (N, H, W), unused: void pixels are corrupted as well.
+        kind: name of the corruption; the last four are the extra corruptions of the benchmark.
         severity: 1 (weak) to 5 (strong).
-        generator: source of the randomness, one per image.
+        generator: random generators, one per image.
 
     Source: Hendrycks and Dietterich 2019, https://arxiv.org/abs/1903.12261; for segmentation Kamann and Rother 2020,
         https://arxiv.org/abs/1908.05005; implementation of Michaelis et al. 2019, https://arxiv.org/abs/1907.07484.
@@ -80,7 +80,7 @@ def corruption(
 
 @contextmanager
 def _numpy_seed(seed: int) -> Iterator[None]:
-    """Seed numpy's global generator, which the library draws from, and give its state back."""
+    """Seed numpy's global generator, which the library uses, and restore its state afterwards."""
     state = np.random.get_state()  # noqa: NPY002 - the library knows no other generator
     np.random.seed(seed)  # noqa: NPY002 - see above
     try:

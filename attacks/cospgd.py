@@ -1,4 +1,4 @@
-"""CosPGD: pixels weighted by how well their scores agree with their label."""
+"""CosPGD: PGD with pixels weighted by the cosine similarity of prediction and label."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def cospgd(
     ignore_index: int = 255,
     generator: Generators = (),
 ) -> Iterator[Tensor]:
-    """CosPGD: PGD whose cross-entropy weighs each pixel by the cosine of its activated logits and one-hot label.
+    """CosPGD: PGD on the cross-entropy, weighted per pixel by the cosine of softmax output and one-hot label.
 
-    The weights are taken anew at every step and carry no gradient; the start is uniform in the ball.
+    The weights are computed at every step and carry no gradient. The start is uniform in the ball.
 
     Args:
         model: network, images -> logits.
@@ -45,11 +45,12 @@ def cospgd(
         alpha: size of a step, in [0, 1] units.
         steps: number of steps.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        activation: of the logits in the weight: "softmax", or "sigmoid" as some other libraries have it.
-        target: class, or map of labels (see `tools.targets`), to push every valid pixel to, with 1 - cosine as
-            weight; None pushes away from the masks.
+        activation: "softmax" as in the paper, or "sigmoid" as in some other libraries; applies to the logits in the
+            weights.
+        target: class or label map (see `tools.targets`) to drive the prediction towards, with weight 1 - cosine; None
+            drives the prediction away from the masks.
         ignore_index: label of void pixels.
-        generator: source of the random start, one per image.
+        generator: random generators for the start, one per image.
 
     Source: Agnihotri et al. 2024, https://arxiv.org/abs/2302.02213.
     """
@@ -73,9 +74,9 @@ def cospgd_loss(
 
     Args:
         logits: (N, C, H, W).
-        masks: (N, H, W).
+        masks: true labels, or those of the target, (N, H, W).
         activation: "softmax" or "sigmoid".
-        targeted: the masks are what every pixel shall be given, not what it shall lose.
+        targeted: the masks are the attack's target; the weight is 1 - cosine and the sign flips.
         ignore_index: label of void pixels.
     """
     scores = logits.detach()

@@ -1,4 +1,4 @@
-"""Carlini and Wagner's margin loss for segmentation, inside an eps ball."""
+"""The margin loss of Carlini and Wagner for segmentation, inside an eps ball."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from segbench.attacks.tools.targets import Target, goal
 Optimizer = Literal["sign", "adam"]
 BETAS = (0.9, 0.999)
 WIDTHS = (3.0, 0.03)
-"""Width of the margin loss in the first and in the last step; see `tools.losses.soft_margin`."""
+"""Width of the margin loss at the first and at the last step; see `tools.losses.soft_margin`."""
 
 
-@attack("cw", version=2)
+@attack("cw", version=3)
 def cw(
     model: nn.Module,
     images: Tensor,
@@ -34,35 +34,37 @@ def cw(
     target: Target | None = None,
     ignore_index: int = 255,
 ) -> Tensor:
-    """C&W: lowers the pixels' margins of the true logit over the others, at last those near zero, in the eps ball.
+    """C&W: lowers the margins of the true logit over the other logits inside the eps ball, with sign steps or Adam.
 
-    A pixel's margin m enters as m / (|m| + w). The width w falls from 3 to 0.03 of the image's mean |m|, so that the
-    loss goes from a sum of margins to a count of right pixels; larger logits change nothing. From the clean image, by
-    sign steps or by Adam, with a step size that falls linearly to zero, projected after each; the iterate that leaves
-    the fewest pixels right (with a target: the fewest off target) is kept, and an image is finished as soon as none
-    is left.
+    A pixel with margin m has the loss -m / (|m| + w). The width w falls from 3 to 0.03 times the mean |m| of the image,
+    so that the loss changes from a sum of margins to a count of correct pixels. Multiplying all logits by a constant
+    changes nothing. Pixels of classes that the network does not know do not enter the mean |m|.
+
+    The attack starts at the clean image. Its step size falls linearly to zero, and every step is projected. It returns
+    the iterate of each image with the fewest correct pixels (with a target: the fewest off target), and stops on an
+    image as soon as there are none.
 
     Args:
         model: network, images -> logits.
         images: (N, 3, H, W) in [0, 1].
         masks: (N, H, W).
         eps: radius of the ball, in [0, 1] units.
-        alpha: size of the first step, or Adam's first learning rate, in [0, 1] units; None takes twice eps.
+        alpha: size of the first step, or Adam's first learning rate, in [0, 1] units; None means 2 eps.
         steps: number of steps.
-        kappa: takes f6 as it was published, the sum of margins, each cut off below -kappa, in logits; None takes the
-            loss above.
-        optimizer: "sign" (under "l2" and "rms": the normalised gradient) or "adam".
+        kappa: if given, use the published loss f6 in place of the loss above: the sum of margins, each clipped at
+            -kappa, in logits.
+        optimizer: "sign" (with "l2" and "rms": the normalised gradient) or "adam".
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class, or map of labels (see `tools.targets`), to push every valid pixel to; None pushes away from the
+        target: class or label map (see `tools.targets`) to drive the prediction towards; None drives it away from the
             masks.
         ignore_index: label of void pixels.
 
     Source: ours, after Carlini and Wagner 2017, f6, https://arxiv.org/abs/1608.04644, and its bounded form in Madry et
         al. 2018, https://arxiv.org/abs/1706.06083.
-    Departs from it in: a pixel's margin m enters as m / (|m| + width), because pixels far out of reach rule the sum of
-        f6, which leaves more pixels right than BIM of the same passes (`kappa` asks for it all the same); bounded by
-        eps in place of a distance term and a search over its weight. No definition for segmentation under a bound was
-        published, so that published columns of this name are not comparable.
+    Departs from it in: the loss of a pixel is -m / (|m| + w). Pixels that are far out of reach dominate the sum of f6,
+        which therefore leaves more pixels correct than BIM with as many passes (the option `kappa` selects f6). The
+        change is bounded by eps; the paper adds a distance term and searches over its weight. No definition for
+        segmentation with a bound was published, so published results under this name are not comparable.
     """
     labels, targeted = goal(masks, target, ignore_index=ignore_index), target is not None
     first = 2 * eps if alpha is None else alpha

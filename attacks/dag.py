@@ -26,26 +26,27 @@ def dag(
     target: Target | None = None,
     ignore_index: int = 255,
 ) -> Tensor:
-    """DAG: small steps down the margins of the still right pixels, until a share of an image's pixels is fooled.
+    """DAG: small steps that lower the margins of correct pixels, until a share (99 %) of an image's pixels is fooled.
 
-    A step is the gradient divided by its largest absolute value, times alpha. An image stops once the share is reached;
-    one that never reaches it keeps its last iterate.
+    A step is the gradient divided by its largest absolute value, times alpha. The attack on an image stops once the
+    share is reached; an image that never reaches it keeps its last iterate.
 
     Args:
         model: network, images -> logits.
         images: (N, 3, H, W) in [0, 1].
         masks: (N, H, W).
-        eps: radius of the ball under "linf", in [0, 1] units; None leaves the change unbounded.
-        alpha: largest change of a value in a step, in [0, 1] units; the paper takes 0.5/255.
-        steps: largest number of steps.
-        share: of the valid pixels to fool, in [0, 1].
-        target: class, or map of labels (see `tools.targets`), to push every valid pixel to; None pushes away from the
+        eps: L_inf radius of the ball, in [0, 1] units; None leaves the change unbounded.
+        alpha: largest change of any value in one step, in [0, 1] units; the paper uses 0.5/255.
+        steps: maximum number of steps.
+        share: share of the valid pixels to fool, in [0, 1].
+        target: class or label map (see `tools.targets`) to drive the prediction towards; None drives it away from the
             masks.
         ignore_index: label of void pixels.
 
     Source: Xie et al. 2017, algorithm 1, https://arxiv.org/abs/1703.08603.
-    Departs from it in: the adversarial class of a pixel is the highest wrong one or one target for all, not a random
-        one for each; stops at 99 % in place of all pixels; images stay in [0, 1], and in a ball if asked.
+    Departs from it in: the adversarial label of a pixel is the wrong class with the highest logit, or the target; the
+        paper draws it at random. The attack stops at 99 % of the pixels; the paper goes on until all are fooled.
+        Images stay in [0, 1], and in the eps ball if eps is given.
     """
     radius = 1.0 if eps is None else eps
     labels = goal(masks, target, ignore_index=ignore_index)
@@ -69,5 +70,5 @@ def dag(
 
 
 def _pending(logits: Tensor, labels: Tensor, *, sign: int, ignore_index: int) -> Tensor:
-    """Margin of the true class (or of the others over the target) where it is positive, 0 elsewhere."""
+    """Margin of the true class, or minus that of the target class, where it is positive; 0 elsewhere."""
     return (sign * margin(logits, labels, ignore_index=ignore_index)).clamp_min(0)

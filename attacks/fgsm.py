@@ -21,7 +21,7 @@ def fgsm(
     target: Target | None = None,
     ignore_index: int = 255,
 ) -> Tensor:
-    """Fast gradient sign method: one step of size eps up the cross-entropy.
+    """Fast gradient sign method: one gradient step of size eps on the cross-entropy.
 
     Args:
         model: network, images -> logits.
@@ -29,8 +29,8 @@ def fgsm(
         masks: (N, H, W).
         eps: radius of the ball and size of the step, in [0, 1] units.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class, or map of labels (see `tools.targets`), to push every valid pixel to, down its cross-entropy;
-            None pushes away from the masks.
+        target: class or label map (see `tools.targets`) whose cross-entropy the attack lowers; None raises the
+            cross-entropy of the masks.
         ignore_index: label of void pixels.
 
     Source: Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572; for segmentation, and with a target, Arnab et al.

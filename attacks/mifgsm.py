@@ -1,4 +1,4 @@
-"""Momentum and input diversity: gradients that carry over to other networks."""
+"""MI-FGSM and DI-FGSM: momentum and input diversity for transfer attacks."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ def mifgsm(
     ignore_index: int = 255,
     generator: Generators = (),
 ) -> Iterator[Tensor]:
-    """MI-FGSM: BIM along an accumulated gradient, with input diversity by option; made for transfer.
+    """MI-FGSM: BIM with momentum, and optionally with input diversity; designed for transfer attacks.
 
-    Every gradient is divided by its L1 norm and added to `momentum` times the sum so far. With a diversity above 0
-    each image is shrunk and put at a random place of a black canvas of its size with that probability, anew at every
-    step, and its logits are brought back to its own pixels.
+    At every step the gradient is divided by its L1 norm and added to `momentum` times the accumulated gradient. Input
+    diversity shrinks each image with probability `diversity` and places it at random on a black canvas of the same
+    size, at every step anew; the logits are mapped back to the pixels of the image.
 
     Args:
         model: network, images -> logits.
         images: (N, 3, H, W) in [0, 1].
         masks: (N, H, W).
         eps: radius of the ball, in [0, 1] units.
-        alpha: size of a step, in [0, 1] units; the paper takes eps / steps.
+        alpha: size of a step, in [0, 1] units; the paper uses eps / steps.
         steps: number of steps.
-        momentum: factor of the accumulated gradient, the paper's decay factor mu; 0 gives BIM.
-        diversity: probability of the random transformation; DI-FGSM takes 0.5.
-        smallest: least size of a shrunk image, as a share of its own; DI-FGSM takes 299/330.
+        momentum: decay factor (mu in the paper) of the accumulated gradient; 0 gives BIM.
+        diversity: probability of the random transformation; DI-FGSM uses 0.5.
+        smallest: smallest size of a shrunk image, relative to the image; DI-FGSM uses 299/330.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class, or map of labels (see `tools.targets`), to push every valid pixel to; None pushes away from the
+        target: class or label map (see `tools.targets`) to drive the prediction towards; None drives it away from the
             masks.
         ignore_index: label of void pixels.
-        generator: source of the random transformations, one per image.
+        generator: random generators for the transformations, one per image.
 
     Source: Dong et al. 2018, algorithm 1, https://arxiv.org/abs/1710.06081; diversity from Xie et al. 2019,
         https://arxiv.org/abs/1803.06978.
-    Departs from it in: alpha is free, so that iterates are nested; the transformed image keeps its size, and its logits
-        are mapped back because labels are per pixel.
+    Departs from it in: alpha does not depend on the number of steps, so that iterates are nested; the transformed image
+        keeps its size, and its logits are mapped back to the image because every pixel has a label.
     """
     labels = goal(masks, target, ignore_index=ignore_index)
     loss = objective(cross_entropy, targeted=target is not None, ignore_index=ignore_index)
@@ -75,11 +75,11 @@ def mifgsm(
 
 
 class _Shrunk(nn.Module):
-    """A network seen through a shrunk copy of each image on a black canvas.
+    """A network that receives a shrunk copy of each image on a black canvas.
 
     Args:
         model: the network.
-        size: (N,) size of each copy as a share of the image's.
+        size: (N,) size of each copy relative to the image.
         centre: (N, 2) centre of each copy in coordinates from -1 to 1, x first.
     """
 
@@ -90,13 +90,13 @@ class _Shrunk(nn.Module):
         self.centre = centre
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits at the pixels of the images."""
+        """Return the logits, mapped back to the pixels of the original images."""
         canvas = _resample(images, 1 / self.size, -self.centre / self.size[:, None], "zeros")
         return _resample(self.model(canvas), self.size, self.centre, "border")
 
 
 def _resample(maps: Tensor, size: Tensor, centre: Tensor, padding: str) -> Tensor:
-    """Sample each map on a grid of its own shape that spans a window of the given size and centre."""
+    """Resample each map, at its own resolution, over a window with the given size and centre."""
     theta = torch.zeros(len(maps), 2, 3, dtype=maps.dtype, device=maps.device)
     theta[:, 0, 0] = theta[:, 1, 1] = size
     theta[:, :, 2] = centre
@@ -105,7 +105,7 @@ def _resample(maps: Tensor, size: Tensor, centre: Tensor, padding: str) -> Tenso
 
 
 def _windows(generator: Generators, diversity: float, smallest: float, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw size and centre of each image's shrunk copy; an image that is left alone has size 1."""
+    """Draw size and centre of each image's shrunk copy; size 1 leaves the image unchanged."""
     draws = torch.stack([torch.rand(4, generator=g) for g in generator]).to(images)
     size = torch.where(draws[:, 0] < diversity, smallest + (1 - smallest) * draws[:, 1], 1)
     return size, (2 * draws[:, 2:] - 1) * (1 - size)[:, None]

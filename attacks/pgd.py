@@ -1,4 +1,4 @@
-"""Projected gradient descent with random starts."""
+"""Projected gradient descent (PGD) with random starts."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from segbench.attacks.base import Norm, attack
-from segbench.attacks.tools.ascent import ascend, last, random_start
+from segbench.attacks.tools.ascent import Keep, ascend, last, random_start
 from segbench.attacks.tools.losses import cross_entropy, image_mean, objective, unfooled_pixels
 from segbench.attacks.tools.noise import Generators
 from segbench.attacks.tools.targets import Target, goal
 
 
-@attack("pgd")
+@attack("pgd", version=2)
 def pgd(
     model: nn.Module,
     images: Tensor,
@@ -24,18 +24,19 @@ def pgd(
     alpha: float = 0.01,
     steps: int = 10,
     restarts: int = 1,
+    keep: Keep = "accuracy",
     norm: Norm = "linf",
     target: Target | None = None,
     rescale: bool = False,
     ignore_index: int = 255,
     generator: Generators = (),
 ) -> Tensor:
-    """Projected gradient descent: BIM from random starts, the best restart of each image kept.
+    """Projected gradient descent: BIM from random starts; returns the best restart of each image.
 
-    The start is uniform in the box of half-width eps (for "l2" and "rms": a random direction, a uniform radius),
-    projected to [0, 1]. With several restarts, the last iterate of each is scored by the mean loss over valid pixels
-    and the image's best is returned, so that more restarts never give less loss; an image is not started
-    again once its kept restart has no pixel left to fool.
+    With "linf" the start is uniform in [-eps, eps] around the image; with "l2" and "rms" it has a random direction and
+    a uniform radius. It is projected to [0, 1]. With several restarts, the last iterates of the restarts are compared
+    for each image (see `keep`), so that more restarts are never weaker. An image is not started again once no pixel of
+    it is left to fool.
 
     Args:
         model: network, images -> logits.
@@ -45,21 +46,25 @@ def pgd(
         alpha: size of a step, in [0, 1] units.
         steps: number of steps of each restart.
         restarts: number of random starts.
+        keep: the restart that is returned for each image: "accuracy" keeps the one with the fewest pixels left to fool
+            (correctly classified pixels; with a target, pixels off target), "loss" the one with the best mean
+            cross-entropy.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class, or map of labels (see `tools.targets`), to push every valid pixel to, down its cross-entropy;
-            None pushes away from the masks.
-        rescale: divide each image's logits by their mean gap between the two highest classes, so that a network
-            gains nothing by larger or smaller logits (`tools.losses.logit_scale`); restarts are compared without.
+        target: class or label map (see `tools.targets`) whose cross-entropy the attack lowers; None raises the
+            cross-entropy of the masks.
+        rescale: divide each image's logits by the mean gap between the two highest ones (`tools.losses.logit_scale`),
+            so that multiplying all logits by a constant does not change the attack. Restarts are compared without it.
         ignore_index: label of void pixels.
-        generator: source of the random starts, one per image.
+        generator: random generators for the starts, one per image.
 
     Source: Madry et al. 2018, https://arxiv.org/abs/1706.06083.
-    Departs from it in: `rescale` is ours.
+    Departs from it in: restarts are compared by default by the number of pixels that are left, because a larger mean
+        cross-entropy does not mean fewer correct pixels; `rescale` is ours.
     """
     labels, targeted = goal(masks, target, ignore_index=ignore_index), target is not None
     loss = objective(cross_entropy, targeted=targeted, rescale=rescale, ignore_index=ignore_index)
     score = objective(cross_entropy, targeted=targeted, ignore_index=ignore_index)
-    best, best_loss = images.clone(), torch.full_like(images[:, 0, 0, 0], -torch.inf)
+    best, best_score = images.clone(), torch.full_like(images[:, 0, 0, 0], -torch.inf, dtype=torch.double)
     running = torch.arange(len(images), device=images.device)
     for _ in range(restarts):
         centres, wanted = images[running], labels[running]
@@ -81,12 +86,13 @@ def pgd(
             return adversarial
         with torch.no_grad():
             logits = model(adversarial)
+        left = unfooled_pixels(logits, wanted, targeted=targeted, ignore_index=ignore_index)
         losses = image_mean(score(logits, wanted), wanted, ignore_index=ignore_index)
-        better = losses > best_loss[running]
+        scores = (-left if keep == "accuracy" else losses).double()
+        better = scores > best_score[running]
         best[running[better]] = adversarial[better]
-        best_loss[running[better]] = losses[better]
-        unfooled = unfooled_pixels(logits, wanted, targeted=targeted, ignore_index=ignore_index) > 0
-        running = running[unfooled | ~better]
+        best_score[running[better]] = scores[better]
+        running = running[(left > 0) | ~better]
         if not len(running):
             break
     return best

@@ -1,4 +1,4 @@
-"""SegPGD: pixels weighted by whether they are right, more evenly with every step."""
+"""SegPGD: PGD with different weights for correctly and wrongly classified pixels."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def segpgd(
     ignore_index: int = 255,
     generator: Generators = (),
 ) -> Tensor:
-    """SegPGD: PGD whose cross-entropy weighs right pixels by 1 - lambda and wrong ones by lambda = (t - 1) / (2 steps).
+    """SegPGD: PGD that weighs correct pixels by 1 - lambda and wrong pixels by lambda = (t - 1) / (2 steps) at step t.
 
-    The right pixels are taken anew at every step t = 1..steps; the start is uniform in the ball.
+    The correctly classified pixels are determined at every step t = 1..steps. The start is uniform in the ball.
 
     Args:
         model: network, images -> logits.
@@ -39,10 +39,10 @@ def segpgd(
         alpha: size of a step, in [0, 1] units.
         steps: number of steps.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class, or map of labels (see `tools.targets`), to push every valid pixel to; pixels not yet there
-            weigh 1 - lambda. None pushes away from the masks.
+        target: class or label map (see `tools.targets`) to drive the prediction towards; pixels that are not predicted
+            as the target yet weigh 1 - lambda. None drives the prediction away from the masks.
         ignore_index: label of void pixels.
-        generator: source of the random start, one per image.
+        generator: random generators for the start, one per image.
 
     Source: Gu et al. 2022, algorithm 1 and eq. 4-5, https://arxiv.org/abs/2207.12391; with a target Agnihotri et al.
         2024, https://arxiv.org/abs/2302.02213.
@@ -59,20 +59,20 @@ def segpgd(
 
 
 def segpgd_weight(t: int, steps: int) -> float:
-    """Return lambda at step t = 1..steps: the weight of wrong pixels, from 0 towards 1/2."""
+    """Return lambda at step t = 1..steps: the weight of wrong pixels, which grows from 0 towards 1/2."""
     return (t - 1) / (2 * steps)
 
 
 def segpgd_loss(
     logits: Tensor, masks: Tensor, *, weight: float, targeted: bool = False, ignore_index: int = 255
 ) -> Tensor:
-    """Cross-entropy times 1 - weight where the attack has not succeeded yet, and times weight where it has.
+    """Cross-entropy times 1 - weight at pixels that are not fooled yet, and times weight at fooled pixels.
 
     Args:
         logits: (N, C, H, W).
-        masks: (N, H, W).
+        masks: true labels, or those of the target, (N, H, W).
         weight: lambda, in [0, 1/2].
-        targeted: the masks are what every pixel shall be given, not what it shall lose.
+        targeted: the masks are the attack's target, so that the loss is minimised.
         ignore_index: label of void pixels.
     """
     pending = (logits.argmax(1) == masks) ^ targeted

@@ -12,14 +12,14 @@ from segbench.attacks.tools.losses import image_mean, right_pixels, soft_margin,
 from segbench.attacks.tools.noise import Generators
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""Queries, of 10,000, after which the share of an image that a square covers is halved."""
+"""Numbers of queries, of 10,000, after which the share of the image that a square covers is halved."""
 
 
 WIDTH = 0.05
-"""Of the margin loss; see `attacks.tools.losses.soft_margin`."""
+"""Width of the margin loss; see `attacks.tools.losses.soft_margin`."""
 
 
-@attack("square", version=2, access="logits")
+@attack("square", version=3, access="logits")
 def square(
     model: nn.Module,
     images: Tensor,
@@ -31,25 +31,25 @@ def square(
     ignore_index: int = 255,
     generator: Generators = (),
 ) -> Tensor:
-    """Square attack: random squares of change +-eps per channel, kept where they raise the image's margin loss.
+    """Square attack: random search with squares of +-eps per channel; keeps a square if it raises the margin loss.
 
-    Starts from vertical stripes of +-eps. The loss is the mean over valid pixels of -m / (|m| + w), where m is the
-    margin of the true logit and w a twentieth of the mean |m| under the stripes; an image of which no pixel is right
-    makes no more queries.
+    The search starts from vertical stripes of +-eps. The loss is the mean over valid pixels of -m / (|m| + w), where m
+    is the margin of the true logit and w is 1/20 of the mean |m| under the stripes. Pixels of classes that the network
+    does not know do not enter the mean |m|. The search stops on an image as soon as no pixel of it is correct.
 
     Args:
-        model: network, images -> logits; no gradients are taken.
+        model: network, images -> logits; its gradients are not used.
         images: (N, 3, H, W) in [0, 1].
         masks: (N, H, W).
-        eps: radius of the ball under "linf", in [0, 1] units.
-        queries: largest number of forward passes per image.
-        share: of the image that the first squares cover; it halves as in the paper.
+        eps: L_inf radius of the ball, in [0, 1] units.
+        queries: maximum number of forward passes per image.
+        share: share of the image that the first squares cover; it is halved as in the paper.
         ignore_index: label of void pixels.
-        generator: source of the squares, one per image.
+        generator: random generators for the squares, one per image.
 
     Source: Andriushchenko et al. 2020, algorithms 1 and 2, https://arxiv.org/abs/1912.00049.
-    Departs from it in: a segmentation has no one margin, so that the loss is close to a count of right pixels; a sum of
-        margins would mostly be that of pixels out of reach.
+    Departs from it in: the loss is close to a count of correct pixels, because a segmentation has a margin per pixel; a
+        sum of margins would mostly measure pixels that are out of reach.
     """
     running = (masks != ignore_index).flatten(1).any(1).nonzero().flatten()
     adversarial = images.clone()
@@ -87,9 +87,9 @@ def window_side(query: int, queries: int, share: float, size: torch.Size) -> int
     """Return the side of the square at a query, in pixels.
 
     Args:
-        query: which one, from 1.
-        queries: number of queries in all; the schedule is stretched to it.
-        share: of the image that the first squares cover.
+        query: number of the query, from 1.
+        queries: total number of queries; the schedule is stretched to it.
+        share: share of the image that the first squares cover.
         size: height and width of the image.
     """
     halvings = sum(query * 10_000 // queries > at for at in HALVINGS)

@@ -1,4 +1,4 @@
-"""Universal perturbation: one change for all images of a split."""
+"""Universal perturbation: the same perturbation for all images of a split."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def fit_universal(
     target: Target | None,
     ignore_index: int,
 ) -> Tensor:
-    """Make the perturbation: projected steps along the gradient summed over a batch; see `universal`.
+    """Compute the perturbation by projected gradient ascent, one step per batch; see `universal`.
 
     Args:
         model: network, images -> logits.
-        batches: pairs of images (N, 3, H, W) in [0, 1] and masks (N, H, W), all of one height and width.
+        batches: pairs of images (N, 3, H, W) in [0, 1] and masks (N, H, W), all of the same height and width.
         eps: radius of the ball, in [0, 1] units.
         alpha: size of a step, in [0, 1] units.
         epochs: passes through the batches.
         norm: "linf", "l2" or "rms".
-        target: class or map of labels, or None.
+        target: class or label map, or None.
         ignore_index: label of void pixels.
 
     Returns:
@@ -50,7 +50,7 @@ def fit_universal(
             moved = perturbation + step(gradient.sum(0, keepdim=True), norm, alpha)
             perturbation = shrink(moved, norm, eps)[0]
     if perturbation is None:
-        raise ValueError("universal was fitted on no batch: give at least one")
+        raise ValueError("universal needs at least one training batch to fit its perturbation, got none")
     return perturbation
 
 
@@ -68,29 +68,34 @@ def universal(
     ignore_index: int = 255,
     perturbation: Tensor | None = None,
 ) -> Tensor:
-    """Universal perturbation: one change for all images, fitted on the train split and scored on another.
+    """Universal perturbation: one perturbation for all images, fitted on the training split.
 
-    Fitted by steps of size alpha up the cross-entropy summed over a batch of training images, from zero.
+    `fit` starts at zero and takes one step of size alpha per training batch, along the gradient of the cross-entropy
+    summed over the batch.
 
     Args:
         model: network, images -> logits.
-        images: (N, 3, H, W) in [0, 1], of the size of the training images.
-        masks: (N, H, W); only an image without a valid pixel stays as it is.
+        images: (N, 3, H, W) in [0, 1], of the same size as the training images.
+        masks: (N, H, W); an image without a valid pixel is returned unchanged, otherwise unused.
         eps: radius of the ball, in [0, 1] units.
         alpha: size of a step, in [0, 1] units.
         epochs: passes through the training batches.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
-        target: class, or map of labels (see `tools.targets`), to push every valid pixel to; None pushes away from the
+        target: class or label map (see `tools.targets`) to drive the prediction towards; None drives it away from the
             masks.
         ignore_index: label of void pixels.
-        perturbation: (3, H, W), made by `fit`.
+        perturbation: (3, H, W), the result of `fit`.
 
     Source: Metzen et al. 2017, https://arxiv.org/abs/1704.05712.
-    Departs from it in: a step per batch in place of one per pass through the split; untargeted by default; no periodic
-        tiling.
+    Departs from it in: one step per batch, where the paper takes one per pass through the split; untargeted by default;
+        the perturbation is not tiled periodically.
     """
     if perturbation is None:
-        raise ValueError("universal needs a perturbation: make one with `fit` on training batches")
+        raise ValueError(
+            "universal needs a perturbation, which is fitted on training batches first: "
+            "bound = universal.bind(eps=...); perturbation = bound.fit(model, batches); "
+            "bound(model, images, masks, perturbation=perturbation)"
+        )
     _check_size(perturbation, images)
     has_valid = (masks != ignore_index).flatten(1).any(1).view(-1, 1, 1, 1)
     return project(images + perturbation.to(images) * has_valid, images, norm, eps)
@@ -99,6 +104,6 @@ def universal(
 def _check_size(perturbation: Tensor, images: Tensor) -> None:
     if perturbation.shape != images.shape[1:]:
         raise ValueError(
-            f"universal needs images of one size: its perturbation is {tuple(perturbation.shape[1:])}, "
-            f"these images are {tuple(images.shape[2:])}; resize them or use a protocol of crops"
+            f"universal needs images of one size: the perturbation is {tuple(perturbation.shape[1:])}, "
+            f"these images are {tuple(images.shape[2:])}; resize them, or use a protocol with fixed-size crops"
         )

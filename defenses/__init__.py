@@ -1,1 +1,1 @@
-"""Defenses: training methods and inference-time wrappers, one file each (contract in `defenses.base`)."""
+"""Defenses: training methods and inference-time defenses, one file each (contract in `defenses.base`)."""

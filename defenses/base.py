@@ -1,10 +1,10 @@
-"""The contract of a defense: what is trained, the loss of one batch, and what is deployed.
+"""The contract of a defense: a module to train, the loss of one batch, and the network to deploy.
 
-What `@defense` tags makes an `nn.Module` built around a `Segmenter`. Its state holds every branch that training
-needs, so a checkpoint of it resumes training; `deploy()` gives back what is evaluated.
+A class or function tagged with `@defense` builds an `nn.Module` around a `Segmenter`. The state dict of this module
+holds everything that training needs to resume, including extra branches. `deploy()` returns the network to evaluate.
 
-What is deployed is a plain `Segmenter`, unless the defense acts at inference. Then it is a module that also offers what
-one of `Wrapped`, `Certified` and `Dynamic` says, and the evaluation takes it up.
+A defense that only changes training deploys the plain `Segmenter`. A defense that acts at inference deploys a module
+that also implements `Wrapped`, `Certified` or `Dynamic`; the evaluation checks for these protocols.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segbench.attacks.base import BoundAttack
 from segbench.model_zoo.base import Segmenter, tagger
 
 CONTEXT = ("segmenter", "aux_weight", "ignore_index")
-"""Parameters that training fills in; all others are options of the defense."""
+"""Parameters that the training loop provides; all others are options of the defense."""
 
 
 class Losses(NamedTuple):
-    """The loss of one batch, a scalar to go down, and named parts of it to record (detached scalars)."""
+    """The loss of one batch, a scalar to minimise, and its terms by name for the history (detached scalars)."""
 
     total: Tensor
     terms: dict[str, Tensor]
 
 
 class TrainingDefense(Protocol):
-    """What a class tagged with `@defense` offers beside being an `nn.Module`."""
+    """The methods of a defense, which is also an `nn.Module`."""
 
     def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Losses:
         """Return the loss of one batch in train mode.
@@ -38,7 +39,7 @@ class TrainingDefense(Protocol):
         Args:
             images: (N, 3, H, W) in [0, 1].
             masks: (N, H, W).
-            generator: source of all randomness that is not the network's own.
+            generator: random generator for everything except the network's own layers, such as dropout.
         """
         ...
 
@@ -49,24 +50,27 @@ class TrainingDefense(Protocol):
 
 @runtime_checkable
 class Prepared(Protocol):
-    """A defense with work to do once, before the first batch; not when training resumes or weights are loaded."""
+    """A defense with work to do once, before the first batch.
+
+    `prepare` is not called when training resumes or when trained weights are loaded.
+    """
 
     def prepare(self) -> None:
-        """Make the networks ready for training."""
+        """Prepare the networks for training, for example by loading a pretrained encoder."""
         ...
 
 
 @runtime_checkable
 class LearnsFromVideo(Protocol):
-    """A defense that learns from unlabelled video beside the labelled images."""
+    """A defense that learns from unlabelled video in addition to labelled images."""
 
     def video_loss(self, frames: Tensor, intrinsics: Tensor, generator: torch.Generator) -> Losses:
-        """Return the loss of one batch of short clips, to be added to that of the labelled batch.
+        """Return the loss of one batch of short clips; training adds it to the loss of the labelled batch.
 
         Args:
-            frames: (N, 3, 3, H, W) in [0, 1]: of each clip the frame before, the frame itself and the one after.
-            intrinsics: (N, 3, 3) camera matrices in pixels of these frames, (0, 0) the centre of the first pixel.
-            generator: source of all randomness that is not the network's own.
+            frames: (N, 3, 3, H, W) in [0, 1]: the previous, current and next frame of each clip.
+            intrinsics: (N, 3, 3) camera matrices in pixels; (0, 0) is the centre of the top left pixel.
+            generator: random generator for everything except the network's own layers, such as dropout.
         """
         ...
 
@@ -76,7 +80,7 @@ class LearnsFromDepth(Protocol):
     """A defense that can learn from the depth of the labelled images.
 
     Attributes:
-        uses_depth: whether it does, as it was built; else its loss is that of `TrainingDefense`.
+        uses_depth: whether this instance learns from depth; if not, `loss` is called without it.
     """
 
     uses_depth: bool
@@ -87,32 +91,32 @@ class LearnsFromDepth(Protocol):
         Args:
             images: (N, 3, H, W) in [0, 1].
             masks: (N, H, W).
-            generator: source of all randomness that is not the network's own.
-            depth: (N, H, W) in metres, 0 where it is not known.
+            generator: random generator for everything except the network's own layers, such as dropout.
+            depth: (N, H, W) in metres, 0 where the depth is unknown.
         """
         ...
 
 
 @runtime_checkable
 class Wrapped(Protocol):
-    """A deployed network around another one.
+    """A deployed network that wraps another one.
 
-    The *adaptive* attacker attacks the deployed network, the *oblivious* one attacks `plain` and is scored on the
-    deployed network. Both numbers belong in a table: the second alone says nothing about robustness.
+    The *adaptive* attacker attacks the deployed network. The *oblivious* attacker attacks `plain`, and the resulting
+    images are scored on the deployed network. Report both: the oblivious score alone says nothing about robustness.
 
     Attributes:
-        plain: the network without the defense, images -> logits; part of the deployed network, with its weights.
+        plain: the network without the defense, images -> logits; it shares its weights with the deployed network.
     """
 
     plain: nn.Module
 
 
 class Certificate(NamedTuple):
-    """Labels that no perturbation within a radius changes, with high probability.
+    """Labels that, with high probability, no perturbation within a radius can change.
 
     Attributes:
-        labels: (N, H, W) int64, `ABSTAIN` where nothing is guaranteed.
-        radius: L2 radius in [0, 1] units for which the labels of an image hold, all at once.
+        labels: (N, H, W) int64, `ABSTAIN` at pixels without a guarantee.
+        radius: L2 radius in [0, 1] units within which all labels of an image hold at once.
     """
 
     labels: Tensor
@@ -125,43 +129,73 @@ ABSTAIN = -1
 
 @runtime_checkable
 class Certified(Protocol):
-    """A deployed network that can certify its labels."""
+    """A deployed network that can certify its predictions."""
 
     def certify(self, images: Tensor, generators: Sequence[torch.Generator]) -> Certificate:
         """Return certified labels.
 
         Args:
             images: (N, 3, H, W) in [0, 1].
-            generators: source of the noise, one per image.
+            generators: random generators for the noise, one per image.
         """
         ...
 
 
 @runtime_checkable
 class Dynamic(Protocol):
-    """A deployed network with a state that incoming images change: order counts, and so does what came before.
+    """A deployed network that keeps learning from the images it receives, so that their order matters.
 
-    Calling the network changes nothing, so that attacks see it as it stands.
+    Only `adapt` changes the network. A forward pass does not, so an attack can query the network without changing it.
     """
 
     def adapt(self, images: Tensor) -> None:
-        """Take in images that are about to be scored, (N, 3, H, W) in [0, 1]."""
+        """Learn from images that are about to be scored, (N, 3, H, W) in [0, 1]."""
         ...
 
     def reset(self) -> None:
-        """Return to the state of deployment; an evaluation starts from it."""
+        """Restore the state at deployment; every evaluation starts from it."""
         ...
+
+
+def attacked(
+    attack: BoundAttack,
+    segmenter: Segmenter,
+    images: Tensor,
+    masks: Tensor,
+    *,
+    ignore_index: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return adversarial images for training, (N, 3, H, W).
+
+    Args:
+        attack: the attack used in training.
+        segmenter: the network to attack.
+        images: (N, 3, H, W) in [0, 1].
+        masks: (N, H, W).
+        ignore_index: label of void pixels.
+        generator: random generator of the attack.
+
+    Raises:
+        ValueError: the attack needs the training data first, which training does not provide.
+    """
+    if attack.needs_training_data:
+        raise ValueError(
+            f"{attack.attack.name} with these options needs class counts or a perturbation from the training data, "
+            "which an attack used in training does not get; choose another attack"
+        )
+    return attack(segmenter, images, masks, ignore_index=ignore_index, generator=generator)
 
 
 D = TypeVar("D", bound=Callable[..., nn.Module])
 
 
 def defense(name: str, *, version: int = 1) -> Callable[[D], D]:
-    """Tag a class or factory as a defense; the catalog finds it by this.
+    """Tag a class or factory as a defense, so that the catalog finds it.
 
     Args:
-        name: what matrices and tables call it.
-        version: raise it when the same options train another network.
+        name: name in matrices and tables.
+        version: increase it whenever the same options train a different network.
     """
     return tagger("defense", name, version)
 
@@ -169,13 +203,13 @@ def defense(name: str, *, version: int = 1) -> Callable[[D], D]:
 def segmentation_loss(
     segmenter: Segmenter, images: Tensor, masks: Tensor, *, aux_weight: float, ignore_index: int
 ) -> Losses:
-    """Cross-entropy of the main classifier plus `aux_weight` times that of the auxiliary one.
+    """Cross-entropy of the main classifier plus `aux_weight` times that of the auxiliary classifier.
 
     Args:
         segmenter: the network, in train mode.
         images: (N, 3, H, W) in [0, 1].
         masks: (N, H, W).
-        aux_weight: weight of the auxiliary classifier; without one it has no effect.
+        aux_weight: weight of the auxiliary classifier's loss; ignored if the network has no auxiliary classifier.
         ignore_index: label of void pixels.
     """
     features = segmenter.features(images)
@@ -187,13 +221,13 @@ def segmentation_loss(
 def auxiliary_loss(
     segmenter: Segmenter, features: Tensor | None, images: Tensor, masks: Tensor, ignore_index: int
 ) -> Tensor:
-    """Cross-entropy of the auxiliary classifier, 0 where the network has none."""
+    """Cross-entropy of the auxiliary classifier; 0 if the network has none."""
     if segmenter.auxiliary is None or features is None:
         return images.new_zeros(())
     return cross_entropy(segmenter.classify(segmenter.auxiliary, features, images), masks, ignore_index)
 
 
 def cross_entropy(logits: Tensor, masks: Tensor, ignore_index: int) -> Tensor:
-    """Mean cross-entropy over valid pixels, 0 where a batch has none."""
+    """Mean cross-entropy over the valid pixels of a batch; 0 if there are none."""
     valid = (masks != ignore_index).sum().clamp_min(1)
     return F.cross_entropy(logits.float(), masks, ignore_index=ignore_index, reduction="sum") / valid

@@ -1,4 +1,4 @@
-"""Fewer bits per colour value of the input."""
+"""Bit depth reduction of the input."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ def bit_depth(
 ) -> InputTransform:
     """Rounding of the images to fewer bits at inference; the network is trained without a defense.
 
-    Broken by an adaptive attack: look at both columns. The adaptive attacker's gradient passes straight through.
+    Adaptive attacks break this defense, so compare the adaptive with the oblivious score. The adaptive attacker uses
+    the straight-through gradient (BPDA).
 
     Args:
         segmenter: the network to train.
-        bits: per colour value, 1 to 8.
+        bits: bits per colour value, 1 to 8.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
 
     Raises:
-        ValueError: the number of bits is out of range.
+        ValueError: `bits` is not in 1 to 8.
 
     Source: Xu et al. 2018 (feature squeezing), section III, https://arxiv.org/abs/1704.01155.
     """
@@ -37,11 +38,11 @@ def bit_depth(
 
 
 def quantise(images: Tensor, bits: int) -> Tensor:
-    """Return the images rounded to 2**bits evenly spaced values of [0, 1].
+    """Round images to 2**bits evenly spaced values in [0, 1].
 
     Args:
         images: (N, 3, H, W) in [0, 1].
-        bits: per colour value.
+        bits: bits per colour value.
     """
     levels = float(2**bits - 1)
     return (images * levels).round() / levels

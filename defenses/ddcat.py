@@ -11,43 +11,43 @@ from torch import Tensor, nn
 
 from segbench.attacks.base import BoundAttack
 from segbench.attacks.tools.guard import guarded
-from segbench.defenses.base import Losses, auxiliary_loss, defense
+from segbench.defenses.base import Losses, attacked, auxiliary_loss, defense
 from segbench.defenses.sat import PAPER_ATTACK
 from segbench.model_zoo.base import ModelError, Segmenter
 from segbench.model_zoo.official import load_official_training
 
 Divided = Literal["clean", "adversarial", "both"]
-"""Whose flipped pixels the auxiliary branch gets: DDC-AT "clean", DDC-AT-N "adversarial", DDC-AT-M "both"."""
+"""Images whose flipped pixels go to the auxiliary branch: "clean" in DDC-AT, "adversarial" in -N, "both" in -M."""
 
 
 class Branches(NamedTuple):
-    """Logits of the three branches, each at the images' size."""
+    """Logits of the three branches, each at the size of the images."""
 
     main: Tensor
     auxiliary: Tensor
     mask: Tensor
 
     def merged(self) -> Tensor:
-        """The auxiliary branch where the mask branch says 1, the main branch elsewhere: a hard gate."""
+        """Return the auxiliary branch's logits where the mask branch predicts 1, and the main branch's elsewhere."""
         return torch.where(self.gate().unsqueeze(1), self.auxiliary, self.main)
 
     def gate(self) -> Tensor:
-        """Pixels that the mask branch sends to the auxiliary branch, (N, H, W) bool."""
+        """Return the pixels that the mask branch assigns to the auxiliary branch, (N, H, W) bool."""
         return self.mask[:, 1] > self.mask[:, 0]
 
 
 class DivideAndConquer(nn.Module):
-    """The training network of DDC-AT and its variants: three classifiers on one trunk, of which one is deployed.
+    """The training network of DDC-AT and its variants: three classifiers on one trunk. Only the main one is deployed.
 
     Args:
         segmenter: the network to train; its classifier is the main branch.
-        divided: whose flipped pixels the mask branch learns to send to the auxiliary branch; mask labels are 0
-            in all other images.
-        attack: the attack inside training.
+        divided: images whose flipped pixels the mask branch learns to assign to the auxiliary branch; the mask labels
+            of all other images are 0.
+        attack: the attack used in training.
         lambda_main: weight of L_n in eq. 5.
         lambda_aux: weight of L_a in eq. 5.
         lambda_mask: weight of L_m in eq. 5.
-        aux_weight: weight of the auxiliary classifier on the earlier features.
+        aux_weight: weight of the loss of the auxiliary classifier (on the trunk's earlier features).
         ignore_index: label of void pixels.
     """
 
@@ -74,35 +74,37 @@ class DivideAndConquer(nn.Module):
         self.ignore_index = ignore_index
 
     def branches(self, images: Tensor, features: Tensor) -> Branches:
-        """Run the three classifiers on main features."""
+        """Run the three classifiers on the trunk's main features."""
         heads = (self.segmenter.classifier, self.auxiliary_branch, self.mask_branch)
         return Branches(*(self.segmenter.classify(head, features, images) for head in heads))
 
     def predict(self, images: Tensor) -> Tensor:
-        """Label maps (N, H, W) of the merged logits, in eval mode."""
+        """Return the label maps (N, H, W) of the merged logits, computed in eval mode."""
         with guarded(self, images.device), torch.no_grad():
             return self.branches(images, self.segmenter.features(images).main).merged().max(1).indices
 
     def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Losses:
-        """Return the loss of the half-attacked batch; see `defenses.base.TrainingDefense`.
+        """Return the loss of a batch whose second half is attacked; see `defenses.base.TrainingDefense`.
 
-        The terms also hold `mask_predicted` and `mask_real`: the shares of the divided images' pixels that the mask
-        branch and the mask labels send to the auxiliary branch (figure 4 of the paper). Adversarial images are made
-        only where they are trained on or needed for a mask label.
+        The terms include `mask_predicted` and `mask_real`: the share of the divided images' pixels that the mask
+        branch, or the mask labels, assign to the auxiliary branch (figure 4 of the paper). The attack runs only on
+        images that are trained on in adversarial form or that need a mask label.
         """
         count, half = len(images), len(images) // 2
         divided = {"clean": slice(0, half), "adversarial": slice(half, count), "both": slice(0, count)}[self.divided]
         start = divided.start
-        attacked = self.attack(
+        adversarial = attacked(
+            self.attack,
             self.segmenter,
             images[start:],
             masks[start:],
             ignore_index=self.ignore_index,
             generator=generator,
         )
-        mixed = torch.cat([images[:half], attacked[half - start :]])
+        mixed = torch.cat([images[:half], adversarial[half - start :]])
+        flipped = self.predict(images[divided]) != self.predict(adversarial[: divided.stop - start])
         mask_labels = torch.zeros_like(masks)
-        mask_labels[divided] = (self.predict(images[divided]) != self.predict(attacked[: divided.stop - start])).long()
+        mask_labels[divided] = flipped.long()
 
         features = self.segmenter.features(mixed)
         branches = self.branches(mixed, features.main)
@@ -121,14 +123,14 @@ class DivideAndConquer(nn.Module):
         return Losses(total, {name: value.detach() for name, value in terms.items()})
 
     def _segmentation_loss(self, branches: Branches, gate: Tensor, masks: Tensor) -> Tensor:
-        """lambda_main L_n + lambda_aux L_a of eq. 3, as means over the valid pixels of both branches together."""
+        """Return lambda_main L_n + lambda_aux L_a of eq. 3, as a mean over the valid pixels of both branches."""
         lambda_main, lambda_aux, _ = self.lambdas
         losses = F.cross_entropy(branches.merged().float(), masks, ignore_index=self.ignore_index, reduction="none")
         weights = torch.where(gate, lambda_aux, lambda_main)
         return (losses * weights).sum() / (masks != self.ignore_index).sum().clamp_min(1)
 
     def deploy(self) -> Segmenter:
-        """Return the main branch: the plain network, without a parameter more."""
+        """Return the main branch: the plain network without any extra parameter."""
         return self.segmenter
 
 
@@ -143,19 +145,19 @@ def ddcat(
     aux_weight: float = 0.4,
     ignore_index: int = 255,
 ) -> DivideAndConquer:
-    """Dynamic divide-and-conquer adversarial training: boundary pixels of clean images get a branch of their own.
+    """Dynamic divide-and-conquer adversarial training: pixels that flip under attack are trained in a separate branch.
 
-    The batch is half clean, half attacked. A mask branch learns which pixels of clean images flip under attack; it
-    sends them to an auxiliary branch, all others to the main one, and the merged logits are trained. Only the main
-    branch is deployed.
+    Half of each batch is clean, half is attacked. A mask branch learns which pixels of the clean images change their
+    prediction under attack. It assigns these pixels to an auxiliary branch and all others to the main branch, and the
+    merged logits are trained. Only the main branch is deployed.
 
     Args:
         segmenter: the network to train; its classifier is the main branch.
-        attack: the attack inside training.
+        attack: the attack used in training.
         lambda_main: weight of L_n in eq. 5.
         lambda_aux: weight of L_a in eq. 5.
         lambda_mask: weight of L_m in eq. 5.
-        aux_weight: weight of the auxiliary classifier on the earlier features.
+        aux_weight: weight of the loss of the auxiliary classifier (on the trunk's earlier features).
         ignore_index: label of void pixels.
 
     Source: Xu et al. 2021, algorithms 2 and 3, eq. 3-5, https://arxiv.org/abs/2003.06555.
@@ -183,15 +185,15 @@ def ddcat_m(
     aux_weight: float = 0.4,
     ignore_index: int = 255,
 ) -> DivideAndConquer:
-    """DDC-AT-M: pixels that flip under attack get the auxiliary branch in clean and adversarial images alike.
+    """DDC-AT-M: DDC-AT that assigns flipped pixels of clean and of adversarial images to the auxiliary branch.
 
     Args:
         segmenter: the network to train; its classifier is the main branch.
-        attack: the attack inside training.
+        attack: the attack used in training.
         lambda_main: weight of L_n in eq. 5.
         lambda_aux: weight of L_a in eq. 5.
         lambda_mask: weight of L_m in eq. 5.
-        aux_weight: weight of the auxiliary classifier on the earlier features.
+        aux_weight: weight of the loss of the auxiliary classifier (on the trunk's earlier features).
         ignore_index: label of void pixels.
 
     Source: Xu et al. 2021, section 6.4 and table 3, https://arxiv.org/abs/2003.06555.
@@ -219,15 +221,15 @@ def ddcat_n(
     aux_weight: float = 0.4,
     ignore_index: int = 255,
 ) -> DivideAndConquer:
-    """DDC-AT-N: pixels that flipped get the auxiliary branch in adversarial images, clean images the main one.
+    """DDC-AT-N: DDC-AT that assigns flipped pixels of adversarial images only to the auxiliary branch.
 
     Args:
         segmenter: the network to train; its classifier is the main branch.
-        attack: the attack inside training.
+        attack: the attack used in training.
         lambda_main: weight of L_n in eq. 5.
         lambda_aux: weight of L_a in eq. 5.
         lambda_mask: weight of L_m in eq. 5.
-        aux_weight: weight of the auxiliary classifier on the earlier features.
+        aux_weight: weight of the loss of the auxiliary classifier (on the trunk's earlier features).
         ignore_index: label of void pixels.
 
     Source: Xu et al. 2021, section 6.4 and table 3, https://arxiv.org/abs/2003.06555.
@@ -245,17 +247,17 @@ def ddcat_n(
 
 
 def from_official(path: str | Path) -> DivideAndConquer:
-    """Rebuild the training network of an official DDC-AT checkpoint, with all branches, in eval mode.
+    """Load an official DDC-AT checkpoint as a training network with all three branches, in eval mode.
 
     Args:
         path: the authors' .pth file.
 
     Raises:
-        ModelError: the file is no official checkpoint, or one of a network without DDC-AT's branches.
+        ModelError: the file is not an official checkpoint, or its network has no DDC-AT branches.
     """
     official = load_official_training(path)
     if official.auxiliary_branch is None or official.mask_branch is None:
-        raise ModelError(f"{path}: this network was not trained by DDC-AT: it has no auxiliary and no mask branch")
+        raise ModelError(f"{path}: this network was not trained with DDC-AT: it has no auxiliary and no mask branch")
     network = ddcat(official.segmenter)
     network.auxiliary_branch, network.mask_branch = official.auxiliary_branch, official.mask_branch
     return network.eval()

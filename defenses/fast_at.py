@@ -21,20 +21,20 @@ def fast_at(
     aux_weight: float = 0.4,
     ignore_index: int = 255,
 ) -> AdversarialTraining:
-    """Fast adversarial training: every image attacked by one step of 1.25 eps from a random start.
+    """Fast adversarial training: every image is attacked with one step of 1.25 eps from a random start.
 
-    It can fail at once and unseen (catastrophic overfitting: one-step accuracy rises, many-step accuracy falls to
-    nothing), so judge it by an iterative attack only.
+    Training can fail suddenly (catastrophic overfitting): accuracy under one-step attacks rises while accuracy under
+    iterative attacks drops to zero. Evaluate this defense with an iterative attack.
 
     Args:
         segmenter: the network to train.
-        attack: the attack inside training.
-        warmup: number of batches over which the attack's `eps` and `alpha` grow to their values.
+        attack: the attack used in training.
+        warmup: number of batches over which the attack's `eps` and `alpha` grow linearly to their values.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
 
     Source: Wong et al. 2020, algorithm 3, https://arxiv.org/abs/2001.03994.
-    Departs from it in: the attack runs in eval mode, as every attack here; theirs keeps the training mode.
+    Departs from it in: the attack runs in eval mode, like every attack here; the authors' code attacks in train mode.
     """
     return AdversarialTraining(
         segmenter, attack=attack, warmup=warmup, aux_weight=aux_weight, ignore_index=ignore_index

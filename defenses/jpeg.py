@@ -23,17 +23,18 @@ def jpeg(
 ) -> InputTransform:
     """JPEG compression of the images at inference; the network is trained without a defense.
 
-    Broken by an adaptive attack: look at both columns. The adaptive attacker sees the real files forward, and
-    `smooth_jpeg` backward; with the identity in its place the attack is weaker and the defense looks better than it is.
+    Adaptive attacks break this defense, so compare the adaptive with the oblivious score. The adaptive attacker's
+    forward pass uses real JPEG files, and its backward pass the gradient of `smooth_jpeg`. The straight-through
+    gradient would give a weaker attack and make the defense look better than it is.
 
     Args:
         segmenter: the network to train.
-        quality: of the compression, 1 to 100.
+        quality: quality of the compression, 1 to 100.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
 
     Raises:
-        ValueError: the quality is out of range.
+        ValueError: `quality` is not in 1 to 100.
 
     Source: Dziugaite et al. 2016, https://arxiv.org/abs/1608.00853; Guo et al. 2018, https://arxiv.org/abs/1711.00117.
         Adaptive attack: Shin and Song 2017, JPEG-resistant Adversarial Images.
@@ -51,7 +52,7 @@ def jpeg(
 
 
 def compress(images: Tensor, quality: int) -> Tensor:
-    """Return the images as they come back from 8-bit JPEG files (on the CPU, chroma at half size).
+    """Encode images as 8-bit JPEG files and decode them again (on the CPU, chroma at half resolution).
 
     Args:
         images: (N, 3, H, W) in [0, 1].

@@ -1,4 +1,4 @@
-"""Median filter on the input."""
+"""Median filter of the input."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from segbench.model_zoo.base import Segmenter
 
 @defense("median")
 def median(segmenter: Segmenter, *, size: int = 3, aux_weight: float = 0.4, ignore_index: int = 255) -> InputTransform:
-    """Median filter on the images at inference; the network is trained without a defense.
+    """Median filter of the images at inference; the network is trained without a defense.
 
-    Broken by an adaptive attack: look at both columns. The adaptive attacker has the filter's own gradient, which goes
-    to the pixels that are medians; with the identity in its place the attack is weaker.
+    Adaptive attacks break this defense, so compare the adaptive with the oblivious score. The adaptive attacker uses
+    the filter's own gradient, which is nonzero at the pixels that are medians. The straight-through gradient would give
+    a weaker attack.
 
     Args:
         segmenter: the network to train.
-        size: side of the window in pixels, odd.
+        size: side of the filter window in pixels, odd.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
 
     Raises:
-        ValueError: the size is even or less than 1.
+        ValueError: `size` is even or less than 1.
 
     Source: Xu et al. 2018 (feature squeezing), section III, https://arxiv.org/abs/1704.01155.
     """
@@ -39,7 +40,7 @@ def median(segmenter: Segmenter, *, size: int = 3, aux_weight: float = 0.4, igno
 
 
 def median_filter(images: Tensor, size: int) -> Tensor:
-    """Return the median of each value's window, the border repeated outwards.
+    """Replace every value by the median of its window; the border is padded by repetition.
 
     Args:
         images: (N, 3, H, W).

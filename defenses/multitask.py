@@ -1,4 +1,4 @@
-"""Multitask training: auxiliary tasks on the shared trunk."""
+"""Multitask training: auxiliary tasks on a shared trunk."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from segbench.attacks.base import BoundAttack
 from segbench.attacks.clean import clean
-from segbench.defenses.base import Losses, auxiliary_loss, cross_entropy, defense
+from segbench.defenses.base import Losses, attacked, auxiliary_loss, cross_entropy, defense
 from segbench.model_zoo.base import Segmenter
 
 Task = Literal["reconstruction", "edges", "depth"]
 
 CHANNELS: dict[Task, int] = {"reconstruction": 3, "edges": 2, "depth": 1}
-"""Channels of a task's head."""
+"""Output channels of each task's head."""
 
 UNATTACKED = clean.bind()
 """The published default: training on clean images."""
@@ -24,26 +24,25 @@ UNATTACKED = clean.bind()
 
 @defense("multitask")
 class Multitask(nn.Module):
-    """Multitask training: the trunk also learns to rebuild the image and to find the borders of segments.
+    """Multitask training: the trunk also learns to reconstruct the image and to detect edges between segments.
 
-    Published: auxiliary tasks with heads of their own on a shared encoder, the loss main + weight / number of tasks *
-    sum of the tasks' losses, training on clean images; adversarial training as an extension. The heads are dropped at
-    inference.
+    Published: a shared encoder with one head per auxiliary task; the loss main + weight / number of tasks * sum of the
+    tasks' losses; training on clean images, with adversarial training as an extension; no heads at inference.
 
-    Our reconstruction: which tasks (theirs come from Taskonomy and Cityscapes: depth, normals, edges and others; here
-    those that need no further labels by default), the heads (a classifier of the architecture each), L1 for the image
-    and for inverse depth, cross-entropy for edges, the weight.
+    Our reconstruction: the choice of tasks (the paper uses depth, normals, edges and others from Taskonomy and
+    Cityscapes; the default here needs no extra labels), the heads (one classifier of the architecture per task), the
+    losses (L1 for the image and for inverse depth, cross-entropy for edges) and the weight.
 
     Args:
         segmenter: the network to train.
-        tasks: "reconstruction" of the image, "edges" between segments, "depth" of the scene, where the dataset has it.
-        weight: of the auxiliary tasks together.
-        attack: the attack inside training, on every image, from the main classifier's loss; `clean` is none.
+        tasks: "reconstruction" of the image, "edges" between segments, "depth" of the scene if the dataset has it.
+        weight: total weight of the auxiliary tasks.
+        attack: the attack used in training, on every image, with the main classifier's loss; `clean` means no attack.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
 
     Raises:
-        ValueError: there is no task.
+        ValueError: `tasks` is empty.
 
     Source: Mao et al. 2020, section 4, https://arxiv.org/abs/2007.07236.
     Departs from it in: see above.
@@ -61,7 +60,7 @@ class Multitask(nn.Module):
     ) -> None:
         super().__init__()
         if not tasks:
-            raise ValueError(f"multitask: tasks must name at least one of {', '.join(CHANNELS)}")
+            raise ValueError(f"multitask: tasks must contain at least one of {', '.join(CHANNELS)}")
         self.segmenter = segmenter
         self.heads = nn.ModuleDict({task: segmenter.make_classifier(CHANNELS[task]) for task in tasks})
         self.uses_depth = "depth" in tasks
@@ -71,8 +70,8 @@ class Multitask(nn.Module):
         self.ignore_index = ignore_index
 
     def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator, depth: Tensor | None = None) -> Losses:
-        """Return main, auxiliary and task losses; see `defenses.base.LearnsFromDepth`."""
-        seen = self.attack(self.segmenter, images, masks, ignore_index=self.ignore_index, generator=generator)
+        """Return the sum of main, auxiliary and task losses; see `defenses.base.LearnsFromDepth`."""
+        seen = attacked(self.attack, self.segmenter, images, masks, ignore_index=self.ignore_index, generator=generator)
         features = self.segmenter.features(seen)
         logits = self.segmenter.classify(self.segmenter.classifier, features.main, images)
         main = cross_entropy(logits, masks, self.ignore_index)
@@ -90,7 +89,7 @@ class Multitask(nn.Module):
             return F.l1_loss(output.float(), images)
         if task == "depth":
             if depth is None:
-                raise ValueError("multitask: the task depth needs the depth of every image")
+                raise ValueError("multitask: the task 'depth' needs a dataset with depth, got a batch without")
             return inverse_depth_loss(output[:, 0].float(), depth)
         return cross_entropy(output, edges(masks, self.ignore_index), self.ignore_index)
 
@@ -100,11 +99,11 @@ class Multitask(nn.Module):
 
 
 def edges(masks: Tensor, ignore_index: int) -> Tensor:
-    """Return 1 where a pixel's label differs from its right or lower neighbour's, 0 elsewhere, void kept void.
+    """Return edge labels (N, H, W): 1 where the label differs from that of the right or lower neighbour, 0 elsewhere.
 
     Args:
         masks: (N, H, W).
-        ignore_index: label of void pixels; a border with void is no edge.
+        ignore_index: label of void pixels, which stay void; a border between a segment and void is not an edge.
     """
     valid = masks != ignore_index
     found = torch.zeros_like(masks, dtype=torch.bool)
@@ -114,11 +113,11 @@ def edges(masks: Tensor, ignore_index: int) -> Tensor:
 
 
 def inverse_depth_loss(output: Tensor, depth: Tensor) -> Tensor:
-    """Mean distance from 1 / depth over its mean in the image, where the depth is known; 0 where none is.
+    """L1 distance between the output and 1 / depth divided by its mean over the image; 0 if no depth is known.
 
     Args:
-        output: (N, H, W).
-        depth: (N, H, W), 0 where it is not known; its unit has no say.
+        output: prediction, (N, H, W).
+        depth: (N, H, W), 0 where the depth is unknown. Its unit does not matter.
     """
     known = depth > 0
     inverse = torch.where(known, 1 / depth.where(known, 1), 0)

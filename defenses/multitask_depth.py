@@ -13,28 +13,28 @@ from segbench.defenses.tools.photometric import reprojection_loss, rigid_transfo
 from segbench.model_zoo.base import Segmenter
 
 MIN_DEPTH, MAX_DEPTH = 0.1, 100.0
-"""Range of depths that the head can express, in the unknown unit of a single camera's scale."""
+"""Range of depths that the head can predict, in an arbitrary unit: one camera does not determine the scale."""
 
 
 @defense("multitask-depth")
 class MultitaskDepth(nn.Module):
-    """Segmentation with self-supervised depth from video on the shared trunk; depth is dropped at inference.
+    """Multitask training with self-supervised depth from video on the shared trunk; the depth head is not deployed.
 
-    Without `video_loss` (a dataset with clips) this is training without a defense at a smaller learning rate of the
-    trunk: the training has to call both losses.
+    Training must call both `loss` and `video_loss`, so it needs a dataset with clips. `loss` alone equals training
+    without a defense with smaller gradients in the trunk.
 
-    Published: a shared encoder, gradients of the tasks scaled where they enter it (0.1 and 0.9 in the group's public
-    SGDepth), photometric loss 0.85 SSIM + 0.15 L1, minimum over frames, auto-masking, edge-aware smoothness with weight
-    0.001, depth in training only.
+    Published: a shared encoder; the gradients of segmentation and depth are scaled when they enter it (by 0.1 and 0.9
+    in the group's public SGDepth); photometric loss 0.85 SSIM + 0.15 L1 with the minimum over frames and auto-masking;
+    edge-aware smoothness with weight 0.001; depth in training only.
 
     Our reconstruction: the depth head (a classifier of the architecture with one output, at one scale), the pose
-    network (five convolutions), the gradients are scaled behind the context module, which is shared too.
+    network (five convolutions), and scaling the gradients after the context module, which both tasks share.
 
     Args:
         segmenter: the network to train.
-        segmentation_scale: factor on the segmentation's gradient into the trunk.
-        depth_scale: factor on the depth's gradient into the trunk.
-        smoothness_weight: weight of the smoothness of the depth.
+        segmentation_scale: factor of the segmentation gradient that enters the trunk.
+        depth_scale: factor of the depth gradient that enters the trunk.
+        smoothness_weight: weight of the depth smoothness loss.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
 
@@ -80,11 +80,11 @@ class MultitaskDepth(nn.Module):
         return self.depth_loss(frames, transforms, intrinsics)
 
     def depth_loss(self, frames: Tensor, transforms: list[Tensor], intrinsics: Tensor) -> Losses:
-        """Return the loss of a batch of clips whose camera motion is known.
+        """Return the loss of a batch of clips with known camera motion.
 
         Args:
-            frames: (N, 3, 3, H, W) in [0, 1]: before, the frame itself, after.
-            transforms: camera of the frame itself -> cameras before and after, (N, 4, 4) each.
+            frames: (N, 3, 3, H, W) in [0, 1]: the previous, current and next frame.
+            transforms: two (N, 4, 4) tensors that map points from the current camera to the previous and next camera.
             intrinsics: (N, 3, 3), in pixels.
         """
         before, target, after = frames.unbind(1)
@@ -96,18 +96,18 @@ class MultitaskDepth(nn.Module):
         return Losses(total, {"photometric": photometric.detach(), "smoothness": smooth.detach()})
 
     def disparity(self, images: Tensor) -> Tensor:
-        """Return 1 / depth, (N, 1, H, W)."""
+        """Return the predicted 1 / depth, (N, 1, H, W)."""
         features = scale_gradient(self.segmenter.features(images).main, self.depth_scale)
         share = self.segmenter.classify(self.depth_head, features, images).float().sigmoid()
         return 1 / MAX_DEPTH + (1 / MIN_DEPTH - 1 / MAX_DEPTH) * share
 
     def deploy(self) -> Segmenter:
-        """Return the network without depth head and pose network."""
+        """Return the network without the depth head and the pose network."""
         return self.segmenter
 
 
 class PoseNetwork(nn.Module):
-    """Two frames -> the camera motion from the first to the second, (N, 6), small at first."""
+    """Predicts the camera motion between two frames, (N, 6); motions are small at initialisation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class PoseNetwork(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 6, 1))
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return rotation vector and translation, (N, 6)."""
+        """Return the rotation vector and the translation from the first to the second frame, (N, 6)."""
         motion: Tensor = self.layers(torch.cat([first, second], 1)).float().mean((2, 3))
         return 0.01 * motion
 
@@ -135,6 +135,6 @@ class _ScaledGradient(torch.autograd.Function):
 
 
 def scale_gradient(features: Tensor, factor: float) -> Tensor:
-    """Return the features as they are; their gradient is multiplied by `factor` on the way back."""
+    """Return the features unchanged, and multiply their gradient by `factor` in the backward pass."""
     scaled: Tensor = _ScaledGradient.apply(features, factor)
     return scaled

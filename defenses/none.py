@@ -11,7 +11,7 @@ from segbench.model_zoo.base import Segmenter
 
 @defense("none")
 class NoDefense(nn.Module):
-    """Training on clean images alone: the "No Defense" row of every table.
+    """Training on clean images only: the "No Defense" row of every table.
 
     Args:
         segmenter: the network to train.

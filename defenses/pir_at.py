@@ -19,18 +19,19 @@ def pir_at(
     aux_weight: float = 0.4,
     ignore_index: int = 255,
 ) -> AdversarialTraining:
-    """Adversarial training on whole batches, started from an encoder that was trained robustly on ImageNet.
+    """PGD adversarial training that starts from an encoder trained adversarially on ImageNet.
 
     Args:
-        segmenter: the network to train; its trunk has an `encoder`.
-        backbone: file of the encoder's robust weights, with torchvision's or timm's keys (.safetensors or .pth).
-        attack: the attack inside training.
-        warmup: number of batches over which the attack's `eps` and `alpha` grow to their values.
+        segmenter: the network to train; its trunk must have an `encoder`.
+        backbone: file with the robust weights of the encoder, with the keys of torchvision or timm (.safetensors or
+            .pth).
+        attack: the attack used in training.
+        warmup: number of batches over which the attack's `eps` and `alpha` grow linearly to their values.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
 
     Source: Croce et al. 2024, section 4, https://arxiv.org/abs/2306.12941.
-    Departs from it in: budget and recipe are those of the matrix; theirs trains at 4/255 with AdamW.
+    Departs from it in: budget and training recipe come from the matrix; the paper trains at 4/255 with AdamW.
     """
     return AdversarialTraining(
         segmenter, attack=attack, warmup=warmup, backbone=backbone, aux_weight=aux_weight, ignore_index=ignore_index

@@ -1,4 +1,4 @@
-"""Randomized smoothing, with certified labels."""
+"""Randomized smoothing with certified labels."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from segbench.model_zoo.base import Segmenter
 class Smoothed(nn.Module):
     """A network averaged over Gaussian noise on its input.
 
-    The noise of the forward pass is fixed by `seed` and the same for every image, so predictions repeat, and the
-    attacker, who sees it, has the exact gradient of the average (the strongest form of expectation over
-    transformation). Certification draws fresh noise.
+    The forward pass averages over noise samples that `seed` fixes; they are the same for every image. Predictions are
+    therefore deterministic, and an attacker gets the exact gradient of the average (the strongest form of expectation
+    over transformation). Certification draws new noise.
 
     Args:
         plain: images (N, 3, H, W) in [0, 1] -> logits (N, C, H, W).
         sigma: standard deviation of the noise, in [0, 1] units.
-        samples: noises averaged in the forward pass.
-        seed: of these noises.
-        picking: fresh noises that choose the label to certify ("n0").
-        counting: fresh noises that certify it ("n").
-        tau: bound on the probability of the certified label, in [0.5, 1).
+        samples: number of noise samples in the forward pass.
+        seed: seed of these samples.
+        picking: number of noise samples that choose the label to certify ("n0" in the paper).
+        counting: number of further noise samples that test this label ("n" in the paper).
+        tau: lower bound on the probability of the certified label, in [0.5, 1).
         alpha: probability that any label of an image is certified wrongly.
     """
 
@@ -54,7 +54,7 @@ class Smoothed(nn.Module):
         self.alpha = alpha
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logarithm of the mean softmax over the noises, (N, C, H, W)."""
+        """Return the logarithm of the softmax averaged over the noise samples, (N, C, H, W)."""
         generator = torch.Generator().manual_seed(self.seed)
         log_probabilities = []
         for _ in range(self.samples):
@@ -63,7 +63,7 @@ class Smoothed(nn.Module):
         return torch.stack(log_probabilities).logsumexp(0) - torch.tensor(float(self.samples)).log().to(images.device)
 
     def certify(self, images: Tensor, generators: Sequence[torch.Generator]) -> Certificate:
-        """Return labels that no perturbation within the radius changes; see `defenses.base.Certified`."""
+        """Return labels that no perturbation within the radius can change; see `defenses.base.Certified`."""
         labels = []
         for image, generator in zip(images, generators, strict=True):
             picks = self._votes(image, self.picking, generator).argmax(0)
@@ -76,7 +76,7 @@ class Smoothed(nn.Module):
 
     @torch.no_grad()
     def _votes(self, image: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """How many of `count` noises give each label, (C, H, W)."""
+        """Return how many of `count` noise samples predict each class, (C, H, W)."""
         votes: Tensor | None = None
         for _ in range(count):
             noise = torch.randn(image.shape, generator=generator).to(image)
@@ -84,25 +84,25 @@ class Smoothed(nn.Module):
             won = F.one_hot(logits.argmax(0), len(logits)).permute(2, 0, 1)
             votes = won if votes is None else votes + won
         if votes is None:
-            raise ValueError("certification needs at least one sample")
+            raise ValueError("certification needs at least one noise sample, got 0")
         return votes
 
 
 @defense("randomized-smoothing")
 class RandomizedSmoothing(nn.Module):
-    """Training under Gaussian noise; the average over noise is deployed, and certifies labels in an L2 ball.
+    """Randomized smoothing: training with Gaussian noise; deploys the average over noise, with certified labels.
 
-    A certificate says that a label does not change, not that it is right; it holds for the votes under fresh noise,
-    which the average of the forward pass stands in for.
+    A certificate says that a label cannot change within an L2 ball; it does not say that the label is correct. It holds
+    for the majority vote over random noise. The forward pass approximates this vote by an average over fixed noise.
 
     Args:
         segmenter: the network to train.
         sigma: standard deviation of the noise, in [0, 1] units.
-        samples: noises averaged in the forward pass of the deployed network.
-        seed: of these noises.
-        picking: fresh noises that choose the label to certify ("n0").
-        counting: fresh noises that certify it ("n").
-        tau: bound on the probability of the certified label, in [0.5, 1).
+        samples: number of noise samples in the forward pass of the deployed network.
+        seed: seed of these samples.
+        picking: number of noise samples that choose the label to certify ("n0" in the paper).
+        counting: number of further noise samples that test this label ("n" in the paper).
+        tau: lower bound on the probability of the certified label, in [0.5, 1).
         alpha: probability that any label of an image is certified wrongly.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
@@ -134,7 +134,9 @@ class RandomizedSmoothing(nn.Module):
         if not 0 < alpha < 1:
             raise ValueError(f"randomized-smoothing: alpha must lie between 0 and 1, got {alpha}")
         if sigma < 0 or min(samples, picking, counting) < 1:
-            raise ValueError("randomized-smoothing: sigma must not be negative, and every number of samples at least 1")
+            raise ValueError(
+                "randomized-smoothing: sigma must be at least 0, and samples, picking and counting at least 1"
+            )
         self.segmenter = segmenter
         self.sigma = sigma
         self.samples = samples
@@ -147,7 +149,7 @@ class RandomizedSmoothing(nn.Module):
         self.ignore_index = ignore_index
 
     def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Losses:
-        """Return the loss of the noisy batch; see `defenses.base.TrainingDefense`."""
+        """Return the loss of the batch with noise added; see `defenses.base.TrainingDefense`."""
         noise = torch.randn(images.shape, generator=generator).to(images)
         noisy = images + self.sigma * noise
         return segmentation_loss(

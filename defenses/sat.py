@@ -9,7 +9,7 @@ from segbench.defenses.tools.adversarial import AdversarialTraining
 from segbench.model_zoo.base import Segmenter
 
 PAPER_ATTACK = bim.bind(eps=0.03, alpha=0.01, steps=3)
-"""The attack inside training of Xu et al. 2021, section 6.2: BIM under linf, no random start."""
+"""The training attack of Xu et al. 2021, section 6.2: BIM with an L_inf bound and no random start."""
 
 
 @defense("sat")
@@ -20,11 +20,11 @@ def sat(
     aux_weight: float = 0.4,
     ignore_index: int = 255,
 ) -> AdversarialTraining:
-    """Standard adversarial training: the first half of each batch clean, the second half attacked.
+    """Standard adversarial training: the first half of each batch is clean, the second half is attacked.
 
     Args:
         segmenter: the network to train.
-        attack: the attack inside training.
+        attack: the attack used in training.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
 

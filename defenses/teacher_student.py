@@ -1,8 +1,7 @@
-"""Redundant teacher and students, one of which keeps learning at inference."""
+"""Redundant teacher and student, with a second student that keeps learning at inference."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
@@ -16,10 +15,11 @@ from segbench.model_zoo.base import Segmenter
 
 
 class TeacherAndStudent(nn.Module):
-    """Training of a teacher from labels and of a student from labels and teacher, at the same time.
+    """Joint training of a teacher on labels, and of a student on labels and the teacher's predictions.
 
     Args:
-        segmenter: the teacher; the student is a network of the same architecture with weights of its own.
+        segmenter: the teacher. The student is a second network from the same factory (`Segmenter.rebuild`), without
+            its auxiliary classifier.
         vote: see `Redundant`.
         layer_weights: see `Redundant`.
         lr: see `Redundant`.
@@ -41,12 +41,8 @@ class TeacherAndStudent(nn.Module):
     ) -> None:
         super().__init__()
         self.segmenter = segmenter
-        self.student = copy.deepcopy(segmenter)
+        self.student = segmenter.rebuild()
         self.student.auxiliary = None
-        for module in self.student.modules():
-            restart = getattr(module, "reset_parameters", None)
-            if restart is not None:
-                restart()
         self.vote = vote
         self.layer_weights = layer_weights
         self.lr = lr
@@ -55,7 +51,7 @@ class TeacherAndStudent(nn.Module):
         self.ignore_index = ignore_index
 
     def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Losses:
-        """Return the teacher's loss on labels and the student's on labels and the teacher's predictions.
+        """Return the sum of the teacher's loss on labels and the student's on labels and on the teacher's predictions.
 
         See `defenses.base.TrainingDefense`.
         """
@@ -71,7 +67,7 @@ class TeacherAndStudent(nn.Module):
         return Losses(supervised.total + student + distilled, terms)
 
     def deploy(self) -> Redundant:
-        """Return the three networks; the adapting student starts as the static one."""
+        """Return the three networks; the adapting student starts as a copy of the static one."""
         return Redundant(
             self.segmenter,
             self.student,
@@ -82,7 +78,7 @@ class TeacherAndStudent(nn.Module):
         )
 
 
-@defense("teacher-student")
+@defense("teacher-student", version=2)
 def teacher_student(
     segmenter: Segmenter,
     *,
@@ -92,26 +88,31 @@ def teacher_student(
     aux_weight: float = 0.4,
     ignore_index: int = 255,
 ) -> TeacherAndStudent:
-    """Teacher, student, and a student that adapts to the incoming images and alone is asked (dynamic).
+    """Prediction by a student that adapts to incoming images, next to a static teacher and student (dynamic).
 
-    A dynamic defense: its answers depend on the images before, and it costs three networks and their training at
-    inference. Compare it with other dynamic defenses only.
+    A dynamic defense: its predictions depend on the images that it has received before. Deployment holds three
+    networks. A prediction runs the adapting student only; adapting runs all three and trains one. Compare this defense
+    with other dynamic defenses only.
 
-    Published: static teacher and student, an adapting student trained online with an inverse feature matching loss,
-    attacks on the static networks.
+    Published: a static teacher and student, an adapting student that is trained online with an inverse feature matching
+    loss, and attacks on the static networks.
 
-    Our reconstruction (no equations or code are public): all losses. The student learns from labels and from the
-    teacher's probabilities (weight 1 each) while the teacher still learns, both of one architecture; the adapting
-    student follows the teacher's probabilities on incoming images and is driven from the static student's last
-    features by their mean squared cosine, by plain gradient steps with batch normalisation fixed.
+    Our reconstruction (no equations or code are public): all losses. Teacher and student are two networks of the same
+    architecture, trained at the same time. The student learns from labels and from the teacher's probabilities, with
+    weight 1 each. The adapting student learns the teacher's probabilities on incoming images, plus `weight` times the
+    mean squared cosine similarity of its last features with those of the static student. It takes plain gradient steps
+    in eval mode, so that the statistics of batch normalisation stay fixed.
 
     Args:
-        segmenter: the network to train, as teacher.
-        weight: of inverse feature matching.
+        segmenter: the network to train, as the teacher.
+        weight: weight of inverse feature matching.
         lr: step size of the adapting student.
-        steps: steps for each batch of incoming images.
+        steps: gradient steps for each batch of incoming images.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
+
+    Raises:
+        ModelError: the network does not know its factory, so that a student cannot be built.
 
     Source: Bar et al. 2019, On the Robustness of Redundant Teacher-Student Frameworks for Semantic Segmentation, CVPRW.
     Departs from it in: see above.

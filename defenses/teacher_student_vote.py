@@ -1,4 +1,4 @@
-"""Redundant teacher and students under a majority vote."""
+"""Redundant teacher and students with a majority vote."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from segbench.defenses.teacher_student import TeacherAndStudent
 from segbench.model_zoo.base import Segmenter
 
 
-@defense("teacher-student-vote")
+@defense("teacher-student-vote", version=2)
 def teacher_student_vote(
     segmenter: Segmenter,
     *,
@@ -18,26 +18,30 @@ def teacher_student_vote(
     aux_weight: float = 0.4,
     ignore_index: int = 255,
 ) -> TeacherAndStudent:
-    """Pixel-wise majority of teacher, student and adapting student, with layer-wise feature matching (dynamic).
+    """Majority vote per pixel of a teacher, a student and a student that adapts at inference (dynamic).
 
-    A dynamic defense: its answers depend on the images before, and it costs three networks and their training at
-    inference. Compare it with other dynamic defenses only.
+    A dynamic defense: its predictions depend on the images that it has received before. A prediction runs three
+    networks; adapting runs all three and trains one. Compare this defense with other dynamic defenses only.
 
-    Published: the triple of `teacher-student`, a weight for every layer in inverse feature matching, a majority vote
-    of the three.
+    Published: the three networks of `teacher-student`, inverse feature matching with a weight per layer, and the
+    majority vote of the three networks.
 
-    Our reconstruction (no equations or code are public): what `teacher-student` reconstructs; two layers (the features
-    that the auxiliary classifier sees, and the last) and their weights; where all three disagree, the class of the
-    highest mean probability; gradients of the vote are those of the mean probability.
+    Our reconstruction (no equations or code are public): everything that `teacher-student` reconstructs; inverse
+    feature matching on two layers (the input of the auxiliary classifier, and the last features) and its weights; if
+    all three networks disagree, the class with the highest mean probability; in the backward pass, the gradient of the
+    log of the mean probability in place of the vote's.
 
     Args:
-        segmenter: the network to train, as teacher.
-        early_weight: of inverse feature matching on the features that the auxiliary classifier sees.
-        main_weight: of inverse feature matching on the last features.
+        segmenter: the network to train, as the teacher.
+        early_weight: weight of inverse feature matching on the features that the auxiliary classifier receives.
+        main_weight: weight of inverse feature matching on the last features.
         lr: step size of the adapting student.
-        steps: steps for each batch of incoming images.
+        steps: gradient steps for each batch of incoming images.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
+
+    Raises:
+        ModelError: the network does not know its factory, so that a student cannot be built.
 
     Source: Bar et al. 2020, Robust Semantic Segmentation by Redundant Networks With a Layer-Specific Loss Contribution
         and Majority Vote, CVPRW.

@@ -1,4 +1,4 @@
-"""TRADES: a clean loss, and a penalty on how far an attack moves the predictions."""
+"""TRADES: a clean loss plus a penalty on the change of the predictions under attack."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segbench.attacks.tools.guard import guarded
+from segbench.attacks.tools.guard import guarded, stream_seed
 from segbench.attacks.tools.losses import input_gradient
 from segbench.attacks.tools.projections import project
 from segbench.defenses.base import Losses, auxiliary_loss, cross_entropy, defense
@@ -17,23 +17,23 @@ from segbench.model_zoo.base import Segmenter
 
 @defense("trades")
 class Trades(nn.Module):
-    """TRADES: cross-entropy on clean images plus beta times the KL divergence to predictions under attack.
+    """TRADES: cross-entropy on clean images plus beta times the KL divergence between clean and attacked predictions.
 
-    The attack inside training climbs the same divergence, needs no labels and starts from Gaussian noise of standard
-    deviation 0.001. Both the clean and the attacked prediction receive the gradient of the divergence.
+    The training attack maximises the same divergence, so it needs no labels. It starts from Gaussian noise with
+    standard deviation 0.001. The gradient of the divergence reaches both the clean and the attacked prediction.
 
     Args:
         segmenter: the network to train.
         beta: weight of the divergence ("1 / lambda" in the paper).
-        eps: radius of the linf ball, in [0, 1] units.
+        eps: radius of the L_inf ball, in [0, 1] units.
         alpha: size of a step, in [0, 1] units.
-        steps: number of steps.
+        steps: number of attack steps.
         aux_weight: weight of the auxiliary classifier's loss, on clean images.
-        ignore_index: label of void pixels; they have no part in the divergence either.
+        ignore_index: label of void pixels; the training loss ignores them in the divergence as well.
 
     Source: Zhang et al. 2019, eq. 5 and algorithm 1, https://arxiv.org/abs/1901.08573.
-    Departs from it in: the divergence is a mean over pixels, theirs is of one label per image; eps, alpha and steps
-        are those of Xu et al. 2021 and of our other defenses.
+    Departs from it in: the divergence is a mean over pixels, because a segmentation has a label per pixel; eps and
+        alpha are those of Xu et al. 2021, as in our other defenses, with 5 steps.
     """
 
     def __init__(
@@ -71,10 +71,11 @@ class Trades(nn.Module):
         return Losses(total, {name: value.detach() for name, value in terms.items()})
 
     def attack(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
-        """Return images of the ball, (N, 3, H, W), whose predictions diverge from those of `images`."""
+        """Return images inside the ball, (N, 3, H, W), that maximise the divergence from the clean predictions."""
+        seed = stream_seed(generator, "attack")
         noise = torch.randn(images.shape, generator=generator).to(images) * 0.001
         adversarial = project(images + noise, images, "linf", self.eps)
-        with guarded(self.segmenter, images.device):
+        with guarded(self.segmenter, images.device, seed):
             with torch.no_grad():
                 clean_logits = self.segmenter(images)
             loss = partial(divergence, clean_logits=clean_logits)
@@ -91,12 +92,12 @@ class Trades(nn.Module):
 
 
 def divergence(logits: Tensor, masks: Tensor, clean_logits: Tensor) -> Tensor:
-    """KL divergence of every pixel from the clean to the given prediction, (N, H, W).
+    """KL divergence KL(clean || attacked) of every pixel, (N, H, W).
 
     Args:
-        logits: predictions under attack, (N, C, H, W).
-        masks: not used: the divergence needs no labels; here because losses of attacks take them.
-        clean_logits: predictions of the clean images, (N, C, H, W).
+        logits: logits of the attacked images, (N, C, H, W).
+        masks: unused; attack losses take logits and masks.
+        clean_logits: logits of the clean images, (N, C, H, W).
     """
     under_attack = F.log_softmax(logits.float(), 1)
     clean = F.log_softmax(clean_logits.float(), 1)

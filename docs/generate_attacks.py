@@ -1,4 +1,4 @@
-"""Write docs/attacks.md from the catalog: run `python docs/generate_attacks.py` after a change of an attack."""
+"""Generates docs/attacks.md from the catalog: run `python docs/generate_attacks.py` after changing an attack."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segbench.components import catalog, docstrings, specs
 
 PAGE = Path(__file__).with_name("attacks.md")
 STEPS = (4, 8)
-"""Numbers of steps whose costs are measured, to tell what a step costs."""
+"""Numbers of steps at which the cost is measured; their difference gives the cost of one step."""
 HEAD = """# Attacks
 
 `python docs/generate_attacks.py` makes this page from the catalog; do not edit it by hand.
@@ -37,13 +37,16 @@ of one map an image. segbench resizes the map to the attacked image by nearest n
 where the map holds the void label. The identity of an evaluation contains the content of the file, not its path. Scores
 always compare with the true masks.
 
+**Random networks.** A network may draw random numbers in its forward pass. An attack seeds these from its own
+generator, so that the network draws other numbers when the images are scored.
+
 | attack | norm and eps | uses | cost in passes | what it does |
 |---|---|---|---|---|
 """
 
 
 class _Pixelwise(nn.Module):
-    """Logits on which a few steps fool nothing, so that no attack stops early."""
+    """A network that a few steps cannot fool at any pixel, so that no attack stops early."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return torch.stack([images.mean(1) + 9.0 * (k == 0) - 0.1 * k for k in range(4)], 1)
@@ -70,7 +73,7 @@ def bound(attack: Attack[...]) -> str:
 
 
 def cost(attack: Attack[...]) -> str:
-    """Return the largest number of forward and backward passes per image, measured, as a formula in the options."""
+    """Measure the maximum number of forward and backward passes per image; return it as a formula of the options."""
     options = attack.bind().options
     if attack.access == "none":
         return "0"

@@ -1,1 +1,1 @@
-"""Segmentation networks with a common anatomy, one file per architecture (contract in `model_zoo.base`)."""
+"""Segmentation networks with a common structure, one file per architecture (contract in `model_zoo.base`)."""

@@ -11,21 +11,21 @@ from segbench.model_zoo.heads import assemble, conv_bn_relu
 
 
 class AtrousPooling(nn.Module):
-    """A 1x1 convolution, dilated 3x3 convolutions and the image's average side by side, concatenated.
+    """Concatenation of parallel branches: a 1x1 convolution, dilated 3x3 convolutions and global average pooling.
 
     Args:
-        in_channels: channels of the features.
-        channels: of each branch.
+        in_channels: number of input channels.
+        channels: number of output channels of each branch.
         rates: dilation of each 3x3 convolution.
 
     Raises:
-        ModelError: there are no rates, or one is not positive.
+        ModelError: `rates` is empty, or a rate is not positive.
     """
 
     def __init__(self, in_channels: int, channels: int, rates: tuple[int, ...]) -> None:
         super().__init__()
         if not rates or min(rates) < 1:
-            raise ModelError(f"rates must be dilations from 1, got {list(rates)}")
+            raise ModelError(f"rates must hold at least one dilation, each at least 1, got {list(rates)}")
         self.branches = nn.ModuleList(
             [
                 nn.Sequential(*conv_bn_relu(in_channels, channels, 1)),
@@ -36,7 +36,7 @@ class AtrousPooling(nn.Module):
         self.channels = channels * len(self.branches)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the branches' features, (N, channels, H, W)."""
+        """Return the concatenated features of all branches, (N, channels, H, W)."""
         *maps, image = (branch(features) for branch in self.branches)
         return torch.cat([*maps, image.expand_as(maps[0])], 1)
 
@@ -57,20 +57,20 @@ def deeplabv3(
     """DeepLabv3: atrous spatial pyramid pooling on a dilated encoder.
 
     Args:
-        num_classes: classes to predict.
-        encoder: "tiny", "resnet50-deepstem" (the DDC-AT authors' own), or a name of segmentation-models-pytorch
-            such as "resnet18" or "tu-convnext_tiny".
-        output_stride: size of the image over size of the last feature map, 8 or 16.
-        widths: channels of the tiny encoder's four stages.
-        rates: dilations of the 3x3 branches; by default 6, 12, 18, or 1, 2, 3 with the tiny encoder.
-        channels: width of each branch and of the classifier; by default 256, or 48 with the tiny encoder.
-        dropout: probability to drop a channel in the classifiers.
-        auxiliary: have an auxiliary classifier on stage 3.
-        weights: ImageNet weights of the encoder: a file, "imagenet" for a download, or none.
+        num_classes: number of classes.
+        encoder: "tiny", "resnet50-deepstem" (the encoder of the DDC-AT authors), or an encoder name of
+            segmentation-models-pytorch such as "resnet18" or "tu-convnext_tiny".
+        output_stride: size of the image divided by the size of the last feature map, 8 or 16.
+        widths: channels of the four stages of the tiny encoder.
+        rates: dilations of the 3x3 branches; None means 6, 12, 18, or 1, 2, 3 with the tiny encoder.
+        channels: width of each branch and of the classifier; None means 256, or 48 with the tiny encoder.
+        dropout: dropout probability of the channels in the classifiers.
+        auxiliary: add an auxiliary classifier on stage 3.
+        weights: ImageNet weights of the encoder: the path of a file, "imagenet" to download them, or None.
 
-    Source: Chen et al. 2017, https://arxiv.org/abs/1706.05587; the heads as Xu et al. 2021 published them.
-    Departs from it in: the branches are not projected to one width; the classifier reads them all, its first
-        convolution being 1x1.
+    Source: Chen et al. 2017, https://arxiv.org/abs/1706.05587; heads as in the code of Xu et al. 2021.
+    Departs from it in: no 1x1 projection after the concatenation of the branches; the classifier, whose first
+        convolution is 1x1, receives all of them.
     """
     tiny = encoder == "tiny"
     backbone = get_encoder(encoder, output_stride=output_stride, weights=weights, widths=widths)

@@ -1,22 +1,22 @@
-"""The dilated ResNet-50 with a deep stem that the semseg project and DDC-AT build on."""
+"""The dilated ResNet-50 with a deep stem of the semseg project, which DDC-AT also uses."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 BLOCKS = (3, 4, 6, 3)
-"""Blocks of the four stages of a ResNet-50."""
+"""Number of blocks in each of the four stages of a ResNet-50."""
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut; stride and dilation belong to the 3x3 one.
+    """Residual block of 1x1, 3x3 and 1x1 convolutions; stride and dilation apply to the 3x3 convolution.
 
     Args:
-        in_channels: channels of the block's input.
-        planes: channels inside; the output has four times as many.
-        stride: of the 3x3 convolution and the shortcut.
-        dilation: of the 3x3 convolution.
-        project: the shortcut is a 1x1 convolution.
+        in_channels: number of input channels.
+        planes: number of channels of the inner convolutions; the output has four times as many.
+        stride: stride of the 3x3 convolution and of the shortcut.
+        dilation: dilation of the 3x3 convolution.
+        project: use a 1x1 convolution as the shortcut, not the identity.
     """
 
     def __init__(self, in_channels: int, planes: int, *, stride: int, dilation: int, project: bool) -> None:
@@ -44,13 +44,14 @@ class Bottleneck(nn.Module):
 
 
 class DeepStemResNet50(nn.Module):
-    """ResNet-50 whose stem is three 3x3 convolutions, dilated.
+    """Dilated ResNet-50 with a stem of three 3x3 convolutions.
 
-    Modules are named as in the authors' checkpoints. Every 3x3 convolution of a dilated stage is dilated, the first
-    block's too. Sizes are to satisfy (size - 1) % output_stride == 0, so that corners stay on corners.
+    Module names are those of the authors' checkpoints. All 3x3 convolutions of a dilated stage are dilated, including
+    that of its first block. Height and width of the input must satisfy (size - 1) % output_stride == 0, so that the
+    corners of feature maps and image coincide.
 
     Args:
-        output_stride: 8 (stages 3 and 4 dilated by 2 and 4) or 16 (stage 4 by 2).
+        output_stride: 8 (stages 3 and 4 have dilation 2 and 4) or 16 (stage 4 has dilation 2).
 
     Source: Zhao et al., semseg, https://github.com/hszhao/semseg, as used by Xu et al. 2021.
     """

@@ -1,4 +1,4 @@
-"""Encoders by name: our own small one, the authors' ResNet-50, and those of segmentation-models-pytorch and timm."""
+"""Encoders by name: "tiny", the ResNet-50 of DDC-AT, and the encoders of segmentation-models-pytorch and timm."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from segbench.model_zoo.base import ModelError
 from segbench.model_zoo.deepstem import DeepStemResNet50
 from segbench.model_zoo.tiny import WIDTHS, TinyEncoder
-from segbench.model_zoo.weights import load_strict, read_state
+from segbench.model_zoo.weights import load_strict, read_state, without_prefix
 
 OutputStride = Literal[8, 16]
 
 DEEPSTEM = "resnet50-deepstem"
 
 IMAGENET = "imagenet"
-"""The value of `weights` that means a download."""
+"""The value of `weights` that downloads ImageNet weights."""
 
 CLASSIFIERS = ("fc.", "head.", "classifier.", "last_linear.")
-"""Prefixes of ImageNet classifiers, which an encoder does without."""
+"""Key prefixes of ImageNet classifiers; an encoder has no classifier."""
 
 STEM = {
     "conv1": "layer0.0",
@@ -33,19 +33,19 @@ STEM = {
     "conv3": "layer0.6",
     "bn3": "layer0.7",
 }
-"""Names of the deep stem in the semseg project's backbone files, and ours."""
+"""Module names of the deep stem: in backbone files of the semseg project -> here."""
 
 
 class Encoder(NamedTuple):
-    """An encoder and what a network has to know of it.
+    """An encoder and its properties.
 
     Attributes:
-        module: normalised images -> feature maps, of which the last two are used.
-        channels: of the last map.
-        aux_channels: of the last but one.
-        divisor: height and width of its input are to be a multiple of this plus `remainder`.
+        module: maps normalised images to feature maps; the last two are used.
+        channels: channels of the last feature map.
+        aux_channels: channels of the second to last feature map.
+        divisor: height and width of the input must be a multiple of `divisor` plus `remainder`.
         remainder: see `divisor`.
-        align_corners: how maps of it are resized.
+        align_corners: option of the bilinear resize of this encoder's feature maps.
     """
 
     module: nn.Module
@@ -63,17 +63,17 @@ def get_encoder(
 
     Args:
         name: "tiny", "resnet50-deepstem", or a name of segmentation-models-pytorch ("resnet18", "tu-convnext_tiny").
-        output_stride: size of the image over size of the last feature map.
-        weights: ImageNet weights: a file, "imagenet" for a download, or none.
-        widths: channels of the tiny encoder's four stages.
+        output_stride: size of the image divided by the size of the last feature map, 8 or 16.
+        weights: ImageNet weights: the path of a file, "imagenet" to download them, or None.
+        widths: channels of the four stages of the tiny encoder.
 
     Raises:
-        ModelError: there is no such encoder, it cannot be dilated, or its weights cannot be had.
+        ModelError: the encoder does not exist or cannot be dilated, or its weights are not available.
     """
     if output_stride not in (8, 16):
         raise ModelError(f"output_stride must be 8 or 16, got {output_stride}")
     if widths is not None and name != "tiny":
-        raise ModelError(f"widths belong to the tiny encoder, not to {name}; leave them out")
+        raise ModelError(f"the option 'widths' is for the encoder 'tiny'; remove it for the encoder {name!r}")
     if name == "tiny":
         widths = WIDTHS if widths is None else tuple(widths)
         encoder = Encoder(TinyEncoder(widths, output_stride=output_stride), widths[3], widths[2], output_stride)
@@ -87,7 +87,7 @@ def get_encoder(
 
 def _with_file(encoder: Encoder, name: str, weights: str | None) -> Encoder:
     if weights == IMAGENET:
-        raise ModelError(f"there is no download of ImageNet weights for {name}; give the path of a file as weights")
+        raise ModelError(f"no ImageNet weights can be downloaded for {name}; set weights to the path of a file")
     if weights is not None:
         load_encoder(encoder.module, weights)
     return encoder
@@ -106,7 +106,7 @@ def _from_smp(name: str, output_stride: int, weights: str | None) -> Encoder:
 
 
 def check_name(name: str) -> None:
-    """Raise unless segmentation-models-pytorch or timm has an encoder of this name."""
+    """Raise a ModelError unless segmentation-models-pytorch or timm has an encoder with this name."""
     import timm
     from segmentation_models_pytorch.encoders import encoders
 
@@ -116,12 +116,12 @@ def check_name(name: str) -> None:
         known, given = [*encoders, "tiny", DEEPSTEM], name
     if given not in known:
         close = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-        hint = f"did you mean '{name.removesuffix(given)}{close[0]}'?" if close else "timm's take the prefix 'tu-'"
+        hint = f"did you mean '{name.removesuffix(given)}{close[0]}'?" if close else "timm encoders start with 'tu-'"
         raise ModelError(f"there is no encoder {name!r}; {hint}")
 
 
 def download(name: str, weights: str | None) -> str | bool | None:
-    """Return what segmentation-models-pytorch takes as `weights`: nothing, unless they are to be downloaded."""
+    """Return the `weights` argument for segmentation-models-pytorch: None unless ImageNet weights are downloaded."""
     if weights != IMAGENET:
         return None
     return True if name.startswith("tu-") else IMAGENET
@@ -129,46 +129,50 @@ def download(name: str, weights: str | None) -> str | bool | None:
 
 @contextlib.contextmanager
 def building(what: str, weights: str | None) -> Iterator[None]:
-    """Turn the errors of segmentation-models-pytorch, timm and their downloads into one sentence.
+    """Convert any error of segmentation-models-pytorch, timm or a download into a one-sentence ModelError.
 
     Args:
-        what: is built.
-        weights: the option of that name.
+        what: the network or encoder to build, for the message.
+        weights: value of the option `weights`.
     """
     try:
         yield
     except Exception as error:  # their downloads fail with the exceptions of four libraries
         reason = " ".join(str(error).split()).partition(". ")[0][:200] or type(error).__name__
         if weights == IMAGENET:
-            advice = "weights=imagenet needs a download; give the path of a file as weights, or none"
+            advice = "weights=imagenet downloads a file; without a network, set weights to the path of a file"
         else:
-            advice = "take another combination"
+            advice = "choose another combination"
         raise ModelError(f"{what} cannot be built ({reason}); {advice}") from error
 
 
 def load_encoder(encoder: nn.Module, path: str | Path) -> None:
-    """Load ImageNet weights from a file: torchvision's, timm's, or a backbone of the semseg project.
+    """Load ImageNet weights into an encoder, from a file of torchvision, timm or the semseg project.
 
-    The file's classifier is left out; every other key has to fit.
+    The classifier in the file is ignored. All other keys must match those of the encoder.
 
     Args:
-        encoder: made by `get_encoder`.
-        path: a .safetensors or .pth file.
+        encoder: an encoder created by `get_encoder`.
+        path: a file of weights; see `model_zoo.weights.read_state`.
 
     Raises:
-        ModelError: the file is not readable, or its weights are of another network.
+        ModelError: the file is not readable, or its weights do not fit the encoder.
     """
-    state = read_state(path)
     names = {_flat(key): key for key in encoder.state_dict()}
+    counters = _counters(encoder)
+    needed = {name for name, key in names.items() if key not in counters}
+    state, _ = without_prefix(
+        read_state(path).tensors, lambda keys: needed <= {_flat(_stem(key, encoder)) for key in keys}
+    )
     renamed = {names.get(_flat(_stem(key, encoder)), key): value for key, value in state.items()}
     backbone = {
         key: value for key, value in renamed.items() if key in names.values() or not key.startswith(CLASSIFIERS)
     }
-    load_strict(encoder, {**_counters(encoder), **backbone}, where=str(path))
+    load_strict(encoder, {**counters, **backbone}, where=str(path))
 
 
 def _flat(key: str) -> str:
-    """A key without what timm adds when it flattens a network to a list of stages."""
+    """Normalise a key, so that keys of timm's flattened feature extractors and of the original networks are equal."""
     return key.removeprefix("encoder.").removeprefix("model.").replace(".", "_")
 
 
@@ -178,5 +182,5 @@ def _stem(key: str, encoder: nn.Module) -> str:
 
 
 def _counters(encoder: nn.Module) -> Mapping[str, Tensor]:
-    """Counters of batches, which files from before they existed lack, and which nothing here reads."""
+    """Return the encoder's batch counters: old files do not have them, and no computation here uses them."""
     return {key: value for key, value in encoder.state_dict().items() if key.endswith("num_batches_tracked")}

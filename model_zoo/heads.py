@@ -1,4 +1,4 @@
-"""What `pspnet` and `deeplabv3` share: the trunk and the classifiers."""
+"""Trunk and classifiers shared by `pspnet` and `deeplabv3`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from segbench.model_zoo.base import Features, Segmenter
 from segbench.model_zoo.encoders import Encoder
 
 AUX_CHANNELS = 256
-"""Largest width of the auxiliary classifier."""
+"""Maximum width of the auxiliary classifier."""
 
 
 class Trunk(nn.Module):
-    """An encoder and a context module on its last features.
+    """An encoder followed by a context module.
 
     Args:
-        encoder: normalised images -> feature maps.
-        context: the last map -> what classifiers see.
+        encoder: maps normalised images to feature maps.
+        context: maps the last feature map to the main features.
     """
 
     def __init__(self, encoder: nn.Module, context: nn.Module) -> None:
@@ -27,13 +27,13 @@ class Trunk(nn.Module):
         self.context = context
 
     def forward(self, images: Tensor) -> Features:
-        """Return the main features, and the last but one map for the auxiliary classifier."""
+        """Return the main features, and the second to last feature map for the auxiliary classifier."""
         *_, earlier, last = self.encoder(images)
         return Features(self.context(last), earlier)
 
 
 def conv_bn_relu(in_channels: int, channels: int, kernel_size: int, *, dilation: int = 1) -> list[nn.Module]:
-    """Return a convolution that keeps the size, batch normalisation and ReLU."""
+    """Return a size-preserving convolution, batch normalisation and ReLU."""
     padding = dilation * (kernel_size // 2)
     convolution = nn.Conv2d(in_channels, channels, kernel_size, padding=padding, dilation=dilation, bias=False)
     return [convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
@@ -42,14 +42,14 @@ def conv_bn_relu(in_channels: int, channels: int, kernel_size: int, *, dilation:
 def classifier(
     in_channels: int, channels: int, num_classes: int, *, kernel_size: int = 3, dropout: float = 0.1
 ) -> nn.Sequential:
-    """Return a fresh classifier: convolution, batch normalisation, ReLU, dropout of channels, 1x1 convolution.
+    """Return a new classifier: convolution, batch normalisation, ReLU, channel dropout, 1x1 convolution.
 
     Args:
-        in_channels: channels of the features.
-        channels: its width.
-        num_classes: channels of its logits.
-        kernel_size: of the first convolution.
-        dropout: probability to drop a channel.
+        in_channels: number of channels of the features.
+        channels: number of channels after the first convolution.
+        num_classes: number of channels of the logits.
+        kernel_size: kernel size of the first convolution.
+        dropout: dropout probability of the channels.
     """
     first = conv_bn_relu(in_channels, channels, kernel_size)
     return nn.Sequential(*first, nn.Dropout2d(dropout), nn.Conv2d(channels, num_classes, 1))
@@ -66,17 +66,17 @@ def assemble(
     dropout: float,
     auxiliary: bool,
 ) -> Segmenter:
-    """Put encoder, context module and classifiers together.
+    """Build a `Segmenter` from an encoder, a context module and new classifiers.
 
     Args:
-        encoder: made by `get_encoder`.
-        context: module on its last features.
-        context_channels: channels of that module's output.
-        num_classes: classes of the main and the auxiliary classifier.
-        channels: width of the main classifier, and of the auxiliary one up to `AUX_CHANNELS`.
-        kernel_size: of the classifiers' first convolution.
-        dropout: probability to drop a channel in the classifiers.
-        auxiliary: have an auxiliary classifier.
+        encoder: an encoder created by `get_encoder`.
+        context: module that receives the encoder's last features.
+        context_channels: number of output channels of the context module.
+        num_classes: number of classes.
+        channels: width of the main classifier; the auxiliary classifier has the same width, at most `AUX_CHANNELS`.
+        kernel_size: kernel size of the main classifier's first convolution; also of the auxiliary classifier's.
+        dropout: dropout probability of the channels in the classifiers.
+        auxiliary: add an auxiliary classifier.
     """
     head = partial(classifier, kernel_size=kernel_size, dropout=dropout)
     return Segmenter(

@@ -1,7 +1,8 @@
-"""Checkpoints that the authors of DDC-AT published: read strictly, as networks of this package.
+"""Loads the checkpoints that the authors of DDC-AT published as networks of this package.
 
-PSPNet and DeepLabv3 on the deep-stem ResNet-50, plainly trained (also by SAT) or by DDC-AT with its three branches.
-The authors normalise images of 0-255 with 255 times the ImageNet mean and deviation: the same as ours in [0, 1].
+The checkpoints are PSPNet and DeepLabv3 with the deep-stem ResNet-50: trained without a defense or with SAT (one
+classifier), or with DDC-AT (three branches). The authors normalise images in 0-255 with 255 times the ImageNet mean and
+standard deviation, which is equivalent to our normalisation of images in [0, 1].
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from segbench.model_zoo.base import ModelError, Segmenter
 from segbench.model_zoo.deeplabv3 import deeplabv3
 from segbench.model_zoo.encoders import DEEPSTEM
 from segbench.model_zoo.pspnet import pspnet
-from segbench.model_zoo.weights import check_keys, read_state
+from segbench.model_zoo.weights import check_keys, read_state, without_prefix
 
 ARCHITECTURES: dict[str, Callable[..., Segmenter]] = {"ppm.features.": pspnet, "aspp.convs.": deeplabv3}
-"""The authors' name of each context module, and our factory."""
+"""Key prefix of the context module in the authors' checkpoints -> our factory."""
 
 PLAIN = {"classifier.": "cls.", "auxiliary.": "aux."}
 DIVIDED = {
@@ -28,17 +29,17 @@ DIVIDED = {
     "auxiliary_branch.": "cls2.",
     "mask_branch.": "mask1.",
 }
-"""Our names of classifiers, and the authors' in checkpoints of plain training and of DDC-AT."""
+"""Our names of the classifiers -> the authors' names, in checkpoints with one classifier and of DDC-AT."""
 
 
 class Official(NamedTuple):
-    """An official checkpoint with all that it holds.
+    """All networks of an official checkpoint.
 
     Attributes:
         architecture: "pspnet" or "deeplabv3", with the encoder "resnet50-deepstem".
-        segmenter: what is deployed; for DDC-AT its classifier is the main branch.
-        auxiliary_branch: the auxiliary branch of DDC-AT, else None.
-        mask_branch: its mask branch, else None.
+        segmenter: the network to deploy; for DDC-AT its classifier is the main branch.
+        auxiliary_branch: the auxiliary branch of DDC-AT, or None.
+        mask_branch: the mask branch of DDC-AT, or None.
     """
 
     architecture: str
@@ -48,39 +49,40 @@ class Official(NamedTuple):
 
 
 def load_official(path: str | Path) -> Segmenter:
-    """Load the deployable network of an official checkpoint, in eval mode: images in [0, 1] -> logits.
+    """Load the network to deploy from an official checkpoint, in eval mode: images in [0, 1] -> logits.
 
-    Architecture and number of classes are read from the file.
+    The keys and shapes in the file determine the architecture and the number of classes.
 
     Args:
         path: the authors' .pth file.
 
     Raises:
-        ModelError: the file cannot be read without running code, or its keys are not those of the authors' networks.
+        ModelError: the file is not readable without running code, or its keys are not those of the authors' networks.
     """
     return load_official_training(path).segmenter
 
 
 def load_official_training(path: str | Path) -> Official:
-    """Load an official checkpoint with the branches that only training needs; see `load_official`."""
-    return from_official_state(read_state(path), where=str(path))
+    """Load an official checkpoint including the branches that are only used in training; see `load_official`."""
+    return from_official_state(read_state(path).tensors, where=str(path))
 
 
 def from_official_state(state: Mapping[str, Tensor], *, where: str) -> Official:
     """Build the networks of an official state dict, in eval mode.
 
     Args:
-        state: without the prefix `module.`.
-        where: what an error names, usually the file.
+        state: the state dict, with or without the prefix `module.`.
+        where: name of the source in error messages, usually the file.
 
     Raises:
-        ModelError: with the keys that are missing, unexpected or of another shape.
+        ModelError: keys are missing, unexpected or of another shape; the message lists them.
     """
+    state, _ = without_prefix(state, lambda keys: any(key.startswith(tuple(ARCHITECTURES)) for key in keys))
     context = next((name for name in ARCHITECTURES if any(key.startswith(name) for key in state)), None)
     if context is None:
         raise ModelError(
-            f"{where}: none of the authors' networks, whose keys begin with {' or '.join(ARCHITECTURES)}; a backbone "
-            f"file goes into the option weights of a network with encoder={DEEPSTEM}"
+            f"{where}: not a checkpoint of the DDC-AT authors: no key starts with {' or '.join(ARCHITECTURES)}; to "
+            f"load a backbone file, set the option weights of a network with encoder={DEEPSTEM}"
         )
     divided = any(key.startswith(("cls1.", "cls2.", "mask1.", "aux_cls1.")) for key in state)
     names = {"trunk.encoder.": "", "trunk.context.branches.": context, **(DIVIDED if divided else PLAIN)}
@@ -105,11 +107,11 @@ def _num_classes(state: Mapping[str, Tensor], where: str) -> int:
         for name in (f"{head}.4.weight", f"{head}.4.bias"):
             if name in state:
                 return len(state[name])
-    raise ModelError(f"{where}: missing: cls.4.weight or cls1.4.weight, which tell the number of classes")
+    raise ModelError(f"{where}: cls.4.weight or cls1.4.weight is missing, so the number of classes is unknown")
 
 
 def _renamed(module: nn.Module, names: Mapping[str, str]) -> dict[str, tuple[str, Tensor]]:
-    """The authors' names of a module's state: official name -> (our name, tensor)."""
+    """Return a module's state under the authors' names: official name -> (our name, tensor)."""
     renamed = {}
     for ours, tensor in module.state_dict().items():
         prefix = next(prefix for prefix in names if ours.startswith(prefix))

@@ -12,21 +12,21 @@ from segbench.model_zoo.heads import assemble, conv_bn_relu
 
 
 class PyramidPooling(nn.Module):
-    """Features beside their averages over coarse grids, concatenated.
+    """Concatenation of the features with their averages over coarse grids, each reduced by a 1x1 convolution.
 
     Args:
-        in_channels: channels of the features; the averages are reduced to as many in total.
-        bins: cells of each grid along a side.
-        align_corners: how the averages are resized.
+        in_channels: number of input channels; each grid's average is reduced to in_channels / number of grids.
+        bins: number of cells of each grid along one side.
+        align_corners: option of the bilinear resize of the averages.
 
     Raises:
-        ModelError: there are no bins, or one is not positive.
+        ModelError: `bins` is empty, or a number of cells is not positive.
     """
 
     def __init__(self, in_channels: int, bins: tuple[int, ...], *, align_corners: bool) -> None:
         super().__init__()
         if not bins or min(bins) < 1:
-            raise ModelError(f"bins must be numbers of cells from 1, got {list(bins)}")
+            raise ModelError(f"bins must hold at least one number of cells, each at least 1, got {list(bins)}")
         width = in_channels // len(bins)
         self.branches = nn.ModuleList(
             nn.Sequential(nn.AdaptiveAvgPool2d(size), *conv_bn_relu(in_channels, width, 1)) for size in bins
@@ -35,7 +35,7 @@ class PyramidPooling(nn.Module):
         self.align_corners = align_corners
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the features and the resized averages, (N, channels, H, W)."""
+        """Return the features concatenated with the resized averages, (N, channels, H, W)."""
         pooled = [self._resize(branch(features), features.shape[-2:]) for branch in self.branches]
         return torch.cat([features, *pooled], 1)
 
@@ -59,16 +59,16 @@ def pspnet(
     """PSPNet: pyramid pooling on a dilated encoder.
 
     Args:
-        num_classes: classes to predict.
-        encoder: "tiny", "resnet50-deepstem" (the DDC-AT authors' own), or a name of segmentation-models-pytorch
-            such as "resnet18" or "tu-convnext_tiny".
-        output_stride: size of the image over size of the last feature map, 8 or 16.
-        widths: channels of the tiny encoder's four stages.
-        bins: cells of each pooling grid along a side.
-        channels: width of the classifier; by default 512, or 48 with the tiny encoder.
-        dropout: probability to drop a channel in the classifiers.
-        auxiliary: have an auxiliary classifier on stage 3.
-        weights: ImageNet weights of the encoder: a file, "imagenet" for a download, or none.
+        num_classes: number of classes.
+        encoder: "tiny", "resnet50-deepstem" (the encoder of the DDC-AT authors), or an encoder name of
+            segmentation-models-pytorch such as "resnet18" or "tu-convnext_tiny".
+        output_stride: size of the image divided by the size of the last feature map, 8 or 16.
+        widths: channels of the four stages of the tiny encoder.
+        bins: number of cells of each pooling grid along one side.
+        channels: width of the classifier; None means 512, or 48 with the tiny encoder.
+        dropout: dropout probability of the channels in the classifiers.
+        auxiliary: add an auxiliary classifier on stage 3.
+        weights: ImageNet weights of the encoder: the path of a file, "imagenet" to download them, or None.
 
     Source: Zhao et al. 2017, https://arxiv.org/abs/1612.01105.
     """

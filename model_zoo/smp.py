@@ -31,15 +31,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pspnet": {"encoder_depth": 5, "output_stride": 8},
     "dpt": {"dynamic_img_size": True, "num_classes": 0},
 }
-"""What an architecture is asked for beside the library's defaults."""
+"""Options of an architecture that differ from the library's defaults."""
 
 
 class SmpTrunk(nn.Module):
     """An encoder and a decoder of segmentation-models-pytorch.
 
     Args:
-        encoder: normalised images -> feature maps, or feature maps and prefix tokens (DPT).
-        decoder: those -> what the segmentation head sees.
+        encoder: maps normalised images to feature maps, for DPT to feature maps and prefix tokens.
+        decoder: maps the encoder's output to the main features.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
@@ -48,14 +48,14 @@ class SmpTrunk(nn.Module):
         self.decoder = decoder
 
     def forward(self, images: Tensor) -> Features:
-        """Return the decoder's features, and the encoder's last map but one for the auxiliary classifier."""
+        """Return the decoder's features, and the encoder's second to last feature map for the auxiliary classifier."""
         try:
             encoded = self.encoder(images)
-        except AssertionError as error:  # how timm's networks of one size refuse others
+        except AssertionError as error:  # raised by timm networks that accept one image size only
             height, width = images.shape[-2:]
             raise ModelError(
-                f"this encoder takes no images of (padded) {height}x{width} ({error}); resize them, or take an encoder "
-                "for any size"
+                f"this encoder does not accept images of (padded) size {height}x{width} ({error}); resize the images, "
+                "or choose an encoder that accepts any size"
             ) from error
         if isinstance(encoded, tuple):
             maps, tokens = encoded
@@ -73,25 +73,25 @@ def smp(
     auxiliary: bool = True,
     weights: str | None = None,
 ) -> Segmenter:
-    """Any architecture of segmentation-models-pytorch, with its default options.
+    """Any architecture of segmentation-models-pytorch, with the library's default options.
 
     Args:
-        num_classes: classes to predict.
+        num_classes: number of classes.
         architecture: "unet", "fpn", "deeplabv3plus", "upernet", "segformer", "dpt", ...
-        encoder: a name of segmentation-models-pytorch, such as "resnet18", "mit_b0" or "tu-convnext_tiny"; "dpt"
-            needs a vision transformer of timm, such as "tu-vit_small_patch16_224".
-        dropout: probability to drop a channel in the auxiliary classifier.
-        auxiliary: have an auxiliary classifier on the encoder's last feature map but one.
-        weights: ImageNet weights of the encoder: a file, "imagenet" for a download, or none.
+        encoder: an encoder name of segmentation-models-pytorch, such as "resnet18", "mit_b0" or "tu-convnext_tiny";
+            "dpt" needs a vision transformer of timm, such as "tu-vit_small_patch16_224".
+        dropout: dropout probability of the channels in the auxiliary classifier.
+        auxiliary: add an auxiliary classifier on the encoder's second to last feature map.
+        weights: ImageNet weights of the encoder: the path of a file, "imagenet" to download them, or None.
 
     Raises:
-        ModelError: architecture and encoder do not go together, or the weights cannot be had.
+        ModelError: the architecture does not support the encoder, or the weights are not available.
 
     Source: Iakubovskii 2019, https://github.com/qubvel-org/segmentation_models.pytorch.
-    Departs from it in: "pspnet" runs all stages of its encoder, dilated to output stride 8, where the library by
-        default leaves out the last two; "dpt" takes any size.
+    Departs from it in: "pspnet" uses all stages of its encoder, dilated to output stride 8; the library's default uses
+        the first stages only. "dpt" accepts any image size.
     """
-    # Imported here because it takes seconds, which the other networks need not wait for.
+    # Imported here because the import takes seconds, and the other networks do not need it.
     import segmentation_models_pytorch as library
 
     check_name(encoder)
@@ -113,22 +113,25 @@ def smp(
 
 
 def _divisor(architecture: str, encoder: str, output_stride: int) -> int:
-    """What height and width have to be multiples of."""
+    """Return the number that height and width of the input must be multiples of."""
     if architecture == "pan":
-        return 128  # its attention halves the last map, of stride 16, three times
+        return 128  # the attention halves the last feature map (stride 16) three times
     if architecture == "dpt":
         if output_stride not in (8, 16, 32):
-            raise ModelError(f"dpt cannot use {encoder}, whose patches are {output_stride} wide; take one of 16")
-        return 2 * output_stride  # it halves the map of patches once
+            raise ModelError(
+                f"dpt does not support {encoder}, whose patch size is {output_stride}; choose an encoder with patch "
+                "size 16"
+            )
+        return 2 * output_stride  # the decoder halves the map of patches once
     return 32
 
 
 def fresh_head(head: nn.Module, num_classes: int) -> nn.Module:
-    """Return a head of the same shape for another number of classes, newly initialised as the library does.
+    """Return a copy of a head for another number of classes, with the library's initialisation.
 
     Args:
-        head: the template; its last convolution gives the logits.
-        num_classes: channels of the new head's logits.
+        head: the template; its last convolution computes the logits.
+        num_classes: number of channels of the new head's logits.
     """
     from segmentation_models_pytorch.base.initialization import initialize_head
 

@@ -1,4 +1,4 @@
-"""A dilated residual encoder that trains in minutes on a processor."""
+"""A small dilated residual encoder that trains in minutes on a CPU."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from torch import Tensor, nn
 from segbench.model_zoo.base import ModelError
 
 WIDTHS = (16, 24, 48, 64)
-"""Channels of the four stages."""
+"""Default channels of the four stages."""
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (He et al. 2016, figure 5 left).
+    """Residual block of two 3x3 convolutions (He et al. 2016, figure 5 left).
 
     Args:
-        in_channels: channels of the block's input.
-        channels: channels of its output.
-        stride: of the first convolution and the shortcut.
-        dilation: of both convolutions.
+        in_channels: number of input channels.
+        channels: number of output channels.
+        stride: stride of the first convolution and of the shortcut.
+        dilation: dilation of both convolutions.
     """
 
     def __init__(self, in_channels: int, channels: int, *, stride: int = 1, dilation: int = 1) -> None:
@@ -40,10 +40,10 @@ class BasicBlock(nn.Module):
 
 
 class TinyEncoder(nn.Module):
-    """A 3x3 stem of stride 2 and four stages of one `BasicBlock` each.
+    """A 3x3 stem with stride 2 and four stages of one `BasicBlock` each.
 
     Args:
-        widths: channels of the four stages; the stem has those of the first.
+        widths: channels of the four stages; the stem has as many channels as the first stage.
         output_stride: 8 (the last stage is dilated) or 16.
     """
 
@@ -51,7 +51,7 @@ class TinyEncoder(nn.Module):
         super().__init__()
         if len(widths) != 4:
             raise ModelError(
-                f"the tiny encoder takes four widths, got {len(widths)}; give one a stage, such as {WIDTHS}"
+                f"the tiny encoder needs four widths, one per stage, got {len(widths)}; for example {WIDTHS}"
             )
         first, second, third, fourth = widths
         self.stem = nn.Sequential(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import pathlib
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -15,70 +20,224 @@ from torch import Tensor, nn
 from segbench.model_zoo.base import ModelError
 
 LISTED = 8
-"""Keys of each sort that an error names."""
+"""Number of keys of each sort that an error names."""
+
+WRAPPERS = (
+    *("state_dict", "model_state_dict", "model_state", "model", "network", "net", "params", "weights"),
+    *("state_dict_ema", "ema_state_dict", "model_ema", "ema", "params_ema"),
+)
+"""Names under which training code stores a network's state dict; the first one in a file is taken."""
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+INDEX = ".safetensors.index.json"
 
 
-def read_state(path: str | Path) -> dict[str, Tensor]:
-    """Read a state dict from a .safetensors file or a file of `torch.save`, without running code in it.
+class State(NamedTuple):
+    """A state dict read from a file.
 
-    A dict around it (`state_dict` or `model`) and the prefix `module.` of data-parallel networks are taken off.
+    Attributes:
+        tensors: the weights by key.
+        notes: what the reader had to choose or to leave out, one sentence each, such as "took 'ema'".
+    """
+
+    tensors: dict[str, Tensor]
+    notes: tuple[str, ...]
+
+
+def read_state(path: str | Path, key: str | None = None) -> State:
+    """Read a state dict without running code in the file.
+
+    The file may be of `torch.save` or safetensors, whatever its name is, or the index of safetensors shards
+    (`*.safetensors.index.json`). The state dict may lie inside another dict, such as `{"state_dict": ..., "epoch": 3}`.
 
     Args:
-        path: the file.
+        path: the file. `weights.pth::ema` means the file `weights.pth` with the key "ema".
+        key: name of the state dict in the file, such as "ema" or "model.state_dict". None takes the first of
+            `WRAPPERS` that the file has.
 
     Raises:
-        ModelError: the file is missing, damaged, holds no state dict, or holds code.
+        ModelError: the file is missing or damaged, or holds code, no state dict, or none under `key`.
     """
     file = Path(path)
+    if key is None and "::" in str(path) and not file.is_file():
+        name, _, key = str(path).rpartition("::")
+        file = Path(name)
     if not file.is_file():
         raise ModelError(f"{file}: there is no such file of weights; give the path of a .safetensors or .pth file")
-    state = _read(file)
-    for key in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ModelError(f"{file}: holds no state dict; save a network's state_dict() instead")
-    if all(key.startswith("module.") for key in state):
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-    return dict(state)
+    content = _read_shards(file) if file.name.endswith(INDEX) else _read(file)
+    found = dict(_state_dicts(content))
+    if not found:
+        raise ModelError(f"{file}: contains no state dict; save a network's state_dict() instead")
+    if key is not None and key not in found:
+        raise ModelError(f"{file}: contains no state dict {key!r}; it contains {_quoted(found)}")
+    taken = next(iter(found)) if key is None else key
+    notes = []
+    if len(found) > 1:
+        others = [name for name in found if name != taken]
+        notes.append(f"took {taken!r}; the file also contains {_quoted(others)} (choose one as {file.name}::KEY)")
+    elif taken:
+        notes.append(f"took {taken!r}")
+    state = dict(found[taken])
+    if "n_averaged" in state and len(state) > 1 and all(k.startswith("module.") for k in state if k != "n_averaged"):
+        del state["n_averaged"]
+        notes.append("left out 'n_averaged', the counter of an averaged model")
+    return State(state, tuple(notes))
+
+
+def _state_dicts(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+    """Yield all state dicts in a file by dotted name, in the order of `WRAPPERS`; "" is the file's top level."""
+    if not isinstance(content, Mapping) or not content or not all(isinstance(name, str) for name in content):
+        return
+    if all(isinstance(value, Tensor) for value in content.values()):
+        if any(value.ndim for value in content.values()):  # not a dict of metrics
+            yield ".".join(path), content
+        return
+    known = [name for name in WRAPPERS if name in content]
+    for name in [*known, *(name for name in content if name not in WRAPPERS)]:
+        if len(path) < 3:
+            yield from _state_dicts(content[name], (*path, name))
 
 
 def _read(file: Path) -> Any:
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    with file.open("rb") as opened:
+        head = opened.read(64)
+    if not head:
+        raise ModelError(f"{file}: the file is empty; download or save it again")
+    if head.startswith(LFS_POINTER):
         raise ModelError(
-            f"{file}: refused, because it is damaged or holds Python objects beside tensors, which could run code; "
-            "save its state_dict() alone"
+            f"{file}: this is a pointer of Git LFS and not the weights; run `git lfs pull` in its repository, or "
+            "download the file itself"
+        )
+    torch_file = head.startswith((b"PK\x03\x04", b"\x80"))
+    try:
+        if _looks_like_safetensors(head, file) or (file.suffix == ".safetensors" and not torch_file):
+            return load_file(file)
+        # Opened here, because `torch.load` would go by the name of the file.
+        with file.open("rb") as opened, torch.serialization.safe_globals(_harmless()):
+            return torch.load(opened, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        which = f" ({named[1]})" if named else ""
+        raise ModelError(
+            f"{file}: refused, because it is damaged or contains Python objects{which} beside tensors, which could run "
+            "code; save its state_dict() alone"
         ) from error
-    except (OSError, EOFError, RuntimeError, SafetensorError) as error:
+    except (OSError, EOFError, RuntimeError, SafetensorError, TypeError, ValueError, LookupError) as error:
         raise ModelError(f"{file}: not readable as weights ({error}); download or save it again") from error
 
 
-def load_strict(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
-    """Load a state dict, every key of which has to fit; see `check_keys`.
+def _looks_like_safetensors(head: bytes, file: Path) -> bool:
+    """Whether a file begins with the length of a JSON header and the header's brace, as safetensors do."""
+    length = int.from_bytes(head[:8], "little")
+    return head[8:9] == b"{" and 2 <= length <= file.stat().st_size - 8
+
+
+def _harmless() -> list[Any]:
+    """Return types of plain data that checkpoints hold beside weights, and whose construction runs no code.
+
+    NumPy scalars (a best score), paths and parsed arguments. Not the object dtype, which holds any Python object.
+    """
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?SU"}
+    return [
+        *dtypes,
+        np.dtype,
+        scalar,
+        (scalar, "numpy.core.multiarray.scalar"),
+        argparse.Namespace,
+        pathlib.PosixPath,
+        pathlib.PurePosixPath,
+    ]
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(places.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{index}: not an index of safetensors shards ({error}); download it again") from error
+    state: dict[str, Tensor] = {}
+    for name in names:
+        part = index.parent / name
+        if not isinstance(name, str) or part.parent != index.parent or not part.is_file():
+            raise ModelError(f"{index}: the shard {name} is not next to it; download all {len(names)} shards")
+        state.update(_read(part))
+    if state.keys() != places.keys():
+        lost = _listed(sorted(places.keys() ^ state.keys()))
+        raise ModelError(f"{index}: its shards do not hold exactly the keys that it lists; they differ in {lost}")
+    return state
+
+
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -> tuple[str, ...]:
+    """Load a state dict; every key must fit, after removing at most one common prefix such as `module.`.
 
     Args:
-        module: the network or part of one.
-        state: its weights.
-        where: what an error names, usually the file.
+        module: the network or a part of one.
+        state: its weights, such as `read_state(path).tensors`.
+        where: name of the source in error messages, usually the file.
+
+    Returns:
+        What was changed to make the weights fit, one sentence each: "removed the prefix 'module.'", "converted float16
+        to float32".
+
+    Raises:
+        ModelError: the keys or shapes do not fit; see `check_keys`.
     """
-    check_keys(state, module.state_dict(), where=where)
-    module.load_state_dict(state)
+    expected = module.state_dict()
+    fitted, prefix = without_prefix(state, lambda keys: keys == expected.keys())
+    if fitted.keys() != expected.keys():
+        fitted, prefix = without_prefix(state, lambda keys: not keys.isdisjoint(expected.keys()))
+    common = next(iter(_prefixes(state)), "")
+    if prefix:
+        told = f" (without the prefix {prefix!r} of its keys)"
+    else:
+        told = f" (all of its keys begin with {common!r})" if common else ""
+    check_keys(fitted, expected, where=f"{where}{told}")
+    module.load_state_dict(fitted)
+    notes = [f"removed the prefix {prefix!r}"] if prefix else []
+    changes = {(fitted[key].dtype, value.dtype) for key, value in expected.items() if value.is_floating_point()}
+    notes += [f"converted {_plain(old)} to {_plain(new)}" for old, new in sorted(changes, key=str) if old != new]
+    return tuple(notes)
+
+
+def without_prefix(state: Mapping[str, Tensor], fits: Callable[[Set[str]], bool]) -> tuple[dict[str, Tensor], str]:
+    """Remove the shortest common prefix of all keys, at a dot, after which the keys fit.
+
+    Args:
+        state: a state dict.
+        fits: whether a set of keys fits the network.
+
+    Returns:
+        The state dict and the removed prefix; the state dict unchanged and "" if it fits already or no prefix helps.
+    """
+    for prefix in ("", *_prefixes(state)):
+        if fits({key.removeprefix(prefix) for key in state}):
+            return {key.removeprefix(prefix): value for key, value in state.items()}, prefix
+    return dict(state), ""
+
+
+def _prefixes(state: Mapping[str, Tensor]) -> list[str]:
+    """Return the common prefixes of all keys that end at a dot, the shortest first."""
+    parts = [key.split(".")[:-1] for key in state]
+    shared: list[str] = []
+    for names in zip(*parts, strict=False):
+        if len(set(names)) > 1:
+            break
+        shared.append(names[0])
+    return [".".join(shared[: n + 1]) + "." for n in range(len(shared))]
 
 
 def check_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, where: str) -> None:
-    """Raise unless two state dicts have the same keys and shapes.
+    """Check that two state dicts have the same keys and shapes.
 
     Args:
         state: the weights at hand.
-        expected: those that a network takes.
-        where: what an error names, usually the file.
+        expected: the state dict of the network.
+        where: name of the source in error messages, usually the file.
 
     Raises:
-        ModelError: with the keys that are missing, unexpected or of another shape.
+        ModelError: keys are missing or unexpected, or tensors have another shape or are not floating point; the message
+            lists them.
     """
     shared = expected.keys() & state.keys()
     faults = {
@@ -89,10 +248,23 @@ def check_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, w
             for key in shared
             if state[key].shape != expected[key].shape
         ),
+        "quantised": sorted(
+            f"{key} is {_plain(state[key].dtype)} instead of {_plain(expected[key].dtype)}"
+            for key in shared
+            if expected[key].is_floating_point() and not state[key].is_floating_point()
+        ),
     }
     if any(faults.values()):
         text = "; ".join(f"{name}: {_listed(keys)}" for name, keys in faults.items() if keys)
-        raise ModelError(f"{where}: these weights are of another network than asked for; {text}")
+        raise ModelError(f"{where}: these weights do not fit the network; {text}")
+
+
+def _plain(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _quoted(names: Any) -> str:
+    return ", ".join(repr(name) for name in names)
 
 
 def _listed(keys: list[str]) -> str:

@@ -1,1 +1,1 @@
-"""What attacks share: losses, projections, starts, budgets and the count of passes."""
+"""Helpers shared by the attacks: losses, projections, random starts, budget checks and pass counts."""

@@ -1,8 +1,9 @@
-"""What the iterative attacks share: a random start, and projected steps up a loss."""
+"""Building blocks of iterative attacks: a random start, and projected gradient ascent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -11,18 +12,22 @@ from segbench.attacks.tools.losses import PixelLoss, input_gradient
 from segbench.attacks.tools.noise import Generators, uniform_like
 from segbench.attacks.tools.projections import project, step
 
+Keep = Literal["accuracy", "loss"]
+"""How the best of several iterates or restarts is chosen: by the fewest correct pixels, or by the mean loss."""
+
 
 def random_start(
     images: Tensor, masks: Tensor, generator: Generators, *, eps: float, norm: Norm, ignore_index: int = 255
 ) -> Tensor:
-    """Return random images in the ball and in [0, 1]; an image without a valid pixel stays as it is.
+    """Sample a random start for every image, inside its eps ball and inside [0, 1].
 
-    Under "linf" uniform in the box of half-width eps; under "l2" and "rms" a random direction and a uniform radius.
+    With "linf" the noise is uniform in [-eps, eps]. With "l2" and "rms" it has a random direction and a uniform
+    radius. An image without a valid pixel is returned unchanged.
 
     Args:
-        images: centres of the balls, (N, 3, H, W).
+        images: clean images, the centres of the balls, (N, 3, H, W).
         masks: (N, H, W).
-        generator: one per image.
+        generator: one generator per image.
         eps: radius of the ball, in [0, 1] units.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
         ignore_index: label of void pixels.
@@ -48,14 +53,14 @@ def ascend(
     norm: Norm,
     ignore_index: int = 255,
 ) -> Iterator[Tensor]:
-    """Take one projected step of size alpha up each of the losses, and yield the images after every step.
+    """Take one projected gradient step per loss, and yield the images after every step.
 
     Args:
         model: network, images -> logits.
-        images: centres of the balls, (N, 3, H, W).
+        images: clean images, the centres of the balls, (N, 3, H, W).
         masks: (N, H, W).
-        start: where to begin, (N, 3, H, W).
-        losses: a loss per step.
+        start: images to start from, (N, 3, H, W).
+        losses: one loss per step; the number of losses is the number of steps.
         eps: radius of the ball, in [0, 1] units.
         alpha: size of a step, in [0, 1] units.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
@@ -69,7 +74,7 @@ def ascend(
 
 
 def last(iterates: Iterator[Tensor], start: Tensor) -> Tensor:
-    """Return the last of the iterates, or the start where there are none."""
+    """Return the last iterate, or `start` if there is none."""
     result = start
     for images in iterates:
         result = images

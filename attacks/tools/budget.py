@@ -1,4 +1,4 @@
-"""Threat models, and the check that adversarial images keep them."""
+"""Threat models, and the check that adversarial images stay within them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Access = Literal["none", "logits", "gradients"]
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """What an attack may change in an image.
+    """How far an attack may change an image, and what it may know about the network.
 
     Attributes:
-        norm: "linf" (largest change of a value), "l2" (Euclidean norm of an image's change) or "rms" (the same
-            divided by the square root of the number of values); None where no norm bounds the change.
-        eps: radius of the ball, in [0, 1] units; None where nothing bounds the change.
-        access: what the attacker uses of the network: "none", "logits" or "gradients".
+        norm: "linf" (largest change of any value), "l2" (Euclidean norm of the image's change) or "rms" (the L2 norm
+            divided by the square root of the number of values). None if the change is unbounded.
+        eps: radius of the ball, in [0, 1] units. None if the change is unbounded.
+        access: what the attack reads from the network: "none", "logits" or "gradients".
     """
 
     norm: Norm | None
@@ -29,25 +29,27 @@ class ThreatModel:
 
 
 class BudgetExceeded(RuntimeError):
-    """An attack returned images that its threat model does not allow."""
+    """An attack returned images outside its threat model."""
 
 
 def check_budget(adversarial: Tensor, images: Tensor, threat: ThreatModel, *, tolerance: float = 1e-6) -> None:
-    """Raise unless a batch is finite, in [0, 1] and within its threat model; computed in float64.
+    """Check in float64 that adversarial images are finite, in [0, 1] and within their threat model.
 
     Args:
         adversarial: images after the attack, (N, 3, H, W).
-        images: the same before it.
-        threat: the bound to keep.
-        tolerance: how far rounding may exceed it, in [0, 1] units.
+        images: clean images, (N, 3, H, W).
+        threat: the threat model of the attack.
+        tolerance: allowance for rounding errors, in [0, 1] units.
 
     Raises:
-        BudgetExceeded: with what is exceeded and by how much.
+        BudgetExceeded: the images break the threat model; the message says how and by how much.
     """
     if adversarial.shape != images.shape:
-        raise BudgetExceeded(f"images changed shape from {tuple(images.shape)} to {tuple(adversarial.shape)}")
+        raise BudgetExceeded(
+            f"the attack changed the shape of the images from {tuple(images.shape)} to {tuple(adversarial.shape)}"
+        )
     if not torch.isfinite(adversarial).all():
-        raise BudgetExceeded("adversarial images hold values that are not finite")
+        raise BudgetExceeded("adversarial images contain NaN or infinite values")
     low, high = adversarial.min().item(), adversarial.max().item()
     if low < -tolerance or high > 1 + tolerance:
         raise BudgetExceeded(f"adversarial images leave [0, 1]: they span {low:.6g} to {high:.6g}")
@@ -58,7 +60,7 @@ def check_budget(adversarial: Tensor, images: Tensor, threat: ThreatModel, *, to
 
 
 def distance(adversarial: Tensor, images: Tensor, norm: Norm) -> Tensor:
-    """Return how far each image was moved, (N,) float64, in the units of `ThreatModel.eps`."""
+    """Return the distance between each adversarial and clean image, (N,) float64, in the units of `ThreatModel.eps`."""
     change = (adversarial.double() - images.double()).flatten(1)
     if norm == "linf":
         return change.abs().amax(1)

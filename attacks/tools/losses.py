@@ -1,11 +1,12 @@
-"""Per-pixel losses that attacks raise, and the input gradient of their per-image mean.
+"""Per-pixel losses that attacks maximise, and the input gradient of their mean over each image.
 
-Every loss takes logits (N, C, H, W) and masks (N, H, W) and returns (N, H, W) with exact zeros at void pixels.
+Every loss takes logits (N, C, H, W) and masks (N, H, W) and returns (N, H, W), with exact zeros at void pixels.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -24,7 +25,7 @@ def cross_entropy(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> 
 
 
 def masked_cross_entropy(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """Cross-entropy of the pixels that are right now, 0 elsewhere.
+    """Cross-entropy of the correctly classified pixels, 0 elsewhere.
 
     Source: Croce et al. 2024, section 3, https://arxiv.org/abs/2306.12941.
     """
@@ -34,9 +35,9 @@ def masked_cross_entropy(logits: Tensor, masks: Tensor, *, ignore_index: int = 2
 def balanced_masked_cross_entropy(
     logits: Tensor, masks: Tensor, *, class_pixels: Tensor, ignore_index: int = 255
 ) -> Tensor:
-    """Masked cross-entropy, divided by the number of training pixels of the pixel's class.
+    """Masked cross-entropy, divided by the number of training pixels of the true class.
 
-    The weights are scaled so that the rarest class has weight 1, which changes no sign.
+    The weights are scaled so that the rarest class has weight 1. Scaling all of them changes no sign of a gradient.
 
     Args:
         logits: (N, C, H, W).
@@ -52,11 +53,27 @@ def balanced_masked_cross_entropy(
     return masked_cross_entropy(logits, masks, ignore_index=ignore_index) * weights[labels]
 
 
+def counted_classes(masks: Tensor, name: str, *, ignore_index: int = 255) -> Tensor:
+    """Count the pixels of each class in `masks`, (C,), in place of the training split's, and warn about it.
+
+    Args:
+        masks: (N, H, W).
+        name: the attack, for the warning.
+        ignore_index: label of void pixels.
+    """
+    warnings.warn(
+        f"{name}: class_pixels, the number of training pixels of each class, is not given; the classes in the masks of "
+        "this call are counted instead, so that the result depends on the batch",
+        stacklevel=2,
+    )
+    return torch.bincount(masks[masks != ignore_index].flatten(), minlength=1)
+
+
 def jensen_shannon(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
     """Jensen-Shannon divergence between softmax(logits) and the one-hot label, in nats.
 
-    It depends on the probability p of the true class alone: log 2 + (p log p - (1 + p) log(1 + p)) / 2. Written with
-    log p from the log-softmax, it and its gradient stay finite where p underflows.
+    The divergence depends only on the probability p of the true class: log 2 + (p log p - (1 + p) log(1 + p)) / 2.
+    This implementation takes log p from the log-softmax, so that value and gradient stay finite when p underflows.
 
     Source: Croce et al. 2024, section 3, https://arxiv.org/abs/2306.12941.
     """
@@ -66,7 +83,7 @@ def jensen_shannon(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) ->
 
 
 def masked_spherical(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """Minus the true class's share of the logits' Euclidean length at the pixels that are right now, 0 elsewhere.
+    """Minus the true logit divided by the Euclidean norm of all logits, at correctly classified pixels; 0 elsewhere.
 
     Source: Croce et al. 2023, https://arxiv.org/abs/2306.12941v1.
     """
@@ -78,7 +95,7 @@ def masked_spherical(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) 
 
 
 def margin(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """How far the true class's logit lies above the highest other one: negative at wrong pixels."""
+    """True logit minus the highest other logit: positive at correctly classified pixels, negative at wrong ones."""
     valid = masks != ignore_index
     labels = masks.where(valid, 0).unsqueeze(1)
     true = logits.gather(1, labels).squeeze(1)
@@ -87,7 +104,7 @@ def margin(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
 
 
 def carlini_wagner(logits: Tensor, masks: Tensor, *, kappa: float = 0.0, ignore_index: int = 255) -> Tensor:
-    """Minus the margin, which counts no further once it is below -kappa.
+    """Minus the margin, clipped: a pixel adds nothing more to the loss once its margin is below -kappa.
 
     Source: Carlini and Wagner 2017, f6, https://arxiv.org/abs/1608.04644.
     """
@@ -97,16 +114,16 @@ def carlini_wagner(logits: Tensor, masks: Tensor, *, kappa: float = 0.0, ignore_
 def soft_margin(
     logits: Tensor, masks: Tensor, *, width: float, typical: Tensor | None = None, ignore_index: int = 255
 ) -> Tensor:
-    """Minus m / (|m| + w) of the margin m, with w = `width` times the typical margin of the image.
+    """Minus m / (|m| + w) for the margin m, with w = `width` times the typical margin of the image.
 
-    Between minus a count of right pixels (+-1, width 0) and the margin itself (a large width); a constant factor of the
-    logits changes nothing.
+    A width near 0 counts correct pixels (-1 for a correct, +1 for a wrong pixel); a large width approaches minus the
+    margin, up to a constant factor. Multiplying all logits by a constant changes nothing.
 
     Args:
         logits: (N, C, H, W).
         masks: (N, H, W).
-        width: margin at which the slope is a quarter of that at zero, in typical margins.
-        typical: (N, 1, 1), where losses of different logits shall be compared; None takes that of these logits.
+        width: margin at which the slope is a quarter of the slope at zero, in units of the typical margin.
+        typical: (N, 1, 1), to compare the losses of different logits; None computes it from `logits`.
         ignore_index: label of void pixels.
     """
     margins = margin(logits, masks, ignore_index=ignore_index)
@@ -116,23 +133,46 @@ def soft_margin(
 
 
 def typical_margin(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """Mean absolute margin of each image's valid pixels, (N, 1, 1), detached; 1 where it is 0."""
-    margins = margin(logits.detach(), masks, ignore_index=ignore_index)
-    mean = image_mean(margins.abs(), masks, ignore_index=ignore_index)
+    """Mean absolute margin over the valid pixels of each image, (N, 1, 1), detached; 1 where it is 0.
+
+    Pixels of classes that the network does not know are left out (see `known_classes`). Their logit is an arbitrary
+    large negative number, such as -1e4, that would dominate the mean.
+    """
+    logits = logits.detach()
+    labels = masks.where(masks != ignore_index, 0)
+    known = known_classes(logits).gather(1, labels.flatten(1)).view(labels.shape)
+    counted = masks.where(known, ignore_index)
+    mean = image_mean(margin(logits, counted, ignore_index=ignore_index).abs(), counted, ignore_index=ignore_index)
     return torch.where(mean > 0, mean, 1).view(-1, 1, 1)
 
 
-def named_loss(name: LossName, *, ignore_index: int = 255, class_pixels: Tensor | None = None) -> PixelLoss:
-    """Return a loss by the name that matrices use.
+def known_classes(logits: Tensor) -> Tensor:
+    """Return which classes the network can predict in each image, (N, C) bool.
+
+    A class is unknown if its logit is the same at every pixel, up to 1 %, and below the highest logit everywhere.
+    Networks with fewer classes than the dataset have such constant channels.
 
     Args:
-        name: which one.
+        logits: (N, C, H, W).
+    """
+    low, high = logits.flatten(2).aminmax(dim=2)
+    varies = high - low > 0.01 * torch.maximum(low.abs(), high.abs())
+    return varies | (high >= logits.amax(1).flatten(1).amin(1, keepdim=True))
+
+
+def named_loss(name: LossName, *, ignore_index: int = 255, class_pixels: Tensor | None = None) -> PixelLoss:
+    """Return the loss with the given name.
+
+    Args:
+        name: name of the loss as written in a matrix, for example "masked-ce".
         ignore_index: label of void pixels.
         class_pixels: (C,) number of pixels of each class in the training split, for "balanced-masked-ce".
     """
     if name == "balanced-masked-ce":
         if class_pixels is None:
-            raise ValueError("balanced-masked-ce weighs classes by their training pixels: give class_pixels, (C,)")
+            raise ValueError(
+                "balanced-masked-ce weighs classes by their training pixels: pass class_pixels, a tensor of shape (C,)"
+            )
         return partial(balanced_masked_cross_entropy, class_pixels=class_pixels, ignore_index=ignore_index)
     losses: dict[str, Callable[..., Tensor]] = {
         "ce": cross_entropy,
@@ -147,12 +187,12 @@ def named_loss(name: LossName, *, ignore_index: int = 255, class_pixels: Tensor 
 def objective(
     loss: Callable[..., Tensor], *, targeted: bool = False, rescale: bool = False, ignore_index: int = 255
 ) -> PixelLoss:
-    """Return what an attack raises: a loss, or minus it where the labels are a target, of rescaled logits if asked.
+    """Return the function that an attack maximises: a loss, with its sign flipped for targeted attacks.
 
     Args:
-        loss: one of this module's losses, with an `ignore_index`.
-        targeted: the labels are what every pixel shall be given, not what it shall lose; see `tools.targets.goal`.
-        rescale: divide the logits of each image by `logit_scale` first.
+        loss: one of this module's losses; it takes `ignore_index`.
+        targeted: the labels are the attack's target, so that the loss is minimised; see `tools.targets.goal`.
+        rescale: divide each image's logits by `logit_scale` before the loss.
         ignore_index: label of void pixels.
     """
 
@@ -168,7 +208,7 @@ def objective(
 def logit_scale(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
     """Mean gap between the two highest logits over each image's valid pixels, (N, 1, 1, 1), detached; 1 where it is 0.
 
-    Logits divided by it do not depend on a constant factor, and their cross-entropy does not saturate.
+    Dividing the logits by it removes any constant factor of the logits and keeps their cross-entropy from saturating.
     """
     highest = logits.detach().topk(2, dim=1).values
     gap = image_mean(highest[:, 0] - highest[:, 1], masks, ignore_index=ignore_index)
@@ -176,23 +216,25 @@ def logit_scale(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Te
 
 
 def image_mean(pixel_values: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """Mean over the valid pixels of each image, (N,); 0 where an image has none."""
+    """Mean over the valid pixels of each image, (N,); 0 for an image without valid pixels."""
     valid = masks != ignore_index
     return (pixel_values * valid).flatten(1).sum(1) / valid.flatten(1).sum(1).clamp_min(1)
 
 
 def right_pixels(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """Number of valid pixels of each image that are right, (N,)."""
+    """Number of correctly classified valid pixels of each image, (N,)."""
     return unfooled_pixels(logits, masks, ignore_index=ignore_index)
 
 
 def unfooled_pixels(logits: Tensor, labels: Tensor, *, targeted: bool = False, ignore_index: int = 255) -> Tensor:
-    """Number of valid pixels of each image that an attack has yet to fool, (N,).
+    """Number of valid pixels of each image that the attack has not fooled yet, (N,).
+
+    An untargeted attack fools a pixel if its prediction is not the label; a targeted one if it is.
 
     Args:
         logits: (N, C, H, W).
-        labels: (N, H, W).
-        targeted: the labels are what every pixel shall be given, not what it shall lose; see `tools.targets.goal`.
+        labels: true labels, or those of the target, (N, H, W).
+        targeted: the labels are the attack's target; see `tools.targets.goal`.
         ignore_index: label of void pixels.
     """
     pending: Tensor = ((logits.argmax(1) == labels) ^ targeted) & (labels != ignore_index)
@@ -202,10 +244,10 @@ def unfooled_pixels(logits: Tensor, labels: Tensor, *, targeted: bool = False, i
 def input_gradient(
     model: nn.Module, images: Tensor, masks: Tensor, loss: PixelLoss, *, ignore_index: int = 255
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient of each image's mean loss with respect to that image alone.
+    """Return the gradient of each image's mean loss with respect to that image.
 
-    Only input gradients are made: the parameters receive none. The per-image means are summed, so an image's
-    gradient does not depend on the rest of its batch.
+    Parameters receive no gradient. The sum over images of the per-image means is differentiated, so the gradient of
+    an image does not depend on the other images of the batch.
 
     Args:
         model: network, images -> logits.

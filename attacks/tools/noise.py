@@ -1,4 +1,4 @@
-"""Randomness of attacks: a generator for every image."""
+"""Random numbers of the attacks: one generator per image."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Generators = Sequence[torch.Generator]
 
 
 def per_image(generator: torch.Generator | Generators | None, count: int) -> Generators:
-    """Give every image of a batch its own generator, so that the rest of the batch has no say in its noise.
+    """Return one generator per image, so that an image's noise does not depend on the rest of the batch.
 
     Args:
-        generator: one generator, from which a seed per image is drawn; or one per image; or none for seed 0.
+        generator: one generator, which draws a seed for each image; or one generator per image; or None for seed 0.
         count: number of images.
     """
     if generator is None or (isinstance(generator, Sequence) and not generator):
@@ -28,6 +28,6 @@ def per_image(generator: torch.Generator | Generators | None, count: int) -> Gen
 
 
 def uniform_like(images: Tensor, generators: Generators, low: float, high: float) -> Tensor:
-    """Draw uniform noise of the shape of `images`, each image from its own generator (on the CPU)."""
+    """Sample uniform noise in [low, high) with the shape of `images`; each image uses its own CPU generator."""
     noise = [torch.rand(images.shape[1:], generator=g) for g in generators]
     return torch.stack(noise).to(images).mul_(high - low).add_(low)

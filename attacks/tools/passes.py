@@ -1,4 +1,4 @@
-"""Passes of the attacked network: what an attack costs."""
+"""Counts of forward and backward passes: the cost of an attack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @dataclass
 class Passes:
-    """Forward and backward passes of the attacked network, counted in images."""
+    """Forward and backward passes through the attacked network, in images: a batch of 4 counts as 4."""
 
     forward: int = 0
     backward: int = 0
@@ -20,7 +20,7 @@ class Passes:
 
 @contextlib.contextmanager
 def count_passes(model: nn.Module) -> Iterator[Passes]:
-    """Count the passes through `model`: forward per call, backward per gradient that reaches its logits."""
+    """Count the images that pass through `model`: forward per call, backward per gradient that reaches the logits."""
     passes = Passes()
 
     def count(module: nn.Module, inputs: Any, logits: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Projections onto the set of images that a threat model allows."""
+"""Projections onto the eps ball and onto [0, 1], and steps of a given length."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from segbench.attacks.tools.budget import Norm
 def project(adversarial: Tensor, images: Tensor, norm: Norm, eps: float) -> Tensor:
     """Project onto the ball of radius `eps` around `images`, then onto [0, 1].
 
-    The second projection cannot leave the ball, since the images lie in [0, 1] themselves.
+    The second projection never leaves the ball, because the clean images are in [0, 1].
 
     Args:
         adversarial: images to project, (N, 3, H, W).
-        images: centres of the balls, in [0, 1].
+        images: clean images, the centres of the balls, in [0, 1].
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
         eps: radius in [0, 1] units.
     """
@@ -27,10 +27,10 @@ def project(adversarial: Tensor, images: Tensor, norm: Norm, eps: float) -> Tens
 
 
 def shrink(change: Tensor, norm: Norm, eps: float) -> Tensor:
-    """Project a change, (N, 3, H, W), onto the ball of radius `eps` around zero.
+    """Project perturbations onto the ball of radius `eps` around zero.
 
     Args:
-        change: what is added to images.
+        change: perturbations, (N, 3, H, W).
         norm: "linf", "l2" or "rms".
         eps: radius in [0, 1] units.
     """
@@ -43,10 +43,12 @@ def shrink(change: Tensor, norm: Norm, eps: float) -> Tensor:
 
 
 def step(gradient: Tensor, norm: Norm, alpha: float) -> Tensor:
-    """Return the change of length `alpha` along `gradient` that raises a linear function most, per image.
+    """Return each image's steepest ascent step of length `alpha`.
+
+    With "linf" this is alpha times the sign of the gradient, with "l2" and "rms" the gradient scaled to length alpha.
 
     Args:
-        gradient: input gradient, (N, 3, H, W); where an image's gradient is zero its step is zero.
+        gradient: input gradient, (N, 3, H, W); an image with zero gradient gets a zero step.
         norm: "linf", "l2" or "rms".
         alpha: length of the step, in the units of the norm.
     """
@@ -59,5 +61,5 @@ def step(gradient: Tensor, norm: Norm, alpha: float) -> Tensor:
 
 
 def l2_radius(images: Tensor, norm: Norm, eps: float) -> float:
-    """Return the plain Euclidean radius that `eps` means for images of this size."""
+    """Convert `eps` to a Euclidean radius: unchanged for "l2", times the square root of 3HW for "rms"."""
     return float(eps) if norm == "l2" else float(eps * images[0].numel() ** 0.5)

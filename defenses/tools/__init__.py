@@ -1,1 +1,1 @@
-"""What defenses share: training against an attack, transforms of images, certificates."""
+"""Helpers shared by the defenses: adversarial training, input transforms, certificates."""

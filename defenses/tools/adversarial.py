@@ -1,4 +1,4 @@
-"""What SAT, PGD-AT and their kin have in common: cross-entropy on a batch of which a share is attacked."""
+"""Adversarial training: cross-entropy on batches that contain attacked images (SAT, PGD-AT and others)."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ import torch
 from torch import Tensor, nn
 
 from segbench.attacks.base import BoundAttack
-from segbench.defenses.base import Losses, segmentation_loss
+from segbench.defenses.base import Losses, attacked, segmentation_loss
 from segbench.model_zoo.base import ModelError, Segmenter
 from segbench.model_zoo.encoders import load_encoder
 
 
 class AdversarialTraining(nn.Module):
-    """Training on batches whose last images are attacked; the network itself is deployed.
+    """Training on batches whose last images are attacked; deploys the network itself.
 
-    Adversarial images are made in eval mode, from the main classifier's loss, and only for the images that use them.
+    The attack runs in eval mode, on the main classifier's loss, and only on the images that are trained on in
+    adversarial form.
 
     Args:
         segmenter: the network to train.
-        attack: the attack inside training.
-        clean: share of each batch, from its start, that stays clean, in [0, 1).
-        warmup: number of batches over which `eps` and `alpha` of the attack grow linearly to their values.
-        backbone: file of weights that the encoder starts from, or None to leave it as it is.
+        attack: the attack used in training.
+        clean: share of each batch, from its start, that is not attacked, in [0, 1).
+        warmup: number of batches over which the attack's `eps` and `alpha` grow linearly to their values.
+        backbone: file with initial weights of the encoder, or None to keep its current weights.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
 
     Raises:
-        ValueError: nothing is left to attack, or there is a warm-up but the attack has no `eps` to warm up.
+        ValueError: `clean` is not in [0, 1), or `warmup` is given for an attack without `eps`.
     """
 
     batches: Tensor
@@ -59,25 +60,27 @@ class AdversarialTraining(nn.Module):
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
 
     def prepare(self) -> None:
-        """Load the backbone's weights into the encoder, where a file is given; see `defenses.base.Prepared`.
+        """Load the backbone's weights into the encoder if a file is given; see `defenses.base.Prepared`.
 
         Raises:
-            ModelError: the network has no encoder, or the file does not fit it.
+            ModelError: the network has no encoder, or the weights do not fit it.
         """
         if self.backbone is None:
             return
         encoder = getattr(self.segmenter.trunk, "encoder", None)
         if encoder is None:
-            raise ModelError("a backbone needs a network whose trunk has an encoder, such as pspnet or deeplabv3")
+            raise ModelError(
+                "the option 'backbone' needs a network whose trunk has an encoder, such as pspnet or deeplabv3"
+            )
         load_encoder(encoder, self.backbone)
 
     def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Losses:
-        """Return the loss of the partly attacked batch; see `defenses.base.TrainingDefense`."""
+        """Return the loss of a batch whose last images are attacked; see `defenses.base.TrainingDefense`."""
         self.batches += 1
         attack = warmed(self.attack, int(self.batches), self.warmup)
         first = int(len(images) * self.clean)
-        adversarial = attack(
-            self.segmenter, images[first:], masks[first:], ignore_index=self.ignore_index, generator=generator
+        adversarial = attacked(
+            attack, self.segmenter, images[first:], masks[first:], ignore_index=self.ignore_index, generator=generator
         )
         mixed = torch.cat([images[:first], adversarial])
         return segmentation_loss(
@@ -90,14 +93,15 @@ class AdversarialTraining(nn.Module):
 
 
 def warmed(attack: BoundAttack, batch: int, warmup: int) -> BoundAttack:
-    """Return the attack with its `eps` and `alpha` scaled by batch / warmup, until that reaches 1.
+    """Return the attack with `eps` and `alpha` multiplied by min(1, batch / warmup); an option that is None stays so.
 
     Args:
         attack: the attack at full strength.
-        batch: number of the batch, from 1.
+        batch: number of the batch, starting at 1.
         warmup: number of batches until full strength.
     """
     if batch >= warmup:
         return attack
-    scaled = {name: attack.options[name] * batch / warmup for name in ("eps", "alpha") if name in attack.options}
+    given = {name: attack.options.get(name) for name in ("eps", "alpha")}
+    scaled = {name: value * batch / warmup for name, value in given.items() if value is not None}
     return replace(attack, options={**attack.options, **scaled})

@@ -1,4 +1,4 @@
-"""Certified labels from votes under noise: tests of all pixels at once, and scores of what was certified."""
+"""Certified labels from votes under noise: simultaneous tests of all pixels, and scores of certified labels."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from segbench.defenses.base import ABSTAIN
 
 
 def certified_radius(sigma: float, tau: float) -> float:
-    """Return the L2 radius within which a class of probability above `tau` under the noise stays the first.
+    """Return the L2 radius within which a class with probability above `tau` under noise stays the most likely one.
 
     Args:
         sigma: standard deviation of the noise, in [0, 1] units.
-        tau: bound on the probability of the class, in [0.5, 1).
+        tau: lower bound on the probability of the class, in [0.5, 1).
 
     Source: Cohen et al. 2019, theorem 1, https://arxiv.org/abs/1902.02918; Fischer et al. 2021, theorem 5.1.
     """
@@ -24,16 +24,16 @@ def certified_radius(sigma: float, tau: float) -> float:
 def certify_votes(
     picks: NDArray[np.int64], wins: NDArray[np.int64], *, samples: int, tau: float, alpha: float
 ) -> NDArray[np.int64]:
-    """Return the picked label of every pixel that passes, `ABSTAIN` at the others.
+    """Return the picked label at every pixel that passes its test, and `ABSTAIN` at the others.
 
-    The hypothesis of a pixel is that its picked class has probability at most `tau` under the noise. With probability
-    at least 1 - alpha no true hypothesis of the image is rejected.
+    The null hypothesis of a pixel is that its picked class has a probability of at most `tau` under noise. With
+    probability at least 1 - alpha, no true null hypothesis of the image is rejected.
 
     Args:
-        picks: label of every pixel, (H, W), chosen from samples of their own.
-        wins: how many of `samples` further samples had that label, (H, W).
-        samples: number of those samples.
-        tau: bound on the probability of the class, in [0.5, 1).
+        picks: label of every pixel, (H, W), chosen from separate samples.
+        wins: number of `samples` further samples that predict this label, (H, W).
+        samples: number of further samples.
+        tau: lower bound on the probability of the class, in [0.5, 1).
         alpha: probability that any label of the image is certified wrongly.
 
     Source: Fischer et al. 2021, algorithm 2, https://arxiv.org/abs/2107.00228.
@@ -44,10 +44,10 @@ def certify_votes(
 
 
 def holm(p_values: NDArray[np.float64], alpha: float) -> NDArray[np.bool_]:
-    """Return which hypotheses are rejected, so that the chance of any false rejection is at most alpha.
+    """Return which hypotheses Holm's procedure rejects; the probability of any false rejection is at most alpha.
 
-    The k-th smallest of K p-values is compared with alpha / (K - k + 1); the first that exceeds it, and all larger
-    ones, are kept.
+    The k-th smallest of K p-values is compared with alpha / (K - k + 1). The first one that exceeds its threshold and
+    all larger ones are not rejected.
 
     Args:
         p_values: (K,) in [0, 1].
@@ -65,12 +65,12 @@ def holm(p_values: NDArray[np.float64], alpha: float) -> NDArray[np.bool_]:
 def certified_scores(
     labels: NDArray[np.int64], truth: NDArray[np.int64], *, num_classes: int, ignore_index: int = 255
 ) -> dict[str, float]:
-    """Return what the certificates are worth, in per cent; a pixel without one counts as wrong.
+    """Return the scores of certified labels, in per cent; a pixel without a certificate counts as wrong.
 
     Args:
-        labels: certified labels, any shape, `ABSTAIN` where there is none.
+        labels: certified labels, any shape; `ABSTAIN` at pixels without a certificate.
         truth: true labels of the same shape.
-        num_classes: number of classes; those absent from both sides have no part in the mean.
+        num_classes: number of classes; the mean leaves out classes absent from both `labels` and `truth`.
         ignore_index: label of void pixels.
 
     Returns:

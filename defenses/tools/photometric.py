@@ -1,4 +1,4 @@
-"""How well a depth map and a camera motion explain one frame of a video by another."""
+"""Photometric losses of self-supervised depth: reconstruct one video frame from another."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def rigid_transform(motion: Tensor) -> Tensor:
-    """Return the (N, 4, 4) transforms of rotation vectors and translations.
+    """Return the (N, 4, 4) rigid transforms given by rotation vectors and translations.
 
     Args:
-        motion: (N, 6): rotation axis times angle in radians, then translation.
+        motion: (N, 6): the rotation axis times the angle in radians, then the translation.
     """
     rotation, translation = motion[:, :3], motion[:, 3:]
     x, y, z = rotation.unbind(1)
@@ -23,12 +23,12 @@ def rigid_transform(motion: Tensor) -> Tensor:
 
 
 def reproject(source: Tensor, depth: Tensor, transform: Tensor, intrinsics: Tensor) -> Tensor:
-    """Return the target frame as the source frame shows it, (N, 3, H, W).
+    """Reconstruct the target frame by sampling the source frame, (N, 3, H, W).
 
     Args:
         source: another frame, (N, 3, H, W).
-        depth: of the target frame, (N, 1, H, W), positive.
-        transform: points in the target camera -> points in the source camera, (N, 4, 4).
+        depth: depth of the target frame, (N, 1, H, W), positive.
+        transform: maps points from the target camera to the source camera, (N, 4, 4).
         intrinsics: (N, 3, 3), in pixels.
     """
     count, _, height, width = source.shape
@@ -45,11 +45,11 @@ def reproject(source: Tensor, depth: Tensor, transform: Tensor, intrinsics: Tens
 
 
 def photometric_error(first: Tensor, second: Tensor) -> Tensor:
-    """Return 0.85 (1 - SSIM) / 2 + 0.15 L1 of every pixel, (N, H, W); SSIM over 3x3 windows.
+    """Return 0.85 (1 - SSIM) / 2 + 0.15 L1 of every pixel, (N, H, W), with SSIM over 3x3 windows.
 
     Args:
-        first: (N, 3, H, W) in [0, 1].
-        second: the same.
+        first: images, (N, 3, H, W) in [0, 1].
+        second: images of the same shape and range.
     """
     means, squares, product = _local(first, second)
     variances = [square - mean.square() for square, mean in zip(squares, means, strict=True)]
@@ -62,7 +62,7 @@ def photometric_error(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _local(first: Tensor, second: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """Means over 3x3 windows of two images, of their squares and of their product; the border is mirrored."""
+    """Return the 3x3 window means of two images, of their squares and of their product, with reflected borders."""
     first, second = (F.pad(image, (1, 1, 1, 1), mode="reflect") for image in (first, second))
     means = [F.avg_pool2d(image, 3, 1) for image in (first, second)]
     squares = [F.avg_pool2d(image.square(), 3, 1) for image in (first, second)]
@@ -72,16 +72,16 @@ def _local(first: Tensor, second: Tensor) -> tuple[list[Tensor], list[Tensor], T
 def reprojection_loss(
     target: Tensor, sources: list[Tensor], depth: Tensor, transforms: list[Tensor], intrinsics: Tensor
 ) -> Tensor:
-    """Mean over pixels of the least photometric error over the sources, reprojected or as they are.
+    """Mean over pixels of the smallest photometric error, over all sources with and without reprojection.
 
-    Pixels that a source explains best without any motion (things that move with the camera, still clips) get no
-    gradient: auto-masking.
+    A pixel that some source matches best without reprojection gets no gradient (auto-masking). This happens for objects
+    that move with the camera, and for clips without motion.
 
     Args:
-        target: frame whose depth is given, (N, 3, H, W) in [0, 1].
-        sources: the frames around it.
-        depth: (N, 1, H, W).
-        transforms: target camera -> camera of each source, (N, 4, 4) each.
+        target: frame to reconstruct, (N, 3, H, W) in [0, 1].
+        sources: neighbouring frames, each (N, 3, H, W).
+        depth: depth of the target frame, (N, 1, H, W).
+        transforms: one (N, 4, 4) tensor per source, from the target camera to the camera of the source.
         intrinsics: (N, 3, 3), in pixels.
     """
     errors = [photometric_error(source, target) for source in sources]
@@ -91,7 +91,7 @@ def reprojection_loss(
 
 
 def smoothness(disparity: Tensor, images: Tensor) -> Tensor:
-    """Mean slope of the disparity (over its mean), weighted down where the image has edges.
+    """Mean absolute gradient of the disparity divided by its mean, with smaller weights at image edges.
 
     Args:
         disparity: (N, 1, H, W), positive.

@@ -1,4 +1,4 @@
-"""Three networks at inference, one of which keeps learning, and their vote."""
+"""Redundant networks: a teacher, a student and a student that adapts at inference, with an optional vote."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from segbench.model_zoo.base import Features, Segmenter
 class Redundant(nn.Module):
     """Three networks at inference: a static teacher, a static student, and a student that keeps learning.
 
-    Calling it changes nothing; `adapt` takes a step on incoming images. The adapting student follows the teacher's
-    predictions while its features are driven away from the static student's ("inverse feature matching"), so that
-    what attacks the static networks meets other features there.
+    Only `adapt` changes the networks. The adapting student learns to predict like the teacher while its features move
+    away from those of the static student ("inverse feature matching"), so that an attack on the static networks
+    transfers less to it.
 
     Args:
         teacher: the teacher.
-        student: the static student; the adapting one starts as a copy of it.
-        vote: give the pixel-wise majority of the three, not the adapting student.
-        layer_weights: weight of inverse feature matching on the trunk's "auxiliary" and "main" features.
+        student: the static student; the adapting student starts as a copy of it.
+        vote: predict by the majority of the three networks at each pixel, not by the adapting student alone.
+        layer_weights: weight of inverse feature matching for the trunk's "auxiliary" and "main" features.
         lr: step size of the adapting student.
-        steps: steps for each batch of incoming images.
+        steps: gradient steps for each batch of incoming images.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Redundant(nn.Module):
         return majority([self.teacher(images), self.plain(images), adapting]) if self.vote else adapting
 
     def adapt(self, images: Tensor) -> None:
-        """Let the adapting student learn from incoming images; see `defenses.base.Dynamic`."""
+        """Train the adapting student on incoming images; see `defenses.base.Dynamic`."""
         parameters = list(self.adapting.parameters())
         frozen = [parameter for parameter in parameters if not parameter.requires_grad]
         self.adapting.requires_grad_()
@@ -75,7 +75,7 @@ class Redundant(nn.Module):
             parameter.requires_grad_(False)
 
     def inverse_matching(self, features: Features, static: Features) -> Tensor:
-        """Weighted sum over layers of the mean squared cosine between two networks' features."""
+        """Return the weighted sum over layers of the mean squared cosine similarity between two networks' features."""
         total = features.main.new_zeros(())
         for layer, weight in self.layer_weights.items():
             ours, theirs = getattr(features, layer), getattr(static, layer)
@@ -84,23 +84,28 @@ class Redundant(nn.Module):
         return total
 
     def reset(self) -> None:
-        """Make the adapting student a copy of the static one again."""
+        """Reset the adapting student to a copy of the static student."""
         self.adapting.load_state_dict(self.plain.state_dict())
 
 
 def distillation(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean over pixels of the KL divergence from `target` probabilities to the predicted ones, both (N, C, H, W)."""
+    """KL divergence KL(target || prediction), mean over pixels.
+
+    Args:
+        logits: logits of the student, (N, C, H, W).
+        target: probabilities of the teacher, (N, C, H, W).
+    """
     pixels = F.kl_div(F.log_softmax(logits.float(), 1), target, reduction="none").sum(1)
     return pixels.mean()
 
 
 def majority(logits: list[Tensor]) -> Tensor:
-    """Votes per class plus the mean probability, which decides ties, (N, C, H, W).
+    """Return the number of votes per class plus the mean probability, which decides ties, (N, C, H, W).
 
-    Votes have no gradient of use: backward, this is the logarithm of the mean probability.
+    The gradient of votes is zero, so the backward pass uses the gradient of the logarithm of the mean probability.
 
     Args:
-        logits: of each voter, (N, C, H, W).
+        logits: logits of each voter, each (N, C, H, W).
     """
     stacked = torch.stack(logits).float()
     mean = F.softmax(stacked, 2).mean(0)

@@ -1,4 +1,4 @@
-"""JPEG compression with a useful gradient."""
+"""Differentiable JPEG compression."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -
 
 
 def smooth_jpeg(images: Tensor, quality: int) -> Tensor:
-    """Return images like those of a JPEG file, differentiably: coefficients are rounded by a cubic.
+    """Approximate JPEG compression with a differentiable function.
 
-    Chroma at half size, 8x8 cosine transforms, the quantisation tables of Pillow for the quality. Round(v) becomes
-    round(v) + (v - round(v))^3: almost the same value, and a slope of 0 at whole numbers and 3/4 between them.
+    Chroma is at half resolution; the 8x8 cosine transforms are quantised with Pillow's tables for the given quality.
+    Rounding is replaced by round(v) + (v - round(v))^3, whose value is close to round(v) and whose slope rises from 0
+    at integers to 3/4 halfway between them.
 
     Args:
         images: (N, 3, H, W) in [0, 1].
@@ -39,7 +40,7 @@ def smooth_jpeg(images: Tensor, quality: int) -> Tensor:
 
 
 def _quantised(planes: Tensor, table: Tensor) -> Tensor:
-    """Quantise the cosine transforms of 8x8 blocks; height and width are multiples of 8."""
+    """Quantise the cosine transforms of all 8x8 blocks; height and width must be multiples of 8."""
     count, channels, height, width = planes.shape
     cosines = _cosines().to(planes.device)
     blocks = planes.view(count, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
@@ -51,7 +52,7 @@ def _quantised(planes: Tensor, table: Tensor) -> Tensor:
 
 @cache
 def _cosines() -> Tensor:
-    """The orthonormal matrix of the 8-point cosine transform."""
+    """Return the orthonormal matrix of the 8-point cosine transform."""
     steps = torch.arange(8.0)
     matrix = torch.cos((2 * steps + 1) * steps.unsqueeze(1) * math.pi / 16) / 2
     matrix[0] /= math.sqrt(2)
@@ -60,7 +61,7 @@ def _cosines() -> Tensor:
 
 @cache
 def _tables(quality: int) -> tuple[Tensor, Tensor]:
-    """The tables, 8x8 each, with which Pillow quantises luma and chroma."""
+    """Return Pillow's quantisation tables for luma and chroma, 8x8 each."""
     with io.BytesIO() as file:
         Image.new("RGB", (8, 8)).save(file, "JPEG", quality=quality)
         with Image.open(file, formats=["JPEG"]) as image:

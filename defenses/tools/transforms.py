@@ -1,4 +1,4 @@
-"""Networks behind a transformation of their input."""
+"""Networks with a transformation in front of their input."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from segbench.defenses.base import Losses, segmentation_loss
 from segbench.model_zoo.base import Segmenter
 
 Transform = Callable[[Tensor], Tensor]
-"""Images (N, 3, H, W) in [0, 1] -> images of the same shape and range, each image by itself."""
+"""Images (N, 3, H, W) in [0, 1] -> images of the same shape and range; every image is transformed independently."""
 
 
 class Substituted(torch.autograd.Function):
-    """A transformation forward, the gradient of a stand-in backward (BPDA); without a stand-in, the identity's.
+    """Applies a transformation forward and the gradient of a stand-in backward (BPDA).
+
+    Without a stand-in the backward pass uses the gradient of the identity (straight through).
 
     Source: Athalye et al. 2018, section 4.1, https://arxiv.org/abs/1802.00420.
     """
@@ -30,7 +32,7 @@ class Substituted(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """Return the gradient that the stand-in hands back."""
+        """Return the gradient through the stand-in."""
         if ctx.stand_in is None:
             return gradients[0], None, None
         with torch.enable_grad():
@@ -40,12 +42,12 @@ class Substituted(torch.autograd.Function):
 
 
 class Transformed(nn.Module):
-    """A network that sees transformed images; the attacker who goes through it has the stand-in's gradient.
+    """A network that transforms its input; gradients pass through the stand-in of the transformation.
 
     Args:
         plain: images (N, 3, H, W) in [0, 1] -> logits.
-        transform: what is done to the images.
-        stand_in: a function like `transform` with a useful gradient, or None for the identity.
+        transform: the transformation of the images.
+        stand_in: differentiable approximation of `transform` for the backward pass, or None for the identity.
     """
 
     def __init__(self, plain: nn.Module, transform: Transform, stand_in: Transform | None = None) -> None:
@@ -61,14 +63,14 @@ class Transformed(nn.Module):
 
 
 class InputTransform(nn.Module):
-    """Training on clean images as without a defense; the network is deployed behind a transformation.
+    """Training on clean images, as with `none`; deploys the network with a transformation in front of its input.
 
-    With the same seed the plain network inside is the one that `none` trains, bit for bit.
+    With the same seed, the plain network inside is bit for bit the one that `none` trains.
 
     Args:
         segmenter: the network to train.
-        transform: what is done to images at inference.
-        stand_in: where an adaptive attacker takes the transformation's gradient from; see `Transformed`.
+        transform: the transformation of the images at inference.
+        stand_in: differentiable approximation of `transform` for adaptive attacks; see `Transformed`.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
     """
@@ -96,5 +98,5 @@ class InputTransform(nn.Module):
         )
 
     def deploy(self) -> Transformed:
-        """Return the network behind the transformation."""
+        """Return the network with the transformation in front of its input."""
         return Transformed(self.segmenter, self.transform, self.stand_in)

@@ -159,7 +159,9 @@ def _open(external: ExternalNetwork, num_classes: int | None, classes: Sequence[
             )
     except ModelError as error:
         raise SegbenchError(str(error)) from error
-    roles = {} if external.weights is None else {Path(external.weights).resolve(): "weights"}
+    roles = {Path(external.load).resolve(): "network"}
+    if external.weights is not None:
+        roles[Path(external.weights.partition("::")[0]).resolve()] = "weights"
     if loaded.modules and (source := local_source(loaded.modules[0])) is not None:
         roles[source] = "factory"
     made = fingerprint(loaded.network, loaded.modules, files, roles)

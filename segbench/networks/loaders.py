@@ -133,7 +133,7 @@ def _architecture(spec: str, weights: str | None, num_classes: int | None) -> Lo
         raise SegbenchError(f"{spec}: for how many classes? give num_classes")
     network: nn.Module = bound.make(num_classes=num_classes)
     identity = {"architecture": json.dumps(component_identity(bound.identity), sort_keys=True)}
-    return Loaded(_with_weights(network, weights), Convention(), identity, assured=True)
+    return _with_weights(Loaded(network, Convention(), identity, assured=True), weights)
 
 
 def _zoo(name: str, weights: str | None) -> Loaded:
@@ -244,8 +244,8 @@ def _factory(module: str, name: str, weights: str | None, num_classes: int | Non
     names = _by_factory.setdefault(spec, {found.__name__: None})
     names.update(dict.fromkeys(fresh))
     modules = tuple(sys.modules[own] for own in names if own in sys.modules)
-    network = network if takes_weights else _with_weights(network, weights)
-    return Loaded(network, Convention(), {"factory": name}, modules=modules)
+    loaded = Loaded(network, Convention(), {"factory": name}, modules=modules)
+    return loaded if takes_weights else _with_weights(loaded, weights)
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -317,7 +317,7 @@ def _memory(name: str, weights: str | None, num_classes: int | None) -> Loaded:
         raise SegbenchError(f"memory:{name} is a network of another process; load it from a file or a factory")
     network = in_memory[name]
     identity = {"class": f"{type(network).__module__}.{type(network).__qualname__}"}
-    return Loaded(_with_weights(network, weights), Convention(), identity)
+    return _with_weights(Loaded(network, Convention(), identity), weights)
 
 
 def _torchvision(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
@@ -339,7 +339,7 @@ def _torchvision(rest: str, weights: str | None, num_classes: int | None) -> Loa
     with _failing(f"torchvision:{rest} cannot be built"):
         network = models.get_model(name, **{**defaults, **options})
     notes = () if weights is not None or options.get("weights") is not None else (RANDOM,)
-    return Loaded(_with_weights(network, weights), convention, {"torchvision": rest}, notes=notes)
+    return _with_weights(Loaded(network, convention, {"torchvision": rest}, notes=notes), weights)
 
 
 def _smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
@@ -363,7 +363,7 @@ def _smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
     convention = convention.model_copy(update={"multiple": multiple})
     random = RANDOM if options.get("encoder_weights") is None else "only its encoder has weights; the rest is random"
     notes = () if weights is not None else (random,)
-    return Loaded(_with_weights(network, weights), convention, {"smp": rest}, notes=notes)
+    return _with_weights(Loaded(network, convention, {"smp": rest}, notes=notes), weights)
 
 
 def _hf(rest: str, weights: str | None, num_classes: int | None, incomplete: bool) -> Loaded:
@@ -397,8 +397,7 @@ def _hf(rest: str, weights: str | None, num_classes: int | None, incomplete: boo
     labels = getattr(network.config, "id2label", None) or {}
     names = tuple(str(labels[key]) for key in sorted(labels))
     identity = {"hf": type(network).__name__}
-    network = _with_weights(network, weights)
-    return Loaded(network, convention, identity, notes=tuple(notes), class_names=names)
+    return _with_weights(Loaded(network, convention, identity, notes=tuple(notes), class_names=names), weights)
 
 
 def _of_processor(stated: Mapping[str, Any]) -> Convention:
@@ -450,10 +449,13 @@ def _query(rest: str) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
-def _with_weights(network: Any, weights: str | None) -> Any:
-    if weights is not None:
-        load_strict(network, read_state(weights), where=weights)
-    return network
+def _with_weights(loaded: Loaded, weights: str | None) -> Loaded:
+    """Load weights into a network; what had to be chosen or changed joins the notes."""
+    if weights is None:
+        return loaded
+    state = read_state(weights)
+    changed = load_strict(loaded.network, state.tensors, where=weights)
+    return loaded._replace(notes=(*loaded.notes, *(f"weights: {note}" for note in (*state.notes, *changed))))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from segbench.components.specs import Bound
 from segbench.defenses.base import Certified, Dynamic, LearnsFromDepth, LearnsFromVideo
 from segbench.errors import SegbenchError
-from segbench.model_zoo.base import Features, Segmenter
+from segbench.model_zoo.base import Features, Segmenter, rebuildable
 
 Trait = Literal["wrapped", "certified", "dynamic"]
 Need = Literal["depth", "clips"]
@@ -77,6 +77,7 @@ class ToyTrunk(nn.Module):
         return Features(features, features)
 
 
+@rebuildable
 def toy_segmenter(num_classes: int = 3) -> Segmenter:
     """Build a network whose passes cost nothing."""
     return Segmenter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -44,12 +45,29 @@ def seeds(count: int) -> list[torch.Generator]:
 def test_more_restarts_never_give_less_loss(task: Any) -> None:
     model = task.model.eval()
     losses = [
-        mean_loss(model, pgd(model, task.images, task.masks, steps=2, restarts=n, generator=seeds(3)), task.masks)
+        mean_loss(
+            model,
+            pgd(model, task.images, task.masks, steps=2, restarts=n, keep="loss", generator=seeds(3)),
+            task.masks,
+        )
         for n in (1, 2, 4)
     ]
     assert (losses[1] >= losses[0]).all()
     assert (losses[2] >= losses[1]).all()
     assert (losses[2] > losses[0]).any()
+
+
+def test_the_restart_with_the_fewest_right_pixels_is_kept(task: Any) -> None:
+    model, options = task.model.eval(), {"eps": 0.02, "steps": 2}
+    shared = seeds(3)  # Consecutive calls go on drawing from them, as consecutive restarts do.
+    singles = [pgd(model, task.images, task.masks, **options, generator=shared) for _ in range(6)]
+    left = torch.stack([right_pixels(model(images), task.masks) for images in singles])
+    losses = torch.stack([mean_loss(model, images, task.masks) for images in singles])
+    assert (left.argmin(0) != losses.argmax(0)).any(), "the two choices must differ somewhere"
+    for keep, chosen in (("accuracy", left.argmin(0)), ("loss", losses.argmax(0))):
+        made = pgd(model, task.images, task.masks, **options, restarts=6, keep=keep, generator=seeds(3))
+        for i, restart in enumerate(chosen.tolist()):
+            assert torch.equal(made[i], singles[restart][i])
 
 
 def test_random_starts_fill_the_ball(task: Any) -> None:
@@ -127,6 +145,35 @@ def test_deepfool_stops_when_no_pixel_is_right(task: Any) -> None:
         made = deepfool(model, task.images, wrong)
     assert torch.equal(made, task.images)
     assert passes.forward == 3
+
+
+def test_more_steps_of_deepfool_are_never_weaker(task: Any, pixel_linear: Any) -> None:
+    linear = pixel_linear(num_classes=3, height=32, width=32)
+    network = task.model.eval()
+    for model, masks in ((network, task.masks), (linear, linear(task.images).argmax(1))):
+        left = torch.stack(
+            [
+                right_pixels(model(deepfool(model, task.images, masks, eps=0.02, steps=n)), masks)
+                for n in (1, 2, 3, 4, 6, 9, 15)
+            ]
+        )
+        assert (left.diff(dim=0) <= 0).all()
+        # On the linear network one step of eps is the best one already.
+        assert (left[-1] < left[0]).all() == (model is network)
+
+
+def test_deepfool_returns_its_best_iterate_and_steps_no_further_than_eps(task: Any) -> None:
+    model, eps = task.model.eval(), 0.01
+    seen: list[Tensor] = []
+    handle = model.register_forward_hook(lambda module, inputs, logits: seen.append(inputs[0].detach().clone()))
+    made = deepfool(model, task.images, task.masks, eps=eps, steps=12)
+    handle.remove()
+    left = torch.stack([right_pixels(model(images), task.masks) for images in seen])
+    assert len(seen) == 13
+    assert (left.amin(0) < left[-1]).any(), "the last iterate must not be the best one"
+    assert torch.equal(right_pixels(model(made), task.masks), left.amin(0))
+    for before, after in itertools.pairwise(seen):
+        assert (distance(after, before, "linf") <= eps * (1 + 1e-6)).all()
 
 
 class Watched(nn.Module):
@@ -271,19 +318,68 @@ def test_proximal_step_minimises_its_objective() -> None:
         assert objective(made[n]) <= min(grid) + 1e-6
 
 
+def test_penalty_slope_of_the_released_code() -> None:
+    y = torch.tensor([-2.0, -0.3, 0.0, 0.4, 3.0], dtype=torch.double)
+    rho, mu = torch.full_like(y, 2.0), torch.full_like(y, 0.5)
+    # mu y + 2 mu rho y + rho^2 y^2 / 2 above 0, mu / (1 - rho y)^2 below.
+    expected = torch.tensor([0.5 / 25, 0.5 / 1.6**2, 0.0, 0.2 + 0.8 + 0.32, 1.5 + 6.0 + 18.0], dtype=torch.double)
+    torch.testing.assert_close(_penalty_slope(y, rho, mu, "released"), expected)
+
+
 def test_penalty_slope_is_the_derivative_of_the_penalty() -> None:
     y = torch.tensor([-2.0, -0.3, 0.0, 0.4, 3.0], dtype=torch.double, requires_grad=True)
     for rho, mu in ((0.01, 1.0), (4.0, 0.2)):
         above = mu * y + mu * rho * y**2 + rho**2 * y**3 / 6
         below = mu * y / (1 - max(rho, 1.0) * y.clamp(max=0))
         (expected,) = torch.autograd.grad(torch.where(y >= 0, above, below).sum(), y)
-        made = _penalty_slope(y.detach(), torch.full_like(y, rho), torch.full_like(y, mu))
+        made = _penalty_slope(y.detach(), torch.full_like(y, rho), torch.full_like(y, mu), "derivative")
         torch.testing.assert_close(made, expected)
 
 
 def test_almaprox_asks_for_enough_classes(pixel_linear: Any) -> None:
     with pytest.raises(ValueError, match="at least 3 classes"):
         almaprox(pixel_linear(), torch.full((1, 3, 6, 5), 0.5), torch.zeros(1, 6, 5, dtype=torch.long))
+
+
+class WithUnknown(nn.Module):
+    """A network under a dataset of one class more, which it does not know: its logit is -1e4 everywhere."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return torch.cat([logits, torch.full_like(logits[:, :1], -1e4)], 1)
+
+
+UNKNOWN: dict[str, Callable[..., Tensor]] = {
+    "cw": lambda *args: cw(*args, eps=0.01),
+    "square": lambda *args: square(*args, eps=0.03, queries=300, generator=seeds(3)),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_pixels_of_unknown_classes_count_no_more_than_void_ones(name: str, task: Any) -> None:
+    model, attack = WithUnknown(task.model.eval()), UNKNOWN[name]
+    generator = torch.Generator().manual_seed(5)
+    chosen = (torch.rand(task.masks.shape, generator=generator) < 0.18) & (task.masks != VOID)
+    unknown, void = (task.masks.where(~chosen, label) for label in (4, VOID))
+    with_unknown, with_void = (
+        int(right_pixels(model(attack(model, task.images, masks)), void).sum()) for masks in (unknown, void)
+    )
+    valid = int((void != VOID).sum())
+    assert with_void < 0.85 * valid
+    assert with_unknown == pytest.approx(with_void, abs=0.005 * valid)
+
+
+def test_attacks_that_weigh_classes_count_those_of_the_masks_where_no_others_are_given(task: Any) -> None:
+    counted = torch.bincount(task.masks[task.masks != VOID], minlength=4)
+    for attack, options in ((sea, {"steps": 4}), (apgd, {"steps": 4, "loss": "balanced-masked-ce"})):
+        with pytest.warns(UserWarning, match=f"{attack.name}: class_pixels.* is not given"):
+            made = attack(task.model, task.images, task.masks, **options, generator=seeds(3))
+        given = attack(task.model, task.images, task.masks, **options, generator=seeds(3), class_pixels=counted)
+        assert torch.equal(made, given)
 
 
 def test_square_schedule_is_that_of_the_paper() -> None:
@@ -339,7 +435,7 @@ def test_universal_is_one_change_for_all_images(task: Any) -> None:
 
 def test_universal_says_what_it_lacks(task: Any) -> None:
     bound = universal.bind()
-    with pytest.raises(ValueError, match="make one with `fit`"):
+    with pytest.raises(ValueError, match=r"needs a perturbation.*perturbation = bound\.fit"):
         bound(task.model, task.images, task.masks)
     with pytest.raises(ValueError, match="images of one size"):
         bound(task.model, task.images, task.masks, perturbation=torch.zeros(3, 8, 8))

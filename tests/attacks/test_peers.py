@@ -173,8 +173,23 @@ def test_almaprox_takes_the_first_steps_of_adv_lib(adv_lib: Any, colours: Any) -
     assert max(differences) < 1e-3
 
 
+def test_almaprox_with_the_released_slope_takes_the_first_steps_of_the_released_penalty(
+    adv_lib: Any, colours: Any
+) -> None:
+    task = colours._replace(images=colours.images[:1], masks=colours.masks[:1])
+    ours, true = (
+        iterates(task.model, lambda s=s: almaprox(task.model, task.images, task.masks, alpha=0.01, steps=60, slope=s))
+        for s in ("released", "derivative")
+    )
+    theirs = iterates(task.model, lambda: their_almaprox(adv_lib, task, 60, 0.01))
+    differences = [float((a - b).abs().max()) for a, b in zip(ours[:5], theirs[:5], strict=True)]
+    print(f"ALMAProx, released slope: first iterates differ by {differences}")
+    assert max(differences) < 1e-3
+    assert float((true[4] - theirs[4]).abs().max()) > 5e-3
+
+
 def test_almaprox_reaches_the_distance_of_adv_lib(adv_lib: Any, colours: Any) -> None:
-    # Its own penalty has a wrong slope (mu * y in place of mu for y >= 0) and fools fewer pixels; it takes another.
+    # With the true derivative on both sides; the slope of its own penalty (mu * y in place of mu) fools fewer pixels.
     steps, alpha = 150, 0.01
     ours = almaprox(colours.model, colours.images, colours.masks, steps=steps, alpha=alpha)
     theirs = their_almaprox(adv_lib, colours, steps, alpha, penalty=penalty)

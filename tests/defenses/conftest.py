@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench.attacks.base import BoundAttack, attack
-from segbench.model_zoo.base import Features, Segmenter
+from segbench.model_zoo.base import Features, Segmenter, rebuildable
 
 NUM_CLASSES = 3
 
@@ -33,13 +33,18 @@ def small_classifier(num_classes: int) -> nn.Module:
     )
 
 
+@rebuildable
+def small_segmenter() -> Segmenter:
+    return Segmenter(SmallTrunk(), small_classifier, NUM_CLASSES, auxiliary=nn.Conv2d(6, NUM_CLASSES, 1), divisor=2)
+
+
 @pytest.fixture
 def make_segmenter() -> Callable[..., Segmenter]:
     """A convolutional network with batch normalisation, dropout and an auxiliary classifier."""
 
     def make(seed: int = 0) -> Segmenter:
         torch.manual_seed(seed)
-        return Segmenter(SmallTrunk(), small_classifier, NUM_CLASSES, auxiliary=nn.Conv2d(6, NUM_CLASSES, 1), divisor=2)
+        return small_segmenter()
 
     return make
 

@@ -200,5 +200,5 @@ def test_the_training_network_of_an_official_checkpoint_is_rebuilt(
     assert (network.auxiliary_branch, network.mask_branch) == (branches.auxiliary_branch, branches.mask_branch)
     assert not network.training
     monkeypatch.setattr(module, "load_official_training", lambda path: Official("pspnet", segmenter, None, None))
-    with pytest.raises(ModelError, match=r"sat\.pth: this network was not trained by DDC-AT"):
+    with pytest.raises(ModelError, match=r"sat\.pth: this network was not trained with DDC-AT"):
         from_official(tmp_path / "sat.pth")

@@ -36,6 +36,7 @@ def test_perturbation_follows_algorithm_1(segmenter, batch, seen) -> None:
     """Against a plain loop: gradient of the training loss, step eps along its sign, clipped; carried over batches."""
     segmenter.eval()
     images, masks = batch
+    images[:2] = images[:2].round()  # half of the steps leave [0, 1] here
     defense = FreeAT(segmenter, eps=0.02, replays=2)
     delta = torch.zeros_like(images)
     for step in range(4):
@@ -48,8 +49,25 @@ def test_perturbation_follows_algorithm_1(segmenter, batch, seen) -> None:
         loss = segmentation_loss(segmenter, perturbed, masks, aux_weight=0.4, ignore_index=255).total
         seen.clear()
         (gradient,) = torch.autograd.grad(loss, perturbed)
+        # The chain rule through the clipping to [0, 1], by hand.
+        cut = (used + delta < 0) | (used + delta > 1)
+        assert cut.any() == (step > 0)
+        gradient = torch.where(cut, 0, gradient)
         delta = (delta + 0.02 * gradient.sign()).clamp(-0.02, 0.02)
     assert delta.abs().max() == pytest.approx(0.02)
+
+
+def test_a_value_that_the_box_cuts_off_stays_where_it_is(segmenter, batch) -> None:
+    images, masks = batch[0].round(), batch[1]
+    defense = FreeAT(segmenter, eps=0.02, replays=4)
+    defense.loss(images, masks, torch.Generator()).total.backward()
+    first = defense.perturbation.clone()
+    outside = (images + first < 0) | (images + first > 1)
+    assert 0.2 < outside.double().mean() < 0.8
+    for _ in range(3):
+        defense.loss(images, masks, torch.Generator()).total.backward()
+        assert torch.equal(defense.perturbation[outside], first[outside])
+    assert not torch.equal(defense.perturbation[~outside], first[~outside])
 
 
 def test_an_iteration_costs_one_forward_and_no_extra_backward_pass(segmenter, batch) -> None:

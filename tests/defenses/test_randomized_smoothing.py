@@ -82,8 +82,8 @@ def test_certificate_does_not_depend_on_the_rest_of_the_batch(segmenter, batch) 
         ({"tau": 0.4}, "tau must be at least 0.5"),
         ({"tau": 1.0}, "tau must be at least 0.5"),
         ({"alpha": 0.0}, "alpha must lie between 0 and 1"),
-        ({"sigma": -1.0}, "sigma must not be negative"),
-        ({"counting": 0}, "number of samples at least 1"),
+        ({"sigma": -1.0}, "sigma must be at least 0"),
+        ({"counting": 0}, "samples, picking and counting at least 1"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message: str, segmenter) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +11,8 @@ from segbench.defenses.base import Dynamic, Wrapped, cross_entropy, segmentation
 from segbench.defenses.teacher_student import teacher_student
 from segbench.defenses.teacher_student_vote import teacher_student_vote
 from segbench.defenses.tools.redundant import distillation, majority
+from segbench.model_zoo.base import ModelError
+from segbench.model_zoo.pspnet import pspnet
 
 MAKERS = {"teacher-student": teacher_student, "teacher-student-vote": teacher_student_vote}
 
@@ -65,9 +69,26 @@ def test_student_learns_from_labels_and_teacher(segmenter, batch) -> None:
     torch.testing.assert_close(losses.total, teacher + labels + follows)
 
 
-def test_student_starts_with_weights_of_its_own(segmenter) -> None:
-    defense = teacher_student(segmenter)
-    assert not torch.equal(defense.student.trunk.last[0].weight, segmenter.trunk.last[0].weight)
+def test_student_is_a_second_network_of_the_same_factory(tmp_path: Path) -> None:
+    torch.save(pspnet(3, encoder="tiny").trunk.encoder.state_dict(), tmp_path / "encoder.pth")
+    for weights in (None, str(tmp_path / "encoder.pth")):
+        torch.manual_seed(0)
+        teacher, second = (pspnet(3, encoder="tiny", weights=weights) for _ in range(2))
+        torch.manual_seed(0)
+        defense = teacher_student(pspnet(3, encoder="tiny", weights=weights))
+        second.auxiliary = None
+        expected, student = second.state_dict(), defense.student.state_dict()
+        assert student.keys() == expected.keys()
+        assert all(torch.equal(value, student[key]) for key, value in expected.items())
+        stem = "trunk.encoder.stem.0.weight"
+        assert torch.equal(student[stem], teacher.state_dict()[stem]) is (weights is not None)
+        # Initialised as its teacher is: 432 values tell their spread to some per cent.
+        assert float(student[stem].std()) == pytest.approx(float(teacher.state_dict()[stem].std()), rel=0.15)
+
+
+def test_a_network_that_cannot_be_built_again_is_refused(pixel_segmenter) -> None:
+    with pytest.raises(ModelError, match="cannot be built a second time"):
+        teacher_student(pixel_segmenter)
 
 
 @pytest.mark.parametrize("name", MAKERS)

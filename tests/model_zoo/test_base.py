@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import copy
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segbench.model_zoo.base import Features, Segmenter
+from segbench.model_zoo.base import Features, ModelError, Segmenter
+from segbench.model_zoo.pspnet import pspnet
 
 
 class Spy(nn.Module):
@@ -79,3 +83,29 @@ def test_logits_are_contiguous_whatever_the_format_of_the_network() -> None:
 def test_normalisation_is_no_part_of_the_weights() -> None:
     segmenter, _ = spied()
     assert not {"mean", "std"} & segmenter.state_dict().keys()
+
+
+def test_a_network_is_rebuilt_by_a_second_call_of_its_factory() -> None:
+    torch.manual_seed(0)
+    first, second = (pspnet(3, encoder="tiny", widths=(4, 4, 6, 8), channels=4) for _ in range(2))
+    torch.manual_seed(0)
+    again = pspnet(3, encoder="tiny", widths=(4, 4, 6, 8), channels=4)
+    rebuilt = copy.deepcopy(again).rebuild()
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in first.state_dict().items())
+    assert second.state_dict().keys() == rebuilt.state_dict().keys()
+    assert all(torch.equal(value, rebuilt.state_dict()[key]) for key, value in second.state_dict().items())
+    assert not torch.equal(first.classifier[0].weight, second.classifier[0].weight)
+
+
+def test_a_rebuilt_network_loads_its_encoder_again(tmp_path: Path) -> None:
+    torch.save(pspnet(3, encoder="tiny", auxiliary=False).trunk.encoder.state_dict(), tmp_path / "encoder.pth")
+    network = pspnet(3, encoder="tiny", weights=str(tmp_path / "encoder.pth"))
+    rebuilt = network.rebuild()
+    encoder = rebuilt.trunk.encoder.state_dict()
+    assert all(torch.equal(value, encoder[key]) for key, value in network.trunk.encoder.state_dict().items())
+    assert not torch.equal(network.classifier[0].weight, rebuilt.classifier[0].weight)
+
+
+def test_a_network_of_no_factory_says_so() -> None:
+    with pytest.raises(ModelError, match="cannot be built a second time"):
+        spied()[0].rebuild()

@@ -42,5 +42,5 @@ def test_defaults_fit_the_encoder() -> None:
 
 @pytest.mark.parametrize("rates", [(), (0, 1)])
 def test_rates_have_to_be_positive(rates: tuple[int, ...]) -> None:
-    with pytest.raises(ModelError, match="rates must be dilations from 1"):
+    with pytest.raises(ModelError, match="rates must hold at least one dilation, each at least 1"):
         deeplabv3(4, encoder="tiny", rates=rates)

@@ -121,7 +121,7 @@ def test_a_download_that_fails_says_what_else_to_do(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", unreachable)
     monkeypatch.setattr("timm.models._builder.load_pretrained", unreachable)
-    with pytest.raises(ModelError, match=r"name not known.*needs a download; give the path of a file"):
+    with pytest.raises(ModelError, match=r"name not known.*set weights to the path of a file"):
         get_encoder(name, weights="imagenet")
 
 
@@ -131,8 +131,8 @@ def test_a_download_that_fails_says_what_else_to_do(monkeypatch: pytest.MonkeyPa
         ("resnet1", {}, "no encoder 'resnet1'; did you mean 'resnet18'"),
         ("tu-resnet1", {}, "did you mean 'tu-resnet1"),
         ("resnet18", {"output_stride": 4}, "output_stride must be 8 or 16, got 4"),
-        ("resnet18", {"widths": (1, 2, 3, 4)}, "widths belong to the tiny encoder"),
-        ("tiny", {"weights": "imagenet"}, "no download of ImageNet weights for tiny"),
+        ("resnet18", {"widths": (1, 2, 3, 4)}, "the option .widths. is for the encoder .tiny."),
+        ("tiny", {"weights": "imagenet"}, "no ImageNet weights can be downloaded for tiny"),
         ("tu-vit_tiny_patch16_224", {}, "cannot be built"),
     ],
 )

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from segbench.attacks.base import attack
 from segbench.defenses.ddcat import Branches, ddcat
 from segbench.model_zoo.base import ModelError, Segmenter
 from segbench.model_zoo.official import from_official_state, load_official, load_official_training
@@ -159,7 +160,8 @@ def merged(logits: dict[str, Tensor]) -> Tensor:
     return gate * logits["cls2"] + (1 - gate) * logits["cls1"]
 
 
-def contrast(model: object, images: Tensor, masks: Tensor, **context: object) -> Tensor:
+@attack("contrast", access="none")
+def contrast(model: nn.Module, images: Tensor, masks: Tensor) -> Tensor:
     """In place of an attack: the same for an image whatever its batch."""
     return (1.4 * images - 0.2).clamp(0, 1)
 
@@ -249,11 +251,11 @@ def test_ddcat_s_loss_terms_equal_the_authors(kind: str) -> None:
         mask = reference(state, images)["mask1"]
         state["mask1.4.bias"][1] += (mask[:, 0] - mask[:, 1]).median()
         official = from_official_state(state, where=kind)
-        network = ddcat(official.segmenter, attack=contrast)
+        network = ddcat(official.segmenter, attack=contrast.bind())
         network.auxiliary_branch, network.mask_branch = official.auxiliary_branch, official.mask_branch
         losses = network.eval().loss(images, masks, generator)
 
-        attacked = contrast(None, images, masks)
+        attacked = contrast(nn.Identity(), images, masks)
         flips = merged(reference(state, images)).argmax(1) != merged(reference(state, attacked)).argmax(1)
         flips[2:] = False
         assert flips.any()
@@ -330,7 +332,7 @@ def test_heads_of_two_kinds_in_one_file_are_an_error() -> None:
 
 def test_a_backbone_file_is_told_from_a_network() -> None:
     state = {key: value for key, value in hollow_state("pspnet").items() if key.startswith("layer")}
-    with pytest.raises(ModelError, match="none of the authors' networks"):
+    with pytest.raises(ModelError, match="not a checkpoint of the DDC-AT authors"):
         from_official_state(state, where="resnet50_v2.pth")
 
 

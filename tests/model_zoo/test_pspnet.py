@@ -33,5 +33,5 @@ def test_defaults_fit_the_encoder() -> None:
 
 @pytest.mark.parametrize("bins", [(), (0, 1)])
 def test_bins_have_to_be_positive(bins: tuple[int, ...]) -> None:
-    with pytest.raises(ModelError, match="bins must be numbers of cells from 1"):
+    with pytest.raises(ModelError, match="bins must hold at least one number of cells, each at least 1"):
         pspnet(4, encoder="tiny", bins=bins)

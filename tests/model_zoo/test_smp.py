@@ -74,7 +74,7 @@ def test_encoder_weights_come_from_a_file(tmp_path: Path) -> None:
         ("unet", "resnet1", "did you mean 'resnet18'"),
         ("unetplusplus", "mit_b0", "unetplusplus on mit_b0 cannot be built"),
         ("dpt", "resnet18", "Only Timm encoders are supported for DPT"),
-        ("dpt", "tu-vit_small_patch14_dinov2", "whose patches are 14 wide; take one of 16"),
+        ("dpt", "tu-vit_small_patch14_dinov2", "whose patch size is 14; choose an encoder with patch size 16"),
     ],
 )
 def test_what_does_not_go_together_is_said(architecture: Architecture, encoder: str, message: str) -> None:
@@ -84,5 +84,5 @@ def test_what_does_not_go_together_is_said(architecture: Architecture, encoder: 
 
 def test_an_encoder_of_one_size_names_it() -> None:
     network = smp(3, architecture="fpn", encoder="tu-maxvit_pico_rw_256").eval()
-    with pytest.raises(ModelError, match=r"64x96.*resize them"):
+    with pytest.raises(ModelError, match=r"64x96.*resize the images"):
         network(torch.rand(1, 3, 64, 96))

@@ -22,5 +22,5 @@ def test_convolutions_before_normalisation_have_no_bias() -> None:
 
 
 def test_four_widths_are_asked_for() -> None:
-    with pytest.raises(ModelError, match="takes four widths, got 3"):
+    with pytest.raises(ModelError, match="needs four widths, one per stage, got 3"):
         TinyEncoder((16, 24, 48))

@@ -21,6 +21,7 @@ from segbench.attacks.tools.losses import (
     image_mean,
     input_gradient,
     jensen_shannon,
+    known_classes,
     logit_scale,
     margin,
     masked_cross_entropy,
@@ -186,7 +187,7 @@ def test_jensen_shannon_lies_between_zero_and_log_two() -> None:
 
 
 def test_balanced_loss_asks_for_the_class_counts() -> None:
-    with pytest.raises(ValueError, match="give class_pixels"):
+    with pytest.raises(ValueError, match="pass class_pixels"):
         named_loss("balanced-masked-ce")
 
 
@@ -255,3 +256,30 @@ def test_unfooled_pixels_are_the_right_ones_or_those_off_target(logits: Tensor, 
     assert torch.equal(unfooled_pixels(logits, masks), right_pixels(logits, masks))
     off = [sum(int(k) != 2 for k in logits[n].argmax(0)[masks[n] != VOID]) for n in range(2)]
     assert unfooled_pixels(logits, labels, targeted=True).tolist() == off
+
+
+def test_typical_margin_leaves_out_pixels_of_classes_that_the_network_does_not_know() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 8, 8, generator=generator) * 3
+    masks = torch.randint(0, 4, (3, 8, 8), generator=generator)
+    by_hand = [margin(logits, masks)[i].abs().mean() for i in range(3)]
+    torch.testing.assert_close(typical_margin(logits, masks).flatten(), torch.stack(by_hand))
+    # Two further classes: never computed, and computed but never near the highest.
+    rest = torch.stack([torch.full((3, 8, 8), -1e4), torch.randn(3, 8, 8, generator=generator) - 40], 1)
+    wider = torch.cat([logits, rest], 1)
+    assert known_classes(wider).tolist() == [[True] * 4 + [False, True]] * 3
+    unknown = masks.clone()
+    unknown[:, 2] = 4
+    void = masks.clone()
+    void[:, 2] = 255
+    assert torch.equal(typical_margin(wider, unknown), typical_margin(wider, void))
+    far = masks.clone()
+    far[:, 2] = 5
+    assert (typical_margin(wider, far) > typical_margin(wider, void)).all()
+    torch.testing.assert_close(typical_margin(10 * wider, unknown), 10 * typical_margin(wider, unknown))
+    # Through a log-softmax the logit of the unknown class is no longer quite constant.
+    assert known_classes(wider.log_softmax(1)).tolist() == known_classes(wider).tolist()
+    # Logits that are the same everywhere and the highest are known.
+    flat = torch.zeros(1, 3, 4, 4)
+    flat[:, 1] = 2
+    assert known_classes(flat).tolist() == [[False, True, False]]

@@ -58,7 +58,7 @@ def test_a_map_of_another_size_takes_the_nearest_label(size: tuple[int, int]) ->
 
 @pytest.mark.parametrize("wrong", [torch.zeros(6, 8), torch.zeros(3, 6, 8).long(), torch.zeros(8).long()])
 def test_what_is_no_map_is_refused(wrong: Tensor) -> None:
-    with pytest.raises(ValueError, match="a target map must be whole numbers"):
+    with pytest.raises(ValueError, match="a target map must hold integers"):
         goal(torch.zeros(2, 6, 8, dtype=torch.long), wrong)
 
 
@@ -78,7 +78,11 @@ def test_a_file_that_holds_no_labels_is_refused(tmp_path: Path) -> None:
     colours, text = tmp_path / "colours.png", tmp_path / "text.png"
     Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(colours)
     text.write_text("labels")
-    cases = {colours: "one byte a pixel", text: "no readable image", tmp_path / "none.png": "no readable image"}
+    cases = {
+        colours: "one byte per pixel",
+        text: "cannot read this image",
+        tmp_path / "none.png": "cannot read this image",
+    }
     for file, why in cases.items():
         with pytest.raises(ValueError, match=why):
             read_labels(file)

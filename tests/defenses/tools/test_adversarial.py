@@ -5,11 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
+from segbench.attacks.apgd import apgd
 from segbench.attacks.bim import bim
 from segbench.attacks.clean import clean
+from segbench.attacks.cw import cw
 from segbench.attacks.pgd import pgd
+from segbench.attacks.sea import sea
 from segbench.attacks.segpgd import segpgd
+from segbench.attacks.universal import universal
+from segbench.defenses import multitask
 from segbench.defenses.base import segmentation_loss
+from segbench.defenses.ddcat import ddcat
 from segbench.defenses.fast_at import ONE_STEP, fast_at
 from segbench.defenses.pgd_at import pgd_at
 from segbench.defenses.sat import PAPER_ATTACK, sat
@@ -114,6 +120,21 @@ def test_warmup_scales_eps_and_alpha_and_nothing_else() -> None:
     assert warmed(attack, 4, 4) is attack
     assert warmed(attack, 9, 4) is attack
     assert warmed(attack, 1, 0) is attack
+    assert warmed(cw.bind(eps=0.04), 1, 4).options == {**cw.bind().options, "eps": 0.01}, "alpha follows eps by itself"
+
+
+@pytest.mark.parametrize(
+    "attack", [sea.bind(), universal.bind(), apgd.bind(loss="balanced-masked-ce")], ids=lambda bound: bound.attack.name
+)
+@pytest.mark.parametrize("make", [pgd_at, ddcat, multitask.Multitask], ids=["pgd-at", "ddcat", "multitask"])
+def test_an_attack_that_needs_the_training_data_is_refused(make, attack, segmenter, batch) -> None:
+    with pytest.raises(ValueError, match=f"{attack.attack.name} .*from the training data"):
+        make(segmenter, attack=attack).loss(*batch, torch.Generator())
+
+
+def test_other_losses_of_apgd_need_no_training_data(segmenter, batch) -> None:
+    defense = pgd_at(segmenter, attack=apgd.bind(loss="masked-ce", steps=1))
+    assert torch.isfinite(defense.loss(*batch, torch.Generator()).total)
 
 
 def test_warmup_goes_on_from_a_checkpoint(segmenter, make_segmenter, batch, spy) -> None:

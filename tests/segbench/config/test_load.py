@@ -155,4 +155,4 @@ def test_networks_that_cannot_be_built_are_found_before_anything_runs(tmp_path: 
     lines = str(error.value).splitlines()
     assert len(lines) == 2
     assert "did you mean 'resnet18'?" in lines[0]
-    assert "bins must be numbers of cells from 1" in lines[1]
+    assert "bins must hold at least one number of cells, each at least 1" in lines[1]

@@ -33,7 +33,7 @@ def test_a_target_that_is_no_class_is_refused_before_anything_runs(
         255: "there is no class 255",
         -1: "there is no class -1",
         write_map(tmp_path / "wrong.png", 9): "there is no class 9",
-        str(tmp_path / "colours.png"): "labels need one byte a pixel",
+        str(tmp_path / "colours.png"): "a label map has one byte per pixel",
     }
     for target, message in wrong.items():
         matrix = tiny_matrix(attacks=[{"name": "fgsm", "target": target}], transfer=None)

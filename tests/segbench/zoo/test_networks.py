@@ -142,7 +142,7 @@ def test_weights_of_another_architecture_are_found_out(added: Path) -> None:
     save_file(other, path)
     card = read_json(added / SAT / "card.json") or {}
     write_json(added / SAT / "card.json", {**card, "sha256": file_sha256(path), "size": path.stat().st_size})
-    with pytest.raises(ZooError, match="these weights are of another network than asked for; missing: "):
+    with pytest.raises(ZooError, match="these weights do not fit the network; missing: "):
         zoo.verify(SAT)
     result = runner.invoke(cli.app, ["zoo", "verify"])
     assert result.exit_code == 1
@@ -198,7 +198,7 @@ def test_a_pickle_is_never_run(added: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ZooError, match="not a safetensors file"):
         zoo.load(SAT)
     torch.save({"state_dict": Bomb()}, "bad.pth")
-    with pytest.raises(ZooError, match="refused, because it is damaged or holds Python objects"):
+    with pytest.raises(ZooError, match="refused, because it is damaged or contains Python objects"):
         zoo.import_official(Path("bad.pth"), "voc2012/pspnet/sat/0", Zoo("zoo"), licence="unknown", source=None)
     assert not Path("exploded").exists()
 
