@@ -10,6 +10,8 @@ Stopped              the user asked to stop; everything done so far is kept
 
 from __future__ import annotations
 
+import reprlib
+
 
 class SegbenchError(Exception):
     """A user's mistake or a known limit: where, what, and what instead, in one sentence."""
@@ -40,3 +42,17 @@ def describe(error: BaseException) -> str:
     text = " ".join(str(error).split())
     name = type(error).__name__
     return text if name.endswith("Error") and type(error).__module__.startswith("segbench") else f"{name}: {text}"
+
+
+def shown(value: object) -> str:
+    """Return a value as an error shows it: true, null or its repr, cut short where it is long."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"a whole number of {value.bit_length():,} bits"
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
+_SHORT.maxlevel = 4

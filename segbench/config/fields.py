@@ -1,4 +1,8 @@
-"""What every field of a matrix is marked with, and the base of the models that hold such fields."""
+"""The marks of a matrix's fields, and the base of the models that hold them.
+
+A field that holds a number, a truth value, a text or a path has a type of `segbench.components.values`, because pydantic
+on its own takes `true` for 1, "3" for 3 and 1 for true.
+"""
 
 from __future__ import annotations
 
