@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from segbench.attacks.tools.guard import guarded
 from segbench.components import specs
 from segbench.config.load import matrix_from_data
 from segbench.config.matrix import Matrix
+from segbench.config.names import as_name
 from segbench.config.network import Convention, default_name, external_network
 from segbench.errors import SegbenchError, StoreError
 from segbench.execution import execute, prepare
@@ -114,7 +114,7 @@ def evaluate(
             "data": {key: str(path) for key, path in folders.items()},
         },
     }
-    matrix = matrix_from_data(content, "eval-" + re.sub(r"[^\w.-]+", "-", name))
+    matrix = matrix_from_data(content, as_name(f"eval-{name}"))
     result = run_matrix(matrix, display)
     del kept
     return result

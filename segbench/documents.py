@@ -165,7 +165,8 @@ def parse_yaml(text: str, where: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        raise DocumentError(f"{where}{line}: not valid YAML: {error.problem or error.context}") from error
+        hint = "; put text that holds a comma or a bracket in quotes" if "expected ','" in str(error.problem) else ""
+        raise DocumentError(f"{where}{line}: not valid YAML: {error.problem or error.context}{hint}") from error
     except yaml.YAMLError as error:
         raise DocumentError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:

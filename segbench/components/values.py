@@ -146,8 +146,8 @@ def explained(detail: Any) -> str:
         return str(detail["msg"])
     if kind == "value_error":
         return str(detail["msg"]).removeprefix("Value error, ")
-    if kind == "missing":
-        return "is required"
+    if kind == "too_long":
+        return f"too many values, got {shown(value)}"
     words = {
         "tuple_type": "a list",
         "list_type": "a list",

@@ -16,6 +16,7 @@ from segbench.config.schema import broken, paths_of, sound
 from segbench.errors import SegbenchError, shown
 
 _ELSEWHERE = {**paths_of(Transfer, "transfer."), **paths_of(Runtime, "runtime."), **paths_of(Recipe, "recipe.")}
+_BELOW = {key: path for key, path in _ELSEWHERE.items() if key not in MatrixFile.model_fields}
 
 
 def matrix_of(data: Mapping[Any, Any], name: str) -> Matrix | list[Problem]:
@@ -28,7 +29,7 @@ def matrix_of(data: Mapping[Any, Any], name: str) -> Matrix | list[Problem]:
     Returns:
         The matrix, or what is wrong.
     """
-    entry, problems = sound(MatrixFile, data, {key: path for key, path in _ELSEWHERE.items() if key not in data})
+    entry, problems = sound(MatrixFile, data, _BELOW)
     problems += _misnamed(entry, name, problems)
     trains = not entry.networks or bool({"models", "defenses"} & entry.model_fields_set)
     datasets = _group("dataset", "datasets", enumerate(entry.datasets))
@@ -47,7 +48,7 @@ def matrix_of(data: Mapping[Any, Any], name: str) -> Matrix | list[Problem]:
         problems.append(Problem(("recipe",), "a recipe trains nothing here: there are networks, but no models"))
     problems += cross_checks.all_of(
         entry=entry,
-        seeds=data.get("seeds"),
+        written=data,
         datasets=datasets.bound,
         models=models.bound,
         defenses=[bound for bound, _ in defenses],

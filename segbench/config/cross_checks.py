@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from segbench.components import catalog, specs
@@ -17,7 +17,7 @@ Placed = Sequence[tuple[int | None, Bound]]
 def all_of(
     *,
     entry: MatrixFile,
-    seeds: Any,
+    written: Mapping[Any, Any],
     datasets: Placed,
     models: Placed,
     defenses: Sequence[Bound],
@@ -30,7 +30,7 @@ def all_of(
 
     Args:
         entry: the sound part of the matrix.
-        seeds: its seeds as they were written.
+        written: the matrix as it was written.
         datasets: its datasets, each with its index; likewise `models` and `attacks`.
         models: its architectures.
         defenses: its defenses.
@@ -41,8 +41,9 @@ def all_of(
     """
     groups = {"datasets": datasets, "models": models, "attacks": attacks}
     found: list[Problem] = []
-    written = seeds if isinstance(seeds, list | tuple) else ()
-    numbers = [(index, str(seed)) for index, seed in enumerate(written) if type(seed) is int]
+    seeds = written.get("seeds")
+    listed = seeds if isinstance(seeds, list | tuple) else ()
+    numbers = [(index, str(seed)) for index, seed in enumerate(listed) if type(seed) is int]
     found += _repeated("seeds", numbers)
     for key, group in groups.items():
         found += _repeated(key, [(index, bound.short) for index, bound in group])
@@ -52,7 +53,7 @@ def all_of(
         Problem((key,), f"{key} must not be empty") for key, count in counts.items() if not count and key not in wrong
     ]
     found += _of_transfer(entry, models, defenses, networks, wrong)
-    found += _of_worst(entry, attacks, wrong)
+    found += _of_worst(written.get("worst_of"), attacks, wrong)
     for dataset in entry.runtime.data:
         if dataset not in catalog.components("dataset"):
             message = catalog.unknown("dataset", dataset, catalog.components("dataset"))
@@ -85,12 +86,16 @@ def _of_transfer(
         yield Problem(("transfer",), "transfer needs a second model: substitutes are other architectures")
 
 
-def _of_worst(entry: MatrixFile, attacks: Placed, wrong: set[str | int]) -> Iterator[Problem]:
+def _of_worst(worst_of: Any, attacks: Placed, wrong: set[str | int]) -> Iterator[Problem]:
     shorts = {bound.short for _, bound in attacks} | {bound.component.name for _, bound in attacks}
-    for column, members in entry.worst_of.items():
+    for column, members in worst_of.items() if isinstance(worst_of, Mapping) else ():
+        if not isinstance(members, list | tuple):
+            continue
         if not members:
             yield Problem(("worst_of", column), f"worst_of: {shown(column)} names no attack")
         for index, member in enumerate(members):
+            if not isinstance(member, str):
+                continue
             chosen, problems = specs.bind("attack", member)
             path = ("worst_of", column, index)
             if problems:

@@ -24,7 +24,7 @@ def read_mapping(key: str, written: Any, check: Check) -> tuple[dict[Any, Any], 
     if isinstance(written, Mapping):
         kept, problems = check(written)
         return kept, [Problem((key, *problem.path), f"{key}: {problem.message}") for problem in problems]
-    if not isinstance(written, str):
+    if not isinstance(written, str) or not written.strip():
         return {}, [Problem((key,), f"{key}: expected a mapping or the path of a YAML file, got {shown(written)}")]
     try:
         document = read_yaml(Path(written))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from segbench.components.specs import Problem
 from segbench.components.values import Number, Text, Truth, Whole, explained
@@ -82,6 +82,9 @@ class ExternalNetwork(Frozen):
     check: Annotated[Truth, RUNTIME] = True
 
 
+_INDICES = TypeAdapter(tuple[Index, ...])
+
+
 def default_name(load: str) -> str:
     """Return what a network is called when the user does not say."""
     prefix, colon, rest = load.partition(":")
@@ -116,7 +119,8 @@ def parse_network(written: Any) -> tuple[ExternalNetwork | None, list[Problem]]:
     try:
         network = ExternalNetwork.model_validate({key: value for key, value in values.items() if isinstance(key, str)})
     except ValidationError as error:
-        return None, problems + [_problem(detail) for detail in error.errors()]
+        # A name that was not written follows from what is wrong already.
+        return None, [*problems, *(p for p in _problems(error) if p.path != ("name",) or "name" in entry)]
     return (None, problems) if problems else (network, [])
 
 
@@ -134,7 +138,7 @@ def _filled(entry: Mapping[Any, Any]) -> dict[Any, Any]:
     if "load" not in filled and isinstance(filled.get("weights"), str):
         filled["load"] = filled.pop("weights")
     if isinstance(filled.get("load"), str):
-        filled.setdefault("name", default_name(filled["load"]))
+        filled.setdefault("name", default_name(filled["load"]) or filled["load"])
     return filled
 
 
@@ -153,19 +157,25 @@ def _classes(written: Mapping[Any, Any]) -> tuple[Any, list[Problem]]:
     problems = []
     for key, value in written.items():
         if isinstance(key, bool | float | None):
-            problems.append(Problem((), f"{shown(key)} is no name of a class; put a name that looks so in quotes"))
+            problems.append(Problem((key,), f"{shown(key)} is no name of a class; put a name that looks so in quotes"))
         elif str(key) in groups:
             problems.append(Problem((key,), f"the class {shown(str(key))} stands twice"))
         else:
-            groups[str(key)] = value if isinstance(value, list | tuple) else [] if value is None else [value]
+            listed = value if isinstance(value, list | tuple) else [] if value is None else [value]
+            try:
+                groups[str(key)] = _INDICES.validate_python(listed)
+            except ValidationError as error:
+                problems += [Problem((key,), f"{key}: {explained(detail)}") for detail in error.errors()]
     return groups, problems
 
 
-def _problem(detail: Any) -> Problem:
-    path = tuple(part for part in detail["loc"] if part != "[key]")
-    where = ".".join(str(part) for part in path)
-    if detail["type"] == "extra_forbidden":
-        return Problem(path, unknown_key(where, ExternalNetwork.model_fields, {}))
-    if detail["type"] == "missing":
-        return Problem((), f"a network needs {where!r}: what to load, for instance torchvision:fcn_resnet50")
-    return Problem(path, f"{where}: {explained(detail)}")
+def _problems(error: ValidationError) -> Iterator[Problem]:
+    for detail in error.errors():
+        path = tuple(part for part in detail["loc"] if part != "[key]")
+        where = ".".join(str(part)[:100] for part in path)
+        if detail["type"] == "extra_forbidden":
+            yield Problem(path, unknown_key(where, ExternalNetwork.model_fields, {}))
+        elif path == ("load",) and detail["type"] == "missing":
+            yield Problem((), "a network needs 'load': what to load, for instance torchvision:fcn_resnet50")
+        else:
+            yield Problem(path, f"{where}: {explained(detail)}")

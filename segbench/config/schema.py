@@ -54,7 +54,7 @@ def unknown_key(key: str, known: Mapping[str, Any], elsewhere: Mapping[str, str]
         known: the keys that there are.
         elsewhere: keys that belong to other mappings, each with the path that leads to it.
     """
-    if key in elsewhere:
+    if key in elsewhere and key not in known:
         return f"there is no key {key!r} here; did you mean {elsewhere[key]!r}?"
     return catalog.unknown("key", key[:100], known)
 
@@ -74,8 +74,8 @@ def _problem(model: type[BaseModel], detail: Any, elsewhere: Mapping[str, str]) 
     where = ".".join(str(part)[:100] for part in path)
     if detail["type"] == "extra_forbidden":
         return Problem(path, unknown_key(str(path[-1]), _at(model, path[:-1]), elsewhere))
-    if detail["type"] == "missing":
-        return Problem(path[:-1], f"{'.'.join(map(str, path[:-1]))}: it is too short, got {shown(detail['input'])}")
+    if detail["type"] == "missing":  # all keys have defaults: it is a list that is too short
+        return Problem(path[:-1], f"{'.'.join(map(str, path[:-1]))}: too few values, got {shown(detail['input'])}")
     return Problem(path, f"{where}: {explained(detail)}" if where else explained(detail))
 
 

@@ -63,7 +63,7 @@ recipe:
         ("modls: [pspnet]\n", "m.yaml:1: there is no key 'modls'; did you mean 'models'?"),
         ("recipe: {iteration: 5}\n", "m.yaml:1: there is no key 'iteration'; did you mean 'iterations'?"),
         ("recipe: {}\n", "iterations or epochs, here neither is"),
-        ("recipe: {iterations: 1, epochs: 1}\n", "here both are given"),
+        ("recipe: {iterations: 1, epochs: 1}\n", "here both are there"),
         ("a: [b\n", "not valid YAML"),
         ("- a\n", "a matrix is a mapping"),
         ("attacks: []\nrecipe: {iterations: 1}\n", "attacks must not be empty"),
@@ -144,7 +144,7 @@ def test_the_same_file_written_otherwise_is_the_same_matrix(
     write_matrix: Callable[..., Path], tiny_plan: Callable[..., object]
 ) -> None:
     first = load_matrix(str(write_matrix("a", attacks=["clean", "bim(steps=3)"])))
-    second = load_matrix(str(write_matrix("b", attacks=["clean", {"name": "bim", "steps": 3, "eps": "0.03"}])))
+    second = load_matrix(str(write_matrix("b", attacks=["clean", {"name": "bim", "steps": 3, "eps": 0.03}])))
     assert [a.identity for a in first.attacks] == [a.identity for a in second.attacks]
 
 
