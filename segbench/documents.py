@@ -1,8 +1,8 @@
 """YAML and JSON that people write, read strictly: nothing means something else than it seems to, and nothing is lost.
 
-Plain scalars are those of YAML 1.2: `true`, `false`, `null`, decimal numbers and text. What YAML 1.1 reads in a way that
-surprises (`yes`, `010`, `0x10`, `1_000`, `1:30`) is a mistake, and so are a key that stands twice, a second document, a
-tag and an alias that contains itself. Every mistake has its line, and all of them are told at once.
+Plain scalars are those of YAML 1.2: `true`, `false`, `null`, decimal numbers and text. What YAML 1.1 reads as something
+surprising (`yes`, `010`, `0x10`, `1_000`, `1:30`) is a mistake, and so is a key that stands twice, a second document, a
+tag, or an alias that contains itself. Every mistake has its line, and all of them are told at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Place = tuple[str | int, ...]
 LARGEST = 256 << 10
 """Bytes of a YAML text that are read at most: aliases and nesting cost far more than their bytes."""
 LARGEST_JSON = 16 << 20
-MOST_VALUES = 100_000
+MOST_VALUES = 20_000
 """Values that a document may have once its aliases are written out."""
 LONGEST_NUMBER = 400
 LONGEST_INTEGER = 40
@@ -161,7 +161,9 @@ def parse_yaml(text: str, where: str) -> Document:
     if len(text) > LARGEST:
         raise DocumentError(f"{where}: {len(text):,} characters; a YAML text has at most {LARGEST:,}")
     try:
-        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+        nodes = list(yaml.compose_all(text, Loader=_Loader))
+    except _TooMuch as error:
+        raise DocumentError(f"{where}:{error}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -169,16 +171,14 @@ def parse_yaml(text: str, where: str) -> Document:
         raise DocumentError(f"{where}{line}: not valid YAML: {error.problem or error.context}{hint}") from error
     except yaml.YAMLError as error:
         raise DocumentError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
-    except RecursionError as error:
-        raise DocumentError(f"{where}: nested too deeply; a document has at most {DEEPEST} levels") from error
-    except (ValueError, OverflowError) as error:  # an escape such as \\UFFFFFFFF, or a directive with a huge number
+    except (ValueError, OverflowError) as error:  # an escape of no character, or a directive with a huge number
         raise DocumentError(f"{where}: not valid YAML: {error}") from error
     reader = _Reader(where)
     if not nodes:
         return Document(where, None)
     if len(nodes) > 1:
-        line = nodes[1].start_mark.line + 1
-        reader.mistakes.append(Mistake((), line, "a second document begins here; keep one"))
+        second = nodes[1].start_mark.line + 1
+        reader.mistakes.append(Mistake((), second, "a second document begins here; keep one"))
     data = reader.value(nodes[0], (), ())
     mistakes = tuple(sorted(reader.mistakes, key=lambda mistake: mistake.line))
     return Document(where, data, reader.lines, mistakes)
@@ -263,6 +263,29 @@ def plain_scalar(text: str) -> tuple[Any, str | None]:
     if _FLOAT.fullmatch(text):
         return float(text), None
     return _SPECIAL.get(lower, text), None
+
+
+class _TooMuch(Exception):
+    pass
+
+
+class _Loader(yaml.SafeLoader):
+    """Stops where a text grows too deep or too long, before that takes time."""
+
+    depth = 0
+    count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Read one value, with all that is in it."""
+        self.depth += 1
+        self.count += 1
+        if self.depth > DEEPEST + 1:
+            raise _TooMuch(f"{self.line + 1}: nested too deeply; a document has at most {DEEPEST} levels")
+        if self.count > 2 * MOST_VALUES:  # keys count too
+            raise _TooMuch(f"{self.line + 1}: more than {MOST_VALUES:,} values")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 class _Reader:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -18,6 +17,8 @@ from segbench.components.values import expected, explained, strict
 from segbench.errors import SegbenchError, shown
 from segbench.reports import records
 
+LARGEST_FRACTION = 1000
+"""Numbers up to this are written in 255ths where they are some."""
 _GROUPING = ("architecture", "kind")
 """Options that choose between things which others call components of their own."""
 
@@ -202,10 +203,11 @@ def text(value: Any) -> str:
     if isinstance(value, BoundAttack):
         return Bound(catalog.find("attack", value.attack.name), value.options).short
     if isinstance(value, float):
-        plain, in_255 = f"{value:g}", value * 255
-        if float(plain) == value and len(plain) <= 6:
+        plain = f"{value:g}"
+        if len(plain) <= 6 and float(plain) == value:
             return plain
-        return f"{round(in_255)}/255" if math.isclose(in_255, round(in_255), abs_tol=1e-9) else repr(value)
+        levels = round(value * 255) if abs(value) <= LARGEST_FRACTION else 0
+        return f"{levels}/255" if levels > 0 and levels / 255 == value else repr(value)
     if isinstance(value, tuple | list):
         return f"[{', '.join(text(item) for item in value)}]"
     if value is None or isinstance(value, bool | int):

@@ -50,6 +50,8 @@ def number(value: Any) -> float:
         found = math.inf
     if not math.isfinite(found):
         raise mistake(f"expected a finite number, got {shown(value)}")
+    if isinstance(value, int) and int(found) != value:
+        raise mistake(f"expected a number of fewer digits, got {shown(value)}")
     if found == 0 and math.copysign(1, found) < 0:
         raise mistake("-0.0 is zero with a sign; write 0")
     return found
@@ -77,14 +79,14 @@ def line_of_text(value: Any) -> str:
     if not isinstance(value, str):
         quoted = "; put it in quotes" if isinstance(value, bool | int | float) else ""
         raise mistake(f"expected text, got {shown(value)}{quoted}")
-    value = value.rstrip("\r\n")
-    if not value.strip():
-        raise mistake(f"expected text, got {shown(value)}, which is empty")
-    if len(value) > LONGEST:
-        raise mistake(f"expected at most {LONGEST:,} characters, got {len(value):,}")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
-        raise mistake(f"expected text of one line without control characters, got {shown(value)}")
-    return value
+    text: str = value.rstrip("\r\n")
+    if not text.strip():
+        raise mistake(f"expected text, got {shown(text)}, which is empty")
+    if len(text) > LONGEST:
+        raise mistake(f"expected at most {LONGEST:,} characters, got {len(text):,}")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise mistake(f"expected text of one line without control characters, got {shown(text)}")
+    return text
 
 
 def place(value: Any) -> Path:
@@ -114,7 +116,7 @@ def strict(annotation: Any) -> Any:
     """Return an annotation in which every number, truth value, text and path has its strict type of this module."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return Annotated[(strict(parts[0]), *parts[1:])]  # type: ignore[return-value]
+        return Annotated[(strict(parts[0]), *parts[1:])]
     if origin is Literal:
         return Annotated[annotation, BeforeValidator(_one_of(parts))]
     if origin in (Union, types.UnionType):

@@ -15,6 +15,9 @@ from segbench.config.network import ExternalNetwork, parse_network
 from segbench.config.schema import broken, paths_of, sound
 from segbench.errors import SegbenchError, shown
 
+MOST = 1_000
+"""Entries of a list, such as the attacks."""
+
 _ELSEWHERE = {**paths_of(Transfer, "transfer."), **paths_of(Runtime, "runtime."), **paths_of(Recipe, "recipe.")}
 _BELOW = {key: path for key, path in _ELSEWHERE.items() if key not in MatrixFile.model_fields}
 
@@ -29,7 +32,9 @@ def matrix_of(data: Mapping[Any, Any], name: str) -> Matrix | list[Problem]:
     Returns:
         The matrix, or what is wrong.
     """
-    entry, problems = sound(MatrixFile, data, _BELOW)
+    data, problems = _bounded(data)
+    entry, found = sound(MatrixFile, data, _BELOW)
+    problems += found
     problems += _misnamed(entry, name, problems)
     trains = not entry.networks or bool({"models", "defenses"} & entry.model_fields_set)
     datasets = _group("dataset", "datasets", enumerate(entry.datasets))
@@ -85,6 +90,15 @@ def matrix_of(data: Mapping[Any, Any], name: str) -> Matrix | list[Problem]:
     )
 
 
+def _bounded(data: Mapping[Any, Any]) -> tuple[dict[Any, Any], list[Problem]]:
+    """Leave out lists that are too long for anyone to run."""
+    long = {key: len(value) for key, value in data.items() if isinstance(value, list | tuple) and len(value) > MOST}
+    problems = [
+        Problem((key,), f"{shown(key)} has {count:,} entries; at most {MOST:,} are read") for key, count in long.items()
+    ]
+    return {key: value for key, value in data.items() if key not in long}, problems
+
+
 class Group(NamedTuple):
     """Components under one key.
 
@@ -124,7 +138,7 @@ def _expanded(values: Sequence[Any]) -> list[tuple[int | None, Any]]:
             expanded.append((index, value))
             continue
         curve = options.get("eps")
-        if isinstance(curve, list) and curve:
+        if isinstance(curve, list) and 0 < len(curve) <= MOST:
             expanded += [(index, {"name": name, **options, "eps": eps}) for eps in curve]
         else:
             expanded.append((index, value))

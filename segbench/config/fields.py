@@ -1,7 +1,7 @@
 """The marks of a matrix's fields, and the base of the models that hold them.
 
-A field that holds a number, a truth value, a text or a path has a type of `segbench.components.values`, because pydantic
-on its own takes `true` for 1, "3" for 3 and 1 for true.
+A field that holds a number, a truth value, a text or a path has a type of `segbench.components.values`: pydantic on its
+own takes `true` for 1, "3" for 3 and 1 for true.
 """
 
 from __future__ import annotations

@@ -42,7 +42,5 @@ def read_mapping(key: str, written: Any, check: Check) -> tuple[dict[Any, Any], 
     else:
         content = "is empty" if document.data is None else f"holds {shown(document.data)}"
         found.append((0, f"expected a mapping, but the file {content}"))
-    told = dict.fromkeys(
-        f"{key}: {written}{f':{line}' if line else ''}: {message}" for line, message in sorted(found)
-    )
+    told = dict.fromkeys(f"{key}: {written}{f':{line}' if line else ''}: {message}" for line, message in sorted(found))
     return kept, [Problem((key,), message) for message in told]

@@ -157,7 +157,9 @@ def _classes(written: Mapping[Any, Any]) -> tuple[Any, list[Problem]]:
     problems = []
     for key, value in written.items():
         if isinstance(key, bool | float | None):
-            problems.append(Problem((key,), f"{shown(key)} is no name of a class; put a name that looks so in quotes"))
+            problems.append(
+                Problem((str(key),), f"{shown(key)} is no name of a class; put a name that looks so in quotes")
+            )
         elif str(key) in groups:
             problems.append(Problem((key,), f"the class {shown(str(key))} stands twice"))
         else:

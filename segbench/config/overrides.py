@@ -37,7 +37,13 @@ def set_value(source: Source, text: str) -> None:
     if mistakes:
         source.refused += [f"{where}: {mistake}" for mistake in mistakes]
         return
-    lay(source, tuple(int(part) if re.fullmatch(r"[0-9]{1,6}", part) else part for part in parts), content, "--set", where)
+    lay(
+        source,
+        tuple(int(part) if re.fullmatch(r"[0-9]{1,6}", part) else part for part in parts),
+        content,
+        "--set",
+        where,
+    )
 
 
 def lay(source: Source, path: Place, value: Any, option: str, where: str) -> None:
@@ -55,6 +61,7 @@ def lay(source: Source, path: Place, value: Any, option: str, where: str) -> Non
         if len(path) == 2:
             path, value = path[:1], [value]
     here: Any = source.data
+    step: Any
     for depth, (step, following) in enumerate(itertools.pairwise(path)):
         if isinstance(here, dict) and here.get(_key(here, step)) is None and not isinstance(following, int):
             here[_key(here, step)] = {}
@@ -65,10 +72,10 @@ def lay(source: Source, path: Place, value: Any, option: str, where: str) -> Non
     if not isinstance(here, dict) and _leads_nowhere(here, path[-1]):
         source.refused.append(f"{where}: {_nothing(here, path, len(path) - 1)}")
         return
-    here[path[-1] if isinstance(here, list) else _key(here, path[-1])] = value
-    for places in (source.lines, source.options):
-        for known in [known for known in places if known[: len(path)] == path]:
-            del places[known]  # type: ignore[attr-defined]
+    step = path[-1]
+    here[step if isinstance(here, list) else _key(here, step)] = value
+    source.lines = {known: line for known, line in source.lines.items() if known[: len(path)] != path}
+    source.options = {known: other for known, other in source.options.items() if known[: len(path)] != path}
     source.options[path] = option
 
 

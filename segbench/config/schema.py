@@ -13,6 +13,9 @@ from segbench.components.specs import Problem
 from segbench.components.values import explained
 from segbench.errors import shown
 
+MOST = 200
+"""Mistakes that are told of one mapping."""
+
 Loc = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -37,7 +40,7 @@ def sound(
             return model.model_validate(data), problems
         except ValidationError as error:
             details = error.errors()
-        problems += [_problem(model, detail, elsewhere) for detail in details]
+        problems += [_problem(model, detail, elsewhere) for detail in details[:MOST]]
         data = _without(data, [detail["loc"] for detail in details])
 
 
@@ -98,11 +101,15 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _without(data: Mapping[str, Any], paths: Sequence[Loc]) -> dict[str, Any]:
     """Return a mapping without what paths lead to; of a list, everything goes."""
+    rests: dict[str | int, list[Loc]] = {}
+    for path in paths:
+        if not path:
+            return {}
+        rests.setdefault(path[0], []).append(path[1:])
     kept: dict[str, Any] = {}
     for key, value in data.items():
-        rests = [path[1:] for path in paths if path[:1] == (key,)]
-        if not rests:
+        if key not in rests:
             kept[key] = value
-        elif isinstance(value, Mapping) and all(rest and rest[0] in value for rest in rests):
-            kept[key] = _without(value, rests)
-    return kept if paths and any(paths) else {}
+        elif isinstance(value, Mapping) and all(rest and rest[0] in value for rest in rests[key]):
+            kept[key] = _without(value, rests[key])
+    return kept

@@ -15,6 +15,8 @@ from segbench.errors import MatrixError, SegbenchError, shown
 
 SINGULAR = ("dataset", "model", "defense", "seed", "attack", "network")
 """Keys that may be written in place of their plural, for one value."""
+MOST = 200
+"""Mistakes that are shown."""
 
 
 @dataclass
@@ -62,7 +64,9 @@ class Source:
         found.sort(key=lambda one: one[:2])
         told = [f"{self.where}{place}: {message}" if self.where else message for _, _, place, message in found]
         told += self.refused
-        return MatrixError("\n".join(dict.fromkeys(told)))
+        lines = list(dict.fromkeys(told))
+        more = [f"{len(lines) - MOST:,} more mistakes are not shown"] if len(lines) > MOST else []
+        return MatrixError("\n".join([*lines[:MOST], *more]))
 
 
 def builtin_matrices() -> dict[str, str]:
@@ -91,7 +95,7 @@ def read(matrix: str) -> Source:
         elif matrix in names:
             where, text, name = f"{matrix}.yaml", _builtin(matrix), matrix
         else:
-            raise MatrixError(f"{catalog.unknown('matrix', matrix[:100], names)}; a file's name ends in .yaml")
+            raise MatrixError(f"{catalog.unknown('matrix', matrix[:100], dict.fromkeys(names))}; a file's name ends in .yaml")
         document = parse_yaml(text, where)
     except MatrixError:
         raise
@@ -100,7 +104,9 @@ def read(matrix: str) -> Source:
         raise MatrixError(f"{error}{hint}") from error
     content = {} if document.data is None else document.data
     if not isinstance(content, dict):
-        raise MatrixError(f"{where}: a matrix is a mapping of keys such as 'models' and 'attacks', got {shown(content)}")
+        raise MatrixError(
+            f"{where}: a matrix is a mapping of keys such as 'models' and 'attacks', got {shown(content)}"
+        )
     return plural(Source(where, name, content, dict(document.lines), mistakes=list(document.mistakes)))
 
 

@@ -50,7 +50,10 @@ def test_conventions_and_classes_may_stand_in_files(tmp_path: Path) -> None:
             {"load": "a.py:b", "convention": {"men": [0, 0, 0]}},
             "there is no key 'men'; did you mean 'mean'",
         ),
-        ({"load": "a.py:b", "convention": {"range": "0-100"}}, "convention: range: expected '0-1' or '0-255', got '0-100'"),
+        (
+            {"load": "a.py:b", "convention": {"range": "0-9"}},
+            "convention: range: expected '0-1' or '0-255', got '0-9'",
+        ),
         ({"load": "a.py:b", "convention": {"std": [1, 0, 1]}}, "convention: std.1: input should be greater than 0"),
         ({"load": "a.py:b", "convention": "nowhere.yaml"}, "convention: nowhere.yaml: there is no such file"),
         ({"load": "a.py:b", "classes": {"sky": -1}}, "greater than or equal to 0"),
