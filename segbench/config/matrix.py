@@ -140,8 +140,8 @@ Many = Annotated[tuple[Any, ...], BeforeValidator(_many), LAYOUT]
 class MatrixFile(Frozen):
     """A matrix as it stands in a file; see `Matrix` for its meaning.
 
-    A key at the top level that begins with `x-` is ignored: such keys hold YAML anchors. All paths (of weights, of label
-    maps, of conventions, of folders and so on) are relative to the working directory, not to the file.
+    A key at the top level that begins with `x-` is ignored: such keys hold YAML anchors. All paths (of weights, label
+    maps, conventions, folders and so on) are relative to the working directory, not to the file.
 
     Attributes:
         name: name of the matrix, of letters, digits, ".", "_" and "-"; by default that of its file.

@@ -65,7 +65,7 @@ class Source:
         told = [f"{self.where}{place}: {message}" if self.where else message for _, _, place, message in found]
         told += self.refused
         lines = list(dict.fromkeys(told))
-        more = [f"{len(lines) - MOST:,} more mistakes are not shown"] if len(lines) > MOST else []
+        more = ["more mistakes are not shown; correct these first"] if len(lines) > MOST else []
         return MatrixError("\n".join([*lines[:MOST], *more]))
 
 
@@ -95,7 +95,8 @@ def read(matrix: str) -> Source:
         elif matrix in names:
             where, text, name = f"{matrix}.yaml", _builtin(matrix), matrix
         else:
-            raise MatrixError(f"{catalog.unknown('matrix', matrix[:100], dict.fromkeys(names))}; a file's name ends in .yaml")
+            unknown = catalog.unknown("matrix", matrix[:100], dict.fromkeys(names))
+            raise MatrixError(f"{unknown}; a file's name ends in .yaml")
         document = parse_yaml(text, where)
     except MatrixError:
         raise
