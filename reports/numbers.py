@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+LARGEST_FRACTION = 1000
+"""Numbers up to this are written in 255ths where they are some."""
+
 
 def number(value: float | None) -> str:
     """Return a number as `exact` writes it, else with four significant digits; "none" for None."""
@@ -15,6 +18,6 @@ def exact(value: float) -> str | None:
 
 
 def in_255ths(value: float) -> str | None:
-    """Return a whole number of 255ths as a fraction, such as "8/255"; None for any other number."""
-    parts = value * 255
-    return f"{round(parts)}/255" if abs(parts - round(parts)) < 1e-9 else None
+    """Return a positive whole number of 255ths as a fraction, such as "8/255"; None for any other number."""
+    parts = round(value * 255) if abs(value) <= LARGEST_FRACTION else 0
+    return f"{parts}/255" if parts > 0 and parts / 255 == value else None

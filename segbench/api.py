@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from segbench.attacks.tools.guard import guarded
 from segbench.components import specs
 from segbench.config.load import matrix_from_data
 from segbench.config.matrix import Matrix
+from segbench.config.names import as_name
 from segbench.config.network import Convention, default_name, external_network
 from segbench.datasets.base import VOID
 from segbench.errors import SegbenchError, StoreError
@@ -127,7 +127,7 @@ def evaluate(
             "data": {key: str(path) for key, path in folders.items()},
         },
     }
-    matrix = matrix_from_data(content, "eval-" + re.sub(r"[^\w.-]+", "-", name))
+    matrix = matrix_from_data(content, as_name(f"eval-{name}"))
     with _left_as_found(kept):
         return run_matrix(matrix, display)
 

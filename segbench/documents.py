@@ -1,14 +1,15 @@
 """YAML and JSON that people write, read strictly: nothing means something else than it seems to, and nothing is lost.
 
-Plain scalars are those of YAML 1.2: `true`, `false`, `null`, decimal numbers and text. Old YAML's surprises (`yes`,
-`010`, `0x10`, `1_000`, `1:30`) are mistakes, and so are a key that stands twice, a second document, a tag and an alias
-that contains itself. Every mistake has its line, and all of them are told at once.
+Plain scalars are those of YAML 1.2: `true`, `false`, `null`, decimal numbers and text. What YAML 1.1 reads as something
+surprising (`yes`, `010`, `0x10`, `1_000`, `1:30`) is a mistake, and so is a key that stands twice, a second document, a
+tag, or an alias that contains itself. Every mistake has its line, and all of them are told at once.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +17,18 @@ from typing import Any
 
 import yaml
 
-from segbench.errors import SegbenchError
+from segbench.errors import SegbenchError, shown
 
 Place = tuple[str | int, ...]
 
 LARGEST = 256 << 10
 """Bytes of a YAML text that are read at most: aliases and nesting cost far more than their bytes."""
 LARGEST_JSON = 16 << 20
-MOST_VALUES = 100_000
+MOST_VALUES = 20_000
 """Values that a document may have once its aliases are written out."""
+LONGEST_NUMBER = 400
+LONGEST_INTEGER = 40
+"""Characters of a number, and of a whole number; longer ones are text, which no field for numbers takes."""
 DEEPEST = 60
 """Levels of nesting that a document may have."""
 
@@ -105,14 +109,18 @@ def read_text(path: Path, largest: int = LARGEST) -> str:
         DocumentError: there is no such file, it is too large, or it is not UTF-8.
     """
     try:
-        size = path.stat().st_size
-        if size > largest:
-            raise DocumentError(f"{path}: {size:,} bytes; a file of this kind has at most {largest:,}")
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            kind = "folder" if stat.S_ISDIR(found.st_mode) else "device"
+            raise DocumentError(f"{path}: cannot be read (it is a {kind}, not a file)")
+        if found.st_size > largest:
+            raise DocumentError(f"{path}: {found.st_size:,} bytes; a file of this kind has at most {largest:,}")
         raw = path.read_bytes()
     except FileNotFoundError as error:
         raise DocumentError(f"{path}: there is no such file") from error
-    except OSError as error:
-        raise DocumentError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:  # a ValueError where the name itself is none
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DocumentError(f"{shown(str(path))[1:-1]}: cannot be read ({reason})") from error
     return decoded(raw, str(path))
 
 
@@ -153,15 +161,18 @@ def parse_yaml(text: str, where: str) -> Document:
     if len(text) > LARGEST:
         raise DocumentError(f"{where}: {len(text):,} characters; a YAML text has at most {LARGEST:,}")
     try:
-        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+        nodes = list(yaml.compose_all(text, Loader=_Loader))
+    except _TooMuch as error:
+        raise DocumentError(f"{where}:{error}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        raise DocumentError(f"{where}{line}: not valid YAML: {error.problem or error.context}") from error
+        hint = "; put text that holds a comma or a bracket in quotes" if "expected ','" in str(error.problem) else ""
+        raise DocumentError(f"{where}{line}: not valid YAML: {error.problem or error.context}{hint}") from error
     except yaml.YAMLError as error:
         raise DocumentError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
-    except RecursionError as error:
-        raise DocumentError(f"{where}: nested too deeply; a document has at most {DEEPEST} levels") from error
+    except (ValueError, OverflowError) as error:  # an escape of no character, or a directive with a huge number
+        raise DocumentError(f"{where}: not valid YAML: {error}") from error
     reader = _Reader(where)
     if not nodes:
         return Document(where, None)
@@ -225,6 +236,58 @@ def _lines_of(text: str, key: str) -> list[int]:
     return [number for number, line in enumerate(text.splitlines(), 1) if re.search(re.escape(written) + r"\s*:", line)]
 
 
+def plain_scalar(text: str) -> tuple[Any, str | None]:
+    """Read a value that stands without quotes.
+
+    Args:
+        text: the value as it stands.
+
+    Returns:
+        The value, and what is wrong with how it is written, or None.
+    """
+    lower = text.lower()
+    if lower in _WORDS and text in (lower, lower.capitalize(), lower.upper()):
+        return _WORDS[lower], None
+    if lower in _OLD_BOOLEANS and text in (lower, lower.capitalize(), lower.upper()):
+        if len(text) == 1:
+            return text, None
+        meant = "true" if lower in ("yes", "on") else "false"
+        return text, f"{text} is a truth value in old YAML; write {meant}, or '{text}' for the word"
+    if len(text) > LONGEST_NUMBER:
+        return text, None
+    for pattern, what in _ODD_NUMBERS:
+        if pattern.fullmatch(text):
+            return text, f"{text} is {what}; write a decimal number, or '{text}' for text"
+    if _INTEGER.fullmatch(text):
+        return (int(text), None) if len(text) <= LONGEST_INTEGER else (text, None)
+    if _FLOAT.fullmatch(text):
+        return float(text), None
+    return _SPECIAL.get(lower, text), None
+
+
+class _TooMuch(Exception):
+    pass
+
+
+class _Loader(yaml.SafeLoader):
+    """Stops where a text grows too deep or too long, before that takes time."""
+
+    depth = 0
+    count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Read one value, with all that is in it."""
+        self.depth += 1
+        self.count += 1
+        if self.depth > DEEPEST + 1:
+            raise _TooMuch(f"{self.line + 1}: nested too deeply; a document has at most {DEEPEST} levels")
+        if self.count > 2 * MOST_VALUES:  # keys count too
+            raise _TooMuch(f"{self.line + 1}: more than {MOST_VALUES:,} values")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
 class _Reader:
     """Turns nodes of PyYAML into plain data and collects mistakes."""
 
@@ -245,7 +308,7 @@ class _Reader:
             raise DocumentError(f"{self.where}:{line}: an alias contains itself; write the values out")
         self.lines.setdefault(path, line)
         if node.tag not in _TAGS:
-            self._mistake(path, node, f"the tag {node.tag} is not read; leave it out")
+            self._mistake(path, node, f"the tag {node.tag[:100]} is not read; leave it out")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, parents)
         if isinstance(node, yaml.SequenceNode):
@@ -267,7 +330,7 @@ class _Reader:
                 continue
             key = self._scalar(key_node, path)
             if key in seen:
-                message = f"the key {key!r} stands twice (also in line {seen[key]}); keep one"
+                message = f"the key {shown(key)} stands twice (also in line {seen[key]}); keep one"
                 self.mistakes.append(Mistake((*path, key), line, message))
                 continue
             seen[key] = line
@@ -287,27 +350,15 @@ class _Reader:
 
     def _scalar(self, node: yaml.Node, path: Place) -> Any:
         text = str(node.value)
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            self._mistake(path, node, f"{shown(text)} holds half of a character, which no file can hold")
+            return ""
         if not isinstance(node, yaml.ScalarNode) or node.style is not None:
             return text
-        lower = text.lower()
-        if lower in _WORDS and text in (lower, lower.capitalize(), lower.upper()):
-            return _WORDS[lower]
-        if lower in _OLD_BOOLEANS and text in (lower, lower.capitalize(), lower.upper()):
-            if len(text) > 1:
-                meant = "true" if lower in ("yes", "on") else "false"
-                self._mistake(
-                    path, node, f"{text} is a truth value in old YAML; write {meant}, or '{text}' for the word"
-                )
-            return text
-        for pattern, what in _ODD_NUMBERS:
-            if pattern.fullmatch(text):
-                self._mistake(path, node, f"{text} is {what}; write a decimal number, or '{text}' for text")
-                return text
-        if _INTEGER.fullmatch(text):
-            return int(text) if len(text) <= 40 else text
-        if _FLOAT.fullmatch(text):
-            return float(text)
-        return _SPECIAL.get(lower, text)
+        value, mistake = plain_scalar(text)
+        if mistake:
+            self._mistake(path, node, mistake)
+        return value
 
     def _mistake(self, path: Place, node: yaml.Node, message: str) -> None:
         self.mistakes.append(Mistake(path, node.start_mark.line + 1, message))

@@ -11,6 +11,8 @@ Busy                 another process works on the same thing; it is done there, 
 
 from __future__ import annotations
 
+import reprlib
+
 
 class SegbenchError(Exception):
     """A user's mistake or a known limit: where, what, and what instead, in one sentence."""
@@ -43,4 +45,19 @@ class Stopped(Exception):
 def describe(error: BaseException) -> str:
     """Say in one sentence what went wrong."""
     text = " ".join(str(error).split())
-    return text if type(error).__module__.startswith("segbench") else f"{type(error).__name__}: {text}"
+    name = type(error).__name__
+    return text if name.endswith("Error") and type(error).__module__.startswith("segbench") else f"{name}: {text}"
+
+
+def shown(value: object) -> str:
+    """Return a value as an error shows it: true, null or its repr, cut short where it is long."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"a whole number of {value.bit_length():,} bits"
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
+_SHORT.maxlevel = 4

@@ -49,27 +49,28 @@ def load(
     """Load a matrix and lay the command line's options over it."""
     from segbench.config.load import load_matrix
 
-    overrides = list(overrides or [])
-    given = {"runtime.store": store, "runtime.device": device, "runtime.workers": workers, "limit": limit}
-    overrides += [f"{key}={value}" for key, value in given.items() if value is not None]
-    loaded = load_matrix(matrix, overrides)
+    options = {"--store": store, "--device": device, "--workers": workers, "--limit": limit}
+    loaded = load_matrix(matrix, overrides or (), options)
     places = {**loaded.runtime.data, **folders(data, [d.component.name for d in loaded.datasets])}
     return loaded.model_copy(update={"runtime": loaded.runtime.model_copy(update={"data": places})})
 
 
 def folders(data: list[str] | None, names: Iterable[str]) -> dict[str, Path]:
     """Read --data options, and the environment for datasets that have none."""
-    import os
+    from segbench.components import catalog
+    from segbench.config.folders import environment_folders
 
-    from segbench.config.load import data_variable
-
-    found = {name: Path(os.environ[data_variable(name)]) for name in names if data_variable(name) in os.environ}
+    chosen: dict[str, Path] = {}
     for item in data or []:
         name, equals, path = item.partition("=")
         if not equals or not path:
             raise SegbenchError(f"--data {item}: expected NAME=PATH, for instance camvid=data/CamVid")
-        found[name] = Path(path)
-    return found
+        if name not in catalog.components("dataset"):
+            raise SegbenchError(f"--data {item}: {catalog.unknown('dataset', name, catalog.components('dataset'))}")
+        if name in chosen:
+            raise SegbenchError(f"--data {item}: {name} has a folder already, {chosen[name]}; keep one")
+        chosen[name] = Path(path)
+    return {**environment_folders(list(names)), **chosen}
 
 
 @contextmanager

@@ -1,30 +1,27 @@
-"""From what a user writes for a component ("bim(steps=6, eps=8/255)") to all its options, checked."""
+"""A component with its options, as a matrix or a command names it: found in the catalog and checked."""
 
 from __future__ import annotations
 
-import ast
+import inspect
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from segbench.attacks.base import BoundAttack
-from segbench.components import catalog
-from segbench.errors import SegbenchError
+from segbench.components import catalog, syntax
+from segbench.components.ranges import is_amount, out_of_range
+from segbench.components.values import expected, explained, strict
+from segbench.errors import SegbenchError, shown
 from segbench.reports import records
 from segbench.reports.numbers import exact
 
-_CALL = re.compile(r"\s*(?P<name>[\w.-]+)\s*(?:\((?P<arguments>.*)\))?\s*", re.DOTALL)
-_WORDS = {"null": None, "true": True, "false": False}
-"""What YAML would make of these words, in short strings too."""
-_BARE = re.compile(r"[\w.-]+(\(.*\))?|-?\d+", re.DOTALL)
-"""What needs no quotes in a short string: names, names with options, numbers."""
-_FRACTION = re.compile(r"\s*([\d.]+(?:e-?\d+)?)\s*/\s*([\d.]+)\s*")
+_GROUPING = ("architecture", "kind")
+"""Options that choose between things which others call components of their own."""
 
 
 class Problem(NamedTuple):
@@ -47,7 +44,7 @@ class Bound:
     options: Mapping[str, Any]
 
     def make(self, **context: Any) -> Any:
-        """Call the component with its options, and with those of the given values that it takes."""
+        """Call the component with its options and with what the harness fills in."""
         return self.component.object(**self.options, **context)
 
     def attack(self) -> BoundAttack:
@@ -74,13 +71,14 @@ class Bound:
     @cached_property
     def short(self) -> str:
         """The name, with the options that differ from the defaults, and the steps and the kind of an attack."""
-        shown = [
-            f"{name}={text(value)}"
-            for name, value in self.options.items()
-            if (name in ("steps", "kind") and self.component.kind == "attack")
-            or _plain(value) != _plain(self.component.options[name].default)
-        ]
-        return f"{self.component.name}({', '.join(shown)})" if shown else self.component.name
+        parts = []
+        for name, value in self.options.items():
+            steered = self.component.kind == "attack" and name in ("steps", "kind")
+            if steered or _plain(value) != _plain(self.component.options[name].default):
+                # Without a point, a whole range would be refused as one grey level of 255.
+                whole = value == 1 and isinstance(value, float) and is_amount(name, self.options)
+                parts.append(f"{name}={'1.0' if whole else text(value)}")
+        return f"{self.component.name}({', '.join(parts)})" if parts else self.component.name
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bound) and self._key == other._key
@@ -108,7 +106,7 @@ def stored(kind: str, component: records.Component) -> Bound:
 
 
 def parse(written: Any) -> tuple[str, dict[str, Any]]:
-    """Split what a user wrote, or a cell stores, into a name and options.
+    """Split a component, as someone wrote it or a cell stores it, into a name and options.
 
     Args:
         written: a short string, or a mapping with `name` and options, or one of `name`, `version` and `options`.
@@ -116,27 +114,19 @@ def parse(written: Any) -> tuple[str, dict[str, Any]]:
     Raises:
         SegbenchError: it is neither.
     """
-    if isinstance(written, Mapping):
-        if set(written) == {"name", "version", "options"}:
-            return written["name"], dict(written["options"])
-        options = dict(written)
-        name = options.pop("name", None)
-        if not isinstance(name, str):
-            raise SegbenchError(f"a mapping here needs a 'name', got {dict(written)!r}")
-        return name, options
-    match = _CALL.fullmatch(written) if isinstance(written, str) else None
-    if match is None:
-        split = isinstance(written, str) and written.count("(") != written.count(")")
-        hint = "; in a YAML list, put what holds a comma in quotes" if split else ""
-        raise SegbenchError(f"expected a name such as bim or bim(steps=6, eps=8/255), got {written!r}{hint}")
-    arguments = f"f({match['arguments'] or ''})"
-    try:
-        call = ast.parse(arguments, mode="eval").body
-    except SyntaxError:
-        call = None
-    if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
-        raise SegbenchError(f"{written!r} does not read as name(option=value, ...)")
-    return match["name"], {str(k.arg): _value(arguments, k.value) for k in call.keywords}
+    if isinstance(written, str):
+        return syntax.parse(written)
+    if not isinstance(written, Mapping):
+        raise SegbenchError(f"expected a name such as bim or bim(steps=6, eps=8/255), got {shown(written)}")
+    name, options = written.get("name"), written
+    if set(written) == {"name", "version", "options"} and isinstance(written["options"], Mapping):
+        options = written["options"]
+    if not isinstance(name, str):
+        raise SegbenchError(f"a mapping here needs a 'name', got {shown(dict(written))}")
+    for key in options:
+        if not isinstance(key, str):
+            raise SegbenchError(f"{shown(name)}: the name of an option is a word, got {shown(key)}")
+    return name, {key: value for key, value in options.items() if key != "name"}
 
 
 def bind(kind: str, written: Any) -> tuple[Bound | None, list[Problem]]:
@@ -151,11 +141,31 @@ def bind(kind: str, written: Any) -> tuple[Bound | None, list[Problem]]:
     """
     try:
         name, options = parse(written)
-        component = catalog.find(kind, name)
+        component = _find(kind, name)
         _same_version(written, component)
     except SegbenchError as error:
-        return None, [Problem(("name",) if isinstance(written, Mapping) else (), str(error))]
+        named = isinstance(written, Mapping) and "name" in written
+        return None, [Problem(("name",) if named else (), str(error))]
     return bind_options(component, options)
+
+
+def _find(kind: str, name: str) -> catalog.Definition:
+    known = catalog.components(kind)
+    if name not in known:
+        wanted = _plainest(name)
+        for component in known.values():
+            for option in _GROUPING:
+                choices = get_args(component.options[option].annotation) if option in component.options else ()
+                for choice in choices:
+                    if _plainest(str(choice)) == wanted:
+                        message = f"did you mean {component.name}({option}={choice})?"
+                        raise SegbenchError(f"there is no {kind} {shown(name)}; {message}")
+    return catalog.find(kind, name)
+
+
+def _plainest(name: str) -> str:
+    """Return a name without what its spellings differ in, so that UNet++ is unetplusplus."""
+    return re.sub(r"[\W_]", "", name.lower().replace("+", "plus"))
 
 
 def _same_version(written: Any, component: catalog.Definition) -> None:
@@ -167,31 +177,52 @@ def _same_version(written: Any, component: catalog.Definition) -> None:
 
 def bind_options(component: catalog.Definition, options: Mapping[str, Any]) -> tuple[Bound | None, list[Problem]]:
     """Check options against a component's signature; see `bind`."""
-    problems, values = [], {}
-    for name, value in options.items():
-        parameter = component.options.get(name)
-        if parameter is None:
+    problems: list[Problem] = []
+    resolved: dict[str, Any] = {}
+    for name in options:
+        if name not in component.options:
             message = catalog.unknown("option", name, component.options) if component.options else "it takes none"
             close = message.partition("; ")[2] or message
-            problems.append(Problem((name,), f"{component.name} takes no {name!r}; {close}"))
+            problems.append(Problem((name,), f"{component.name} takes no {shown(name)}; {close}"))
+    for name, parameter in component.options.items():
+        if name not in options:
+            if parameter.default is inspect.Parameter.empty:
+                problems.append(Problem((), f"{component.name}: {name} is required"))
+            resolved[name] = parameter.default
             continue
-        values[name] = _fractions(value)
-        if _is_attack(parameter.annotation) and value is not None and not isinstance(value, BoundAttack):
-            bound, inner = bind("attack", value)
-            problems += [Problem((name, *p.path), f"{component.name}: {name}: {p.message}") for p in inner]
-            values[name] = bound.attack() if bound else parameter.default
-    try:
-        checked = _signature_model(component)(**values)
-    except ValidationError as error:
-        for detail in error.errors():
-            path = tuple(detail["loc"])
-            if "[" in str(path[-1]):
-                continue  # An alternative that another error of the same option tells more plainly.
-            problems.append(Problem(path, f"{component.name}: {_sentence(path, detail)}"))
-        return None, problems
-    resolved = {name: getattr(checked, name) for name in component.options}
-    problems += [Problem((name,), f"{component.name}: {why}") for name, why in _out_of_range(resolved)]
+        value, found = _checked(component, name, parameter.annotation, options[name])
+        problems += found
+        if not found:
+            resolved[name] = value
+    problems += [Problem((name,), f"{component.name}: {why}") for name, why in out_of_range(options, resolved)]
     return (None, problems) if problems else (Bound(component, resolved), [])
+
+
+def _checked(component: catalog.Definition, name: str, annotation: Any, written: Any) -> tuple[Any, list[Problem]]:
+    """Return an option's value as the component takes it, and what is wrong with it."""
+    takes_attack = annotation is BoundAttack or BoundAttack in get_args(annotation)
+    if takes_attack and not isinstance(written, BoundAttack | None):
+        inner, problems = bind("attack", written)
+        where = f"{component.name}: {name}"
+        found = [Problem((name, *problem.path), f"{where}: {problem.message}") for problem in problems]
+        return inner.attack() if inner else None, found
+    try:
+        return vars(_holder(annotation)(value=written))["value"], []
+    except ValidationError as error:
+        details = error.errors()
+    if any(isinstance(part, str) for detail in details for part in detail["loc"][1:]):  # the branches of a union
+        message = f"expected {expected(annotation)}, got {shown(written)}"
+        return None, [Problem((name,), f"{component.name}: {name}: {message}")]
+    return None, [
+        Problem((name, *detail["loc"][1:]), f"{component.name}: {name}: {_of_item(annotation, written, detail)}")
+        for detail in details
+    ]
+
+
+def _of_item(annotation: Any, written: Any, detail: Any) -> str:
+    if detail["type"] in ("missing", "too_long", "tuple_type", "list_type", "is_instance_of", "dataclass_type"):
+        return f"expected {expected(annotation)}, got {shown(written)}"
+    return explained(detail)
 
 
 def bound(kind: str, written: Any) -> Bound:
@@ -210,34 +241,9 @@ def text(value: Any) -> str:
         return exact(value) or repr(value)
     if isinstance(value, tuple | list):
         return f"[{', '.join(text(item) for item in value)}]"
-    words = {written: word for word, written in _WORDS.items()}
-    if value is None or isinstance(value, bool):
-        return words[value]
-    written = str(value)
-    return written if _BARE.fullmatch(written) else repr(written)
-
-
-def _value(source: str, node: ast.expr) -> Any:
-    """A literal where it is one; else the text as written (names, fractions, paths), and a list of such texts."""
-    if isinstance(node, ast.Name) and node.id in _WORDS:
-        return _WORDS[node.id]
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        if isinstance(node, ast.List):
-            return [_value(source, element) for element in node.elts]
-        return ast.get_source_segment(source, node)
-
-
-def _fractions(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_fractions(item) for item in value]
-    match = _FRACTION.fullmatch(value) if isinstance(value, str) else None
-    return float(match[1]) / float(match[2]) if match and float(match[2]) else value
-
-
-def _is_attack(annotation: Any) -> bool:
-    return annotation is BoundAttack or BoundAttack in get_args(annotation)
+    if value is None or isinstance(value, bool | int):
+        return shown(value)
+    return syntax.word(str(value))
 
 
 def _plain(value: Any) -> Any:
@@ -252,48 +258,8 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
-def _signature_model(component: catalog.Definition) -> type[BaseModel]:
-    fields: dict[str, Any] = {}
-    for name, parameter in component.options.items():
-        default = parameter.default
-        # A factory, because a plain default would be copied, and attacks are compared by identity.
-        given = Field() if default is parameter.empty else Field(default_factory=partial(_same, default))
-        fields[name] = (parameter.annotation, given)
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
-    return create_model(component.name, __config__=config, **fields)
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _sentence(path: tuple[str | int, ...], detail: Any) -> str:
-    where = ".".join(str(part) for part in path)
-    if detail["type"] == "missing":
-        return f"{where} is required"
-    message = detail["msg"][0].lower() + detail["msg"][1:]
-    return f"{where}: {message}, got {detail['input']!r}"
-
-
-_AT_LEAST_ONE = ("steps", "restarts", "queries", "channels")
-
-
-def _out_of_range(options: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Values that no attack can mean, by the house's names for options."""
-    found = []
-    for name in _AT_LEAST_ONE:
-        value = options.get(name)
-        if isinstance(value, int) and value < 1:
-            found.append((name, f"{name} must be at least 1, got {value}"))
-    target = options.get("target")
-    if isinstance(target, Path) and not target.is_file():
-        found.append(("target", f"target is a class or an image file of labels, and there is no file {target}"))
-    for name in ("eps", "alpha"):
-        value = options.get(name)
-        if not isinstance(value, float):
-            continue
-        if not value >= 0:
-            found.append((name, f"{name} must not be negative, got {value:g}"))
-        elif value > 1 and options.get("norm") != "l2":
-            found.append((name, f"{name} is in [0, 1] units, got {value:g}; write {value:g}/255 for 0-255 units"))
-    return found
+@lru_cache(maxsize=512)
+def _holder(annotation: Any) -> type[BaseModel]:
+    """Return a model of one field, the value of an option, whose numbers, truth values and texts are strict."""
+    config = ConfigDict(arbitrary_types_allowed=True)
+    return create_model("Option", __config__=config, value=(strict(annotation), ...))

@@ -1,4 +1,8 @@
-"""The marks of the fields of a matrix: what each field decides."""
+"""The marks of the fields of a matrix: what each field decides.
+
+A field that holds a number, a truth value, a text or a path has a type of `segbench.components.values`: pydantic on its
+own takes `true` for 1, "3" for 3 and 1 for true.
+"""
 
 from __future__ import annotations
 

@@ -1,21 +1,25 @@
-"""What a matrix says: as it is written in a file, and validated with every component bound to its options."""
+"""A matrix: as it stands in a file, and validated with every component bound to its options."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from segbench.components.specs import Bound
+from segbench.components.values import Number, Place, Text, Truth, Whole, mistake
 from segbench.config.fields import IDENTITY, LAYOUT, RUNTIME
+from segbench.config.names import matrix_name
 from segbench.config.network import ExternalNetwork
+from segbench.errors import shown
 from segbench.reports.records import Frozen
 
-Positive = Annotated[float, Field(gt=0)]
-Pixels = Annotated[int, Field(ge=1)]
-Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[Number, Field(gt=0)]
+Pixels = Annotated[Whole, Field(ge=1)]
+Probability = Annotated[Number, Field(ge=0, le=1)]
 
 
 class Augmentation(Frozen):
@@ -31,7 +35,7 @@ class Augmentation(Frozen):
     """
 
     scale: tuple[Positive, Positive] | None = None
-    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    rotate: Annotated[Number, Field(ge=0, le=180)] = 0.0
     rotate_probability: Probability = 0.5
     blur: Probability = 0.0
     flip: Probability = 0.0
@@ -66,20 +70,26 @@ class Recipe(Frozen):
     """
 
     optimizer: Annotated[Literal["sgd", "adamw"], IDENTITY] = "sgd"
-    lr: Annotated[float, IDENTITY] = Field(default=0.01, gt=0)
-    head_lr_factor: Annotated[float, IDENTITY] = Field(default=1.0, gt=0)
-    momentum: Annotated[float, IDENTITY] = Field(default=0.9, ge=0, lt=1)
-    weight_decay: Annotated[float, IDENTITY] = Field(default=1e-4, ge=0)
-    warmup: Annotated[int, IDENTITY] = Field(default=0, ge=0)
-    power: Annotated[float, IDENTITY] = Field(default=0.9, ge=0)
-    batch_size: Annotated[int, IDENTITY] = Field(default=16, ge=2)
-    iterations: Annotated[int | None, IDENTITY] = Field(default=None, ge=1)
-    epochs: Annotated[int | None, IDENTITY] = Field(default=None, ge=1)
-    aux_weight: Annotated[float, IDENTITY] = Field(default=0.4, ge=0)
+    lr: Annotated[Number, IDENTITY] = Field(default=0.01, gt=0)
+    head_lr_factor: Annotated[Number, IDENTITY] = Field(default=1.0, gt=0)
+    momentum: Annotated[Number, IDENTITY] = Field(default=0.9, ge=0, lt=1)
+    weight_decay: Annotated[Number, IDENTITY] = Field(default=1e-4, ge=0)
+    warmup: Annotated[Whole, IDENTITY] = Field(default=0, ge=0)
+    power: Annotated[Number, IDENTITY] = Field(default=0.9, ge=0)
+    batch_size: Annotated[Whole, IDENTITY] = Field(default=16, ge=2)
+    iterations: Annotated[Whole | None, IDENTITY] = Field(default=None, ge=1)
+    epochs: Annotated[Whole | None, IDENTITY] = Field(default=None, ge=1)
+    aux_weight: Annotated[Number, IDENTITY] = Field(default=0.4, ge=0)
     precision: Annotated[Literal["fp32", "bf16", "fp16"], IDENTITY] = "fp32"
-    clip_norm: Annotated[float | None, IDENTITY] = Field(default=None, gt=0)
-    split: Annotated[str, IDENTITY] = "train"
+    clip_norm: Annotated[Number | None, IDENTITY] = Field(default=None, gt=0)
+    split: Annotated[Text, IDENTITY] = "train"
     augmentation: Annotated[Augmentation, IDENTITY] = Augmentation()
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
+        raise mistake(f"expected auto, cpu, cuda or cuda:N, got {shown(value)}")
+    return value
 
 
 class Runtime(Frozen):
@@ -98,15 +108,15 @@ class Runtime(Frozen):
         recompute: keep fewer activations in training and compute them again: less memory, more time, same weights.
     """
 
-    store: Annotated[Path, RUNTIME] = Path("runs")
-    device: Annotated[str, RUNTIME] = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    workers: Annotated[int | None, RUNTIME] = Field(default=None, ge=1)
-    data: Annotated[Mapping[str, Path], RUNTIME] = Field(default_factory=dict)
-    eval_batch: Annotated[int, RUNTIME] = Field(default=25, ge=1)
-    loader_workers: Annotated[int, RUNTIME] = Field(default=0, ge=0)
-    checkpoint_every: Annotated[float, RUNTIME] = Field(default=30.0, gt=0)
-    keep_images: Annotated[int, RUNTIME] = Field(default=4, ge=0)
-    recompute: Annotated[bool, RUNTIME] = False
+    store: Annotated[Place, RUNTIME] = Path("runs")
+    device: Annotated[Text, AfterValidator(_device), RUNTIME] = "auto"
+    workers: Annotated[Whole | None, RUNTIME] = Field(default=None, ge=1)
+    data: Annotated[Mapping[Text, Place], RUNTIME] = Field(default_factory=dict)
+    eval_batch: Annotated[Whole, RUNTIME] = Field(default=25, ge=1)
+    loader_workers: Annotated[Whole, RUNTIME] = Field(default=0, ge=0)
+    checkpoint_every: Annotated[Number, RUNTIME] = Field(default=30.0, gt=0)
+    keep_images: Annotated[Whole, RUNTIME] = Field(default=4, ge=0)
+    recompute: Annotated[Truth, RUNTIME] = False
 
 
 class Transfer(Frozen):
@@ -117,7 +127,7 @@ class Transfer(Frozen):
         attacks: the attacks that are transferred; None for all that use gradients or logits.
     """
 
-    substitutes: Annotated[str, LAYOUT] = "sat"
+    substitutes: Annotated[Text, LAYOUT] = "sat"
     attacks: Annotated[tuple[Any, ...] | None, LAYOUT] = None
 
 
@@ -129,10 +139,13 @@ Many = Annotated[tuple[Any, ...], BeforeValidator(_many), LAYOUT]
 
 
 class MatrixFile(Frozen):
-    """A matrix as it is written; see `Matrix` for what it means.
+    """A matrix as it stands in a file; see `Matrix` for its meaning.
+
+    A key at the top level that begins with `x-` is ignored: such keys hold YAML anchors. All paths (of weights, label
+    maps, conventions, folders and so on) are relative to the working directory, not to the file.
 
     Attributes:
-        name: name of the matrix; by default that of its file.
+        name: name of the matrix, of letters, digits, ".", "_" and "-"; by default that of its file.
         title: head of its report.
         datasets: datasets, each a name or a name with options; `dataset` for one.
         models: architectures.
@@ -151,22 +164,22 @@ class MatrixFile(Frozen):
         runtime: how and where cells run.
     """
 
-    name: Annotated[str | None, LAYOUT] = None
-    title: Annotated[str | None, LAYOUT] = None
+    name: Annotated[Annotated[str, BeforeValidator(matrix_name)] | None, LAYOUT] = None
+    title: Annotated[Text | None, LAYOUT] = None
     datasets: Many = ("digits",)
     models: Many = ("pspnet",)
     defenses: Many = ("none",)
-    seeds: Annotated[tuple[int, ...], BeforeValidator(_many), LAYOUT] = (0,)
+    seeds: Annotated[tuple[Whole, ...], BeforeValidator(_many), LAYOUT] = (0,)
     networks: Many = ()
     attacks: Many = ("clean", "bim")
-    white_box: Annotated[bool, LAYOUT] = True
+    white_box: Annotated[Truth, LAYOUT] = True
     transfer: Annotated[Transfer | None, LAYOUT] = None
-    worst_of: Annotated[Mapping[str, tuple[str, ...]], LAYOUT] = Field(default_factory=dict)
+    worst_of: Annotated[Mapping[Text, tuple[Text, ...]], LAYOUT] = Field(default_factory=dict)
     recipe: Annotated[Mapping[str, Any], IDENTITY] = Field(default_factory=dict)
     protocol: Annotated[Any, IDENTITY] = "whole-v1"
-    split: Annotated[str, IDENTITY] = "val"
-    limit: Annotated[int | None, IDENTITY] = Field(default=None, ge=1)
-    attack_seed: Annotated[int, IDENTITY] = Field(default=0, ge=0)
+    split: Annotated[Text, IDENTITY] = "val"
+    limit: Annotated[Whole | None, IDENTITY] = Field(default=None, ge=1)
+    attack_seed: Annotated[Whole, IDENTITY] = Field(default=0, ge=0)
     runtime: Annotated[Runtime, RUNTIME] = Runtime()
 
 

@@ -1,21 +1,24 @@
-"""A network that was not trained here, as a matrix describes it: where it comes from and what input it expects."""
+"""A network that was not trained here, as a matrix describes it: its origin and the input that it expects."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from segbench.components import catalog
 from segbench.components.specs import Problem
+from segbench.components.values import Number, Text, Truth, Whole, explained
 from segbench.config.fields import IDENTITY, LAYOUT, RUNTIME
-from segbench.errors import SegbenchError
+from segbench.config.mappings import read_mapping
+from segbench.config.schema import sound, unknown_key
+from segbench.errors import SegbenchError, shown
 from segbench.reports.records import Frozen
 
-Channels = tuple[float, float, float]
+Channels = tuple[Number, Number, Number]
+Spread = Annotated[Number, Field(gt=0)]
+Index = Annotated[Whole, Field(ge=0)]
 FILES = (".py", ".pth", ".pt", ".pt2", ".ts", ".safetensors", ".torchscript")
 """Ends of file names that a network's name goes without."""
 
@@ -35,15 +38,13 @@ class Convention(Frozen):
 
     range: Annotated[Literal["0-1", "0-255"], IDENTITY] = "0-1"
     mean: Annotated[Channels | None, IDENTITY] = None
-    std: Annotated[Channels | None, IDENTITY] = None
+    std: Annotated[tuple[Spread, Spread, Spread] | None, IDENTITY] = None
     channels: Annotated[Literal["rgb", "bgr"], IDENTITY] = "rgb"
-    multiple: Annotated[int, IDENTITY] = Field(default=1, ge=1)
-    remainder: Annotated[int, IDENTITY] = Field(default=0, ge=0)
+    multiple: Annotated[Whole, IDENTITY] = Field(default=1, ge=1)
+    remainder: Annotated[Whole, IDENTITY] = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _sound(self) -> Convention:
-        if self.std is not None and min(self.std) <= 0:
-            raise ValueError("std must be above 0")
         if self.remainder >= self.multiple and self.remainder:
             raise ValueError("remainder must be less than multiple")
         return self
@@ -54,45 +55,6 @@ class Convention(Frozen):
         parts = [self.channels.upper(), f"values {self.range}"]
         parts += [f"{name} {list(value)}" for name, value in (("mean", self.mean), ("std", self.std)) if value]
         return ", ".join(parts if self.mean or self.std else [*parts, "not normalised"])
-
-
-def _from_file(value: Any) -> Any:
-    """Read a mapping from a YAML file, where a path stands in its place."""
-    if not isinstance(value, str):
-        return value
-    path = Path(value)
-    if not path.is_file():
-        raise ValueError(f"there is no file {value}; give a YAML file or the mapping itself")
-    try:
-        return yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{value}: not valid YAML: {' '.join(str(error).split())}") from error
-
-
-def _partial(value: Any) -> Any:
-    """Check a convention of which some keys are given, and keep those."""
-    value = _from_file(value)
-    if isinstance(value, Mapping):
-        for key in value:
-            if key not in Convention.model_fields:
-                raise ValueError(catalog.unknown("key", str(key), Convention.model_fields))
-        try:
-            Convention.model_validate(value)
-        except ValidationError as error:
-            detail = error.errors()[0]
-            where = ".".join(str(part) for part in detail["loc"])
-            raise ValueError(f"{where or 'convention'}: {detail['msg']}") from error
-    return value
-
-
-def _groups(value: Any) -> Any:
-    value = _from_file(value)
-    if not isinstance(value, Mapping):
-        return value
-    return {str(k): v if isinstance(v, list | tuple) else [] if v is None else [v] for k, v in value.items()}
-
-
-Index = Annotated[int, Field(ge=0)]
 
 
 class ExternalNetwork(Frozen):
@@ -115,32 +77,21 @@ class ExternalNetwork(Frozen):
         trust: load a TorchScript or torch.export file, which can run code.
     """
 
-    load: Annotated[str, IDENTITY]
-    weights: Annotated[str | None, IDENTITY] = None
-    name: Annotated[str, LAYOUT]
-    defense: Annotated[str, LAYOUT] = "none"
-    seed: Annotated[int, LAYOUT] = 0
-    convention: Annotated[Mapping[str, Any], BeforeValidator(_partial), IDENTITY] = Field(default_factory=dict)
-    classes: Annotated[Mapping[str, tuple[Index, ...]] | None, BeforeValidator(_groups), IDENTITY] = None
-    output: Annotated[str | None, IDENTITY] = None
-    binary: Annotated[bool, IDENTITY] = False
-    incomplete: Annotated[bool, IDENTITY] = False
-    check: Annotated[bool, RUNTIME] = True
-    trust: Annotated[bool, RUNTIME] = False
+    load: Annotated[Text, IDENTITY]
+    weights: Annotated[Text | None, IDENTITY] = None
+    name: Annotated[Text, LAYOUT]
+    defense: Annotated[Text, LAYOUT] = "none"
+    seed: Annotated[Whole, LAYOUT] = 0
+    convention: Annotated[Mapping[str, Any], IDENTITY] = Field(default_factory=dict)
+    classes: Annotated[Mapping[Text, tuple[Index, ...]] | None, IDENTITY] = None
+    output: Annotated[Text | None, IDENTITY] = None
+    binary: Annotated[Truth, IDENTITY] = False
+    incomplete: Annotated[Truth, IDENTITY] = False
+    check: Annotated[Truth, RUNTIME] = True
+    trust: Annotated[Truth, RUNTIME] = False
 
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, value: Any) -> Any:
-        """Fill in what follows from the rest: `load` from `weights`, `name` from `load`."""
-        value = {"load": value} if isinstance(value, str) else value
-        if not isinstance(value, Mapping):
-            return value
-        filled = dict(value)
-        if "load" not in filled and isinstance(filled.get("weights"), str):
-            filled["load"] = filled.pop("weights")
-        if isinstance(filled.get("load"), str):
-            filled.setdefault("name", default_name(filled["load"]))
-        return filled
+
+_INDICES = TypeAdapter(tuple[Index, ...])
 
 
 def default_name(load: str) -> str:
@@ -164,10 +115,22 @@ def parse_network(written: Any) -> tuple[ExternalNetwork | None, list[Problem]]:
     Returns:
         The network's description, or None, and what is wrong.
     """
+    entry = {"load": written} if isinstance(written, str) else written
+    if not isinstance(entry, Mapping):
+        return None, [Problem((), f"a network is what to load, or a mapping with the key 'load', got {shown(written)}")]
+    values = _filled(entry)
+    problems: list[Problem] = []
+    for key, check in (("convention", _convention), ("classes", _classes)):
+        if values.get(key) is not None:
+            values[key], found = read_mapping(key, values[key], check)
+            problems += found
+    problems += [Problem((), f"a key is a word, got {shown(key)}") for key in values if not isinstance(key, str)]
     try:
-        return ExternalNetwork.model_validate(written), []
+        network = ExternalNetwork.model_validate({key: value for key, value in values.items() if isinstance(key, str)})
     except ValidationError as error:
-        return None, [_problem(detail) for detail in error.errors()]
+        # A name that was not written follows from what is wrong already.
+        return None, [*problems, *(p for p in _problems(error) if p.path != ("name",) or "name" in entry)]
+    return (None, problems) if problems else (network, [])
 
 
 def external_network(written: Any) -> ExternalNetwork:
@@ -178,12 +141,52 @@ def external_network(written: Any) -> ExternalNetwork:
     return found
 
 
-def _problem(detail: Any) -> Problem:
-    path = tuple(detail["loc"])
-    where = ".".join(str(part) for part in path)
-    if detail["type"] == "extra_forbidden":
-        return Problem(path, catalog.unknown("key", where, ExternalNetwork.model_fields))
-    if detail["type"] == "missing":
-        return Problem((), f"a network needs {where!r}: what to load, for instance torchvision:fcn_resnet50")
-    message = detail["msg"].removeprefix("Value error, ")
-    return Problem(path, f"{where}: {message[0].lower()}{message[1:]}")
+def _filled(entry: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Fill in what follows from the rest: `load` from `weights`, `name` from `load`."""
+    filled = dict(entry)
+    if "load" not in filled and isinstance(filled.get("weights"), str):
+        filled["load"] = filled.pop("weights")
+    if isinstance(filled.get("load"), str):
+        filled.setdefault("name", default_name(filled["load"]) or filled["load"])
+    return filled
+
+
+def _convention(written: Mapping[Any, Any]) -> tuple[Any, list[Problem]]:
+    """Check a convention, whose other keys the network's library may know."""
+    found, problems = sound(Convention, written)
+    if found.range == "0-1" and found.mean is not None and max(found.mean) > 1:
+        units = "is in units of range, 0-1; write range: 0-255, or divide the mean and std by 255"
+        problems.append(Problem(("mean",), f"mean {units}, got {shown(written['mean'])}"))
+    return dict(written), problems
+
+
+def _classes(written: Mapping[Any, Any]) -> tuple[Any, list[Problem]]:
+    """Give every class of the dataset a list of the network's classes."""
+    groups: dict[str, Any] = {}
+    problems = []
+    for key, value in written.items():
+        if isinstance(key, bool | float | None):
+            problems.append(
+                Problem((str(key),), f"{shown(key)} is no name of a class; put a name that looks so in quotes")
+            )
+        elif str(key) in groups:
+            problems.append(Problem((key,), f"the class {shown(str(key))} stands twice"))
+        else:
+            listed = value if isinstance(value, list | tuple) else [] if value is None else [value]
+            try:
+                groups[str(key)] = _INDICES.validate_python(listed)
+            except ValidationError as error:
+                problems += [Problem((key,), f"{key}: {explained(detail)}") for detail in error.errors()]
+    return groups, problems
+
+
+def _problems(error: ValidationError) -> Iterator[Problem]:
+    for detail in error.errors():
+        path = tuple(part for part in detail["loc"] if part != "[key]")
+        where = ".".join(str(part)[:100] for part in path)
+        if detail["type"] == "extra_forbidden":
+            yield Problem(path, unknown_key(where, ExternalNetwork.model_fields, {}))
+        elif path == ("load",) and detail["type"] == "missing":
+            yield Problem((), "a network needs 'load': what to load, for instance torchvision:fcn_resnet50")
+        else:
+            yield Problem(path, f"{where}: {explained(detail)}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,11 @@ def test_plain_values_are_those_of_yaml_1_2(text: str, value: object) -> None:
         ("a: &a [1, *a]", "f:1: an alias contains itself"),
         ("a: b: c", "f:1: not valid YAML"),
         ("[" * 5000, "nested too deeply"),
+        ("a: " + "[" * 200_000, "f:1: nested too deeply"),
+        ("a: [" + "1," * 50_000 + "]", "f:1: more than 20,000 values"),
+        ('a: "\\UFFFFFFFF"', "f: not valid YAML"),
+        ('a: "\\ud800"', "holds half of a character"),
+        ("a: [b[1, 2]]", "put text that holds a comma or a bracket in quotes"),
         ("[" * 70 + "]" * 70, "nested too deeply"),
     ],
 )
@@ -94,8 +100,19 @@ def test_files_are_bounded(tmp_path: Path) -> None:
         read_text(path)
     with pytest.raises(DocumentError, match="there is no such file"):
         read_text(tmp_path / "absent")
-    with pytest.raises(DocumentError, match="cannot be read"):
+    with pytest.raises(DocumentError, match="it is a folder, not a file"):
         read_text(tmp_path)
+    with pytest.raises(DocumentError, match="cannot be read"):
+        read_text(Path("a" * 300))
+    with pytest.raises(DocumentError, match="it is a device, not a file"):
+        read_text(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize("text", ["a: " + "1" * 200_000, "a: " + "1_" * 100_000 + "x", "a: " + "1:3" * 80_000 + "x"])
+def test_long_numbers_take_no_time(text: str) -> None:
+    start = time.process_time()
+    assert parse_yaml(text, "f").checked().data == {"a": text[3:]}
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize(

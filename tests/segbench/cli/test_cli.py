@@ -158,7 +158,7 @@ def test_show_a_component_and_a_matrix() -> None:
     ("arguments", "message"),
     [
         (["run", "quickstrat"], "did you mean 'quickstart'"),
-        (["run", "absent.yaml"], "absent.yaml: no such file"),
+        (["run", "absent.yaml"], "absent.yaml: there is no such file; built-in matrices: camvid"),
         (["list", "attack"], "did you mean 'attacks'"),
         (["show", "bimm"], "did you mean 'bim'"),
         (["run", "quickstart", "--data", "digits"], "--data digits: expected NAME=PATH"),

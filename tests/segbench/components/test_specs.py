@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from segbench.attacks.bim import bim
 from segbench.components import specs
@@ -54,9 +55,19 @@ def test_names_with_hyphens_survive_inside_options() -> None:
         ("bim(**x)", "does not read as"),
         ({"steps": 6}, "needs a 'name'"),
         ("bim(eps=8)", "eps is in [0, 1] units, got 8; write 8/255"),
+        ("bim(eps=1)", "got 1; write 1/255 for one grey level, or 1.0 if the whole range is meant"),
+        ({"name": "bim", "alpha": 1}, "alpha is in [0, 1] units, got 1; write 1/255"),
+        ("bim(steps=true)", "bim: steps: expected a whole number, got true"),
+        ("bim(steps=2.0)", "bim: steps: expected a whole number, got 2.0; write 2"),
+        ("bim(eps='0.03')", "got the text '0.03'; leave the quotes out"),
+        ("bim(rescale=1)", "bim: rescale: expected true or false, got 1"),
+        ("bim(norm=l3)", "bim: norm: expected 'linf', 'l2' or 'rms', got 'l3'"),
+        ("gaussian_noise", "there is no attack 'gaussian_noise'; did you mean corruption(kind=gaussian_noise)?"),
+        ({"name": "bim", 1: 2}, "the name of an option is a word, got 1"),
+        ({"name": "bim", "version": 1, "options": 5}, "bim takes no 'version'"),
         ("bim(eps=-0.1)", "must not be negative"),
         ("bim(steps=0)", "steps must be at least 1"),
-        ("bim(steps=six)", "valid integer"),
+        ("bim(steps=six)", "bim: steps: expected a whole number, got 'six'"),
         ("bim(norm=l3)", "norm"),
         (7, "expected a name"),
     ],
@@ -65,6 +76,24 @@ def test_a_mistake_says_what_and_what_instead(written: object, message: str) -> 
     with pytest.raises(SegbenchError) as error:
         specs.bound("attack", written)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["unet", "UNet", "Unet++", "DeepLabV3+", "segformer", "fpn"])
+def test_an_architecture_of_smp_is_pointed_at(name: str) -> None:
+    plain = name.lower().replace("+", "plus")
+    with pytest.raises(SegbenchError, match=rf"did you mean smp\(architecture={plain}\)\?"):
+        specs.bound("model", name)
+
+
+@pytest.mark.parametrize("eps", [1.0, 8 / 255, 0.03, 1e-20, 0.0313725, 0.123456789, 0.0])
+def test_a_short_string_means_the_same_number(eps: float) -> None:
+    bound = specs.bound("attack", {"name": "bim", "eps": eps})
+    assert specs.bound("attack", bound.short).options["eps"] == eps
+
+
+def test_all_options_are_judged_at_once() -> None:
+    _, problems = specs.bind("attack", "bim(eps=8, alpha=3, step=4, norm=l3, steps=0)")
+    assert sorted(problem.path[0] for problem in problems) == ["alpha", "eps", "norm", "step", "steps"]
 
 
 def test_code_in_a_spec_is_never_run() -> None:
@@ -94,12 +123,21 @@ def test_text_of_values(value: object, text: str) -> None:
 
 def test_a_target_is_a_class_or_a_file_that_is_there(tmp_path: Path) -> None:
     file = tmp_path / "labels.png"
-    file.touch()
+    Image.new("L", (4, 3)).save(file)
     bound = specs.bound("attack", {"name": "bim", "target": str(file)})
     assert bound.options["target"] == file
     assert specs.bound("attack", bound.short).identity == bound.identity
     assert specs.bound("attack", "bim(target=2)").options["target"] == 2
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(SegbenchError, match=r"bim: target .*labels\.png: no readable image of labels"):
+        specs.bound("attack", {"name": "bim", "target": str(file)})
+    Image.new("RGB", (4, 3)).save(file)
+    with pytest.raises(SegbenchError, match="labels need one byte a pixel"):
+        specs.bound("attack", {"name": "bim", "target": str(file)})
+    Image.new("L", (40_000, 2_000)).save(file)
+    with pytest.raises(SegbenchError, match="40000x2000 pixels; at most 67,108,864 are read"):
+        specs.bound("attack", {"name": "bim", "target": str(file)})
     with pytest.raises(SegbenchError, match=r"no file none\.png"):
         specs.bound("attack", "bim(target=none.png)")
-    with pytest.raises(SegbenchError, match=r"^bim: target\.int: [^;]*$"):
+    with pytest.raises(SegbenchError, match=r"^bim: target: expected a whole number, a path or null, got 2\.5$"):
         specs.bound("attack", {"name": "bim", "target": 2.5})

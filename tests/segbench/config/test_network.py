@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from segbench.config.fields import IDENTITY, LAYOUT, RUNTIME
-from segbench.config.network import Convention, ExternalNetwork, external_network
+from segbench.config.network import Convention, ExternalNetwork, external_network, parse_network
 from segbench.errors import SegbenchError
 
 
@@ -41,6 +41,29 @@ def test_conventions_and_classes_may_stand_in_files(tmp_path: Path) -> None:
     assert ExternalNetwork.model_validate(found.model_dump(mode="json")) == found
 
 
+def test_a_mistake_in_a_file_of_its_own_has_that_file_s_line(tmp_path: Path) -> None:
+    (tmp_path / "k.yaml").write_text("sky: -1\nroad: true\nno: 1\nsky: 3\n0: 2\n'0': 2\ncar: 1.0\n")
+    (tmp_path / "c.yaml").write_text("range: 0-1\nmean: [1.0, 2]\nchannels: rgbx\n")
+    (tmp_path / "empty.yaml").write_text("")
+    network, problems = parse_network(
+        {"load": "a.py:b", "convention": str(tmp_path / "c.yaml"), "classes": str(tmp_path / "k.yaml")}
+    )
+    assert network is None
+    told = [problem.message.replace(f"{tmp_path}/", "") for problem in problems]
+    assert told == [
+        "convention: c.yaml:2: mean: too few values, got [1.0, 2]",
+        "convention: c.yaml:3: channels: expected 'rgb' or 'bgr', got 'rgbx'",
+        "classes: k.yaml:1: sky: input should be greater than or equal to 0, got -1",
+        "classes: k.yaml:2: road: expected a whole number, got true",
+        "classes: k.yaml:3: no is a truth value in old YAML; write false, or 'no' for the word",
+        "classes: k.yaml:4: the key 'sky' stands twice (also in line 1); keep one",
+        "classes: k.yaml:6: the class '0' stands twice",
+        "classes: k.yaml:7: car: expected a whole number, got 1.0; write 1",
+    ]
+    with pytest.raises(SegbenchError, match="expected a mapping, but the file is empty"):
+        external_network({"load": "a.py:b", "classes": str(tmp_path / "empty.yaml")})
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
@@ -50,9 +73,12 @@ def test_conventions_and_classes_may_stand_in_files(tmp_path: Path) -> None:
             {"load": "a.py:b", "convention": {"men": [0, 0, 0]}},
             "there is no key 'men'; did you mean 'mean'",
         ),
-        ({"load": "a.py:b", "convention": {"range": "0-100"}}, "range: Input should be '0-1' or '0-255'"),
-        ({"load": "a.py:b", "convention": {"std": [1, 0, 1]}}, "std must be above 0"),
-        ({"load": "a.py:b", "convention": "nowhere.yaml"}, "there is no file nowhere.yaml"),
+        (
+            {"load": "a.py:b", "convention": {"range": "0-9"}},
+            "convention: range: expected '0-1' or '0-255', got '0-9'",
+        ),
+        ({"load": "a.py:b", "convention": {"std": [1, 0, 1]}}, "convention: std.1: input should be greater than 0"),
+        ({"load": "a.py:b", "convention": "nowhere.yaml"}, "convention: nowhere.yaml: there is no such file"),
         ({"load": "a.py:b", "classes": {"sky": -1}}, "greater than or equal to 0"),
     ],
 )

@@ -125,17 +125,17 @@ def test_a_target_map_counts_by_its_content(tiny_plan: Callable[..., Plan], tmp_
 def test_files_of_weights_and_of_training_attacks_count_by_their_content(
     tiny_matrix: Callable[..., Matrix], tmp_path: Path
 ) -> None:
-    def training(weights: bytes, labels: bytes, folder: str) -> str:
+    def training(weights: bytes, label: int, folder: str) -> str:
         here = tmp_path / folder
         here.mkdir()
         (here / "robust.pth").write_bytes(weights)
-        (here / "labels.png").write_bytes(labels)
+        Image.fromarray(np.full((4, 4), label, dtype=np.uint8)).save(here / "labels.png")
         attack = {"name": "bim", "target": str(here / "labels.png")}
         defense = {"name": "pir-at", "backbone": str(here / "robust.pth"), "attack": attack}
         matrix = tiny_matrix(defenses=[defense], transfer=None)
         return tentative_plan(matrix).trainings[0].digest
 
-    first = training(b"robust", b"map", "a")
-    assert training(b"robust", b"map", "b") == first
-    assert training(b"other", b"map", "c") != first
-    assert training(b"robust", b"other", "d") != first
+    first = training(b"robust", 1, "a")
+    assert training(b"robust", 1, "b") == first
+    assert training(b"other", 1, "c") != first
+    assert training(b"robust", 2, "d") != first

@@ -1,0 +1,104 @@
+"""What the parts of a matrix say of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from segbench.components import catalog, specs
+from segbench.components.specs import Bound, Problem
+from segbench.config.matrix import MatrixFile
+from segbench.config.network import ExternalNetwork
+from segbench.errors import shown
+
+Placed = Sequence[tuple[int | None, Bound]]
+
+
+def all_of(
+    *,
+    entry: MatrixFile,
+    written: Mapping[Any, Any],
+    datasets: Placed,
+    models: Placed,
+    defenses: Sequence[Bound],
+    networks: Sequence[ExternalNetwork],
+    attacks: Placed,
+    trains: bool,
+    wrong: set[str | int],
+) -> list[Problem]:
+    """Check a matrix's parts against each other.
+
+    Args:
+        entry: the sound part of the matrix.
+        written: the matrix as it was written.
+        datasets: its datasets, each with its index; likewise `models` and `attacks`.
+        models: its architectures.
+        defenses: its defenses.
+        networks: its networks from elsewhere.
+        attacks: its attacks.
+        trains: whether it trains networks.
+        wrong: keys of which something is wrong already: what depends on them is not judged.
+    """
+    groups = {"datasets": datasets, "models": models, "attacks": attacks}
+    found: list[Problem] = []
+    seeds = written.get("seeds")
+    listed = seeds if isinstance(seeds, list | tuple) else ()
+    numbers = [(index, str(seed)) for index, seed in enumerate(listed) if type(seed) is int]
+    found += _repeated("seeds", numbers)
+    for key, group in groups.items():
+        found += _repeated(key, [(index, bound.short) for index, bound in group])
+    counts = {key: len(group) for key, group in groups.items() if trains or key != "models"}
+    counts |= {"seeds": len(entry.seeds), **({"defenses": len(entry.defenses)} if trains else {})}
+    found += [
+        Problem((key,), f"{key} must not be empty") for key, count in counts.items() if not count and key not in wrong
+    ]
+    found += _of_transfer(entry, models, defenses, networks, wrong)
+    found += _of_worst(written.get("worst_of"), attacks, wrong)
+    for dataset in entry.runtime.data:
+        if dataset not in catalog.components("dataset"):
+            message = catalog.unknown("dataset", dataset, catalog.components("dataset"))
+            found.append(Problem(("runtime", "data", dataset), f"runtime.data: {message}"))
+    return found
+
+
+def _repeated(key: str, values: Sequence[tuple[int | None, str]]) -> Iterator[Problem]:
+    seen = set()
+    for index, value in values:
+        if value in seen:
+            yield Problem((key, *(() if index is None else (index,))), f"{value} stands twice in {key}")
+        seen.add(value)
+
+
+def _of_transfer(
+    entry: MatrixFile,
+    models: Placed,
+    defenses: Sequence[Bound],
+    networks: Sequence[ExternalNetwork],
+    wrong: set[str | int],
+) -> Iterator[Problem]:
+    if entry.transfer is None or wrong & {"transfer", "defenses", "networks"}:
+        return
+    names = {**{bound.component.name: None for bound in defenses}, **{network.defense: None for network in networks}}
+    if names and entry.transfer.substitutes not in names:
+        message = catalog.unknown("defense", entry.transfer.substitutes, names)
+        yield Problem(("transfer", "substitutes"), f"{message} (substitutes are networks of this matrix)")
+    if len(models) + len({network.name for network in networks}) == 1 and "models" not in wrong:
+        yield Problem(("transfer",), "transfer needs a second model: substitutes are other architectures")
+
+
+def _of_worst(worst_of: Any, attacks: Placed, wrong: set[str | int]) -> Iterator[Problem]:
+    shorts = {bound.short for _, bound in attacks} | {bound.component.name for _, bound in attacks}
+    for column, members in worst_of.items() if isinstance(worst_of, Mapping) else ():
+        if not isinstance(members, list | tuple):
+            continue
+        if not members:
+            yield Problem(("worst_of", column), f"worst_of: {shown(column)} names no attack")
+        for index, member in enumerate(members):
+            if not isinstance(member, str):
+                continue
+            chosen, problems = specs.bind("attack", member)
+            path = ("worst_of", column, index)
+            if problems:
+                yield Problem(path, problems[0].message)
+            elif "attacks" not in wrong and chosen and chosen.short not in shorts and member not in shorts:
+                yield Problem(path, f"{member!r} is not one of the matrix's attacks")
