@@ -95,10 +95,10 @@ class Camvid:
         for number, line in lines:
             if len(line.split()) != 2:
                 raise DataError(f"{path}:{number}: a line names an image and its mask, this one is {line!r}")
-        distinct(path, lines, lambda line: _last_parts(line.split()[0]))
+        distinct(path, lines, lambda line: plain(_last_parts(line.split()[0])))
         files = [[self.root / _last_parts(written) for written in line.split()] for _, line in lines]
         return [Pair(image.stem, image, mask) for image, mask in files]
 
 
 def _last_parts(written: str) -> str:
-    return "/".join(plain(written).split("/")[-2:])
+    return "/".join(written.replace("\\", "/").split("/")[-2:])

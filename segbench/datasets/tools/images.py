@@ -54,8 +54,10 @@ def read_picture(path: Path) -> Picture:
         DataError: the file cannot be read, or its pixels are no 8-bit grey, palette or RGB ones without transparency.
     """
     with _opened(path, "an image") as file:
-        if _bits(path, file) > 8 or file.mode in ("I", "F") or file.mode.startswith("I;"):
-            raise DataError(f"{path}: has more than 8 bits a channel, and an image has 8: save it as 8-bit RGB or grey")
+        if _bits(path, file) > 8 or file.mode in ("I", "F") or file.mode.startswith("I;") or not _is_unsigned(file):
+            raise DataError(
+                f"{path}: has more than 8 bits a channel, or a sign, and an image has 8: save it as 8-bit RGB or grey"
+            )
         if file.mode not in ("1", "L", "P", "RGB", "LA", "PA", "RGBA"):
             raise DataError(f"{path}: has mode {file.mode}, and an image is RGB or grey: save it as 8-bit RGB or grey")
         if isinstance(file, TiffImageFile) and file.tag_v2.get(SAMPLES, 1) != len(file.getbands()):
@@ -184,13 +186,19 @@ def _bits(path: Path, file: Image.Image) -> int:
     return 8
 
 
+def _is_unsigned(file: Image.Image) -> bool:
+    return not isinstance(file, TiffImageFile) or set(file.tag_v2.get(SAMPLE_FORMAT, (UNSIGNED,))) == {UNSIGNED}
+
+
 def _orientation(file: Image.Image) -> int:
-    return int(file.getexif().get(ORIENTATION, 1))
+    """Return what EXIF says, 1 where it says nothing that is defined: cameras write 0 too."""
+    said = file.getexif().get(ORIENTATION)
+    return said if isinstance(said, int) and 2 <= said <= 8 else 1
 
 
 def _refuse_odd_tiff(path: Path, file: TiffImageFile) -> None:
     tags = file.tag_v2
     if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
         raise DataError(f"{path}: is a TIFF that stores white as 0, which readers invert; save the mask as PNG")
-    if set(tags.get(SAMPLE_FORMAT, (UNSIGNED,))) != {UNSIGNED} or tags.get(SAMPLES, 1) not in (1, 3):
+    if not _is_unsigned(file) or tags.get(SAMPLES, 1) not in (1, 3):
         raise DataError(f"{path}: is a TIFF of signed or real numbers, or of several channels; save the mask as PNG")

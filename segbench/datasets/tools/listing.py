@@ -6,6 +6,7 @@ import os
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from stat import S_ISREG
 
 from segbench.datasets.tools.images import SUFFIXES
 from segbench.datasets.tools.wording import count
@@ -37,9 +38,11 @@ def by_name(folder: Path, allowed: Collection[str] = SUFFIXES) -> dict[str, Path
         relative, suffix = path.relative_to(folder), path.suffix.lower()
         if any(part.startswith(".") for part in relative.parts):
             continue
-        if not path.exists():
-            raise DataError(f"{path}: is a link to {os.readlink(path)}, which is not there")
-        if suffix not in SUFFIXES or not path.is_file():
+        try:
+            regular = S_ISREG(path.stat().st_mode)
+        except OSError as error:
+            raise DataError(f"{path}: is a link to nothing, or cannot be read ({error.strerror})") from error
+        if suffix not in SUFFIXES or not regular:
             continue
         if suffix not in allowed:
             raise DataError(f"{path}: this format changes labels when it compresses; save masks as PNG")
@@ -78,8 +81,8 @@ def _walk(folder: Path, around: tuple[str, ...]) -> Iterator[Path]:
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
     for entry in entries:
-        # Unlike entry.is_dir, this takes a link to itself for no folder.
-        if os.path.isdir(entry.path):
+        # Of a link, unlike entry.is_dir, this takes one to itself for no folder.
+        if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
             yield from _walk(folder / entry.name, (*around, real))
         else:
             yield folder / entry.name

@@ -209,7 +209,7 @@ def test_links_to_folders_are_followed(root: Path, write: Write) -> None:
 @pytest.mark.parametrize("name", ["lost.png", "lost"])
 def test_a_link_to_nothing_is_an_error(root: Path, name: str) -> None:
     (root / "images" / "val" / name).symlink_to(root / "nowhere")
-    with pytest.raises(DataError, match=rf"{name}: is a link to .*nowhere, which is not there"):
+    with pytest.raises(DataError, match=rf"{name}: is a link to nothing"):
         Folder(root).split("val")
 
 
@@ -219,7 +219,7 @@ def test_a_link_into_itself_is_an_error(root: Path) -> None:
         Folder(root).split("val")
     (root / "images" / "val" / "around").unlink()
     (root / "images" / "val" / "self").symlink_to("self")
-    with pytest.raises(DataError, match=r"self: is a link to self, which is not there"):
+    with pytest.raises(DataError, match=r"self: is a link to nothing"):
         Folder(root).split("val")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,57 @@ def test_other_formats_hold_the_same_values(tmp_path: Path, ending: str, mode: s
         image.putpalette([(37 * value) % 256 for value in range(768)])
     image.save(tmp_path / f"m.{ending}")
     assert read_labels(tmp_path / f"m.{ending}").tolist() == values.tolist()
+
+
+def write_tiff(path: Path, row: list[int], bits: int, sample_format: int = 1) -> None:
+    """Write a grey TIFF of one row, for what Pillow does not write."""
+    packed = sum(value << bits * place for place, value in enumerate(reversed(row)))
+    data = packed.to_bytes(len(row) * bits // 8)
+    values = {
+        256: len(row),
+        257: 1,
+        258: bits,
+        259: 1,
+        262: 1,
+        273: 0,
+        277: 1,
+        278: 1,
+        279: len(data),
+        339: sample_format,
+    }
+    values[273] = 8 + 2 + 12 * len(values) + 4
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(values)) + tags + bytes(4) + data)
+
+
+@pytest.mark.parametrize(("bits", "row"), [(2, [0, 1, 2, 3]), (4, [0, 3, 15, 7]), (8, [0, 3, 255, 7])])
+def test_a_tiff_of_few_bits_holds_its_own_values(tmp_path: Path, bits: int, row: list[int]) -> None:
+    write_tiff(tmp_path / "m.tif", row, bits)
+    assert read_labels(tmp_path / "m.tif").tolist() == [row]
+    assert read_image(tmp_path / "m.tif")[0].tolist() == [[value * 255 // (2**bits - 1) for value in row]]
+
+
+def test_a_tiff_of_signed_numbers_is_refused(tmp_path: Path) -> None:
+    write_tiff(tmp_path / "m.tif", [0, 1, 255, 7], 8, sample_format=2)
+    with pytest.raises(DataError, match=r"m\.tif: is a TIFF of signed or real numbers"):
+        read_labels(tmp_path / "m.tif")
+    with pytest.raises(DataError, match=r"m\.tif: has more than 8 bits a channel, or a sign"):
+        read_image(tmp_path / "m.tif")
+
+
+@pytest.mark.parametrize("said", [0, 1, 9])
+def test_an_orientation_that_is_not_defined_turns_nothing(tmp_path: Path, said: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = said
+    stored = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "a.png").permute(1, 2, 0).numpy(), stored)
+
+
+def test_of_a_cameras_images_for_two_eyes_the_first_is_read(tmp_path: Path) -> None:
+    first, second = (Image.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (40, 200))
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
+    assert abs(read_image(tmp_path / "a.jpg").float().mean() - 40) < 2
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_deflate", "tiff_lzw", "packbits"])
