@@ -17,16 +17,18 @@ def data_check(
     dataset: Annotated[str, typer.Argument(help='Dataset, with options if need be: "camvid(size=[90, 120])".')],
     data: DataOption = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a PNG of images with their masks.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Hash every file anew, trusting no earlier hash.")] = False,
 ) -> None:
     """Read every image and mask of a dataset and say what is wrong with them."""
     from rich.console import Console
 
     from segbench.components import specs
     from segbench.datasets.tools import check
+    from segbench.datasets.tools.sheet import contact_sheet
     from segbench.execution import prepare
 
     opened = prepare.open_bound(specs.bound("dataset", dataset), folders(data, (dataset.partition("(")[0],)))
-    Console().print(check.describe(check.check(opened)), markup=False, highlight=False)
+    Console().print(check.describe(check.check(opened, verify=verify)), markup=False, highlight=False, soft_wrap=True)
     if sheet is not None:
-        check.contact_sheet(opened, sheet)
+        contact_sheet(opened, sheet)
         typer.echo(f"contact sheet: {sheet}")

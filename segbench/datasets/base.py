@@ -67,8 +67,12 @@ class Dataset(Protocol):
         """Return a split; an unknown name or a missing list is a `DataError`, a missing image shows when it is read."""
         ...
 
-    def fingerprint(self) -> str:
-        """Return a short hash of everything that the samples come from."""
+    def fingerprint(self, *, verify: bool = False) -> str:
+        """Return a short hash of everything that the samples come from, and of the split of each.
+
+        Args:
+            verify: read all files, and trust nothing that is remembered of them.
+        """
         ...
 
 
@@ -119,6 +123,15 @@ class OffersDepth(Protocol):
 
     def depth(self, split: str) -> DepthMaps:
         """Return the depth of a split; a `DataError` where files or the option that asks for them are missing."""
+        ...
+
+
+@runtime_checkable
+class OffersWarnings(Protocol):
+    """A dataset that has something to say about files which are no mistake but may surprise."""
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return it as sentences, such as how many files no sample uses; nothing is read but folders and lists."""
         ...
 
 

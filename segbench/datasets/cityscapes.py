@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 
 from segbench.datasets.base import Size, dataset
-from segbench.datasets.tools.frames import Camera, ClipFiles, DepthFiles, FileClips, FileDepth, require
+from segbench.datasets.tools.frames import Camera, ClipFiles, DepthFiles, FileClips, FileDepth, checked_camera, require
 from segbench.datasets.tools.hashes import fingerprint_files
-from segbench.datasets.tools.pairs import Pair, Pairs
+from segbench.datasets.tools.label_map import LabelMap
+from segbench.datasets.tools.listing import left_out
+from segbench.datasets.tools.pairs import Pair, Pairs, checked_size
+from segbench.documents import DocumentError, parse_json
 from segbench.errors import DataError
 
 SITE = "https://www.cityscapes-dataset.com/downloads/"
@@ -20,12 +22,14 @@ GET_VIDEO = f"get leftImg8bit_sequence_trainvaltest.zip and camera_trainvaltest.
 GET_DEPTH = f"get disparity_trainvaltest.zip and camera_trainvaltest.zip at {SITE}"
 NO_DISPARITY = 1
 """Value of a disparity of 0 in the files."""
+LARGEST_CAMERA = 64 << 10
+"""Bytes that a camera file has at most."""
 SPLITS = ("train", "val")
 TRAIN_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """Official label id of every class; the other ids, 0 to 33, are void."""
 
-LABEL_IDS = {**{label: 255 for label in (*range(34), 255)}, **{label: k for k, label in enumerate(TRAIN_IDS)}}
-LABEL_TRAIN_IDS = {**{label: label for label in range(19)}, 255: 255}
+LABEL_IDS = LabelMap({**dict.fromkeys((*range(34), 255), 255), **{label: k for k, label in enumerate(TRAIN_IDS)}})
+LABEL_TRAIN_IDS = LabelMap.of(19)
 
 
 @dataset("cityscapes")
@@ -93,7 +97,7 @@ class Cityscapes:
 
     def __init__(self, root: Path, *, size: Size | None = None, video: bool = False, depth: bool = False) -> None:
         self.root = Path(root)
-        self.size = size if size is None else (size[0], size[1])
+        self.size = checked_size(size, "cityscapes")
         self.video = video
         self.has_depth = depth
 
@@ -123,16 +127,22 @@ class Cityscapes:
         require(maps.paths, GET_DEPTH)
         return maps
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, *, verify: bool = False) -> str:
         """Hash all files of both splits and the size."""
-        files = [path for name in SPLITS for pair in self._pairs(name)[0] for path in pair[1:]]
-        if self.video:
-            files += [path for name in SPLITS for path in self.clips(name).paths]
-        if self.has_depth:
-            files += [path for name in SPLITS for path in self.depth(name).paths]
-        return fingerprint_files(files, "cityscapes", str(self.size))
+        groups: dict[str, list[Path]] = {}
+        for name in SPLITS:
+            groups[name] = [path for pair in self._pairs(name)[0] for path in pair[1:]]
+            groups[f"clips of {name}"] = self.clips(name).paths if self.video else []
+            groups[f"depth of {name}"] = self.depth(name).paths if self.has_depth else []
+        return fingerprint_files(groups, "cityscapes", self.size, self.video, self.has_depth, verify=verify)
 
-    def _pairs(self, name: str) -> tuple[list[Pair], dict[int, int]]:
+    def warnings(self) -> tuple[str, ...]:
+        """Say which files among the images are none."""
+        listed = {name: [pair.image for pair in self._pairs(name)[0]] for name in SPLITS}
+        folders = {name: self.root / "leftImg8bit" / name for name in SPLITS}
+        return tuple(sentence for name in SPLITS for sentence in left_out(folders[name], listed[name]))
+
+    def _pairs(self, name: str) -> tuple[list[Pair], LabelMap]:
         if name not in SPLITS:
             raise DataError(f"cityscapes has no split {name!r}; it has {', '.join(SPLITS)}")
         folder = self.root / "leftImg8bit" / name
@@ -171,9 +181,9 @@ def read_camera(path: Path) -> Camera:
         DataError: it is none.
     """
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_bytes(), str(path), LARGEST_CAMERA)
         fx, fy, u0, v0 = (float(content["intrinsic"][name]) for name in ("fx", "fy", "u0", "v0"))
         baseline = float(content["extrinsic"]["baseline"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, DocumentError) as error:
         raise DataError(f"{path}: cannot be read as a camera of Cityscapes ({error!r})") from error
-    return Camera(torch.tensor([[fx, 0, u0], [0, fy, v0], [0, 0, 1]]), baseline * fx)
+    return checked_camera(path, torch.tensor([[fx, 0, u0], [0, fy, v0], [0, 0, 1]]), baseline * fx)

@@ -90,8 +90,8 @@ class Digits:
         still = self.split(split)
         return MovingScenes(self.recipe, still.number, len(still))
 
-    def fingerprint(self) -> str:
-        """Hash the recipe and the glyphs; nothing is rendered."""
+    def fingerprint(self, *, verify: bool = False) -> str:
+        """Hash the recipe and the glyphs; nothing is rendered, and nothing remembered."""
         recipe = self.recipe
         parts = [VERSION, recipe.digits, recipe.size, recipe.seed, self.lengths]
         digest = hashlib.sha256(json.dumps(parts).encode())

@@ -9,9 +9,9 @@ import torch
 
 from segbench.datasets.base import Size, dataset
 from segbench.datasets.cityscapes import LABEL_IDS, Cityscapes
-from segbench.datasets.tools.frames import Camera, ClipFiles, DepthFiles, FileClips, FileDepth, require
+from segbench.datasets.tools.frames import Camera, ClipFiles, DepthFiles, FileClips, FileDepth, checked_camera, require
 from segbench.datasets.tools.hashes import fingerprint_files
-from segbench.datasets.tools.pairs import Pair, Pairs
+from segbench.datasets.tools.pairs import Pair, Pairs, checked_size
 from segbench.errors import DataError
 
 SITE = "https://www.cvlibs.net/datasets/kitti/"
@@ -50,7 +50,7 @@ class Kitti:
     def __init__(self, root: Path, *, size: Size | None = None, video: bool = False, depth: bool = False) -> None:
         self.root = Path(root)
         self.folder = self.root / "training"
-        self.size = size if size is None else (size[0], size[1])
+        self.size = checked_size(size, "kitti")
         self.video = video
         self.has_depth = depth
 
@@ -84,14 +84,14 @@ class Kitti:
         require(maps.paths, GET_DEPTH)
         return maps
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, *, verify: bool = False) -> str:
         """Hash all files of both splits and the size."""
-        files = [path for name in SPLITS for pair in self.split(name).pairs for path in pair[1:]]
-        if self.video:
-            files += [path for name in SPLITS for path in self.clips(name).paths]
-        if self.has_depth:
-            files += [path for name in SPLITS for path in self.depth(name).paths]
-        return fingerprint_files(files, "kitti", str(self.size))
+        groups: dict[str, list[Path]] = {}
+        for name in SPLITS:
+            groups[name] = [path for pair in self.split(name).pairs for path in pair[1:]]
+            groups[f"clips of {name}"] = self.clips(name).paths if self.video else []
+            groups[f"depth of {name}"] = self.depth(name).paths if self.has_depth else []
+        return fingerprint_files(groups, "kitti", self.size, self.video, self.has_depth, verify=verify)
 
     def _scenes(self, split: str) -> list[str]:
         """Return the numbers of a split's images."""
@@ -124,4 +124,4 @@ def read_camera(path: Path) -> Camera:
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"{path}: cannot be read as a calibration of KITTI ({error!r})") from error
-    return Camera(left[:, :3].contiguous(), float(left[0, 3] - right[0, 3]))
+    return checked_camera(path, left[:, :3].contiguous(), float(left[0, 3] - right[0, 3]))

@@ -9,6 +9,8 @@ from typing import ClassVar
 
 from segbench.datasets.base import dataset
 from segbench.datasets.tools.hashes import fingerprint_files
+from segbench.datasets.tools.label_map import LabelMap
+from segbench.datasets.tools.lists import distinct, read_list
 from segbench.datasets.tools.pairs import Pair, Pairs
 from segbench.errors import DataError
 
@@ -25,7 +27,7 @@ CLASSES = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
     "pottedplant sheep sofa train tvmonitor"
 )
-LABELS = {**{label: label for label in range(21)}, 255: 255}
+LABELS = LabelMap.of(21)
 
 
 def _colour(label: int) -> tuple[int, int, int]:
@@ -69,12 +71,10 @@ class Voc2012:
         """Return a split; see `Dataset`."""
         return Pairs(self._pairs(name), LABELS)
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, *, verify: bool = False) -> str:
         """Hash the lists and all files of all splits."""
-        splits = {name: self._pairs(name) for name in self.splits}
-        lists = [f"{name}: {' '.join(pair.name for pair in pairs)}" for name, pairs in splits.items()]
-        files = dict.fromkeys(path for pairs in splits.values() for pair in pairs for path in pair[1:])
-        return fingerprint_files(files, "voc2012", *lists)
+        groups = {name: [path for pair in self._pairs(name) for path in pair[1:]] for name in self.splits}
+        return fingerprint_files(groups, "voc2012", verify=verify)
 
     def _pairs(self, name: str) -> list[Pair]:
         if name == "train_aug":
@@ -122,10 +122,11 @@ class Voc2012:
 
 
 def _ids(path: Path, get: str) -> list[str]:
-    try:
-        return path.read_text().split()
-    except OSError as error:
-        raise DataError(f"{path}: no such list; {get}") from error
+    lines = read_list(path, get)
+    for number, line in lines:
+        if len(line.split()) != 1:
+            raise DataError(f"{path}:{number}: a line names one image, this one is {line!r}")
+    return distinct(path, lines)
 
 
 def _check_ids(names: Sequence[str], source: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-from segbench.datasets.base import Dataset, Sample, Split
+from segbench.datasets.base import Dataset, OffersWarnings, Split
+from segbench.datasets.tools.wording import count, fold
 from segbench.errors import DataError
+from segbench.files import write_json
 
 THREADS = 8
 
-Read = tuple[tuple[int, int], NDArray[np.int64]]
+Counted = tuple[tuple[int, int], NDArray[np.int64]]
 """Size of a sample, and the number of its pixels by label."""
 
 
@@ -61,6 +62,7 @@ class Summary(BaseModel):
         fingerprint: of the files that were read.
         classes: names of the classes.
         splits: a summary by split.
+        warnings: what is no mistake but may surprise, as sentences.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -68,24 +70,56 @@ class Summary(BaseModel):
     fingerprint: str
     classes: tuple[str, ...]
     splits: dict[str, SplitSummary]
+    warnings: tuple[str, ...] = ()
 
 
-def check(dataset: Dataset, *, splits: Sequence[str] | None = None, cache: Path | None = None) -> Summary:
+def check(
+    dataset: Dataset, *, splits: Sequence[str] | None = None, cache: Path | None = None, verify: bool = False
+) -> Summary:
     """Read every sample, and return a summary of them.
 
     Args:
         dataset: what to read.
         splits: names of the splits to read; by default all that are there.
         cache: folder that remembers the summaries of good files by their fingerprint, so that they are read once.
+        verify: read everything anew, whatever is remembered.
 
     Raises:
-        DataError: with all problems, one a line, each naming its file.
+        DataError: with all problems, one a line, each naming its file; of many like ones the first.
     """
     names = dataset.splits if splits is None else tuple(splits)
-    fingerprint = dataset.fingerprint()
-    stored = None if cache is None else cache / f"{fingerprint}-{'-'.join(names)}.json"
-    if stored is not None and stored.is_file():
-        return Summary.model_validate(json.loads(stored.read_text()))
+    fingerprint = dataset.fingerprint(verify=verify)
+    key = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]
+    stored = None if cache is None else cache / f"{fingerprint}-{key}.json"
+    summary = None if stored is None or verify else _recalled(stored, fingerprint, dataset.classes, names)
+    if summary is None:
+        summary = Summary(fingerprint=fingerprint, classes=dataset.classes, splits=_read(dataset, names))
+        if stored is not None:
+            write_json(stored, summary.model_dump(mode="json"))
+    # Files that are left out do not change the fingerprint.
+    return summary.model_copy(update={"warnings": _warnings(dataset, summary)})
+
+
+def describe(summary: Summary) -> str:
+    """Write a summary as text: images and sizes of each split, the share of valid pixels of each class, warnings."""
+    lines = [f"fingerprint {summary.fingerprint}"]
+    for name, split in summary.splits.items():
+        smallest, largest = ("x".join(map(str, size)) for size in split.sizes)
+        sizes = smallest if smallest == largest else f"{smallest} to {largest}"
+        lines.append(f"{name}: {split.images:,} images, {sizes}, {100 * split.void_share:.1f} % void")
+    width = max(map(len, summary.classes)) + 1
+    lines.append(" " * width + "".join(f"{name:>16}" for name in summary.splits) + "   (share of pixels, images)")
+    for label, class_name in enumerate(summary.classes):
+        cells = [
+            f"{100 * split.class_shares[label]:.2f} % {split.class_images[label]:>7,}"
+            for split in summary.splits.values()
+        ]
+        lines.append(f"{class_name:<{width}}" + "".join(f"{cell:>16}" for cell in cells))
+    lines += [f"warning: {text}" for text in summary.warnings]
+    return "\n".join(lines)
+
+
+def _read(dataset: Dataset, names: Sequence[str]) -> dict[str, SplitSummary]:
     problems: list[str] = []
     summaries = {}
     with ThreadPoolExecutor(THREADS) as pool:
@@ -103,69 +137,37 @@ def check(dataset: Dataset, *, splits: Sequence[str] | None = None, cache: Path 
             elif len(good) == len(reads):
                 summaries[name] = _summarise(good, len(dataset.classes))
     if problems:
-        raise DataError("\n".join(dict.fromkeys(problems)))
-    summary = Summary(fingerprint=fingerprint, classes=dataset.classes, splits=summaries)
-    if stored is not None:
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        # Another process may write the same summary at the same time: each moves a whole file into place.
-        partial = stored.with_suffix(f".{os.getpid()}.part")
-        partial.write_text(summary.model_dump_json())
-        partial.replace(stored)
-    return summary
+        raise DataError("\n".join(fold(problems)))
+    return summaries
 
 
-def describe(summary: Summary) -> str:
-    """Write a summary as text: images and sizes of each split, and the share of valid pixels of each class."""
-    lines = [f"fingerprint {summary.fingerprint}"]
+def _recalled(file: Path, fingerprint: str, classes: Sequence[str], names: Sequence[str]) -> Summary | None:
+    """Return the summary in a file, or None where there is none of just this, whole."""
+    try:
+        summary = Summary.model_validate_json(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    wanted = (fingerprint, tuple(classes), list(names))
+    return summary if (summary.fingerprint, summary.classes, list(summary.splits)) == wanted else None
+
+
+def _warnings(dataset: Dataset, summary: Summary) -> tuple[str, ...]:
+    said = list(dataset.warnings()) if isinstance(dataset, OffersWarnings) else []
+    official = getattr(dataset, "lengths", {})
     for name, split in summary.splits.items():
-        smallest, largest = ("x".join(map(str, size)) for size in split.sizes)
-        sizes = smallest if smallest == largest else f"{smallest} to {largest}"
-        lines.append(f"{name}: {split.images:,} images, {sizes}, {100 * split.void_share:.1f} % void")
-    width = max(map(len, summary.classes))
-    lines.append(" " * width + "".join(f"{name:>16}" for name in summary.splits) + "   (share of pixels, images)")
-    for label, class_name in enumerate(summary.classes):
-        cells = [
-            f"{100 * split.class_shares[label]:.2f} % {split.class_images[label]:>7,}"
-            for split in summary.splits.values()
-        ]
-        lines.append(f"{class_name:<{width}}" + "".join(f"{cell:>16}" for cell in cells))
-    return "\n".join(lines)
+        if split.images != official.get(name, split.images):
+            said.append(f"{name}: the official split has {official[name]:,} images, this one {split.images:,}")
+        absent = [each for each, pixels in zip(summary.classes, split.class_pixels, strict=True) if not pixels]
+        if absent and split.void_pixels:
+            said.append(
+                f"{name}: {count(absent, 'class')} without one pixel, while {100 * split.void_share:.1f} % of the "
+                "pixels are void, which no score counts; is a label taken for void that is a class?"
+            )
+    return tuple(said)
 
 
-def contact_sheet(dataset: Dataset, path: Path, *, split: str = "val", count: int = 12, side: int = 240) -> None:
-    """Write a PNG of images beside their coloured masks, with a row of class colours below.
-
-    Args:
-        dataset: what to show.
-        path: file to write.
-        split: name of the split.
-        count: number of samples, taken at even distances.
-        side: length of the longer side of a picture, in pixels.
-    """
-    samples = dataset.split(split)
-    chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int).tolist()
-    palette = np.full((256, 3), 255, np.uint8)
-    palette[: len(dataset.palette)] = dataset.palette
-    tiles = [_tile(samples[index], palette, side) for index in chosen]
-    columns = min(3, len(tiles))
-    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
-    width = max(sum(tile.width for tile in row) for row in rows)
-    sheet = Image.new("RGB", (width, sum(max(tile.height for tile in row) for row in rows) + 16), "white")
-    top = 0
-    for row in rows:
-        left = 0
-        for tile in row:
-            sheet.paste(tile, (left, top))
-            left += tile.width
-        top += max(tile.height for tile in row)
-    stripe = Image.fromarray(palette[None, : len(dataset.palette)])
-    sheet.paste(stripe.resize((width, 16), Image.Resampling.NEAREST), (0, top))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
-
-
-def _reader(split: Split, num_classes: int) -> Callable[[int], Read | str]:
-    def read(index: int) -> Read | str:
+def _reader(split: Split, num_classes: int) -> Callable[[int], Counted | str]:
+    def read(index: int) -> Counted | str:
         try:
             sample = split[index]
         except DataError as error:
@@ -180,7 +182,7 @@ def _reader(split: Split, num_classes: int) -> Callable[[int], Read | str]:
     return read
 
 
-def _summarise(reads: Sequence[Read], num_classes: int) -> SplitSummary:
+def _summarise(reads: Sequence[Counted], num_classes: int) -> SplitSummary:
     sizes = sorted((size for size, _ in reads), key=lambda size: (size[0] * size[1], size))
     counts = np.stack([count for _, count in reads])
     return SplitSummary(
@@ -190,14 +192,3 @@ def _summarise(reads: Sequence[Read], num_classes: int) -> SplitSummary:
         void_pixels=int(counts[:, 255].sum()),
         class_images=tuple((counts[:, :num_classes] > 0).sum(0).tolist()),
     )
-
-
-def _tile(sample: Sample, palette: NDArray[np.uint8], side: int) -> Image.Image:
-    image = Image.fromarray(sample.image.permute(1, 2, 0).numpy())
-    mask = Image.fromarray(palette[sample.mask.numpy()])
-    scale = side / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    tile = Image.new("RGB", (2 * size[0] + 8, size[1] + 8), "white")
-    tile.paste(image.resize(size), (0, 0))
-    tile.paste(mask.resize(size, Image.Resampling.NEAREST), (size[0] + 2, 0))
-    return tile

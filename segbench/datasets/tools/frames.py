@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,11 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torchvision.transforms.v2.functional as TF
-from PIL import Image
 from torch import Tensor
 
 from segbench.datasets.base import Clip, Size
-from segbench.datasets.tools.pairs import UNREADABLE, read_image
+from segbench.datasets.tools.images import read_image, read_sixteen_bits
 from segbench.errors import DataError
 
 
@@ -114,19 +114,30 @@ class FileDepth:
 
     def __getitem__(self, index: int) -> Tensor:
         path, camera = self.files[index]
-        try:
-            with Image.open(path) as file:
-                values = np.array(file)
-        except UNREADABLE as error:
-            raise DataError(f"{path}: cannot be read as a disparity map ({error})") from error
-        if values.ndim != 2 or values.dtype.kind not in "iu" or values.dtype.itemsize < 2:
-            raise DataError(f"{path}: a disparity map is a grey PNG of 16 bits a pixel, this one is {values.dtype}")
+        values = read_sixteen_bits(path, "a disparity map")
         disparity = torch.from_numpy((values.astype(np.float32) - self.zero) / 256)
         # What is infinitely far has no depth to learn: it counts as not known.
         depth = torch.where(disparity > 0, self.read_camera(camera).baseline / disparity, 0.0)
         if self.size is not None:
             depth = TF.resize(depth[None], list(self.size), interpolation=TF.InterpolationMode.NEAREST_EXACT)[0]
         return depth
+
+
+def checked_camera(path: Path, intrinsics: Tensor, baseline: float) -> Camera:
+    """Return a camera whose numbers can be those of one.
+
+    Args:
+        path: what errors name.
+        intrinsics: see `Camera`.
+        baseline: see `Camera`.
+
+    Raises:
+        DataError: a number is not finite, or a focal length or the baseline is not positive.
+    """
+    focal = min(float(intrinsics[0, 0]), float(intrinsics[1, 1]))
+    if not (intrinsics.isfinite().all() and math.isfinite(baseline) and focal > 0 and baseline > 0):
+        raise DataError(f"{path}: a camera has finite numbers, and focal lengths and a baseline above 0; this has not")
+    return Camera(intrinsics, baseline)
 
 
 def resized(intrinsics: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:

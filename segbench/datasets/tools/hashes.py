@@ -3,81 +3,150 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
+from segbench.errors import DataError
 from segbench.files import cache_folder
 
 THREADS = 8
-Known = Mapping[str, tuple[int, int, str]]
-"""Size, time of modification and hash, by path."""
+SETTLED = 2.0
+"""Seconds since its last change after which a file's hash is remembered: until then a further change may leave the same
+time stamps."""
+MISSING = "missing"
+NOT_NOW = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+)
+"""Why a cache that is whole may not be usable."""
+
+Known = Mapping[str, tuple[str, str]]
+"""Stamp and hash, by path."""
+T = TypeVar("T")
 
 
-def fingerprint_files(files: Iterable[Path], *parts: str) -> str:
-    """Hash the names and contents of files, in order; where they lie does not matter.
+def fingerprint_files(groups: Mapping[str, Iterable[Path]], *parts: object, verify: bool = False) -> str:
+    """Hash the names and contents of files, in order, and the group of each; where they lie does not matter.
 
     Args:
-        files: the files; a missing one counts as missing.
-        *parts: further text that the samples depend on.
+        groups: files by what they are there for, such as a split; a missing one counts as missing.
+        *parts: what else the samples depend on, as plain data.
+        verify: read all files, and trust no hash that is remembered.
     """
-    paths = list(files)
-    digest = hashlib.sha256("\n".join(parts).encode())
-    for path, content in zip(paths, hash_files(paths), strict=True):
-        digest.update(f"{path.parent.name}/{path.name}:{content}\n".encode())
-    return digest.hexdigest()[:16]
+    listed = {name: list(files) for name, files in groups.items()}
+    unique = list(dict.fromkeys(path for files in listed.values() for path in files))
+    hashes = dict(zip(unique, hash_files(unique, verify=verify), strict=True))
+    content = [
+        [name, [[path.parent.name, path.name, hashes[path]] for path in files]] for name, files in listed.items()
+    ]
+    return hashlib.sha256(json.dumps([parts, content]).encode()).hexdigest()[:16]
 
 
-def hash_files(paths: Sequence[Path]) -> list[str]:
+def hash_files(paths: Sequence[Path], *, verify: bool = False) -> list[str]:
     """Return the sha256 of every file, "missing" for one that is not there.
 
-    A file whose path, size and time of modification are those of an earlier call is not read again.
+    A file is not read again where path, size, inode and the times of its last writing and change are those of an
+    earlier call.
+
+    Args:
+        paths: the files.
+        verify: read all files.
+
+    Raises:
+        DataError: a file cannot be read.
     """
-    known = _recall()
+    known = {} if verify else _recall()
     with ThreadPoolExecutor(THREADS) as pool:
         rows = list(pool.map(lambda path: _hash(path, known), paths))
-    new = [row for row in rows if row[3] != "missing" and known.get(row[0]) != row[1:]]
+    new = [row for row in rows if row[1] and known.get(row[0]) != row[1:]]
     if new:
         _remember(new)
-    return [row[3] for row in rows]
+    return [row[2] for row in rows]
 
 
-def _hash(path: Path, known: Known) -> tuple[str, int, int, str]:
+def _hash(path: Path, known: Known) -> tuple[str, str, str]:
+    """Return path, stamp and hash; without a stamp where the hash cannot be trusted later."""
     name = str(path.absolute())
     try:
         stat = path.stat()
-        earlier = known.get(name)
-        if earlier is not None and earlier[:2] == (stat.st_size, stat.st_mtime_ns):
+        stamp, earlier = _stamp(stat), known.get(name)
+        if earlier is not None and earlier[0] == stamp:
             return (name, *earlier)
         with path.open("rb") as file:
-            return name, stat.st_size, stat.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return name, -1, -1, "missing"
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            unchanged = _stamp(os.fstat(file.fileno())) == stamp
+    except (FileNotFoundError, NotADirectoryError):
+        return name, "", MISSING
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    settled = time.time() - max(stat.st_ctime, stat.st_mtime) > SETTLED
+    return name, stamp if unchanged and settled else "", digest
 
 
-def _open() -> sqlite3.Connection:
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(folder / "hashes.sqlite", timeout=20)
-    connection.execute("CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, size INT, mtime INT, sha256 TEXT)")
-    return connection
+def _stamp(stat: os.stat_result) -> str:
+    return f"{stat.st_size} {stat.st_ino} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
 def _recall() -> Known:
-    # A cache that cannot be used costs time and nothing else.
-    try:
-        with closing(_open()) as connection:
-            rows = connection.execute("SELECT path, size, mtime, sha256 FROM hashes").fetchall()
-    except (OSError, sqlite3.Error):
-        return {}
-    return {path: (size, mtime, digest) for path, size, mtime, digest in rows}
+    return _with_cache(_select) or {}
 
 
-def _remember(rows: Sequence[tuple[str, int, int, str]]) -> None:
+def _remember(rows: Sequence[tuple[str, str, str]]) -> None:
+    _with_cache(lambda connection: _insert(connection, rows))
+
+
+def _select(connection: sqlite3.Connection) -> Known:
+    rows = connection.execute("SELECT path, stamp, sha256, seal FROM files").fetchall()
+    return {path: (stamp, digest) for path, stamp, digest, seal in rows if seal == _seal(path, stamp, digest)}
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[str, str, str]]) -> None:
+    sealed = [(*row, _seal(*row)) for row in rows]
+    connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", sealed)
+
+
+def _seal(*row: object) -> str:
+    """Return the checksum of a row: the database has none."""
+    return hashlib.sha256(repr(row).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _with_cache(use: Callable[[sqlite3.Connection], T]) -> T | None:
+    """Use the cache, and make it anew where it is damaged; None where it cannot be used, which costs time alone."""
+    file = cache_folder() / "hashes.sqlite"
+    for _ in range(2):
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(file, timeout=20)) as connection, connection:
+                connection.execute("DROP TABLE IF EXISTS hashes")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, stamp TEXT, sha256 TEXT, seal TEXT)"
+                )
+                return use(connection)
+        except sqlite3.DatabaseError as error:
+            # An extended code has its kind in the lowest byte.
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in NOT_NOW or not _removed(file):
+                return None
+        except (OSError, UnicodeError):
+            return None
+    return None
+
+
+def _removed(file: Path) -> bool:
     try:
-        with closing(_open()) as connection, connection:
-            connection.executemany("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?)", rows)
-    except (OSError, sqlite3.Error):
-        return
+        for each in (file, file.with_name(f"{file.name}-journal")):
+            each.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True

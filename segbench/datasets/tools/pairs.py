@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torchvision.transforms.v2.functional as TF
-from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 from segbench.datasets.base import Sample, Size
+from segbench.datasets.tools.images import SUFFIXES, Picture, read_labels, read_picture
+from segbench.datasets.tools.label_map import LabelMap
 from segbench.errors import DataError
 
 MEMORY = 256 * 2**20
 """Bytes of decoded samples that a split keeps: a small data set is decoded once and not in every epoch."""
-
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow raises for files that are missing, truncated or no images."""
 
 
 class Pair(NamedTuple):
@@ -42,13 +40,17 @@ class Pairs:
 
     Args:
         pairs: the files.
-        labels: new label of every label that may occur in a mask; any other is an error.
+        labels: what the values in the masks mean.
         size: (height, width) to resize to: bilinear with antialiasing for images, nearest for masks.
+
+    Raises:
+        DataError: two samples have one name, or one image.
     """
 
-    def __init__(self, pairs: Sequence[Pair], labels: Mapping[int, int], size: Size | None = None) -> None:
+    def __init__(self, pairs: Sequence[Pair], labels: LabelMap, size: Size | None = None) -> None:
+        _distinct(pairs)
         self.pairs = pairs
-        self.labels = dict(labels)
+        self.labels = labels
         self.size = size
         self._kept: dict[int, Sample] = {}
         self._room = MEMORY
@@ -66,83 +68,83 @@ class Pairs:
         return sample
 
 
-def read_pair(pair: Pair, labels: Mapping[int, int], size: Size | None) -> Sample:
+def checked_size(size: Size | None, name: str) -> Size | None:
+    """Return the size that a dataset resizes to.
+
+    Raises:
+        DataError: a side is not at least 1.
+    """
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise DataError(f"{name}: 'size' is [height, width] in pixels, each at least 1, got {list(size)}")
+    return size if size is None else (size[0], size[1])
+
+
+def read_pair(pair: Pair, labels: LabelMap, size: Size | None) -> Sample:
     """Read an image and its mask, map the labels and resize both; see `Pairs`.
 
     Raises:
         DataError: a file is missing or unreadable, the two differ in size, or a label is not known.
     """
     for path in (pair.image, pair.mask):
-        if not path.is_file():
-            raise DataError(f"{path}: no such file, but sample {pair.name!r} needs it")
-    image, mask = read_image(pair.image), read_mask(pair.mask)
-    if image.shape[1:] != mask.shape:
+        # Unlike path.is_file, this takes a name that no file can have for no file.
+        if not os.path.isfile(path):
+            raise DataError(f"{path}: no such file, but sample {pair.name!r} needs it{_look_alikes(path)}")
+    picture, values = read_picture(pair.image), read_labels(pair.mask, colours=labels.colours)
+    image = picture.pixels
+    if image.shape[1:] != values.shape:
+        turned = f", turned as its EXIF says (orientation {picture.orientation})" if picture.orientation != 1 else ""
         raise DataError(
-            f"{pair.mask}: mask is {mask.shape[0]}x{mask.shape[1]}, but its image {pair.image.name} is "
-            f"{image.shape[1]}x{image.shape[2]}"
+            f"{pair.mask}: mask is {values.shape[0]}x{values.shape[1]}, but its image {pair.image.name} is "
+            f"{image.shape[1]}x{image.shape[2]}{turned}"
         )
-    mapped = torch.from_numpy(_map(mask, labels, pair.mask))
+    _refuse_doubtful_turn(pair.image, picture)
+    mapped = torch.from_numpy(labels.apply(values, pair.mask))
     if size is not None and image.shape[1:] != size:
         image = TF.resize(image, list(size), antialias=True)
         mapped = TF.resize(mapped[None], list(size), interpolation=TF.InterpolationMode.NEAREST_EXACT)[0]
     return Sample(pair.name, image, mapped)
 
 
-def read_image(path: Path) -> Tensor:
-    """Read an image file as RGB, (3, H, W) uint8."""
-    try:
-        with Image.open(path) as file:
-            array = np.array(file.convert("RGB"))
-    except UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read as an image ({error})") from error
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+def _refuse_doubtful_turn(path: Path, picture: Picture) -> None:
+    """Refuse a turned image that has the same size unturned: its mask may have been drawn before or after."""
+    _, height, width = picture.pixels.shape
+    if picture.orientation != 1 and (picture.orientation < 5 or height == width):
+        raise DataError(
+            f"{path}: its EXIF says to turn it (orientation {picture.orientation}), and its size does not tell whether "
+            "its mask was drawn on the turned image; save it turned as the mask is, without that tag"
+        )
 
 
-def read_mask(path: Path) -> NDArray[np.uint8]:
-    """Read a mask of label indices (grey or palette PNG, or SBD's .mat), (H, W) uint8."""
-    if path.suffix == ".mat":
-        return _read_sbd(path)
-    try:
-        with Image.open(path) as file:
-            if file.mode not in ("L", "P", "1"):
-                raise DataError(
-                    f"{path}: has mode {file.mode}, but a mask holds one label index a pixel: save it as 8-bit grey or "
-                    "palette PNG"
-                )
-            return np.array(file, dtype=np.uint8)
-    except UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read as a mask ({error})") from error
+def _distinct(pairs: Sequence[Pair]) -> None:
+    names: dict[str, Path] = {}
+    images: dict[str, Path] = {}
+    for name, image, _ in pairs:
+        for seen, key in ((names, name), (images, os.path.realpath(image))):
+            if key in seen:
+                what = "is sample" if seen is names else "is the same file as"
+                told = f"{name!r}, and so is {seen[key]}" if seen is names else f"{seen[key]}"
+                raise DataError(f"{image}: {what} {told}; keep one")
+            seen[key] = image
 
 
-def _read_sbd(path: Path) -> NDArray[np.uint8]:
-    # Not at the top: only one data set needs it.
-    import scipy.io
-    from scipy.io.matlab import MatReadError
-
-    try:
-        content = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)
-        return np.asarray(content["GTcls"].Segmentation, dtype=np.uint8)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, MatReadError) as error:
-        raise DataError(f"{path}: cannot be read as a mask of SBD, GTcls.Segmentation ({error})") from error
+def _look_alikes(path: Path) -> str:
+    """Name files beside a missing one whose names differ from it in case, endings or ways to write letters only."""
+    if not path.parent.is_dir():
+        return ""
+    alike = _by_bare_name(path.parent, path.parent.stat().st_mtime_ns).get(_bare(path.name), ())
+    return f"; there is {' and '.join(alike[:2])}" if alike else ""
 
 
-def _map(mask: NDArray[np.uint8], labels: Mapping[int, int], path: Path) -> NDArray[np.uint8]:
-    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
-    unknown = [label for label in present if label not in labels]
-    if unknown:
-        raise DataError(f"{path}: mask holds label {unknown[0]}, but only {_ranges(labels)} are known")
-    table = np.zeros(256, np.uint8)
-    table[list(labels)] = list(labels.values())
-    mapped: NDArray[np.uint8] = table[mask]
-    return mapped
+@lru_cache(16)
+def _by_bare_name(folder: Path, changed: int) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(folder)):
+        found.setdefault(_bare(name), []).append(name)
+    return found
 
 
-def _ranges(labels: Mapping[int, int]) -> str:
-    """Write {0, 1, 2, 255} as "0-2, 255"."""
-    runs: list[list[int]] = []
-    for label in sorted(labels):
-        if runs and label == runs[-1][-1] + 1:
-            runs[-1].append(label)
-        else:
-            runs.append([label])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+def _bare(name: str) -> str:
+    bare = unicodedata.normalize("NFKC", name).casefold()
+    while bare.endswith((*SUFFIXES, ".npy", ".gif", ".jp2", ".mat")):
+        bare = bare.rpartition(".")[0]
+    return bare

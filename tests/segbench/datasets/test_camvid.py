@@ -43,6 +43,33 @@ def test_fingerprint_follows_files_and_size(camvid_root: Path) -> None:
     assert Camvid(camvid_root).fingerprint() != first
 
 
+def test_the_fingerprint_holds_the_split_of_every_file(camvid_root: Path) -> None:
+    first = Camvid(camvid_root).fingerprint()
+    train, val = ((camvid_root / f"{name}.txt").read_text().split("\n") for name in ("train", "val"))
+    (camvid_root / "train.txt").write_text("\n".join(train[:2]))
+    (camvid_root / "val.txt").write_text("\n".join([train[2], *val]))
+    assert len(Camvid(camvid_root).split("val")) == 3
+    assert Camvid(camvid_root).fingerprint() != first
+
+
+def test_a_line_that_stands_twice_is_an_error_with_both_numbers(camvid_root: Path) -> None:
+    (camvid_root / "val.txt").write_text("val/0.png valannot/0.png\n\n/CamVid/val\\0.png valannot/1.png\n")
+    with pytest.raises(DataError, match=r"val\.txt:3: .* stands in line 1 already; keep one"):
+        Camvid(camvid_root).split("val")
+
+
+def test_a_list_in_another_encoding_is_refused(camvid_root: Path) -> None:
+    (camvid_root / "val.txt").write_text("val/0.png valannot/0.png\n", encoding="utf-16")
+    with pytest.raises(DataError, match=r"val\.txt: is not UTF-8 .*; save it as UTF-8"):
+        Camvid(camvid_root).split("val")
+
+
+def test_images_in_no_list_are_named(camvid_root: Path) -> None:
+    assert Camvid(camvid_root).warnings() == ()
+    (camvid_root / "val.txt").write_text("val/1.png valannot/1.png\n")
+    assert Camvid(camvid_root).warnings()[0].startswith(f"{camvid_root / 'val'}: 1 file (0.png) left out")
+
+
 @pytest.mark.parametrize("name", ["test", "../val"])
 def test_an_unknown_split_says_what_there_is(camvid_root: Path, name: str) -> None:
     with pytest.raises(DataError, match="camvid has the splits train, val"):

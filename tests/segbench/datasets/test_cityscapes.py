@@ -135,6 +135,20 @@ def test_the_fingerprint_follows_the_files_that_are_used(video_root: Path, write
     assert [first == second for first, second in zip(before, after, strict=True)] == [True, False, True, False]
 
 
+def test_the_fingerprint_holds_the_split_of_every_file(root: Path) -> None:
+    before = Cityscapes(root).fingerprint()
+    for kind in ("leftImg8bit", "gtFine"):
+        (root / kind / "train" / "ulm").rename(root / kind / "val" / "ulm")
+    assert len(Cityscapes(root).split("val")) == 2
+    assert Cityscapes(root).fingerprint() != before
+
+
+def test_files_among_the_images_that_are_none_are_named(root: Path) -> None:
+    assert Cityscapes(root).warnings() == ()
+    (root / "leftImg8bit" / "val" / "jena" / "jena_000000_000020_leftImg8bit.jpg").touch()
+    assert Cityscapes(root).warnings()[0].startswith(f"{root / 'leftImg8bit' / 'val'}: 1 file (jena/jena_000000_000020")
+
+
 def test_the_real_images_load(real_data: Path) -> None:
     data = Cityscapes(real_data / "cityscapes-sample", size=(128, 256))
     assert (len(data.split("train")), len(data.split("val"))) == (2, 1)

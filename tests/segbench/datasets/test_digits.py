@@ -94,6 +94,11 @@ def test_fingerprint_follows_the_options_and_needs_no_scene(monkeypatch: pytest.
     assert Digits().fingerprint() == prints[0]
 
 
+def test_fingerprints_are_those_of_stored_results() -> None:
+    assert Digits().fingerprint() == "0041e0edcc0116b9"
+    assert Digits(digits=[1, 2], size=32).fingerprint(verify=True) == "5cc148f23f9c21fd"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"digits": ()}, "0 to 9"), ({"digits": (1, 1)}, "different"), ({"size": 8}, "at least 16"), ({"val": 0}, "one")],

@@ -94,6 +94,13 @@ def test_the_fingerprint_follows_the_files_that_are_used(root: Path) -> None:
     assert [first == second for first, second in zip(before, after, strict=True)] == [True, False, False]
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "0"])
+def test_a_calibration_without_finite_numbers_is_refused(root: Path, number: str) -> None:
+    (root / "training" / "calib_cam_to_cam" / "000000.txt").write_text(CALIBRATION.replace("7.0e+02", number))
+    with pytest.raises(DataError, match=r"000000\.txt: a camera has finite numbers"):
+        Kitti(root, depth=True).depth("train")[0]
+
+
 @pytest.mark.parametrize(
     ("data", "defense", "term"),
     [

@@ -114,6 +114,27 @@ def test_fingerprint_follows_lists_and_files(root: Path, write: Write) -> None:
     assert Voc2012(root).fingerprint() == prints[-1]
 
 
+def test_the_fingerprint_holds_the_split_of_every_file(root: Path) -> None:
+    first = Voc2012(root).fingerprint()
+    lists = root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
+    (lists / "train.txt").write_text("a\n")
+    (lists / "val.txt").write_text("b\nc\n")
+    assert Voc2012(root).fingerprint() != first
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a\nb\na\n", r"train\.txt:3: 'a' stands in line 1 already"),
+        ("a b\n", r"train\.txt:1: a line names one image, this one is 'a b'"),
+    ],
+)
+def test_a_bad_list_is_refused(root: Path, text: str, message: str) -> None:
+    (root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "train.txt").write_text(text)
+    with pytest.raises(DataError, match=message):
+        Voc2012(root).split("train")
+
+
 def test_colours_are_vocs() -> None:
     # The first, the second, person and tvmonitor, as the development kit prints them.
     known = {0: (0, 0, 0), 1: (128, 0, 0), 15: (192, 128, 128), 20: (0, 64, 128)}

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from segbench.datasets.camvid import Camvid
 from segbench.datasets.digits import Digits
-from segbench.datasets.tools.check import check, contact_sheet, describe
+from segbench.datasets.folder import Folder
+from segbench.datasets.kitti import Kitti
+from segbench.datasets.tools import hashes
+from segbench.datasets.tools.check import check, describe
 from segbench.errors import DataError
 
 Write = Callable[..., None]
@@ -69,7 +72,7 @@ def test_a_split_without_list_is_a_problem_like_others(camvid_root: Path) -> Non
     data = Camvid(camvid_root)
     with pytest.raises(DataError, match=r"val\.txt"):
         data.fingerprint()
-    data.fingerprint = lambda: "unknown"  # type: ignore[method-assign]
+    data.fingerprint = lambda verify: "unknown"  # type: ignore[method-assign]
     with pytest.raises(DataError) as error:
         check(data)
     assert len(str(error.value).splitlines()) == 2
@@ -95,16 +98,83 @@ def test_good_files_are_read_once(camvid_root: Path, tmp_path: Path, monkeypatch
         check(Camvid(camvid_root), cache=cache)
 
 
-def test_the_contact_sheet_shows_images_beside_their_colours(camvid_root: Path, tmp_path: Path, write: Write) -> None:
-    for index in range(2):
-        write(camvid_root / "val" / f"{index}.png", np.full((6, 8, 3), 50))
-        write(camvid_root / "valannot" / f"{index}.png", np.full((6, 8), 3))
-    path = tmp_path / "sheets" / "sheet.png"
-    data = Camvid(camvid_root, size=None)
-    contact_sheet(data, path, side=16)
-    with Image.open(path) as sheet:
-        colours = dict((colour, count) for count, colour in sheet.convert("RGB").getcolors())
-        assert colours[50, 50, 50] == 2 * 16 * 12
-        # Two masks of road, and its part of the stripe of class colours.
-        assert colours[data.palette[3]] > 2 * 16 * 12
-        assert set(data.palette) <= set(colours)
+@pytest.mark.parametrize("damage", [b"", b"{", b"\0" * 300, b"[]", b'{"fingerprint": "0"}'])
+def test_a_damaged_summary_is_made_again(camvid_root: Path, tmp_path: Path, damage: bytes) -> None:
+    cache = tmp_path / "summaries"
+    first = check(Camvid(camvid_root), cache=cache)
+    (stored,) = cache.iterdir()
+    whole = stored.read_bytes()
+    stored.write_bytes(damage)
+    assert check(Camvid(camvid_root), cache=cache) == first
+    assert stored.read_bytes() == whole
+
+
+def test_a_summary_of_other_splits_is_not_taken(camvid_root: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "summaries"
+    check(Camvid(camvid_root), splits=("train",), cache=cache)
+    (stored,) = cache.iterdir()
+    check(Camvid(camvid_root), splits=("val",), cache=cache)
+    (other,) = set(cache.iterdir()) - {stored}
+    other.write_bytes(stored.read_bytes())
+    assert list(check(Camvid(camvid_root), splits=("val",), cache=cache).splits) == ["val"]
+
+
+def test_verify_trusts_nothing_that_is_remembered(
+    camvid_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "summaries"
+    monkeypatch.setattr(hashes, "SETTLED", -1)
+    first = check(Camvid(camvid_root), cache=cache)
+    path = camvid_root / "valannot" / "0.png"
+    monkeypatch.setattr(hashes, "_stamp", lambda stat: "the same")
+    check(Camvid(camvid_root), cache=cache)
+    path.write_bytes(b"broken")
+    assert check(Camvid(camvid_root), cache=cache) == first
+    with pytest.raises(DataError, match=r"valannot/0\.png: cannot be read"):
+        check(Camvid(camvid_root), cache=cache, verify=True)
+
+
+def test_many_like_problems_are_folded(tmp_path: Path, write: Write) -> None:
+    for index in range(70):
+        write(tmp_path / "images" / "val" / f"picture {index}.png", np.zeros((3, 4, 3)))
+        write(tmp_path / "masks" / "val" / f"picture {index}.png", np.full((3, 4), 9 if index else 7))
+    (tmp_path / "masks" / "val" / "picture 3.png").unlink()
+    (tmp_path / "dataset.yaml").write_text("classes: [a, b]\nsplits: [val]\n")
+    with pytest.raises(DataError) as error:
+        check(Folder(tmp_path))
+    lines = str(error.value).splitlines()
+    assert len(lines) == 5
+    assert [line.endswith("are known") for line in lines] == [True, True, True, False, False]
+    assert lines[3] == "... and 66 more lines like the last"
+    assert "picture 3.png: no such file" in lines[4]
+
+
+def test_a_class_without_pixels_is_a_warning_where_void_is(camvid_root: Path, write: Write) -> None:
+    for split, count in (("train", 3), ("val", 2)):
+        for index in range(count):
+            write(camvid_root / f"{split}annot" / f"{index}.png", [list(range(8))] * 6)
+    assert check(Camvid(camvid_root, size=None)).warnings == ()
+    write(camvid_root / "valannot" / "1.png", [[0, 1, 2, 3, 4, 5, 6, 11]] * 6)
+    summary = check(Camvid(camvid_root, size=None))
+    assert summary.warnings == (
+        "val: 3 classes (car, pedestrian and 1 more) without one pixel, while 6.2 % of the pixels are void, which no "
+        "score counts; is a label taken for void that is a class?",
+    )
+    assert json.loads(summary.model_dump_json())["warnings"] == list(summary.warnings)
+    assert f"warning: {summary.warnings[0]}" in describe(summary).splitlines()
+
+
+def test_files_that_are_left_out_are_told_even_by_a_remembered_summary(camvid_root: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "summaries"
+    before = check(Camvid(camvid_root), cache=cache)
+    (camvid_root / "val" / "2.png").write_bytes(b"")
+    after = check(Camvid(camvid_root), cache=cache)
+    assert after.fingerprint == before.fingerprint
+    (new,) = set(after.warnings) - set(before.warnings)
+    assert new == f"{camvid_root / 'val'}: 1 file (2.png) left out, hidden, in no split, or of no format that is read"
+
+
+def test_a_part_of_an_official_split_is_a_warning(kitti_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not any("official" in text for text in check(Kitti(kitti_root)).warnings)
+    monkeypatch.setattr(Kitti, "lengths", {"train": 160, "val": 41})
+    assert "val: the official split has 41 images, this one 40" in check(Kitti(kitti_root)).warnings

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from segbench.datasets.tools.frames import Camera, ClipFiles, DepthFiles, FileClips, FileDepth, resized
+from segbench.datasets.tools.frames import Camera, ClipFiles, DepthFiles, FileClips, FileDepth, checked_camera, resized
 from segbench.errors import DataError
 
 Write = Callable[..., None]
@@ -68,8 +68,18 @@ def test_disparity_becomes_depth_by_hand(disparity: DepthFiles) -> None:
 
 def test_a_map_of_eight_bits_is_refused(disparity: DepthFiles, write: Write) -> None:
     write(disparity.disparity, np.zeros((2, 3)))
-    with pytest.raises(DataError, match=r"d\.png: a disparity map is a grey PNG of 16 bits a pixel, this one is uint8"):
+    with pytest.raises(DataError, match=r"d\.png: a disparity map is a grey PNG of 16 bits a pixel, .* PNG, 8 bits"):
         FileDepth([disparity], read_camera, 1, None)[0]
     disparity.disparity.write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"d\.png: cannot be read as a disparity map"):
         FileDepth([disparity], read_camera, 1, None)[0]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 0.0, -1.0])
+def test_a_camera_has_finite_positive_numbers(tmp_path: Path, number: float) -> None:
+    matrix = CAMERA.intrinsics.clone()
+    matrix[1, 1] = number
+    for intrinsics, baseline in ((matrix, 50.0), (CAMERA.intrinsics, number)):
+        with pytest.raises(DataError, match=r"camera: a camera has finite numbers"):
+            checked_camera(tmp_path / "camera", intrinsics, baseline)
+    assert checked_camera(tmp_path / "camera", *CAMERA) == CAMERA

@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 from segbench.datasets.tools import pairs
-from segbench.datasets.tools.pairs import Pair, Pairs, read_image, read_mask
+from segbench.datasets.tools.label_map import LabelMap
+from segbench.datasets.tools.pairs import Pair, Pairs, checked_size
 from segbench.errors import DataError
 
-LABELS = {0: 0, 1: 1, 2: 2, 255: 255}
+LABELS = LabelMap.of(3)
 Write = Callable[..., None]
 
 
@@ -29,44 +30,6 @@ def test_a_pair_is_read_as_it_is(pair: Pair) -> None:
     assert sample.name == "a"
     assert np.array_equal(sample.image.permute(1, 2, 0).numpy(), np.array(Image.open(pair.image)))
     assert np.array_equal(sample.mask.numpy(), np.array(Image.open(pair.mask)))
-
-
-def test_palette_and_index_masks_are_the_same_labels(tmp_path: Path) -> None:
-    labels = np.array([[0, 1, 2], [255, 1, 0]], np.uint8)
-    grey, coloured = Image.fromarray(labels), Image.fromarray(labels)
-    coloured.putpalette([(37 * value) % 256 for value in range(768)])
-    grey.save(tmp_path / "grey.png")
-    coloured.save(tmp_path / "coloured.png")
-    with Image.open(tmp_path / "coloured.png") as file:
-        assert file.mode == "P"
-    assert np.array_equal(read_mask(tmp_path / "grey.png"), labels)
-    assert np.array_equal(read_mask(tmp_path / "coloured.png"), labels)
-
-
-def test_masks_in_colours_are_refused(tmp_path: Path, write: Write) -> None:
-    write(tmp_path / "m.png", np.zeros((3, 4, 3)))
-    with pytest.raises(DataError, match=r"m\.png: has mode RGB.*palette PNG"):
-        read_mask(tmp_path / "m.png")
-
-
-def test_masks_of_sbd_are_read(tmp_path: Path) -> None:
-    from scipy.io import savemat
-
-    labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    savemat(tmp_path / "m.mat", {"GTcls": {"Segmentation": labels, "Boundaries": np.zeros(3)}})
-    assert np.array_equal(read_mask(tmp_path / "m.mat"), labels)
-    savemat(tmp_path / "other.mat", {"GTinst": {"Segmentation": labels}})
-    (tmp_path / "broken.mat").write_bytes(b"no mat file" * 20)
-    for name in ("other.mat", "broken.mat", "absent.mat"):
-        with pytest.raises(DataError, match=name):
-            read_mask(tmp_path / name)
-
-
-def test_a_truncated_jpeg_is_an_error_that_names_the_file(pair: Pair) -> None:
-    content = pair.image.read_bytes()
-    pair.image.write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match=r"a\.jpg: cannot be read as an image"):
-        read_image(pair.image)
 
 
 def test_what_is_no_image_is_an_error_that_names_the_file(pair: Pair) -> None:
@@ -95,7 +58,7 @@ def test_a_label_outside_the_map_is_an_error_with_the_files_own_label(pair: Pair
 
 
 def test_labels_are_mapped(pair: Pair) -> None:
-    plain, mapped = Pairs([pair], LABELS)[0].mask, Pairs([pair], {0: 5, 1: 255, 2: 0})[0].mask
+    plain, mapped = Pairs([pair], LABELS)[0].mask, Pairs([pair], LabelMap({0: 5, 1: 255, 2: 0}))[0].mask
     assert torch.equal(mapped, torch.tensor([5, 255, 0], dtype=torch.uint8)[plain.long()])
 
 
@@ -110,10 +73,82 @@ def test_resizing_invents_no_label_and_keeps_constants(tmp_path: Path, write: Wr
 
 
 def test_samples_are_kept_within_bounds(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    split = Pairs([pair, pair], LABELS)
+    image, mask = pair.image.with_name("b.jpg"), pair.mask.with_name("b.png")
+    image.write_bytes(pair.image.read_bytes())
+    mask.write_bytes(pair.mask.read_bytes())
+    both = [pair, Pair("b", image, mask)]
+    split = Pairs(both, LABELS)
     first = split[0]
     assert split[0] is first
     monkeypatch.setattr(pairs, "MEMORY", 300)
-    bounded = Pairs([pair, pair], LABELS)
+    bounded = Pairs(both, LABELS)
     assert bounded[0] is bounded[0]
     assert bounded[1] is not bounded[1]
+
+
+ORIENTATIONS = {
+    1: lambda pixels: pixels,
+    5: lambda pixels: pixels.T,
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].T,
+    8: lambda pixels: np.rot90(pixels),
+}
+"""How a viewer shows pixels of an orientation, by the table of the EXIF standard."""
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif"])
+def test_an_image_that_exif_turns_is_what_a_viewer_shows(tmp_path: Path, orientation: int, ending: str) -> None:
+    # A slope, so that compression keeps its order.
+    stored = np.linspace(20, 230, 8 * 24).round().astype(np.uint8).reshape(8, 24)
+    shown = ORIENTATIONS[orientation](stored)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image, mask = tmp_path / f"a.{ending}", tmp_path / "m.png"
+    Image.fromarray(stored).convert("RGB").save(image, exif=exif, quality=95)
+    Image.fromarray((shown > 120).astype(np.uint8)).save(mask)
+    sample = Pairs([Pair("a", image, mask)], LABELS)[0]
+    assert sample.mask.shape == sample.image.shape[1:] == shown.shape
+    assert np.abs(sample.image[0].numpy().astype(int) - shown).max() < 12
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(2, (8, 24)), (3, (8, 24)), (4, (8, 24)), (3, (8, 8)), (6, (8, 8))])
+def test_a_turn_that_sizes_do_not_prove_is_refused(tmp_path: Path, orientation: int, size: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    Image.fromarray(np.zeros(size, np.uint8)).save(tmp_path / "m.png")
+    with pytest.raises(
+        DataError, match=rf"a\.jpg: its EXIF says to turn it \(orientation {orientation}\), and its size"
+    ):
+        Pairs([Pair("a", tmp_path / "a.jpg", tmp_path / "m.png")], LABELS)[0]
+
+
+def test_a_mask_of_the_unturned_image_is_refused_with_the_reason(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((8, 24, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    Image.fromarray(np.zeros((8, 24), np.uint8)).save(tmp_path / "m.png")
+    with pytest.raises(DataError, match=r"mask is 8x24, but its image a\.jpg is 24x8, turned as its EXIF says"):
+        Pairs([Pair("a", tmp_path / "a.jpg", tmp_path / "m.png")], LABELS)[0]
+
+
+def test_one_image_under_two_names_is_an_error(pair: Pair, tmp_path: Path) -> None:
+    (tmp_path / "link.jpg").symlink_to(pair.image)
+    with pytest.raises(DataError, match=r"link\.jpg: is the same file as .*a\.jpg; keep one"):
+        Pairs([pair, Pair("b", tmp_path / "link.jpg", pair.mask)], LABELS)
+    with pytest.raises(DataError, match=r"c\.jpg: is sample 'a', and so is .*a\.jpg; keep one"):
+        Pairs([pair, Pair("a", tmp_path / "c.jpg", pair.mask)], LABELS)
+
+
+@pytest.mark.parametrize("there", ["A.png", "a.PNG", "a.png.png", "a.npy", "a.jpg.png"])
+def test_a_missing_file_is_named_with_what_looks_like_it(pair: Pair, there: str) -> None:
+    pair.mask.rename(pair.mask.with_name(there))
+    with pytest.raises(DataError, match=rf"a\.png: no such file, but sample 'a' needs it; there is .*{there}"):
+        Pairs([pair], LABELS)[0]
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (-1, 5)])
+def test_a_size_without_pixels_is_an_error(size: tuple[int, int]) -> None:
+    with pytest.raises(DataError, match=r"camvid: 'size' is \[height, width\] in pixels, each at least 1"):
+        checked_size(size, "camvid")
