@@ -97,7 +97,7 @@ def make(
             macc=miou + 5,
             aacc=miou + 10,
             class_iou=(miou, miou, None),
-            miou_low=miou - 2,
+            miou_low=max(0.0, miou - 2),
             miou_high=miou + 2,
         )
     return Record(**{**fields, **changes})
