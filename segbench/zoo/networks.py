@@ -85,15 +85,24 @@ def fitting(
         ZooError: the network is too large for them.
         SegbenchError: as `deployed`.
     """
-    try:
-        with torch.device("meta"):
-            sketch = deployed(model, defense, num_classes).state_dict()
-    except (ModelError, RuntimeError, NotImplementedError):  # some encoders cannot be built without memory
-        sketch = {}
-    needed, held = (sum(value.nbytes for value in values.values()) for values in (sketch, state))
+    outline = sketch(model, defense, num_classes)
+    wanted = outline.state_dict() if outline is not None else {}
+    needed, held = (sum(value.nbytes for value in values.values()) for values in (wanted, state))
     if needed > LARGER * held + SMALL:
         raise ZooError(f"{where}: {held:,} bytes of weights; {model.short} for {num_classes} classes has {needed:,}")
     return deployed(model, defense, num_classes)
+
+
+def sketch(model: Component, defense: Component, num_classes: int) -> nn.Module | None:
+    """Return the network of `deployed` with weights that have a shape and take no memory.
+
+    It is None for the few encoders that cannot be built so; their size is not a matter of options.
+    """
+    try:
+        with torch.device("meta"):
+            return deployed(model, defense, num_classes)
+    except (ModelError, RuntimeError, NotImplementedError):
+        return None
 
 
 def add(

@@ -59,7 +59,7 @@ def grown(task: Callable[[], object]) -> int:
         (lambda c: c.update(num_classes=10**7), "num_classes: input should be less than or equal to 10000"),
         (lambda c: c.update(num_classes=0), "num_classes: input should be greater"),
         (lambda c: c.update(size=10**18), "size: input should be less"),
-        (lambda c: c.update(num_classes=10**4000), "num_classes: "),
+        (lambda c: c.update(num_classes=10**4000), "a whole number of 4,001 digits"),
         (lambda c: c.update(name="../../../../etc/0@1"), "this is the card of"),
         (lambda c: c["model"].update(options={**OPTIONS, "channels": 10**5}), "of weights; pspnet for 3 classes has"),
         (lambda c: c["model"].update(options={**OPTIONS, "widths": [10**5] * 4}), "of weights; pspnet for 3 classes"),
