@@ -56,8 +56,8 @@ def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
         details: details that records do not hold.
 
     Raises:
-        LeaderboardError: a matrix or network is unknown, a record does not agree with its counts, a detail is not valid,
-            or two entries would have the same path.
+        LeaderboardError: a matrix or network is unknown, a record does not agree with its counts, a detail is not
+            valid, or two entries would have the same path.
     """
     records = _records(store, matrices)
     left_out: dict[str, Counter[str]] = {}
@@ -133,7 +133,8 @@ def _problems(record: Record, store: Store) -> list[str]:
     """Return where a record disagrees with the counts that lie beside it; a store may come from elsewhere."""
     folder = store.eval_dir(record.digest)
     try:
-        counts, names, parts = (find(record.digest) for find in (store.counts, store.image_names, store.parts))
+        counts, names = store.counts(record.digest), store.image_names(record.digest)
+        parts = store.parts(record.digest)
     except (KeyError, TypeError, ValueError) as error:
         return [f"{folder / 'counts.npz'}: holds no counts ({describe(error)}); delete {folder} to make it again"]
     if counts is None or names is None:
