@@ -25,9 +25,8 @@ from segbench.regression.gate import VerdictRow
 
 Change = Callable[[dict[str, Any]], object]
 COUNTS = np.array([[[[3, 1], [4, 2], [3, 3]], [[1, 1], [2, 2], [2, 2]]]])
-EVIL = (
-    "<img src=x onerror=alert(1)>|a\nb [link](javascript:x) @somebody #1 \x1b[2J\x00\ufffe\u202e\ud800 `code` [red]x[/]"
-)
+EVIL = "<img src=x onerror=alert(1)>|a\nb [link](javascript:x) @somebody #1 "
+EVIL += "\x1b[2J\x00\ufffe\u202e\ud800 `code` [red]x[/]"
 
 
 def packed(raw: bytes) -> str:
