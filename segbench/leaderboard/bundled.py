@@ -22,7 +22,7 @@ Files = Mapping[str, bytes]
 
 LARGEST_COUNT = 1 << 40
 """No image has so many pixels; sums of smaller numbers stay exact."""
-LEAST_PIXELS = 256 << 20
+LEAST_PIXELS = 32 << 20
 """Bytes of pixels that every bundle may have; a larger one, `DENSEST` times those of its image files."""
 
 

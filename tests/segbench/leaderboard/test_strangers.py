@@ -381,3 +381,55 @@ def test_any_text_is_an_entry_or_mistakes(entry: Entry, tmp_path: Path, many: bo
             assert str(path) in str(error)  # noqa: PT017 - any text may also be an entry
 
     attempt(1000 if many else 25, path.read_bytes(), holds)
+
+
+CHILD = """
+import resource, sys
+from pathlib import Path
+from segbench.errors import SegbenchError
+from segbench.leaderboard.verify import verify
+
+def most() -> int:
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+before = most()
+for path in sys.argv[1:]:
+    try:
+        verify(Path(path))
+    except SegbenchError:
+        pass
+    print(path, most() - before)
+"""
+
+
+@pytest.mark.slow
+def test_no_bundle_makes_a_process_grow(packed: bytes, entry: Entry, tmp_path: Path) -> None:
+    files, digest = unpacked(packed), entry.results[1].runs[0].record
+    counts = f"counts/{digest}.json"
+    seen = [name for name in files if "/clean-" in name or "/adversarial-" in name]
+    labels = [name for name in files if name.endswith(("truth.png", "preds.png"))]
+    made = [zipped({"manifest.json": b"{}", "entry.json": bytes(1 << 30)})]
+    made.append(declared(made[0], b"entry.json", 100))
+    made += [bundle.zipped({**files, counts: text.encode()}) for text in COSTLY]
+    made += [bundle.zipped(edited(packed, counts, change)) for change, _ in JSON]
+    for size in (500, 2000, 5700):
+        images_of = dict.fromkeys(seen, png_of(size, size, 16, 2, bytes((size * 6 + 1) * size)))
+        labels_of = dict.fromkeys(labels, png_of(size, size, 8, 0, bytes((size + 1) * size)))
+        first = "images/000001/clean-0.png", f"predicted/{digest}/000001/adversarial-0.png"
+        made += [bundle.zipped({**files, **images_of}), bundle.zipped({**files, **labels_of})]
+        made.append(bundle.zipped({**files, **{name: images_of[name] for name in first}}))
+    paths = [tmp_path / f"{number}.zip" for number in range(len(made))]
+    for path, content in zip(paths, made, strict=True):
+        path.write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, *map(str, paths)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(bundle.__file__).parents[2]), "PATH": ""},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    grown = {line.split()[0]: int(line.split()[1]) for line in done.stdout.splitlines()}
+    assert len(grown) == len(paths)
+    assert max(grown.values()) < MOST, grown

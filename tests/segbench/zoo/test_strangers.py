@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
+from segbench import cli
 from segbench.files import file_sha256
 from segbench.zoo import networks, places
 from segbench.zoo.cards import ZooError
@@ -131,3 +135,75 @@ def test_a_download_ends_where_the_card_says(stranger: Callable[..., str], tmp_p
     with pytest.raises(ZooError, match="is not the file that its card describes"):
         zoo.fetch(card, target)
     assert not list(target.parent.iterdir())
+
+
+EVIL = "[red]x[/] \x1b[2J\x00 [/nonsense]"
+
+
+def test_what_a_card_says_is_text_in_a_terminal(stranger: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    number = {"attack": EVIL, "setting": "white-box", "protocol": EVIL, "split": EVIL, "n_images": 1, "record": "d"}
+
+    def change(card: dict[str, Any]) -> None:
+        card.update(licence=EVIL, source=EVIL, classes=[EVIL], numbers=[{**number, "miou": 1.0, "aacc": 2.0}])
+        card["model"].update(short=EVIL)
+
+    monkeypatch.setenv("COLUMNS", "300")
+    result = CliRunner().invoke(cli.app, ["zoo", "show", NAME, "--zoo", stranger(change)])
+    assert result.exit_code == 0, result.output
+    assert result.output.count(r"[red]x[/] \x1b[2J\x00 [/nonsense]") == 7
+    assert "\x1b" not in result.output
+
+
+edits = st.lists(st.tuples(st.integers(0, 2000), st.binary(min_size=1, max_size=4)), min_size=1, max_size=4)
+
+
+@pytest.mark.parametrize("examples", [40, pytest.param(3000, marks=pytest.mark.slow)])
+def test_any_bytes_are_a_card_or_a_sentence(stranger: Callable[..., str], tmp_path: Path, examples: int) -> None:
+    url = stranger()
+    path = tmp_path / "zoo" / NAME / "card.json"
+    whole = path.read_bytes()
+
+    def edited(many: list[tuple[int, bytes]]) -> bytes:
+        made = whole
+        for place, new in many:
+            at = place % len(made)
+            made = made[:at] + new + made[at + len(new) :]
+        return made
+
+    cut = st.integers(0, len(whole)).map(lambda end: whole[:end])
+
+    @settings(
+        max_examples=examples, deadline=5000, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
+    @given(st.one_of(edits.map(edited), cut, st.binary(max_size=100)))
+    def holds(content: bytes) -> None:
+        path.write_bytes(content)
+        try:
+            held = places.find_card(NAME, [url]).name == NAME
+        except ZooError as error:
+            held = 0 < len(str(error)) < 10_000
+        assert held
+
+    holds()
+    assert {other.name for other in tmp_path.iterdir()} == {"zoo"}
+
+
+@pytest.mark.parametrize("examples", [60, pytest.param(5000, marks=pytest.mark.slow)])
+def test_any_text_is_a_name_or_a_sentence(examples: int) -> None:
+    chunks = st.sampled_from(
+        ["digits", "/", "@", "..", ".", "0", "1", "-", "~", ":", "\\", "\0", " ", "\u0660", "a" * 101]
+    )
+
+    @settings(max_examples=examples, deadline=None, database=None, derandomize=True)
+    @given(st.one_of(st.text(), st.lists(chunks, max_size=12).map("".join)))
+    def holds(text: str) -> None:
+        try:
+            name = places.parse_name(text)
+        except ZooError as error:
+            assert "is not a name of a network" in str(error)  # noqa: PT017 - a text may also be a name
+        else:
+            parts = str(name).split("/")
+            assert len(parts) == 4
+            assert all(not part.startswith(".") and len(part) <= 100 for part in parts)
+
+    holds()
