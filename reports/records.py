@@ -58,6 +58,9 @@ class Network(Frozen):
     weights_sha256: str | None = None
 
 
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class RecordedThreat(Frozen):
     """The threat model of an evaluation: the bound on the change of an image, and the attacker's access to the network.
 
@@ -68,7 +71,7 @@ class RecordedThreat(Frozen):
     """
 
     norm: str | None
-    eps: float | None
+    eps: Amount | None
     access: str
 
 
@@ -152,7 +155,7 @@ class Record(Frozen):
     dynamic: bool = False
     seed: int
     scores: Scores | None = None
-    budget_used: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    budget_used: Amount | None = None
     passes: Mapping[str, Count] = Field(default_factory=dict)
     flags: tuple[str, ...] = ()
     extras: Mapping[str, float | str | None] = Field(default_factory=dict)

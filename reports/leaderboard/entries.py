@@ -14,6 +14,7 @@ from segbench.reports.numbers import in_255ths
 from segbench.reports.records import Component, Frozen
 
 Percent = Annotated[float, Field(ge=0, le=100)]
+Real = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Url = Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s\x00-\x20\x7f-\x9f<>\"]+$")]
@@ -64,7 +65,7 @@ class BoardThreat(Frozen):
 
     setting: Literal["white-box", "black-box", "corruptions"]
     norm: Literal["linf", "l2", "rms"] | None = None
-    eps: float | None = Field(default=None, gt=0)
+    eps: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class Weights(Frozen):
@@ -132,7 +133,7 @@ class Run(Frozen):
     aacc: Percent
     class_iou: tuple[Percent | None, ...]
     record: Digest
-    extras: Mapping[str, float] = Field(default_factory=dict)
+    extras: Mapping[str, Real] = Field(default_factory=dict)
 
 
 class EntryResult(Frozen):
@@ -158,7 +159,7 @@ class EntryResult(Frozen):
     adaptive: bool | None = None
     strong: bool = False
     mean: Percent
-    std: float | None = Field(default=None, ge=0)
+    std: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     low: Percent | None = None
     high: Percent | None = None
     runs: tuple[Run, ...] = ()
