@@ -76,11 +76,12 @@ def checked_plan(matrix: Matrix, store: Store, say: Callable[[str], None] = lamb
         _offers(dataset, matrix)
         _targets(dataset, matrix)
         summary = check(dataset, splits=list(used), cache=store.cache_dir)
-        data = fingerprints[bound.short] = Data(bound, summary.fingerprint)
+        data = fingerprints[bound.short] = Data(bound, summary.fingerprint, summary.warnings)
         externals[bound.short] = [_checked_network(matrix, one, data, dataset, store) for one in matrix.networks]
-    for cell in (cell for cells in externals.values() for cell in cells):
-        for note in cell.notes:
-            say(f"{cell.external.name}: {note}")
+    said = [f"{data.dataset.short}: {warning}" for data in fingerprints.values() for warning in data.warnings]
+    said += [f"{cell.external.name}: {note}" for cells in externals.values() for cell in cells for note in cell.notes]
+    for text in dict.fromkeys(said):
+        say(text)
     return build(matrix, fingerprints, externals)
 
 

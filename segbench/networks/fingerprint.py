@@ -42,6 +42,11 @@ BOOKKEEPING = {
 }
 """Attributes of `nn.Module` that are hashed elsewhere, or do not change an output in eval mode."""
 
+HOOKS = {
+    *("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs"),
+    *("_backward_hooks", "_backward_pre_hooks"),
+}
+
 MOST_OBJECTS = 1_000_000
 GIVEN = "segbench_given_"
 """How the names of modules begin that are loaded from a file which the user named."""
@@ -52,8 +57,8 @@ Files = dict[Path, None]
 
 _watches: list[tuple[int, Files]] = []
 """Who listens, by thread: other threads read images meanwhile."""
-_read_at_import: dict[str, Files] = {}
-"""Files that were read while a module was imported, by its name: a module that is there is not imported again."""
+_read_at_import: dict[Path, Files] = {}
+"""Files that were read while a module was imported, by its source: a module that is there is not imported again."""
 
 
 @contextmanager
@@ -103,8 +108,7 @@ def fingerprint(
     except RecursionError:
         walk.uncovered.append("objects that are nested too deeply")
     read = dict.fromkeys(files)
-    for module in _used([*modules, *walk.modules]):
-        read.update(files_of(module))
+    read.update(_used([*modules, *walk.modules]))
     hashes = {
         "state": state_sha256(network),
         "attributes": walk.digest.hexdigest(),
@@ -242,7 +246,8 @@ class Walk:
         for name in sorted(own):
             if name not in PLACES:
                 self._text(name)
-                self.feed(own[name])
+                # Hooks are numbered over all networks of the process.
+                self.feed(list(own[name].values()) if name in HOOKS else own[name])
         for part in (network._parameters, network._buffers, network._modules):
             self._mapping(part)
 
@@ -254,7 +259,7 @@ class Walk:
         self._code(function.__code__)
         self._sequence(_contents(cell) for cell in function.__closure__ or ())
         self._sequence((function.__defaults__, function.__kwdefaults__, vars(function)))
-        names = sorted(_names(function.__code__) & set(function.__globals__))
+        names = sorted(_names(function.__code__) & set(function.__globals__) - {"__file__", "__name__"})
         self._mapping({name: function.__globals__[name] for name in names})
 
     def _code(self, code: types.CodeType) -> None:
@@ -349,38 +354,77 @@ def _of_files(paths: Sequence[Path], roles: Mapping[Path, str]) -> str:
 def files_of(module: types.ModuleType) -> Files:
     """Return the source of a module from outside the installed packages and what was read when it was imported."""
     source = local_source(module)
-    return {} if source is None else {source: None, **_read_at_import.get(module.__name__, {})}
+    return {} if source is None else {source: None, **_read_at_import.get(source, {})}
 
 
-def _used(start: Iterable[types.ModuleType]) -> list[types.ModuleType]:
-    """Return modules from outside the installed packages, and all such modules that they use."""
-    found: dict[str, types.ModuleType] = {}
-    left = list(start)
+def forget(module: types.ModuleType) -> None:
+    """Forget what was read when a module was imported, which is about to be imported anew."""
+    _read_at_import.pop(local_source(module) or Path(), None)
+
+
+def _used(start: Iterable[types.ModuleType]) -> Files:
+    """Return the files of modules from outside the installed packages, and of all such modules that they use.
+
+    What a source imports counts whether it was imported yet or not: functions may import when they are called.
+    """
+    found: Files = {}
+    left = [(module.__name__, path) for module in start if (path := local_source(module)) is not None]
     while left:
-        module = left.pop()
-        if module.__name__ in found or local_source(module) is None:
+        name, path = left.pop()
+        if path in found:
             continue
-        found[module.__name__] = module
-        owners = (getattr(value, "__module__", None) for value in list(vars(module).values()))
-        names = [*_imported_names(module), *(name for name in owners if isinstance(name, str))]
-        left += [other for name in names if (other := sys.modules.get(name)) is not None]
-    return list(found.values())
+        found.update({path: None, **_read_at_import.get(path, {})})
+        module = sys.modules.get(name)
+        own = module is not None and local_source(module) == path
+        values = list(vars(module).values()) if own else []
+        modules = [value.__name__ for value in values if isinstance(value, types.ModuleType)]
+        owners = [owner for value in values if isinstance(owner := getattr(value, "__module__", None), str)]
+        for other in (*_imported_names(name, path), *modules, *owners):
+            source = _source(other, _root(name, path))
+            if source is not None:
+                left.append((other, source))
+    return found
 
 
-def _imported_names(module: types.ModuleType) -> Iterator[str]:
-    """Yield the names of what a module's source imports, anywhere in it, whether a module or a member of one."""
-    path = local_source(module)
-    source = path.read_bytes() if path is not None and path.suffix == ".py" else b""
-    for node in ast.walk(ast.parse(source)):
+def _root(name: str, path: Path) -> Path:
+    """Return the folder in which the top-level package of a module lies."""
+    depth = 1 if name.startswith(GIVEN) else len(name.split(".")) + (path.stem == "__init__")
+    return path.parents[min(depth, len(path.parents)) - 1]
+
+
+def _source(name: str, root: Path) -> Path | None:
+    """Return the file of a module from outside the installed packages, imported or not."""
+    module = sys.modules.get(name)
+    if module is not None:
+        return local_source(module)
+    if not all(part.isidentifier() for part in name.split(".")):
+        return None
+    base = root.joinpath(*name.split("."))
+    found = [path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()]
+    return found[0].resolve() if found else None
+
+
+def _imported_names(name: str, path: Path) -> Iterator[str]:
+    """Yield the names of what a source imports, anywhere in it, whether a module or a member of one."""
+    package = name if path.stem == "__init__" else name.rpartition(".")[0]
+    try:
+        tree = ast.parse(path.read_bytes() if path.suffix == ".py" else b"")
+    except (SyntaxError, ValueError):  # a file beside that nothing can import
+        return
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                parts = alias.name.split(".")
-                yield from (".".join(parts[: end + 1]) for end in range(len(parts)))
+                yield from _with_parents(alias.name)
         elif isinstance(node, ast.ImportFrom):
-            package = (module.__package__ or "").rsplit(".", node.level - 1)[0] if node.level else ""
-            base = ".".join(filter(None, (package, node.module)))
-            yield base
+            above = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            base = ".".join(filter(None, (above, node.module)))
+            yield from _with_parents(base)
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _with_parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[: end + 1]) for end in range(len(parts))]
 
 
 def _is_local(value: Any) -> bool:
@@ -418,22 +462,22 @@ def _inside() -> tuple[str, ...]:
     return tuple(dict.fromkeys(os.path.realpath(root) for root in roots if root))
 
 
-def _being_imported() -> list[str] | None:
-    """Return the names of the modules from outside the installed packages whose import has not ended.
+def _being_imported() -> list[Path] | None:
+    """Return the sources of the modules from outside the installed packages whose import has not ended.
 
     None where what is read is no part of a network: installed packages read files when they are imported, once in a
-    process, and warnings quote lines of source files.
+    process, warnings quote lines of source files, and segbench hashes files itself.
     """
     found = []
     frame: types.FrameType | None = sys._getframe(2)
     while frame is not None:
         name, file = frame.f_globals.get("__name__"), frame.f_globals.get("__file__")
-        if name == "linecache":
+        if name in ("linecache", "segbench.files"):
             return None
-        if frame.f_code.co_name == "<module>" and isinstance(name, str):
-            if isinstance(file, str) and not _outside(file):
+        if frame.f_code.co_name == "<module>" and isinstance(file, str) and name != "__main__":
+            if not _outside(file):
                 return None
-            found.append(name)
+            found.append(Path(file).resolve())
         frame = frame.f_back
     return found
 
@@ -453,7 +497,7 @@ def _hook() -> None:
             mine = [files for thread, files in _watches if thread == threading.get_ident()]
             imports = _being_imported() if mine else None
             if imports is not None:
-                for files in (*mine, *(_read_at_import.setdefault(name, {}) for name in imports)):
+                for files in (*mine, *(_read_at_import.setdefault(source, {}) for source in imports)):
                     files[Path(os.path.realpath(path))] = None
 
     sys.addaudithook(heard)

@@ -30,7 +30,7 @@ from segbench.files import file_sha256
 from segbench.model_zoo.base import IMAGENET_MEAN, IMAGENET_STD
 from segbench.model_zoo.official import load_official
 from segbench.model_zoo.weights import load_strict, read_state
-from segbench.networks.fingerprint import GIVEN, files_of, networks_within
+from segbench.networks.fingerprint import GIVEN, files_of, forget, networks_within
 from segbench.plan.identity import component_identity
 from segbench.zoo.cards import is_name
 
@@ -223,7 +223,8 @@ def as_network(made: Any) -> nn.Module:
 def _factory(module: str, name: str, weights: str | None, num_classes: int | None) -> Loaded:
     spec = f"{module}:{name}"
     path = Path(module)
-    with _importable(path.parent if path.suffix == ".py" else Path()) as fresh:
+    folder = (path.parent if path.suffix == ".py" else Path()).resolve()
+    with _importable(folder) as fresh:
         found = _from_file(path) if path.suffix == ".py" else _import(module)
         if not hasattr(found, name):
             names = {key: None for key, value in vars(found).items() if callable(value) and not key.startswith("_")}
@@ -241,7 +242,7 @@ def _factory(module: str, name: str, weights: str | None, num_classes: int | Non
     if weights is not None and not takes_weights and not isinstance(made, nn.Module):
         raise SegbenchError(f"{weights}: weights need an nn.Module, got a {type(made).__name__}")
     network = as_network(made)
-    names = _by_factory.setdefault(spec, {found.__name__: None})
+    names = _by_factory.setdefault((folder, spec), {found.__name__: None})
     names.update(dict.fromkeys(fresh))
     modules = tuple(sys.modules[own] for own in names if own in sys.modules)
     loaded = Loaded(network, Convention(), {"factory": name}, modules=modules)
@@ -257,6 +258,7 @@ def _from_file(path: Path) -> ModuleType:
         raise SegbenchError(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickles of the file look for it here
+    forget(module)
     with _failing(f"{path}: the file failed"):
         spec.loader.exec_module(module)
     return module
@@ -267,10 +269,24 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
 
 
-_imported: dict[str, str] = {}
-"""Hash of the source of each module from outside the installed packages that a factory has imported, and of what was
-read then."""
-_by_factory: dict[str, dict[str, None]] = {}
+class _Imported(NamedTuple):
+    """A module from outside the installed packages that a factory has imported.
+
+    Attributes:
+        module: the module.
+        folder: the folder that it was looked for in.
+        sha256: hash of its source and of what was read when it was imported.
+    """
+
+    module: ModuleType
+    folder: Path
+    sha256: str
+
+
+_imported: dict[str, _Imported] = {}
+_aside: dict[Path, dict[str, _Imported]] = {}
+"""Modules by folder whose names mean other files in the folder of the factory that was loaded last."""
+_by_factory: dict[tuple[Path, str], dict[str, None]] = {}
 """Names of the modules that were imported first for a factory."""
 
 
@@ -278,18 +294,15 @@ _by_factory: dict[str, dict[str, None]] = {}
 def _importable(folder: Path) -> Iterator[list[str]]:
     """Let code import what lies in a folder, after everything that is installed, as it lies there now.
 
-    Modules whose source changed since a factory imported them, or files that they read then, are imported anew.
-    Python's own cache of compiled modules is left aside: it takes a file of equal size and time for the same.
+    Modules whose source changed since a factory imported them, or files that they read then, are imported anew. A
+    module of another folder is not taken for the one of this folder. Python's own cache of compiled modules is left
+    aside: it takes a file of equal size and time for the same.
 
     Yields:
         A list that holds, in the end, the names of the modules that were imported inside.
     """
-    if any(_sha256(name) != before for name, before in _imported.items()):
-        for name in _imported:
-            sys.modules.pop(name, None)
-        _imported.clear()
-        _by_factory.clear()
-    entry, known = str(folder.resolve()), set(sys.modules)
+    _provide(folder)
+    entry, known = str(folder), set(sys.modules)
     prefix, silent = sys.pycache_prefix, sys.dont_write_bytecode
     fresh: list[str] = []
     sys.path.append(entry)
@@ -301,14 +314,36 @@ def _importable(folder: Path) -> Iterator[list[str]]:
         finally:
             sys.pycache_prefix, sys.dont_write_bytecode = prefix, silent
             sys.path.remove(entry)
-            fresh += sorted(name for name in set(sys.modules) - known if _sha256(name) is not None)
-            _imported.update((name, str(_sha256(name))) for name in fresh if not name.startswith(GIVEN))
+            for name in sorted(set(sys.modules) - known):
+                found = _sha256(sys.modules[name])
+                if found is not None:
+                    fresh.append(name)
+                    if not name.startswith(GIVEN):
+                        _imported[name] = _Imported(sys.modules[name], folder, found)
 
 
-def _sha256(name: str) -> str | None:
-    """Return the hash of an imported module from outside the installed packages; None for others."""
-    module = sys.modules.get(name)
-    files = [] if module is None else [path for path in files_of(module) if path.is_file()]
+def _provide(folder: Path) -> None:
+    """Make the modules that factories of a folder imported those that are there, as far as their files are the same."""
+    if any(_sha256(one.module) != one.sha256 for one in _imported.values()):
+        for name, one in _imported.items():
+            sys.modules.pop(name, None)
+            forget(one.module)
+        _imported.clear()
+        _by_factory.clear()
+    own = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/*.py")}
+    for name, one in list(_imported.items()):
+        if one.folder != folder and name.partition(".")[0] in own:
+            _aside.setdefault(one.folder, {})[name] = _imported.pop(name)
+            sys.modules.pop(name, None)
+    back = _aside.pop(folder, {})
+    if all(_sha256(one.module) == one.sha256 for one in back.values()):
+        sys.modules.update((name, one.module) for name, one in back.items())
+        _imported.update(back)
+
+
+def _sha256(module: ModuleType) -> str | None:
+    """Return the hash of a module from outside the installed packages; None for others."""
+    files = [path for path in files_of(module) if path.is_file()]
     return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest() if files else None
 
 

@@ -322,7 +322,9 @@ class EvalCell:
     def notes(self) -> tuple[str, ...]:
         """What must be known of the data and of networks from elsewhere, as sentences."""
         networks = {cell.digest: cell for cell in (self.target, self.source) if isinstance(cell, ExternalCell)}
-        return (*self.target.data.warnings, *(f"{n.label}: {note}" for n in networks.values() for note in n.notes))
+        data = self.target.data
+        of_data = [f"{data.dataset.short}: {warning}" for warning in data.warnings]
+        return (*of_data, *(f"{cell.label}: {note}" for cell in networks.values() for note in cell.notes))
 
 
 def needs_root(component: catalog.Definition) -> bool:
