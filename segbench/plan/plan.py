@@ -11,7 +11,7 @@ from segbench.config.matrix import Matrix, Trained
 from segbench.plan.cells import Data, EvalCell, ExternalCell, NetworkCell, TrainCell
 from segbench.plan.identity import component_identity, digest, file_hashes
 from segbench.plan.traits import Trait, defense_traits
-from segbench.reports.records import Manifest
+from segbench.reports.records import Manifest, Record
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,14 @@ class Plan:
         trainings: networks to train, each once, in the order of the matrix.
         evaluations: evaluations, each once, in the order of the tables.
         sweeps: the same evaluations, grouped.
+        earlier: evaluations of earlier plans that the report shows too.
     """
 
     matrix: Matrix
     trainings: tuple[TrainCell, ...]
     evaluations: tuple[EvalCell, ...]
     sweeps: tuple[Sweep, ...]
+    earlier: tuple[Record, ...] = ()
 
     def manifest(self, threads: int | None = None) -> Manifest:
         """Return what the store keeps of the plan, so that a report needs no matrix file.
@@ -76,10 +78,12 @@ class Plan:
         Args:
             threads: CPU threads of each worker.
         """
+        records = {record.digest: record for record in self.earlier}
+        records |= {cell.digest: cell.expected() for cell in self.evaluations}
         return Manifest(
             name=self.matrix.name,
             title=self.matrix.title,
-            records=tuple(cell.expected() for cell in self.evaluations),
+            records=tuple(records.values()),
             worst_of=self.matrix.worst_of,
             threads=threads,
         )

@@ -94,11 +94,11 @@ def make(
     if done:
         fields["scores"] = Scores(
             miou=miou,
-            macc=miou + 5,
-            aacc=miou + 10,
+            macc=min(100.0, miou + 5),
+            aacc=min(100.0, miou + 10),
             class_iou=(miou, miou, None),
-            miou_low=miou - 2,
-            miou_high=miou + 2,
+            miou_low=max(0.0, miou - 2),
+            miou_high=min(100.0, miou + 2),
         )
     return Record(**{**fields, **changes})
 
