@@ -23,7 +23,7 @@ RIVALS = ("multitask-depth", "multitask", "teacher-student", "teacher-student-vo
 def ablation(one, net, attack_bim):
     """Two models, two seeds; the order of the defenses is not the paper's, and each value says where it belongs."""
     return [
-        one(net(model, defense, seed), *attack, miou=10.0 * d + 3 * m + seed - a + 1, dataset="voc2012")
+        one(net(model, defense, seed), *attack, miou=10.0 * d + 3 * m + seed - a + 5, dataset="voc2012")
         for m, model in enumerate(("pspnet", "deeplabv3"))
         for d, defense in enumerate(reversed(VARIANTS))
         for seed in (0, 1)
