@@ -11,7 +11,6 @@ import inspect
 import json
 import re
 import sys
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench.components import catalog, specs
+from segbench.components.sources import compiled_anew
 from segbench.config.network import Convention
 from segbench.errors import SegbenchError
 from segbench.files import file_sha256
@@ -132,7 +132,7 @@ def _architecture(spec: str, weights: str | None, num_classes: int | None) -> Lo
     if num_classes is None:
         raise SegbenchError(f"{spec}: for how many classes? give num_classes")
     network: nn.Module = bound.make(num_classes=num_classes)
-    identity = {"architecture": json.dumps(component_identity(bound.identity), sort_keys=True)}
+    identity = {"architecture": json.dumps(component_identity(bound), sort_keys=True)}
     return _with_weights(Loaded(network, Convention(), identity, assured=True), weights)
 
 
@@ -295,24 +295,19 @@ def _importable(folder: Path) -> Iterator[list[str]]:
     """Let code import what lies in a folder, after everything that is installed, as it lies there now.
 
     Modules whose source changed since a factory imported them, or files that they read then, are imported anew. A
-    module of another folder is not taken for the one of this folder. Python's own cache of compiled modules is left
-    aside: it takes a file of equal size and time for the same.
+    module of another folder is not taken for the one of this folder.
 
     Yields:
         A list that holds, in the end, the names of the modules that were imported inside.
     """
     _provide(folder)
     entry, known = str(folder), set(sys.modules)
-    prefix, silent = sys.pycache_prefix, sys.dont_write_bytecode
     fresh: list[str] = []
     sys.path.append(entry)
-    importlib.invalidate_caches()
-    with tempfile.TemporaryDirectory() as compiled:
-        sys.pycache_prefix, sys.dont_write_bytecode = compiled, True
+    with compiled_anew():
         try:
             yield fresh
         finally:
-            sys.pycache_prefix, sys.dont_write_bytecode = prefix, silent
             sys.path.remove(entry)
             for name in sorted(set(sys.modules) - known):
                 found = _sha256(sys.modules[name])

@@ -9,6 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from segbench.components import catalog
+from segbench.components.catalog import Definition
+from segbench.components.specs import Bound
 from segbench.files import file_sha256
 from segbench.reports.records import Component
 
@@ -22,15 +25,20 @@ def digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def component_identity(component: Component, files: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+def component_identity(component: Bound, files: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
     """Return the part of a component that can change numbers: not how it is written, nor where its files lie.
 
     Args:
-        component: the component.
+        component: the component. One that is not segbench's own counts with its source.
         files: hashes of files by their paths, which stand for them in its options.
     """
-    options = _by_content(plain(component.options), files)
-    return {"name": component.name, "version": component.version, "options": options}
+    own = component.identity
+    identity = {"name": own.name, "version": own.version, "options": _by_content(plain(own.options), files)}
+    return {**identity, **_source(component.component)}
+
+
+def _source(component: Definition) -> dict[str, str]:
+    return {} if component.source is None else {"source": component.source}
 
 
 def file_hashes(*components: Component) -> dict[str, str]:
@@ -52,6 +60,8 @@ def _by_content(options: Mapping[str, Any], files: Mapping[str, str]) -> dict[st
     for name, value in options.items():
         if isinstance(value, Mapping):
             found[name] = _by_content(value, files)
+            if value.keys() == {"name", "version", "options"}:  # an attack that a defense trains against
+                found[name] |= _source(catalog.find("attack", value["name"]))
         else:
             found[name] = f"sha256:{files[value]}" if name in FILE_OPTIONS and value in files else value
     return found

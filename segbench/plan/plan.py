@@ -193,10 +193,9 @@ def _traits(cell: NetworkCell) -> tuple[Trait, ...]:
 
 def _trajectory(cell: EvalCell) -> str:
     """Identity of what an evaluation's adversarial images are read from."""
-    options = component_identity(cell.attack.identity, cell.files)["options"]
+    attack, protocol = component_identity(cell.attack, cell.files), component_identity(cell.protocol)
     if cell.attack.attack().attack.nested:
-        options.pop("steps")
-    protocol = cell.protocol.identity
+        attack["options"].pop("steps")
     apart: dict[str, Any] = {"oblivious": True} if cell.oblivious else {}
     if cell.dynamic:
         # What its target has seen before is a part of it.
@@ -205,8 +204,8 @@ def _trajectory(cell: EvalCell) -> str:
         {
             **apart,
             "source": cell.source.digest,
-            "attack": [cell.attack.name, cell.attack.identity.version, options],
-            "protocol": [protocol.name, protocol.version, dict(protocol.options)],
+            "attack": list(attack.values()),
+            "protocol": list(protocol.values()),
             "split": cell.split,
             "limit": cell.limit,
             "seed": cell.seed,
