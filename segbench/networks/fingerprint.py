@@ -12,6 +12,7 @@ import collections
 import enum
 import functools
 import hashlib
+import importlib
 import io
 import logging
 import os
@@ -451,11 +452,8 @@ def _outside(file: str) -> bool:
 
 @functools.cache
 def _inside() -> tuple[str, ...]:
-    import segbench
-
-    packages = [*segbench.__path__]
-    for name in ("attacks", "defenses", "model_zoo", "reports"):
-        packages += __import__(f"segbench.{name}", fromlist=["__path__"]).__path__
+    own = ("segbench", *(f"segbench.{name}" for name in ("attacks", "defenses", "model_zoo", "reports")))
+    packages = [folder for name in own for folder in importlib.import_module(name).__path__]
     named = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     site = [entry for entry in sys.path if os.path.basename(entry) in ("site-packages", "dist-packages")]
     roots = [*packages, *named, *site, sys.prefix, "/proc", "/sys", "/dev"]
