@@ -35,11 +35,11 @@ from segbench.store import Store
 
 __all__ = ["Result", "attack", "evaluate", "load_model", "predict", "run_matrix"]
 
-Network = nn.Module | Callable[[Tensor], Any]
+GivenNetwork = nn.Module | Callable[[Tensor], Any]
 
 
 def evaluate(
-    model: str | Network,
+    model: str | GivenNetwork,
     dataset: str,
     attacks: Sequence[str] = ("clean", "bim"),
     *,
@@ -180,7 +180,7 @@ def run_plan(plan: Plan, display: Display = SILENT) -> Result:
 
 
 def attack(
-    model: Network,
+    model: GivenNetwork,
     images: Tensor,
     masks: Tensor,
     attack: str,
@@ -318,7 +318,7 @@ def load_model(
     return open_adapter(entry, num_classes)
 
 
-def _keep(model: Network) -> tuple[str, nn.Module]:
+def _keep(model: GivenNetwork) -> tuple[str, nn.Module]:
     """Put a copy of a network where this process's evaluations find it, as long as the copy lives."""
     kept = _copied(model) if isinstance(model, nn.Module) else loaders.as_network(model)
     key = uuid.uuid4().hex
@@ -326,7 +326,7 @@ def _keep(model: Network) -> tuple[str, nn.Module]:
     return f"memory:{key}", kept
 
 
-def _class_name(model: Network) -> str:
+def _class_name(model: GivenNetwork) -> str:
     return getattr(model, "__name__", type(model).__name__)
 
 

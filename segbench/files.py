@@ -48,6 +48,14 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file of this name; False for a name that no file can have."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object, or None where there is no file.
 

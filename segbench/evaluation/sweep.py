@@ -63,7 +63,7 @@ def run_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.device
     try:
         cells = tuple(cell for cell in sweep.cells if not store.current(cell.digest))
         if cells or lacks_measurements(sweep, store):
-            _Run(replace(sweep, cells=cells or sweep.cells[:1]), store, runtime, device, reporter).go(bool(cells))
+            _SweepRun(replace(sweep, cells=cells or sweep.cells[:1]), store, runtime, device, reporter).go(bool(cells))
     finally:
         lock.release()
 
@@ -78,7 +78,7 @@ def lacks_measurements(sweep: Sweep, store: Store) -> bool:
         return True
 
 
-class _Run:
+class _SweepRun:
     """The state of one sweep while it runs."""
 
     def __init__(self, sweep: Sweep, store: Store, runtime: Runtime, device: torch.device, reporter: Reporter) -> None:

@@ -13,8 +13,7 @@ from segbench.attacks.tools.passes import Passes
 from segbench.attacks.tools.targets import Target, goal
 from segbench.defenses.base import ABSTAIN
 from segbench.errors import CellError
-
-Counts = NDArray[np.int64]
+from segbench.reports.statistics import Counts
 
 
 @dataclass

@@ -35,7 +35,7 @@ class Ended(NamedTuple):
 
 
 @dataclass
-class Board:
+class JobBoard:
     """The jobs that are left.
 
     Attributes:
@@ -88,7 +88,7 @@ class Board:
         self.paused[key] = time.monotonic() + pause
 
 
-def pending(plan: Plan, store: Store) -> Board:
+def pending(plan: Plan, store: Store) -> JobBoard:
     """Return the jobs that a plan leaves to do in a store; costly trainings first, so that none is left for the end.
 
     Raises:
@@ -108,7 +108,7 @@ def pending(plan: Plan, store: Store) -> Board:
         if store.trained(cell.digest) is None and (cell.digest in needed or not plan.evaluations)
     ]
     costly = sorted(trainings, key=_cost, reverse=True)
-    return Board({cell.digest: cell for cell in costly}, sweeps, notes)
+    return JobBoard({cell.digest: cell for cell in costly}, sweeps, notes)
 
 
 def _answer_as_before(plan: Plan, store: Store) -> None:

@@ -22,7 +22,7 @@ from segbench.config.matrix import Runtime
 from segbench.errors import Busy, SegbenchError, Stopped, StoreError, describe
 from segbench.evaluation.sweep import run_sweep
 from segbench.execution import workers
-from segbench.execution.board import PAUSE, Board, Ended, Job, pending
+from segbench.execution.board import PAUSE, Ended, Job, JobBoard, pending
 from segbench.plan.cells import EvalCell
 from segbench.plan.plan import Plan, Sweep
 from segbench.store import Store
@@ -93,7 +93,7 @@ def run(plan: Plan, store: Store, runtime: Runtime, display: Display) -> None:
     for note in board.notes:
         display.say(f"{note}; it is done again")
     if jobs:
-        run = _Run(board, store, runtime, display)
+        run = _Execution(board, store, runtime, display)
         if len(devices) == 1:
             run.inline(devices[0], threads)
         else:
@@ -112,10 +112,10 @@ def _threads(plan: Plan, store: Store, count: int) -> int:
 
 
 @dataclass
-class _Run:
+class _Execution:
     """The jobs of a plan while they run."""
 
-    board: Board
+    board: JobBoard
     store: Store
     runtime: Runtime
     display: Display

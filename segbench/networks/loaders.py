@@ -26,7 +26,7 @@ from segbench.components import catalog, specs
 from segbench.components.sources import compiled_anew
 from segbench.config.network import Convention
 from segbench.errors import SegbenchError
-from segbench.files import file_sha256
+from segbench.files import file_sha256, is_file
 from segbench.model_zoo.base import IMAGENET_MEAN, IMAGENET_STD
 from segbench.model_zoo.official import load_official
 from segbench.model_zoo.weights import load_strict, read_state
@@ -94,7 +94,9 @@ def load(
         loaded = _zoo(spec, weights)
     elif match := FACTORY.fullmatch(spec):
         loaded = _factory(match["module"], match["name"], weights, num_classes)
-    elif Path(spec).is_file():
+    elif spec.endswith(".py") and is_file(spec):
+        raise SegbenchError(f"{spec}: name the function in it that builds the network, such as {spec}:build")
+    elif is_file(spec):
         if weights is not None:
             raise SegbenchError(f"{spec}: a file that holds the network itself takes no other weights, got {weights}")
         loaded = _file(Path(spec), trust)
@@ -116,7 +118,7 @@ def runs_code(spec: str) -> bool:
         return False
     path = Path(spec)
     return FACTORY.fullmatch(spec) is not None or (
-        path.is_file() and path.suffix != ".safetensors" and _is_program(path)
+        is_file(path) and path.suffix != ".safetensors" and _is_program(path)
     )
 
 
@@ -250,7 +252,7 @@ def _factory(module: str, name: str, weights: str | None, num_classes: int | Non
 
 
 def _from_file(path: Path) -> ModuleType:
-    if not path.is_file():
+    if not is_file(path):
         raise SegbenchError(f"{path}: there is no such file")
     name = f"{GIVEN}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -402,6 +404,9 @@ def _hf(rest: str, weights: str | None, num_classes: int | None, incomplete: boo
     except ImportError as error:
         raise SegbenchError("hf: networks need transformers: pip install 'segbench[hf]'") from error
     kind = transformers.AutoModelForSemanticSegmentation
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    # It warns of missing keys, which are an error here.
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     notes: list[str] = []
     with _failing(f"hf:{rest} cannot be loaded"):
         if weights is None:
