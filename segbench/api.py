@@ -27,6 +27,7 @@ from segbench.execution import execute, prepare
 from segbench.execution.execute import SILENT, Display
 from segbench.networks import loaders
 from segbench.networks.adapter import Adapter
+from segbench.networks.factories import as_network
 from segbench.networks.load import open_adapter
 from segbench.plan.plan import Plan
 from segbench.protocols.base import EvaluationProtocol
@@ -320,7 +321,7 @@ def load_model(
 
 def _keep(model: GivenNetwork) -> tuple[str, nn.Module]:
     """Put a copy of a network where this process's evaluations find it, as long as the copy lives."""
-    kept = _copied(model) if isinstance(model, nn.Module) else loaders.as_network(model)
+    kept = _copied(model) if isinstance(model, nn.Module) else as_network(model)
     key = uuid.uuid4().hex
     loaders.in_memory[key] = kept
     return f"memory:{key}", kept

@@ -18,7 +18,8 @@ from segbench.errors import CellError, SegbenchError
 from segbench.model_zoo.base import ModelError
 from segbench.networks import loaders
 from segbench.networks.adapter import Adapter
-from segbench.networks.fingerprint import fingerprint, local_source, watched
+from segbench.networks.fingerprint import fingerprint
+from segbench.networks.sources import local_source, watched
 from segbench.plan.cells import Data, ExternalCell, NetworkCell, TrainCell
 from segbench.plan.traits import traits
 from segbench.seeding import derive

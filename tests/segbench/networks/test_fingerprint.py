@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from segbench.components import specs
 from segbench.config.network import external_network
 from segbench.datasets.digits import Digits
+from segbench.networks.factories import as_network
 from segbench.networks.fingerprint import fingerprint
 from segbench.networks.load import open_external
-from segbench.networks.loaders import as_network
 from segbench.plan.cells import Data
 
 PROJECT = {
