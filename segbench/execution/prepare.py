@@ -212,4 +212,25 @@ def _fits(
             f"{adapter.name}: no gradient reaches the images: it runs under no_grad, detaches, or leaves torch; "
             "attacks by gradients need one, square and corruptions do not"
         )
+    _no_probabilities(adapter, logits.detach())
     return answers(protocol.network(adapter), images.detach())
+
+
+def _no_probabilities(adapter: Adapter, logits: torch.Tensor) -> None:
+    """See that outputs are logits: probabilities of one channel mean something else, others weaken attacks.
+
+    Raises:
+        SegbenchError: the one channel of a binary network holds probabilities.
+    """
+    if logits.min() < 0 or logits.max() > 1:
+        return
+    if adapter.binary:
+        raise SegbenchError(
+            f"{adapter.name}: all values of its one channel lie in [0, 1], as after a sigmoid; --binary takes the "
+            "logit before it, which is positive for the second class"
+        )
+    if (logits.sum(1) - 1).abs().max() < 1e-3:
+        adapter.notes[
+            "its outputs lie in [0, 1] and sum to 1, as after a softmax: attacks by gradients are weaker on "
+            "probabilities; return the logits before it"
+        ] = None
