@@ -22,6 +22,9 @@ from segbench.model_zoo.weights import check_keys, read_state, without_prefix
 ARCHITECTURES: dict[str, Callable[..., Segmenter]] = {"ppm.features.": pspnet, "aspp.convs.": deeplabv3}
 """Key prefix of the context module in the authors' checkpoints -> our factory."""
 
+MOST_CLASSES = 10_000
+"""Classes of a checkpoint; a tensor in a file can claim any number without holding it."""
+
 PLAIN = {"classifier.": "cls.", "auxiliary.": "aux."}
 DIVIDED = {
     "classifier.": "cls1.",
@@ -105,8 +108,11 @@ def from_official_state(state: Mapping[str, Tensor], *, where: str) -> Official:
 def _num_classes(state: Mapping[str, Tensor], where: str) -> int:
     for head in ("cls", "cls1", "cls2", "aux", "aux_cls1"):
         for name in (f"{head}.4.weight", f"{head}.4.bias"):
-            if name in state:
-                return len(state[name])
+            if name in state and state[name].ndim:
+                number = len(state[name])
+                if not 1 <= number <= MOST_CLASSES:
+                    raise ModelError(f"{where}: {name} is for {number:,} classes; at most {MOST_CLASSES:,} are read")
+                return number
     raise ModelError(f"{where}: cls.4.weight or cls1.4.weight is missing, so the number of classes is unknown")
 
 

@@ -7,13 +7,13 @@ import json
 import pathlib
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -30,6 +30,12 @@ WRAPPERS = (
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 INDEX = ".safetensors.index.json"
+LARGEST_INDEX = 64 << 20
+"""Bytes of the index of shards."""
+DENSEST, LEAST = 4, 64 << 20
+"""A file of `torch.save` unpacks to at most so many times its length, or to so many bytes: weights do not compress."""
+MOST_DICTS = 10_000
+"""Dicts in a file that are looked into; the same one may stand in many places."""
 
 
 class State(NamedTuple):
@@ -65,7 +71,7 @@ def read_state(path: str | Path, key: str | None = None) -> State:
     if not file.is_file():
         raise ModelError(f"{file}: there is no such file of weights; give the path of a .safetensors or .pth file")
     content = _read_shards(file) if file.name.endswith(INDEX) else _read(file)
-    found = dict(_state_dicts(content))
+    found = dict(_state_dicts(content, iter(range(MOST_DICTS))))
     if not found:
         raise ModelError(f"{file}: contains no state dict; save a network's state_dict() instead")
     if key is not None and key not in found:
@@ -84,9 +90,19 @@ def read_state(path: str | Path, key: str | None = None) -> State:
     return State(state, tuple(notes))
 
 
-def _state_dicts(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-    """Yield all state dicts in a file by dotted name, in the order of `WRAPPERS`; "" is the file's top level."""
+def _state_dicts(
+    content: Any, left: Iterator[int], path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+    """Yield all state dicts in a file by dotted name, in the order of `WRAPPERS`; "" is the file's top level.
+
+    Args:
+        content: what the file holds, or a part of it.
+        left: gives an item for every dict that may still be looked into.
+        path: names that lead to the part.
+    """
     if not isinstance(content, Mapping) or not content or not all(isinstance(name, str) for name in content):
+        return
+    if next(left, None) is None:
         return
     if all(isinstance(value, Tensor) for value in content.values()):
         if any(value.ndim for value in content.values()):  # not a dict of metrics
@@ -95,7 +111,7 @@ def _state_dicts(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str
     known = [name for name in WRAPPERS if name in content]
     for name in [*known, *(name for name in content if name not in WRAPPERS)]:
         if len(path) < 3:
-            yield from _state_dicts(content[name], (*path, name))
+            yield from _state_dicts(content[name], left, (*path, name))
 
 
 def _read(file: Path) -> Any:
@@ -112,6 +128,7 @@ def _read(file: Path) -> Any:
     try:
         if _looks_like_safetensors(head, file) or (file.suffix == ".safetensors" and not torch_file):
             return load_file(file)
+        _bounded(file)
         # Opened here, because `torch.load` would go by the name of the file.
         with file.open("rb") as opened, torch.serialization.safe_globals(_harmless()):
             return torch.load(opened, map_location="cpu", weights_only=True)
@@ -122,8 +139,21 @@ def _read(file: Path) -> Any:
             f"{file}: refused, because it is damaged or contains Python objects{which} beside tensors, which could run "
             "code; save its state_dict() alone"
         ) from error
-    except (OSError, EOFError, RuntimeError, SafetensorError, TypeError, ValueError, LookupError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # the reader of a damaged pickle raises what its bytes happen to say
         raise ModelError(f"{file}: not readable as weights ({error}); download or save it again") from error
+
+
+def _bounded(file: Path) -> None:
+    """Raise an error if a zip file, as `torch.save` writes it, unpacks to far more than its length."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    most = max(LEAST, DENSEST * file.stat().st_size)
+    if unpacked > most:
+        raise ModelError(f"{file}: unpacks to {unpacked:,} bytes, and weights of this length to at most {most:,}")
 
 
 def _looks_like_safetensors(head: bytes, file: Path) -> bool:
@@ -152,14 +182,18 @@ def _harmless() -> list[Any]:
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
     try:
+        if index.stat().st_size > LARGEST_INDEX:
+            raise ValueError(f"{index.stat().st_size:,} bytes")
         places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = sorted(set(places.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("the name of a shard is a text")
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise ModelError(f"{index}: not an index of safetensors shards ({error}); download it again") from error
     state: dict[str, Tensor] = {}
     for name in names:
         part = index.parent / name
-        if not isinstance(name, str) or part.parent != index.parent or not part.is_file():
+        if Path(name).name != name or "\0" in name or not part.is_file():
             raise ModelError(f"{index}: the shard {name} is not next to it; download all {len(names)} shards")
         state.update(_read(part))
     if state.keys() != places.keys():

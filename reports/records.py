@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from segbench.reports.names import Digest
+
 SCHEMA_VERSION = 1
 
 Status = Literal["done", "failed", "missing"]
@@ -52,7 +54,7 @@ class Network(Frozen):
     defense: Component
     recipe: Mapping[str, Any] = Field(default_factory=dict)
     seed: int
-    digest: str
+    digest: Digest
     weights_sha256: str | None = None
 
 
@@ -131,7 +133,7 @@ class Record(Frozen):
     """
 
     schema_version: int = SCHEMA_VERSION
-    digest: str
+    digest: Digest
     status: Status
     setting: Setting
     dataset: Component

@@ -47,7 +47,7 @@ def judge(manifest: Manifest, evidence: Evidence) -> Manifest:
 
 
 def render(
-    records: Manifest | Sequence[Record],
+    records: Manifest | Sequence[Record] | None,
     out: Path,
     formats: Sequence[Format] = ("html", "md", "csv"),
     *,
@@ -60,7 +60,8 @@ def render(
     """Judge records and write a report; the same records give the same bytes.
 
     Args:
-        records: the manifest of a matrix with its records filled in, or only records.
+        records: the manifest of a matrix with its records filled in, or only records. None, which a store gives for a
+            matrix that was not run there, is refused.
         out: folder of the files; created if missing.
         formats: the files to write; "figures" is a folder of PDF, PNG and SVG files.
         provenance: also show durations and other values that differ between two runs of one evaluation.
@@ -74,8 +75,10 @@ def render(
         The files, in the order of `formats`.
 
     Raises:
-        ValueError: a format or paper is unknown, or an optional package is missing.
+        ValueError: there are no records, a format or paper is unknown, or an optional package is missing.
     """
+    if records is None:
+        raise ValueError("no records: the store holds no such matrix; `Store.manifests()` names those that it holds")
     for name in formats:
         if name not in NAMES:
             raise ValueError(f"no format is called {name!r}; there are: {', '.join(NAMES)}")

@@ -8,6 +8,7 @@ tag, or an alias that contains itself. Every mistake has its line, and all of th
 from __future__ import annotations
 
 import json
+import math
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -185,7 +186,7 @@ def parse_yaml(text: str, where: str) -> Document:
 
 
 def parse_json(text: str | bytes, where: str, largest: int = LARGEST_JSON) -> Any:
-    """Read a JSON text strictly: no key twice, no NaN, bounded in size and depth.
+    """Read a JSON text strictly: no key twice, no NaN, bounded in size, depth and numbers.
 
     Args:
         text: the text.
@@ -199,7 +200,9 @@ def parse_json(text: str | bytes, where: str, largest: int = LARGEST_JSON) -> An
         raise DocumentError(f"{where}: {len(text):,} bytes; a file of this kind has at most {largest:,}")
     plain = decoded(text, where) if isinstance(text, bytes) else text
     try:
-        return json.loads(plain, object_pairs_hook=_pairs, parse_constant=_constant)
+        return json.loads(
+            plain, object_pairs_hook=_pairs, parse_constant=_constant, parse_int=_integer, parse_float=_real
+        )
     except json.JSONDecodeError as error:
         message = f"{where}:{error.lineno}: not JSON: {error.msg.lower()} (column {error.colno})"
         raise DocumentError(message) from error
@@ -229,6 +232,19 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(name: str) -> None:
     raise ValueError(f"{name} is no number; write null where there is none")
+
+
+def _integer(text: str) -> int:
+    if len(text) > LONGEST_INTEGER:
+        raise ValueError(f"a whole number of {len(text):,} digits; at most {LONGEST_INTEGER} are read")
+    return int(text)
+
+
+def _real(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:LONGEST_INTEGER]} is larger than any number that is read")
+    return number
 
 
 def _lines_of(text: str, key: str) -> list[int]:

@@ -13,9 +13,18 @@ from __future__ import annotations
 
 import reprlib
 
+from segbench.reports.visible import visible
+
 
 class SegbenchError(Exception):
-    """A user's mistake or a known limit: where, what, and what instead, in one sentence."""
+    """A user's mistake or a known limit: where, what, and what instead, in one sentence.
+
+    The names in it may be a stranger's: its text holds no character that steers a terminal.
+    """
+
+    def __str__(self) -> str:
+        """Return the sentence, with control characters written out."""
+        return visible(super().__str__())
 
 
 class MatrixError(SegbenchError):

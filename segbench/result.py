@@ -10,6 +10,7 @@ import pandas as pd
 
 from segbench.errors import SegbenchError
 from segbench.reports.formats.frames import tidy
+from segbench.reports.names import is_name
 from segbench.reports.records import Manifest, Record
 from segbench.reports.render import Format, judge, render
 from segbench.store import Store
@@ -75,10 +76,13 @@ class Result:
             provenance: add durations and whatever else differs between two runs of the same evaluation.
 
         Raises:
-            SegbenchError: there is no such format or paper, or a package for it is missing.
+            SegbenchError: there is no such format or paper, a package for it is missing, or no folder can have the
+                matrix's name and none is given.
         """
-        store = Store(self.store)
-        folder = store.report_dir(self.manifest.name) if out is None else Path(out)
+        store, name = Store(self.store), self.manifest.name
+        if out is None and not is_name(name):
+            raise SegbenchError(f"{name}: a folder cannot have this name; say where the report goes")
+        folder = store.report_dir(name) if out is None else Path(out)
         try:
             return render(
                 self.manifest,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from segbench.reports.figures.base import COLOURS, MARKERS, Figure, look, new_canvas, plain
 from segbench.reports.labels import Labels, canonical
+from segbench.reports.names import as_name
 from segbench.reports.page.reading import fates_of
 from segbench.reports.records import Record
 from segbench.reports.tables.grid import Table
@@ -53,7 +54,7 @@ def curves(table: Table, labels: Labels, option: str) -> list[Figure]:
         against = "the number of steps" if option == "steps" else "eps"
         figures.append(
             Figure(
-                f"{table.name}-{attack}-{option}-{len(figures) + 1}",
+                f"{table.name}-{as_name(attack)}-{option}-{len(figures) + 1}",
                 f"{table.heading}: mIoU against {against} of {attack}",
                 f"Lines are means over runs ({', '.join(fixed) or 'all else equal'}), bars span the runs; 0 is the "
                 "clean image. A line that still falls at its right end has not met its worst attack.",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from segbench.reports.page.facts import Facts
 from segbench.reports.page.page import Page
 from segbench.reports.tables.grid import Cell, Column, Table
+from segbench.reports.visible import one_line
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~])")
 
@@ -38,9 +39,8 @@ def to_markdown(page: Page) -> str:
 
 
 def escape(text: str) -> str:
-    """Return one line of text for Markdown, with special characters escaped."""
-    flat = " ".join(text.split())
-    return _SPECIAL.sub(r"\\\1", flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    """Return one line of text for Markdown, with special characters escaped and control characters written out."""
+    return _SPECIAL.sub(r"\\\1", one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
 
 
 def _table(table: Table) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,12 @@ from typing import Any
 
 from segbench.reports.leaderboard.columns import attack_key, attack_label
 from segbench.reports.leaderboard.entries import Entry, EntryResult
+from segbench.reports.names import is_name
 from segbench.reports.numbers import number
+from segbench.reports.records import Component
+
+_SPEC = re.compile(r"[a-z][a-z0-9_-]*(\([^:\\\x00-\x1f\x7f-\x9f]*\))?")
+"""A component of the catalog: no file, no module and no address, which could bring code."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,8 @@ def loading(entry: Entry) -> Loading:
             python=f"import segbench\n\nnetwork = segbench.load_model({zoo!r})  # images in [0, 1] -> logits",
         )
     short, classes = model.architecture.short, len(entry.data.classes)
+    if not _is_spec(model.architecture):
+        return Loading("Its code is not part of segbench: its authors say how to load it.")
     where = next((weights.url for weights in model.weights if weights.url is not None), None)
     text = (
         "Its weights are published as a file; check its hash against the table before use."
@@ -102,16 +110,27 @@ def loading(entry: Entry) -> Loading:
 
 
 def _evaluation(entry: Entry, network: Sequence[str]) -> str:
-    """Return the command that scores the network again; empty for black-box entries, which need a second network."""
-    if entry.threat.setting == "black-box":
+    """Return the command that scores the network again.
+
+    It is empty for black-box entries, which need a second network, and where a name in it could be something else than
+    a component's.
+    """
+    data, worst = entry.data, entry.worst
+    named = [data.dataset, entry.protocol.component, *([worst.attack] if worst and worst.attack else [])]
+    if entry.threat.setting == "black-box" or not all(map(_is_spec, named)) or not is_name(data.split):
         return ""
-    data = entry.data
     limit = [] if data.limit is None else ["--limit", str(data.limit)]
-    attack = entry.worst.attack.short if entry.worst is not None and entry.worst.attack is not None else "clean"
+    attack = worst.attack.short if worst is not None and worst.attack is not None else "clean"
     scored = ["--dataset", data.dataset.short, "--split", data.split, *limit]
     return shlex.join(
         ["segbench", "eval", *network, *scored, "--protocol", entry.protocol.component.short, "--attack", attack]
     )
+
+
+def _is_spec(component: Component) -> bool:
+    """Return whether the short form of a component can be read as one of the catalog, and as nothing else."""
+    short, name = component.short, component.name
+    return _SPEC.fullmatch(short) is not None and short.partition("(")[0] == name
 
 
 def details(values: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from segbench.reports.names import Digest, ZooName
 from segbench.reports.numbers import in_255ths
 from segbench.reports.records import Component, Frozen
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s<>\"]+$")]
+Url = Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s\x00-\x20\x7f-\x9f<>\"]+$")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\n\r]*$")]
 
 
@@ -79,7 +80,7 @@ class Weights(Frozen):
     seed: int
     sha256: Sha256
     url: Url | None = None
-    zoo: Line | None = None
+    zoo: ZooName | None = None
 
 
 class Model(Frozen):
@@ -130,7 +131,7 @@ class Run(Frozen):
     macc: Percent
     aacc: Percent
     class_iou: tuple[Percent | None, ...]
-    record: str
+    record: Digest
     extras: Mapping[str, float] = Field(default_factory=dict)
 
 

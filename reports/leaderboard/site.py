@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from segbench.reports.atomic import write
+from segbench.reports.atomic import is_temporary, left_behind, write
 from segbench.reports.formats.datatables import bundle
 from segbench.reports.formats.templating import beside_templates
 from segbench.reports.leaderboard.boards import boards
@@ -56,8 +56,11 @@ def build(
         changes=tuple(changes(found)),
     )
     content = dict(_content(site))
+    for path in out.rglob(".*.tmp"):
+        if left_behind(path):
+            path.unlink(missing_ok=True)
     for path in sorted((out / "boards").rglob("*")):
-        if path.is_file() and path.relative_to(out).as_posix() not in content:
+        if path.is_file() and not is_temporary(path) and path.relative_to(out).as_posix() not in content:
             raise ValueError(f"{path} is not of these entries; remove {out / 'boards'} and build again")
     for name, written in content.items():
         write(out / name, written)

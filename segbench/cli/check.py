@@ -99,8 +99,10 @@ def check(
 def _show(name: str, rows: Sequence[VerdictRow], notes: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from segbench.regression import gate
+    from segbench.reports.visible import one_line
 
     console = Console()
     table = Table()
@@ -108,13 +110,13 @@ def _show(name: str, rows: Sequence[VerdictRow], notes: Sequence[str]) -> None:
         table.add_column(heading, justify="left" if heading in ("what", "metric", "verdict") else "right")
     colours = {"REGRESSION": "red", "FAILED": "red", "improvement": "green"}
     for row in rows:
-        table.add_row(*gate.cells(row), style=colours.get(row.verdict))
+        table.add_row(*(Text(one_line(text)) for text in gate.cells(row)), style=colours.get(row.verdict))
     if rows:
         console.print(table)
     for note in (*(f"{row.label}: {row.note}" for row in rows if row.note), *notes):
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        console.print(one_line(note), markup=False, highlight=False, soft_wrap=True)
     if rows:
-        console.print(gate.headline(name, rows), markup=False, highlight=False, soft_wrap=True)
+        console.print(one_line(gate.headline(name, rows)), markup=False, highlight=False, soft_wrap=True)
 
 
 def _update(path: Path, now: Baseline, records: Sequence[Record]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segbench.errors import SegbenchError, Stopped
+from segbench.reports.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,12 +94,12 @@ def show_result(result: Result, console: Console) -> None:
     for table in results_tables(result.records, console):
         console.print(table)
     for sentence in flag_sentences(result.records):
-        console.print(f"{FLAG} {sentence}", soft_wrap=True, highlight=False, markup=False)
+        console.print(visible(f"{FLAG} {sentence}"), soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
     failed = [record for record in result.records if record.status != "done"]
     if failed:
         reasons = dict.fromkeys(f"{r.attack.short} on {r.target.model.short}: {r.error}" for r in failed)
         for reason in list(reasons)[:MOST_REASONS]:
-            console.print(reason, style="red", markup=False, soft_wrap=True)
+            console.print(visible(reason), style="red", markup=False, soft_wrap=True)
         console.print(f"{len(failed)} of {len(result.records)} evaluations failed; see the report", style="red")
         raise typer.Exit(1)

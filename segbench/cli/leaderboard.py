@@ -38,6 +38,7 @@ def add(
     """Turn a store's finished records into entries; networks that differ in their seed alone are one."""
     from segbench.leaderboard import adding, entering
     from segbench.leaderboard.composing import Details
+    from segbench.reports.visible import one_line
     from segbench.store import Store
 
     details = Details(
@@ -47,7 +48,7 @@ def add(
     for path, outcome in entering.enter(made.entries, out):
         typer.echo(f"{outcome}: {path}")
     for note in made.notes:
-        typer.echo(note)
+        typer.echo(one_line(note))
 
 
 @leaderboard_app.command(epilog="Example: segbench leaderboard check entries")
@@ -119,11 +120,12 @@ def verify(
     from segbench.leaderboard import entering
     from segbench.leaderboard import entry_files as entry_files
     from segbench.leaderboard import verify as verifying
+    from segbench.reports.visible import one_line
 
     given = None if entry is None else entry_files.read(entry)
     verdict = verifying.verify(bundle, weights or [], given)
     for line in (*verdict.facts, *verdict.problems):
-        typer.echo(line)
+        typer.echo(one_line(line))
     if verdict.problems:
         raise typer.Exit(1)
     if entry is not None and given is not None and verdict.verification is not None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from segbench.reports.labels import Labels
 from segbench.reports.records import Record
 from segbench.reports.tables.layouts import row_label
+from segbench.reports.visible import one_line
 
 FLAG = "⚑"
 """Marks a value that failed a sanity check, as in reports."""
@@ -51,19 +52,24 @@ def _fitting(title: str, records: Sequence[Record], attacks: Sequence[str], cons
 
 
 def _table(title: str, records: Sequence[Record], attacks: Sequence[str]) -> Table:
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=_plain(title), title_justify="left")
     for heading in ("model", "defense"):
         table.add_column(heading)
     for short in attacks:
-        table.add_column(escape(short), justify="right")
+        table.add_column(_plain(short), justify="right")
     rows: dict[tuple[str, str], dict[str, list[Record]]] = {}
     labels = Labels(records)
     for record in records:
         row = rows.setdefault((labels.model(record.target), row_label(record, labels)), {})
         row.setdefault(record.attack.short, []).append(record)
     for (model, defense), row in rows.items():
-        table.add_row(escape(model), escape(defense), *(_cell(row.get(short, [])) for short in attacks))
+        table.add_row(_plain(model), _plain(defense), *(_cell(row.get(short, [])) for short in attacks))
     return table
+
+
+def _plain(text: str) -> str:
+    """Return text in which the terminal, and rich, find nothing to follow."""
+    return escape(one_line(text))
 
 
 def _cell(records: Sequence[Record]) -> str:

@@ -45,19 +45,22 @@ def show(name: NameArgument, zoo: ZooOption = None) -> None:
     """Show a network's card: architecture, training, licence, hash and numbers."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    from segbench.reports.visible import one_line
     from segbench.zoo import places
 
     card = places.find_card(name, zoo or ())
     typer.echo(card.name)
     for key, value in _facts(card):
-        typer.echo(f"  {key}: {value}")
+        typer.echo(f"  {key}: {one_line(str(value))}")
     if card.numbers:
         table = Table(title="per cent", title_justify="left")
         for heading in ("attack", "protocol", "split", "images", "mIoU", "aAcc"):
             table.add_column(heading, justify="left" if heading in ("attack", "protocol", "split") else "right")
         for n in card.numbers:
-            table.add_row(n.attack, n.protocol, n.split, str(n.n_images), f"{n.miou:.1f}", f"{n.aacc:.1f}")
+            named = (Text(one_line(text)) for text in (n.attack, n.protocol, n.split))
+            table.add_row(*named, str(n.n_images), f"{n.miou:.1f}", f"{n.aacc:.1f}")
         Console().print(table)
 
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from segbench.errors import describe
+from segbench.leaderboard import scoring
 from segbench.leaderboard.composing import Details, compose
 from segbench.leaderboard.entry_files import LeaderboardError
 from segbench.reports.comparable import condition
@@ -54,14 +56,16 @@ def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
         details: details that records do not hold.
 
     Raises:
-        LeaderboardError: a matrix or network is unknown, a detail is not valid, or two entries would have the same
-            path.
+        LeaderboardError: a matrix or network is unknown, a record does not agree with its counts, a detail is not
+            valid, or two entries would have the same path.
     """
     records = _records(store, matrices)
     left_out: dict[str, Counter[str]] = {}
     if unfinished := Counter(record.attack.short for record in records if record.status != "done"):
         left_out["not finished"] = unfinished
     done = [record for record in records if record.status == "done" and record.scores is not None]
+    if problems := [problem for record in done for problem in _problems(record, store)]:
+        raise LeaderboardError("\n".join(problems))
     datasets: dict[str, list[Record]] = {}
     for record in flagged(done, store.measured):
         datasets.setdefault(component_key(record.dataset), []).append(record)
@@ -123,6 +127,20 @@ def _records(store: Store, matrices: Sequence[str]) -> list[Record]:
         raise LeaderboardError(f"{store.root}: no matrix was run in this store")
     manifests = [found for name in matrices or known if (found := store.manifest(name)) is not None]
     return list({record.digest: record for manifest in manifests for record in manifest.records}.values())
+
+
+def _problems(record: Record, store: Store) -> list[str]:
+    """Return where a record disagrees with the counts that lie beside it; a store may come from elsewhere."""
+    folder = store.eval_dir(record.digest)
+    try:
+        counts, names = store.counts(record.digest), store.image_names(record.digest)
+        parts = store.parts(record.digest)
+    except (KeyError, TypeError, ValueError) as error:
+        return [f"{folder / 'counts.npz'}: holds no counts ({describe(error)}); delete {folder} to make it again"]
+    if counts is None or names is None:
+        return []
+    files = str(folder / "record.json"), str(folder / "counts.npz")
+    return list(scoring.counted(record, counts, names, parts if len(parts) > 1 else (), files))
 
 
 def _called(records: Sequence[Record], labels: Labels) -> dict[NetworkKey, str]:

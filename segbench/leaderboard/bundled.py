@@ -13,12 +13,17 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from segbench.leaderboard import images
-from segbench.leaderboard.archive import read_json
+from segbench.leaderboard.archive import DENSEST, read_json
 from segbench.leaderboard.bundle import ENTRY, MANIFEST
 from segbench.reports.leaderboard.entries import Entry, EntryResult, Run
 from segbench.reports.records import Record
 
 Files = Mapping[str, bytes]
+
+LARGEST_COUNT = 1 << 40
+"""No image has so many pixels; sums of smaller numbers stay exact."""
+LEAST_PIXELS = 32 << 20
+"""Bytes of pixels that every bundle may have; a larger one, `DENSEST` times those of its image files."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,11 @@ def gather(files: Files, entry: Entry) -> tuple[list[Evaluation], list[str]]:
         entry: the entry of the bundle.
     """
     evaluations, problems = [], []
+    packed = {name: content for name, content in files.items() if name.endswith(".png")}
+    most = max(LEAST_PIXELS, DENSEST * sum(map(len, packed.values())))
+    unpacked = sum(map(images.unpacked_size, packed.values()))
+    if unpacked > most:
+        return [], [f"the images hold {unpacked:,} bytes, more than are read of files of their length ({most:,})"]
     indices = _indices(files)
     used = {MANIFEST, ENTRY}
     for result in entry.results:
@@ -106,7 +116,7 @@ def _evaluation(files: Files, result: EntryResult, run: Run, indices: list[str],
     name = f"counts/{run.record}.json"
     content = _json(files, name)
     counts, parts, names = (content.get(key) for key in ("counts", "parts", "names"))
-    if not isinstance(parts, list) or not isinstance(names, list):
+    if not isinstance(parts, list) or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise _Unusable(f"{name}: not counts with the names of their images")
     used |= {name, f"records/{run.record}.json"}
     if not indices:
@@ -115,7 +125,7 @@ def _evaluation(files: Files, result: EntryResult, run: Run, indices: list[str],
         result=result,
         run=run,
         record=record,
-        names=tuple(map(str, names)),
+        names=tuple(names),
         counts=_array(counts, len(record.classes), name),
         parts=tuple(_array(part, len(record.classes), name) for part in parts),
         sample=tuple(_shown(files, record, index, used) for index in indices),
@@ -137,12 +147,25 @@ def _record(files: Files, digest: str) -> Record:
 
 
 def _array(content: object, classes: int, name: str) -> NDArray[np.int64]:
+    """Return nested lists as counts; NumPy is given whole numbers alone, since texts could make it take any memory."""
+    wanted = f"counts are whole numbers (images, 3, {classes})"
+    level, shape = [content], []
+    for _ in range(3):
+        if {type(item) for item in level} != {list}:
+            raise _Unusable(f"{name}: {wanted}")
+        lists: list[list[object]] = level  # type: ignore[assignment]  # as the line above has found
+        if len({len(item) for item in lists}) > 1:
+            raise _Unusable(f"{name}: counts of unequal length")
+        shape.append(len(lists[0]))
+        level = [item for items in lists for item in items]
+    if {type(item) for item in level} != {int} or shape[1:] != [3, classes]:
+        raise _Unusable(f"{name}: {wanted}, got {tuple(shape)}")
     try:
-        counts = np.array(content)
-    except ValueError as error:
-        raise _Unusable(f"{name}: counts of unequal length") from error
-    if counts.ndim != 3 or counts.shape[1:] != (3, classes) or counts.dtype != np.int64 or not len(counts):
-        raise _Unusable(f"{name}: counts are whole numbers (images, 3, {classes}), got {counts.shape} {counts.dtype}")
+        counts = np.array(level, dtype=np.int64).reshape(shape)
+    except OverflowError:
+        counts = np.full(shape, LARGEST_COUNT, dtype=np.int64)
+    if counts.max() >= LARGEST_COUNT:
+        raise _Unusable(f"{name}: {wanted} below {LARGEST_COUNT:,}")
     return counts
 
 

@@ -129,7 +129,7 @@ def _parameters(network: Network, num_classes: int) -> int | None:
 def _counted(model: str, defense: str, num_classes: int) -> int | None:
     architecture, deployed = (Component.model_validate_json(text) for text in (model, defense))
     try:
-        network = zoo.deployed(architecture, deployed, num_classes)
+        network = zoo.sketch(architecture, deployed, num_classes) or zoo.deployed(architecture, deployed, num_classes)
     except SegbenchError:
         return None  # The catalog has changed since the network was trained.
     return sum(parameter.numel() for parameter in network.parameters())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from segbench.errors import SegbenchError
+from segbench.documents import DocumentError, parse_json
+from segbench.errors import SegbenchError, shown
 from segbench.files import write_json
 from segbench.leaderboard.checking import mistakes
 from segbench.reports.labels import component_key
@@ -17,6 +17,8 @@ from segbench.reports.leaderboard.entries import Entry
 
 LARGEST = 16 << 20
 """Largest size of an entry's file, in bytes."""
+MOST_MISTAKES = 100
+"""Fields that do not follow the schema are told up to this number."""
 
 
 class LeaderboardError(SegbenchError):
@@ -79,15 +81,16 @@ def parse(text: str | bytes, where: str) -> tuple[Entry | None, list[str]]:
         The entry, or None if it does not follow the schema; and the mistakes.
     """
     try:
-        json.loads(text, parse_constant=_refuse)
-    except json.JSONDecodeError as error:
-        return None, [f"{where}: line {error.lineno}, column {error.colno}: not JSON: {error.msg.lower()}"]
-    except (ValueError, RecursionError) as error:
-        return None, [f"{where}: not JSON: {error}"]
+        parse_json(text, where, LARGEST)
+    except DocumentError as error:
+        return None, [str(error)]
     try:
         entry = Entry.model_validate_json(text, strict=True)
     except ValidationError as error:
-        return None, [f"{where}: {_place(detail['loc'])}: {_message(detail)}" for detail in error.errors()]
+        details = error.errors()
+        told = [f"{where}: {_place(detail['loc'])}: {_message(detail)}" for detail in details[:MOST_MISTAKES]]
+        more = len(details) - len(told)
+        return None, told + ([f"{where}: {more:,} more mistakes of this kind"] if more else [])
     return entry, [f"{where}: {mistake}" for mistake in mistakes(entry)]
 
 
@@ -122,10 +125,6 @@ def _twice(entries: Mapping[Path, Entry]) -> Iterator[str]:
             yield f"{path}: of the same network, data and threat model as {others[0]}; keep one"
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not a number; write null for a missing value")
-
-
 def _place(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location) or "entry"
 
@@ -136,4 +135,4 @@ def _message(detail: object) -> str:
     text = str(detail["msg"])
     said = f"{text[:1].lower()}{text[1:]}"
     value = detail.get("input")
-    return said if isinstance(value, dict | list) or detail["type"] == "missing" else f"{said}, got {value!r}"
+    return said if isinstance(value, dict | list) or detail["type"] == "missing" else f"{said}, got {shown(value)}"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 
 import numpy as np
 import png
 from numpy.typing import NDArray
 
-LARGEST = 1 << 28
+LARGEST = 1 << 25
 """Largest number of pixels of an image that is decoded."""
+_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Colour type of a PNG file -> samples of a pixel."""
 
 
 class NotAnImage(ValueError):
@@ -30,6 +34,15 @@ def encode(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
     buffer = io.BytesIO()
     writer.write_packed(buffer, rows)
     return buffer.getvalue()
+
+
+def unpacked_size(content: bytes) -> int:
+    """Return how many bytes the pixels of a PNG file take, as its header says; 0 for what is no PNG file."""
+    head = content[: len(_START) + 10]
+    if not head.startswith(_START) or len(head) < len(_START) + 10:
+        return 0
+    width, height = (int.from_bytes(head[at : at + 4], "big") for at in (len(_START), len(_START) + 4))
+    return -(-width * height * head[-2] * _SAMPLES.get(head[-1], 4) // 8)
 
 
 def decode(content: bytes, *, labels: bool = False) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -53,10 +66,16 @@ def decode(content: bytes, *, labels: bool = False) -> NDArray[np.uint8] | NDArr
             raise NotAnImage(f"{width} x {height} pixels, more than {LARGEST:,}")
         _bounded(content, height * (width * header.planes * header.bitdepth // 8 + 1))
         _, _, rows, _ = png.Reader(bytes=content).read()
-        found = np.array([np.frombuffer(row, np.uint8 if labels else np.uint16) for row in rows])
-    except (png.Error, zlib.error, EOFError) as error:
+        found = np.empty((height, width * header.planes), np.uint8 if labels else np.uint16)
+        read = 0
+        for row in rows:
+            found[read] = row
+            read += 1
+    except (png.Error, zlib.error, EOFError, ValueError, LookupError, TypeError, struct.error) as error:
+        if isinstance(error, NotAnImage):
+            raise
         raise NotAnImage(f"not a PNG file, or a damaged one ({error})") from error
-    if found.shape != (height, width * header.planes):
+    if read != height:
         raise NotAnImage("a damaged PNG file: it ends early")
     pixels: NDArray[np.uint16] = found if labels else found.reshape(height, width, 3)
     return pixels

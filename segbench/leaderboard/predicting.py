@@ -97,9 +97,10 @@ def predict(entry: Entry, evaluations: Sequence[Evaluation], paths: Sequence[Pat
 
 
 def _network(record: Record, path: Path) -> nn.Module:
-    """Return the network of an evaluation; no code from the bundle or the weights is run."""
-    network = zoo.deployed(record.target.model, record.target.defense, len(record.classes))
-    load_strict(network, load_file(path), where=str(path))
+    """Return the network of an evaluation: one of the catalog. No code from the bundle or the weights is run."""
+    state, target = load_file(path), record.target
+    network = zoo.fitting(target.model, target.defense, len(record.classes), state, where=str(path))
+    load_strict(network, state, where=str(path))
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segbench.leaderboard.bundled import Evaluation
 from segbench.leaderboard.checking import TOLERANCE
 from segbench.reports.leaderboard.entries import Entry, EntryResult
-from segbench.reports.records import Scores
-from segbench.reports.statistics import interval, scores
+from segbench.reports.records import Record, Scores
+from segbench.reports.statistics import Absent, interval, scores
 from segbench.reports.worst_case import worst_case
 
 
@@ -29,7 +30,8 @@ def compare(entry: Entry, evaluations: Sequence[Evaluation]) -> Iterator[str]:
                 yield f"{name}: {field} is {_shown(recorded)}, the entry says {_shown(said)}"
         if own.record.setting != "black-box" and own.record.source != own.record.target:
             yield f"{name}: its images were made on another network, as in a black-box setting"
-        yield from _counted(own)
+        records, counts = f"records/{own.record.digest}.json", f"counts/{own.record.digest}.json"
+        yield from counted(own.record, own.counts, own.names, own.parts, (records, counts))
     truth = evaluations[0].counts[:, 2] if evaluations else None
     for own in evaluations:
         if truth is not None and not np.array_equal(own.counts[:, 2], truth):
@@ -76,41 +78,58 @@ def _said(entry: Entry, own: Evaluation) -> Iterator[tuple[str, object, object]]
     yield "extras", dict(run.extras), {k: v for k, v in record.extras.items() if isinstance(v, int | float)}
 
 
-def _counted(own: Evaluation) -> Iterator[str]:
-    """Yield counts that are impossible, and scores of the record that do not follow from the counts."""
-    name, counts, record = f"counts/{own.record.digest}.json", own.counts, own.record
-    for part in own.parts:
+def counted(
+    record: Record,
+    counts: NDArray[np.int64],
+    names: Sequence[str],
+    parts: Sequence[NDArray[np.int64]],
+    files: tuple[str, str],
+) -> Iterator[str]:
+    """Yield counts that are impossible, and scores of the record that do not follow from the counts.
+
+    Args:
+        record: the record, with scores.
+        counts: (N, 3, C); see `segbench.reports.statistics`.
+        names: names of the N images.
+        parts: the counts of each part of an ensemble, each (N, 3, C); empty for other attacks.
+        files: what mistakes name: the file of the record, and that of the counts.
+    """
+    where, name = files
+    if counts.ndim != 3 or counts.shape[1:] != (3, len(record.classes)) or not len(counts):
+        yield f"{name}: counts are (images, 3, {len(record.classes)}), got {counts.shape}"
+        return
+    for part in parts:
         if part.shape != counts.shape:
             yield f"{name}: parts of {part.shape} counts, the evaluation has {counts.shape}"
             return
-    for part in (counts, *own.parts):
+    for part in (counts, *parts):
         right, predicted, true = np.moveaxis(part, 1, 0)
         odd = (part < 0).any((1, 2)) | (right > np.minimum(predicted, true)).any(1)
         odd |= predicted.sum(1) != true.sum(1)
         if odd.any():
             yield f"{name}: the counts of image {int(odd.argmax())} are impossible"
             return
-    if len(own.names) != len(counts) or record.n_images != len(counts):
-        yield f"{name}: {len(counts)} images and {len(own.names)} names, the record says {record.n_images}"
+    if len(names) != len(counts) or record.n_images != len(counts):
+        yield f"{name}: {len(counts)} images and {len(names)} names, the record says {record.n_images}"
     if not counts[:, 2].any():
         yield f"{name}: no pixel is valid"
         return
-    if own.parts and not _is_worst(own):
+    if parts and not _is_worst(counts, parts, record.absent):
         yield f"{name}: the counts are not those of the worst choice among the parts"
     again = scores(counts, record.absent)
     for field in Scores.model_fields:
         stored, found = getattr(record.scores, field), getattr(again, field)
         if not _equal(stored, found):
-            yield f"records/{record.digest}.json: {field} is {_shown(stored)}, its counts give {_shown(found)}"
+            yield f"{where}: {field} is {_shown(stored)}, its counts give {_shown(found)}"
 
 
-def _is_worst(own: Evaluation) -> bool:
+def _is_worst(counts: NDArray[np.int64], parts: Sequence[NDArray[np.int64]], absent: Absent) -> bool:
     try:
-        worst = worst_case(own.parts, own.record.absent)
+        worst = worst_case(parts, absent)
     except ValueError:
         return False
-    chosen = np.stack(own.parts)[worst.choice, np.arange(len(worst.choice))]
-    return np.array_equal(chosen, own.counts)
+    chosen = np.stack(parts)[worst.choice, np.arange(len(worst.choice))]
+    return np.array_equal(chosen, counts)
 
 
 def _interval(entry: Entry, result: EntryResult, evaluations: Sequence[Evaluation]) -> Iterator[str]:

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from segbench.errors import SegbenchError
-from segbench.files import read_json, write_json
+from segbench.documents import parse_json, read_text
+from segbench.errors import SegbenchError, shown
+from segbench.files import write_json
 from segbench.plan.cells import EVALUATION_VERSION
 from segbench.reports.comparable import identity, shared_parts
 from segbench.reports.records import Component, Frozen, Record
 from segbench.reports.statistics import Absent, Counts
 
 BASELINE_VERSION = 1
+LARGEST = 64 << 20
+"""Largest size of a baseline's file, in bytes."""
+MOST_COUNTS = 1 << 25
+"""Largest number of counts in a baseline: runs times images times 3 times classes, over all its rows."""
+LONGEST_VALUE = 1_000
+_AGAIN = "make the baseline again with --update"
 Metric = Literal["miou", "macc", "aacc"]
 METRICS: tuple[Metric, ...] = ("miou", "macc", "aacc")
-Allowed = Mapping[Metric, float | Literal["noise"]]
+Size = Annotated[int, Field(ge=1)]
+Allowed = Mapping[Metric, Annotated[float, Field(ge=0, le=100)] | Literal["noise"]]
 """Metric -> allowed drop in percentage points, or "noise": any drop that the bootstrap interval covers."""
 
 
@@ -39,13 +48,28 @@ class BaselineRow(Frozen):
     label: str
     like: Mapping[str, Any]
     weights_sha256: tuple[str | None, ...]
-    shape: tuple[int, int, int, int]
+    shape: tuple[Size, Size, Literal[3], Size]
     counts: str
 
     def array(self) -> Counts:
-        """Return the counts, (R, N, 3, C) int64."""
-        raw = zlib.decompress(base64.b64decode(self.counts, validate=True))
-        return np.frombuffer(raw, dtype="<i4").reshape(self.shape).astype(np.int64)
+        """Return the counts, (R, N, 3, C) int64.
+
+        Raises:
+            ValueError: they are damaged, or others than the shape says.
+        """
+        size = 4 * math.prod(self.shape)
+        inflate = zlib.decompressobj()
+        try:
+            raw = inflate.decompress(base64.b64decode(self.counts, validate=True), size + 1)
+        except (ValueError, zlib.error) as error:
+            raise ValueError(f"counts that cannot be unpacked ({error})") from error
+        if len(raw) != size or not inflate.eof:
+            raise ValueError(f"counts of another length than {self.shape}")
+        counts = np.frombuffer(raw, dtype="<i4").reshape(self.shape).astype(np.int64)
+        right, predicted, true = np.moveaxis(counts, 2, 0)
+        if (right < 0).any() or (right > np.minimum(predicted, true)).any():
+            raise ValueError("counts that are impossible")
+        return counts
 
     @property
     def absent(self) -> Absent:
@@ -143,7 +167,7 @@ def unlike(baseline: Baseline, records: Sequence[Record]) -> list[str]:
         if label in then:
             here = likeness(group)
             found += [
-                f"{label}: {key} was {then[label].get(key)}, is {value}"
+                f"{label}: {key} was {_short(then[label].get(key))}, is {value}"
                 for key, value in here.items()
                 if then[label].get(key) != value
             ]
@@ -156,27 +180,40 @@ def read(path: Path) -> Baseline | None:
     Raises:
         SegbenchError: the file is not a baseline of this version.
     """
-    content = read_json(path)
-    if content is None:
+    if not path.exists():
         return None
+    content = parse_json(read_text(path, LARGEST), str(path), LARGEST)
+    if not isinstance(content, dict):
+        raise SegbenchError(f"{path}: not a JSON object; {_AGAIN}")
     if content.get("schema_version") != BASELINE_VERSION:
-        raise SegbenchError(
-            f"{path}: baseline of version {content.get('schema_version')}, this segbench reads {BASELINE_VERSION}; "
-            "make it again with --update"
-        )
+        version = shown(content.get("schema_version"))
+        raise SegbenchError(f"{path}: baseline of version {version}, this segbench reads {BASELINE_VERSION}; {_AGAIN}")
     try:
-        return Baseline.model_validate(content)
+        found = Baseline.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise SegbenchError(
-            f"{path}: {where}: {first['msg'].lower()}; make the baseline again with --update"
-        ) from error
+        raise SegbenchError(f"{path}: {where}: {first['msg'].lower()}; {_AGAIN}") from error
+    number = sum(math.prod(row.shape) for row in found.entries)
+    if number > MOST_COUNTS:
+        raise SegbenchError(f"{path}: {number:,} counts, more than are read ({MOST_COUNTS:,}); {_AGAIN}")
+    for row in found.entries:
+        try:
+            row.array()
+        except ValueError as error:
+            raise SegbenchError(f"{path}: {shown(row.label)} has {error}; {_AGAIN}") from error
+    return found
 
 
 def write(baseline: Baseline, path: Path) -> None:
     """Write a baseline to a file."""
     write_json(path, baseline.model_dump(mode="json"))
+
+
+def _short(value: Any) -> str:
+    """Return a value as text; what a file holds in its place may be of any length."""
+    text = str(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 def _label(record: Record) -> str:

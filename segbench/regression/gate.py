@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -10,8 +11,10 @@ import numpy as np
 
 from segbench.errors import SegbenchError
 from segbench.regression.baseline import METRICS, Allowed, Baseline, Metric, grouped
+from segbench.reports.formats.markdown import escape
 from segbench.reports.records import Record
 from segbench.reports.statistics import Counts, mean_iou, paired_bootstrap
+from segbench.reports.visible import one_line
 
 Verdict = Literal["unchanged", "within noise", "allowed", "improvement", "REGRESSION", "FAILED"]
 BAD: tuple[Verdict, ...] = ("REGRESSION", "FAILED")
@@ -115,12 +118,12 @@ def headline(name: str, rows: Sequence[VerdictRow]) -> str:
 def markdown(name: str, rows: Sequence[VerdictRow], notes: Sequence[str]) -> str:
     """Return the comparison as Markdown for a pull request: notable rows first, then all rows, folded."""
     sign = "❌" if any(row.verdict in BAD for row in rows) else "✅"
-    lines = [f"### {sign} {headline(name, rows)}", ""]
+    lines = [f"### {sign} {_text(headline(name, rows))}", ""]
     notable = [row for row in rows if row.verdict in (*BAD, "improvement")]
     if notable:
         lines += [*_markdown_table(notable), ""]
     lines += ["<details><summary>all rows</summary>", "", *_markdown_table(rows), "", "</details>", ""]
-    lines += [f"- {note}" for note in notes]
+    lines += [f"- {_text(note)}" for note in notes]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -128,10 +131,10 @@ def junit(name: str, rows: Sequence[VerdictRow]) -> bytes:
     """Return the comparison as JUnit XML, with one test case per row."""
     bad = [row for row in rows if row.verdict in BAD]
     counts = {"tests": str(len(rows)), "failures": str(len(bad)), "errors": "0"}
-    suite = ElementTree.Element("testsuite", {"name": f"segbench check {name}", **counts})
+    suite = ElementTree.Element("testsuite", {"name": one_line(f"segbench check {name}"), **counts})
     for row in rows:
-        case = ElementTree.SubElement(suite, "testcase", {"classname": row.label, "name": row.metric})
-        text = f"{row.metric} {' '.join(cells(row)[2:])}{row.note and ': '}{row.note}"
+        case = ElementTree.SubElement(suite, "testcase", {"classname": one_line(row.label), "name": row.metric})
+        text = one_line(f"{row.metric} {' '.join(cells(row)[2:])}{row.note and ': '}{row.note}")
         if row in bad:
             ElementTree.SubElement(case, "failure", {"message": text, "type": row.verdict.lower()})
         else:
@@ -198,10 +201,15 @@ def _as_iou(counts: Counts, metric: Metric) -> Counts:
 def _markdown_table(rows: Sequence[VerdictRow]) -> list[str]:
     lines = [f"| {' | '.join(HEADINGS)} |", "|---|---|--:|--:|--:|--:|---|"]
     for row in rows:
-        texts = [text.replace("|", "\\|") for text in cells(row)]
-        texts[-1] = f"**{texts[-1]}**{row.note and ': '}{row.note}" if row.verdict in BAD else texts[-1]
+        texts = [_text(text) for text in cells(row)]
+        texts[-1] = f"**{texts[-1]}**{row.note and ': '}{_text(row.note)}" if row.verdict in BAD else texts[-1]
         lines.append(f"| {' | '.join(texts)} |")
     return lines
+
+
+def _text(text: str) -> str:
+    """Return one line of text for Markdown on GitHub, where "@" before a word would call somebody."""
+    return re.sub(r"@(?=\w)", "@\u200b", escape(text))
 
 
 def _number(value: float | None, form: str = ".2f") -> str:

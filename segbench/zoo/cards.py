@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError
 
 from segbench.errors import SegbenchError
+from segbench.reports.names import ZOO_NAME
 from segbench.reports.records import Component, Frozen, Record
 
 CARD_VERSION = 1
 FORM = "dataset/architecture/defense/seed@version"
-_NAME = re.compile(r"(?P<stem>(?:[a-z0-9][a-z0-9._-]*/){3}\d+)(?:@(?P<version>[1-9]\d*))?")
+MOST_CLASSES = 10_000
+"""Classes that a network of a zoo may predict; a card of more is a mistake, or wants the memory."""
+LARGEST_CARD = 4 << 20
+LARGEST_WEIGHTS = 64 << 30
+"""Bytes of the two files of a network."""
 
 
 class ZooError(SegbenchError):
@@ -98,10 +102,10 @@ class Card(Frozen):
     recipe: Mapping[str, Any] = Field(default_factory=dict)
     dataset: Component | None = None
     data_fingerprint: str | None = None
-    num_classes: int
+    num_classes: int = Field(ge=1, le=MOST_CLASSES)
     classes: tuple[str, ...] = ()
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    size: int = Field(ge=0)
+    size: int = Field(ge=0, le=LARGEST_WEIGHTS)
     training: str | None = None
     licence: str = "unknown"
     source: str | None = None
@@ -111,7 +115,7 @@ class Card(Frozen):
 
 def is_name(text: str) -> bool:
     """Return whether a text has the form of a name in a zoo."""
-    return _NAME.fullmatch(text) is not None
+    return ZOO_NAME.fullmatch(text) is not None
 
 
 def parse_name(text: str) -> Name:
@@ -123,7 +127,7 @@ def parse_name(text: str) -> Name:
     Raises:
         ZooError: the text has another form.
     """
-    match = _NAME.fullmatch(text)
+    match = ZOO_NAME.fullmatch(text)
     if match is None:
         raise ZooError(f"{text!r} is not a name of a network; expected {FORM}, for instance digits/pspnet-tiny/sat/0@1")
     return Name(match["stem"], int(match["version"]) if match["version"] else None)

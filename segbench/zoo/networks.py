@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -19,10 +20,14 @@ from segbench.model_zoo.base import ModelError
 from segbench.model_zoo.official import load_official_training
 from segbench.model_zoo.weights import check_keys, load_strict
 from segbench.plan.cells import TrainCell
+from segbench.reports.names import is_name
 from segbench.reports.records import Component, Record
 from segbench.store import Store
 from segbench.zoo.cards import Card, Name, ZooError, numbers, parse_name
 from segbench.zoo.places import WEIGHTS, Zoo, resolve
+
+LARGER, SMALL = 8, 1 << 24
+"""A network is too large for weights of which it has more than so many times the bytes, and so many besides."""
 
 
 def load(name: str, urls: Sequence[str] = ()) -> nn.Module:
@@ -36,8 +41,9 @@ def load(name: str, urls: Sequence[str] = ()) -> nn.Module:
         ZooError: no zoo has the network, or its file is damaged.
     """
     path, card = resolve(name, urls)
-    network = deployed(card.model, card.defense, card.num_classes)
-    load_strict(network, _read(path), where=str(path))
+    state = _read(path)
+    network = fitting(card.model, card.defense, card.num_classes, state, where=str(path))
+    load_strict(network, state, where=str(path))
     return network.eval().requires_grad_(False)
 
 
@@ -58,6 +64,45 @@ def deployed(model: Component, defense: Component, num_classes: int) -> nn.Modul
         specs.stored("defense", defense).make(segmenter=segmenter, aux_weight=0.0, ignore_index=VOID).deploy()
     )
     return network
+
+
+def fitting(
+    model: Component, defense: Component, num_classes: int, state: Mapping[str, Tensor], *, where: str
+) -> nn.Module:
+    """Return the network of `deployed` for weights that are at hand.
+
+    A network that is far larger than its weights is refused before it takes memory: whoever wrote the options of an
+    architecture may have wanted just that.
+
+    Args:
+        model: the architecture.
+        defense: the defense that trained it or wraps it.
+        num_classes: number of classes that it predicts.
+        state: its weights.
+        where: name of their file, which an error begins with.
+
+    Raises:
+        ZooError: the network is too large for them.
+        SegbenchError: as `deployed`.
+    """
+    outline = sketch(model, defense, num_classes)
+    wanted = outline.state_dict() if outline is not None else {}
+    needed, held = (sum(value.nbytes for value in values.values()) for values in (wanted, state))
+    if needed > LARGER * held + SMALL:
+        raise ZooError(f"{where}: {held:,} bytes of weights; {model.short} for {num_classes} classes has {needed:,}")
+    return deployed(model, defense, num_classes)
+
+
+def sketch(model: Component, defense: Component, num_classes: int) -> nn.Module | None:
+    """Return the network of `deployed` with weights that have a shape and take no memory.
+
+    It is None for the few encoders that cannot be built so; their size is not a matter of options.
+    """
+    try:
+        with torch.device("meta"):
+            return deployed(model, defense, num_classes)
+    except (ModelError, RuntimeError, NotImplementedError):
+        return None
 
 
 def add(
@@ -112,10 +157,10 @@ def trained_cells(store: Store, what: str) -> Iterator[tuple[TrainCell, list[Rec
     Raises:
         ZooError: the store has no such matrix and no such training.
     """
-    manifest = store.manifest(Path(what).stem)
+    manifest = store.manifest(Path(what).stem) if is_name(Path(what).stem) else None
     records = manifest.records if manifest else tuple(store.all_records())
     wanted = dict.fromkeys(r.target.digest for r in records) if manifest else [what]
-    if manifest is None and not store.trained(what):
+    if manifest is None and not (is_name(what) and store.trained(what)):
         known = ", ".join(store.manifests()) or "none"
         raise ZooError(f"{what}: no matrix (there are: {known}) and no finished training in store {store.root}")
     for digest in wanted:
@@ -193,8 +238,10 @@ def verify(name: str, urls: Sequence[str] = ()) -> Card:
         ZooError: one of the two is not so.
     """
     path, card = resolve(name, urls)
+    state = _read(path)
     try:
-        check_keys(_read(path), deployed(card.model, card.defense, card.num_classes).state_dict(), where=str(path))
+        network = fitting(card.model, card.defense, card.num_classes, state, where=str(path))
+        check_keys(state, network.state_dict(), where=str(path))
     except ModelError as error:
         raise ZooError(str(error)) from error
     return card
@@ -217,5 +264,5 @@ def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise ZooError(f"{path}: not a safetensors file ({error})") from error

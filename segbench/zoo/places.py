@@ -19,9 +19,10 @@ from typing import Any, BinaryIO
 import fsspec
 from filelock import FileLock
 
+from segbench.documents import LARGEST_JSON, parse_json
 from segbench.errors import describe
 from segbench.files import acquire, cache_folder, file_sha256, write_bytes, write_json
-from segbench.zoo.cards import Card, Name, ZooError, is_name, parse_card, parse_name
+from segbench.zoo.cards import LARGEST_CARD, Card, Name, ZooError, is_name, parse_card, parse_name
 
 CARD, WEIGHTS, INDEX = "card.json", "weights.safetensors", "index.json"
 CHUNK = 1 << 20
@@ -52,14 +53,16 @@ class Zoo:
         """Return the names of all networks, sorted."""
         try:
             if self.http:
-                found = json.loads(self.files.cat_file(f"{self.root}/{INDEX}"))
+                found = parse_json(self._head(f"{self.root}/{INDEX}", LARGEST_JSON), INDEX)
             else:
                 found = [self._name(path) for path in self.files.find(self.root) if path.endswith(f"/{CARD}")]
         except FileNotFoundError:
             return []
         except Exception as error:  # every kind of place has errors of its own
             raise ZooError(f"zoo {self.url}: cannot be listed ({describe(error)})") from error
-        return sorted((name for name in found if is_name(str(name))), key=_order)
+        if not isinstance(found, list):
+            raise ZooError(f"zoo {self.url}: {INDEX} is no list of names")
+        return sorted({name for name in found if isinstance(name, str) and is_name(name)}, key=_order)
 
     def latest(self, stem: str) -> int | None:
         """Return the highest version of a network, or None if the zoo lacks it."""
@@ -71,7 +74,7 @@ class Zoo:
         path = f"{self.root}/{name}/{CARD}"
         where = f"zoo {self.url}: {name}/{CARD}"
         try:
-            content = json.loads(self.files.cat_file(path))
+            content = parse_json(self._head(path, LARGEST_CARD), CARD, LARGEST_CARD)
         except FileNotFoundError:
             return None
         except Exception as error:  # every kind of place has errors of its own
@@ -141,7 +144,11 @@ class Zoo:
                 f"{self.root}/{card.name}/{WEIGHTS}", part.stat().st_size if part.is_file() else 0
             )
             with source, part.open("ab" if start else "wb") as file:
-                shutil.copyfileobj(source, file, CHUNK)
+                # One byte more than the card says is enough to know that it is another file.
+                left = card.size + 1 - start
+                while left > 0 and (chunk := source.read(min(CHUNK, left))):
+                    file.write(chunk)
+                    left -= len(chunk)
         except Exception as error:  # every kind of place has errors of its own
             reason = describe(error)
         kept = part.stat().st_size if part.is_file() else 0
@@ -165,6 +172,17 @@ class Zoo:
             source.close()
             return self._open(path, 0)
         return source, start
+
+    def _head(self, path: str, most: int) -> bytes:
+        """Read a file; of one with more than so many bytes, one byte more than that."""
+        # Without a size fsspec asks for it first, and takes every failure for a file that is not there.
+        streamed = {"block_size": 0, "size": 1} if self.http else {}
+        with self.files.open(path, "rb", **streamed) as source:
+            parts, left = [], most + 1
+            while left > 0 and (part := source.read(min(CHUNK, left))):
+                parts.append(part)
+                left -= len(part)
+        return b"".join(parts)
 
     def _put(self, path: Path, remote: str) -> None:
         """Copy a file so that it appears only when complete; object stores do this by themselves."""

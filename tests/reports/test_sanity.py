@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from segbench.reports.names import as_name
 from segbench.reports.records import Component, Network, Record, RecordedThreat, Scores
 from segbench.reports.sanity import SENTENCES, Measurements, budget_unused, flags, network_flags
 
@@ -37,7 +38,7 @@ def record(
     options = ({"eps": eps} if eps is not None else {}) | options
     text = f"{name}({options}, {setting})"
     return Record(
-        digest=text,
+        digest=as_name(text),
         status="done",
         setting=setting,
         dataset=Component(name="digits", short="digits"),

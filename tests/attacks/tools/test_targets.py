@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import png
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
@@ -86,6 +92,89 @@ def test_a_file_that_holds_no_labels_is_refused(tmp_path: Path) -> None:
     for file, why in cases.items():
         with pytest.raises(ValueError, match=why):
             read_labels(file)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_grey_of_few_bits_keeps_its_values(tmp_path: Path, bits: int) -> None:
+    labels = np.random.default_rng(bits).integers(0, 2**bits, (5, 9))
+    with (tmp_path / "few.png").open("wb") as file:
+        png.Writer(9, 5, greyscale=True, bitdepth=bits).write(file, labels.tolist())
+    assert np.array_equal(read_labels(tmp_path / "few.png").numpy(), labels)
+
+
+def saved(path: Path, **options: Any) -> Path:
+    Image.fromarray(np.arange(42, dtype=np.uint8).reshape(6, 7) % 3).save(path, **options)
+    return path
+
+
+def test_what_does_not_keep_labels_is_refused(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    more = [Image.new("L", (7, 6), 1)]
+    cases = {
+        saved(tmp_path / "a.png", format="JPEG"): "JPEG data",
+        saved(tmp_path / "b.png", format="WEBP", lossless=True): "WEBP data",
+        saved(tmp_path / "c.png", format="GIF"): "GIF data",
+        saved(tmp_path / "d.tif", compression="jpeg"): "TIFF data",
+        saved(tmp_path / "e.png", exif=turned): "EXIF says to turn it",
+        saved(tmp_path / "f.tif", save_all=True, append_images=more): "holds 2 images",
+        saved(tmp_path / "g.png", format="PPM"): "cannot identify",
+    }
+    for file, why in cases.items():
+        with pytest.raises(ValueError, match=f"target {file}: .*{why}"):
+            read_labels(file)
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return len(content).to_bytes(4, "big") + name + content + zlib.crc32(name + content).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("size", [9_000, 60_000, 2**31 - 1])
+def test_a_small_file_of_many_pixels_is_not_unpacked(tmp_path: Path, size: int) -> None:
+    head = size.to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
+    body = zlib.compress(bytes(1 << 20), 9)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    (tmp_path / "bomb.png").write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"bomb\.png: .*pixels"):
+        read_labels(tmp_path / "bomb.png")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+edits = st.lists(st.tuples(st.integers(0, 400), st.binary(min_size=1, max_size=4)), min_size=1, max_size=4)
+
+
+def edited(content: bytes, many: list[tuple[int, bytes]]) -> bytes:
+    for at, new in many:
+        content = content[:at] + new + content[at + len(new) :]
+    return content
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "JPEG"])
+@pytest.mark.parametrize("examples", [15, pytest.param(600, marks=pytest.mark.slow)])
+def test_any_bytes_are_labels_or_a_sentence(tmp_path: Path, kind: str, examples: int) -> None:
+    path = tmp_path / "any.png"
+    whole = saved(path, format=kind).read_bytes()
+    parts = st.integers(0, len(whole)).map(lambda end: whole[:end])
+
+    @settings(
+        max_examples=examples, deadline=5000, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
+    @given(st.one_of(edits.map(lambda many: edited(whole, many)), parts, st.binary(max_size=200)))
+    def holds(content: bytes) -> None:
+        path.write_bytes(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                labels = read_labels(path)
+            except ValueError as error:
+                held = str(path) in str(error)
+            else:
+                held = labels.ndim == 2 and labels.dtype == torch.int64
+        assert held
+
+    holds()
 
 
 @pytest.mark.parametrize("name", TARGETED)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from segbench.reports.leaderboard.entries import Entry, EntryResult, Run, Weights
+from segbench.reports.names import ZOO_NAME
 from segbench.reports.records import Component
 
 CLASSES = ("background", "zero", "one")
@@ -74,7 +75,7 @@ def make(
         Weights(
             seed=seed,
             sha256=hashlib.sha256(f"{name} {seed}".encode()).hexdigest(),
-            zoo=f"{dataset}/{architecture}/{defense}/{seed}@1",
+            zoo=place if ZOO_NAME.fullmatch(place := f"{dataset}/{architecture}/{defense}/{seed}@1") else None,
         )
         for seed in range(2)
     )

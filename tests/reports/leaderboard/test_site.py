@@ -1,15 +1,20 @@
 """The site: its structure, what is escaped, links that lead somewhere, the same bytes for the same entries."""
 
+import copy
 import csv
 import io
 import json
+import os
 import random
 import re
+import subprocess
+import sys
 from email.utils import parsedate_to_datetime
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
+from pydantic import ValidationError
 
 from segbench.reports.leaderboard.entries import Entry
 from segbench.reports.leaderboard.site import build
@@ -186,11 +191,66 @@ def test_a_choice_is_what_the_rows_hold_blanks_and_all(entry_of, result_of, tmp_
     assert extra in {own.get("data-extra") for tag, own in tags if tag == "tr"}
 
 
-def test_names_from_entries_are_quoted_in_commands(entry_of, result_of, tmp_path) -> None:
-    entry = entry_of("net", [result_of(None, 70.0)], dataset="x; rm -rf ~")
-    build([entry], tmp_path, sortable=False)
-    (page,) = tmp_path.glob("boards/*/*/*/*.html")
-    assert "--dataset &#39;x; rm -rf ~&#39;" in page.read_text()
+def shown_code(entry, folder) -> list[str]:
+    build([entry], folder, sortable=False)
+    (page,) = folder.glob("boards/*/*/*/*.html")
+    return re.findall(r"<pre[^>]*><code>(.*?)</code></pre>", page.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("dataset", ["x; rm -rf ~", "--trust", "evil.py:main", "digits(size=1)\nrm"])
+def test_a_command_holds_only_names_of_components(entry_of, result_of, tmp_path, dataset) -> None:
+    code = shown_code(entry_of("net", [result_of(None, 70.0)], dataset=dataset), tmp_path)
+    assert [text.split("(")[0] for text in code] == ["import segbench\n\nnetwork = segbench.load_model"]
+
+
+@pytest.mark.parametrize(
+    "short", ["evil.py:main", "evil.module:main", "hf:someone/net", "x.pt2", "--trust", "pspnet(a=b:main", "a/b/c/0"]
+)
+def test_what_could_bring_code_becomes_no_command(entry_of, result_of, tmp_path, short) -> None:
+    plain = entry_of("net", [result_of(None, 70.0)])
+    weights = plain.model.weights[0].model_copy(update={"zoo": None})
+    for name in (short, "pspnet"):
+        architecture = plain.model.architecture.model_copy(update={"short": short, "name": name})
+        model = plain.model.model_copy(update={"architecture": architecture, "weights": (weights,)})
+        assert shown_code(plain.model_copy(update={"model": model}), tmp_path / name[:3]) == []
+
+
+@pytest.mark.parametrize(
+    "zoo", ["evil.py:main", "hf:a/b", "../b/c/0@1", "a/b/c/0@1 --trust", "a/b/c/0@1\n", "a/b/c/\u0660", "a/../c/0"]
+)
+def test_only_a_network_of_a_zoo_is_named_as_one(entry_of, result_of, zoo) -> None:
+    content = entry_of("net", [result_of(None, 70.0)]).model_dump(mode="json")
+    content["model"]["weights"][0]["zoo"] = zoo
+    with pytest.raises(ValidationError, match="a network of a zoo is named dataset/architecture"):
+        Entry.model_validate_json(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "data:text/html,x", "//example.org", "https://x\x1b[2J", "file:///x"]
+)
+def test_links_lead_to_the_web(entry_of, result_of, url) -> None:
+    content = entry_of("net", [result_of(None, 70.0)]).model_dump(mode="json")
+    places = [lambda c: c["links"].update(paper=url), lambda c: c["model"]["weights"][0].update(url=url)]
+    for change in places:
+        other = copy.deepcopy(content)
+        change(other)
+        with pytest.raises(ValidationError, match=r"url|paper"):
+            Entry.model_validate_json(json.dumps(other))
+
+
+def test_a_build_that_was_killed_does_not_stop_the_next(entries, tmp_path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    first = build(entries, tmp_path, sortable=False)
+    left = first[0].with_name(f".x.html.{ended.pid}.0a1b2c3d.tmp"), tmp_path / "boards" / f".y.{ended.pid}.0a1b2c3d.tmp"
+    for path in left:
+        path.write_text("half")
+    assert build(entries, tmp_path, sortable=False) == first
+    assert not any(path.exists() for path in left)
+    working = tmp_path / "boards" / f".y.{os.getpid()}.0a1b2c3d.tmp"
+    working.write_text("half")
+    build(entries, tmp_path, sortable=False)
+    assert working.exists(), "another process still writes it"
 
 
 def test_a_leaderboard_without_entries_is_a_page(tmp_path) -> None:

@@ -132,7 +132,7 @@ def test_a_target_is_a_class_or_a_file_that_is_there(tmp_path: Path) -> None:
     with pytest.raises(SegbenchError, match=r"bim: target .*labels\.png: no readable image of labels"):
         specs.bound("attack", {"name": "bim", "target": str(file)})
     Image.new("RGB", (4, 3)).save(file)
-    with pytest.raises(SegbenchError, match="a label map has one byte per pixel"):
+    with pytest.raises(SegbenchError, match="one byte per pixel"):
         specs.bound("attack", {"name": "bim", "target": str(file)})
     Image.new("L", (40_000, 2_000)).save(file)
     with pytest.raises(SegbenchError, match="40000x2000 pixels; at most 67,108,864 are read"):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from segbench.components import specs
 from segbench.evaluation.probes import Scaled, accuracy, measure, optimises
+from segbench.reports.names import as_name
 from segbench.reports.records import Component, Network, Record, RecordedThreat, Scores
 from segbench.reports.sanity import flags, network_flags
 
@@ -146,7 +147,7 @@ def evaluated(task: Task, model: nn.Module, attack: str, source: nn.Module | Non
     scores = Scores(miou=aacc, macc=aacc, aacc=aacc, class_iou=(aacc, aacc), miou_low=aacc, miou_high=aacc)
     part, threat = Component(name="part", short="part"), bound.attack().threat
     return Record(
-        digest=f"{attack} {source is not None}",
+        digest=as_name(f"{attack} {source is not None}"),
         status="done",
         setting="white-box" if source is None else "black-box",
         dataset=part,

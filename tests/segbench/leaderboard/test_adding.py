@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from segbench.leaderboard import adding, entering, entry_files
+from segbench.leaderboard import adding, entering, entry_files, summing
 from segbench.leaderboard.composing import Details
 from segbench.leaderboard.entry_files import LeaderboardError
 from segbench.reports.leaderboard.entries import Entry
+from segbench.reports.records import Record
 from segbench.reports.statistics import interval
 from segbench.store import Store
 from segbench.zoo import networks as zoo
@@ -172,19 +174,61 @@ def test_a_network_without_clean_results_is_left_out(own_store: Store) -> None:
     assert any("not evaluated on clean images" in note for note in made.notes)
 
 
-def test_an_interval_that_misses_its_mean_is_not_given(own_store: Store, entry: Entry) -> None:
-    digest = entry.results[0].runs[0].record
-    record, counts, names = own_store.record(digest), own_store.counts(digest), own_store.image_names(digest)
-    assert record is not None
-    assert record.scores is not None
-    assert counts is not None
-    assert names is not None
-    scores = record.scores.model_copy(update={"miou": 99.0, "class_iou": (99.0, 99.0, 99.0)})
-    own_store.write_record(record.model_copy(update={"scores": scores}), counts, names)
-    made = adding.entries(own_store, [], Details())
+def test_an_interval_that_misses_its_mean_is_not_given(
+    store: Store, entry: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summing, "_interval", lambda records, store: (99.0, 99.5))
+    made = adding.entries(store, [], Details())
     changed = next(other for other in made.entries if other.path == entry.path)
     assert (changed.results[0].low, changed.results[0].high) == (None, None)
     assert "too few images" in changed.results[0].note
+
+
+Change = Callable[[Record, np.ndarray, list[str]], tuple[Record, np.ndarray, list[str]]]
+
+
+def scored(record: Record, **changes: object) -> Record:
+    assert record.scores is not None
+    return record.model_copy(update={"scores": record.scores.model_copy(update=changes)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r, c, n: (scored(r, miou=99.0), c, n), r"record\.json: miou is 99\.0000, its counts give"),
+        (lambda r, c, n: (scored(r, macc=0.0), c, n), r"record\.json: macc is 0\.0000, its counts give"),
+        (lambda r, c, n: (scored(r, miou_high=100.0), c, n), r"record\.json: miou_high is 100\.0000"),
+        (lambda r, c, n: (r.model_copy(update={"n_images": 5}), c, n), r"the record says 5"),
+        (lambda r, c, n: (r, c, n[1:]), r"4 images and 3 names"),
+        (lambda r, c, n: (r, c + 1, n), r"its counts give"),
+        (lambda r, c, n: (r, -c, n), r"the counts of image 0 are impossible"),
+        (lambda r, c, n: (r, c[:, :, :2], n), r"counts\.npz: counts are \(images, 3, 3\), got \(4, 3, 2\)"),
+        (lambda r, c, n: (r, c[:, 0], n), r"got \(4, 3\)"),
+        (lambda r, c, n: (r, c[:0], n), r"got \(0, 3, 3\)"),
+    ],
+)
+def test_a_record_that_its_counts_do_not_bear_out_is_not_entered(
+    own_store: Store, entry: Entry, change: Change, message: str
+) -> None:
+    digest = entry.results[1].runs[0].record
+    record, counts, names = own_store.record(digest), own_store.counts(digest), own_store.image_names(digest)
+    assert record is not None
+    assert counts is not None
+    assert names is not None
+    own_store.write_record(*change(record, counts, names))
+    with pytest.raises(LeaderboardError, match=message) as caught:
+        adding.entries(own_store, [], Details())
+    assert f"eval/{digest}/" in str(caught.value)
+
+
+@pytest.mark.parametrize("digest", ["../../evil", "/etc", ".", "a/b", "a\0b", "x" * 101, ""])
+def test_a_digest_is_a_name(store: Store, entry: Entry, digest: str) -> None:
+    record = store.record(entry.results[0].runs[0].record)
+    assert record is not None
+    plain = record.model_dump(mode="json")
+    for wrong in ({**plain, "digest": digest}, {**plain, "source": {**plain["source"], "digest": digest}}):
+        with pytest.raises(ValidationError, match="a digest is made of letters"):
+            Record.model_validate(wrong)
 
 
 def test_the_command_says_what_it_did(segbench: Callable[..., tuple[int, str]], finished: Path, tmp_path: Path) -> None:

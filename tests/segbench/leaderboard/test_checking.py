@@ -119,11 +119,11 @@ def test_all_mistakes_of_all_files_are_said_at_once(
     code, printed = segbench("leaderboard", "check", tmp_path, tmp_path / "absent.json", tmp_path / "hollow")
     assert code == 2
     for text in (
-        "a.json: line 1, column 12: not JSON",
+        "a.json:1: not JSON: expecting value (column 12)",
         "b.json: status: input should be 'reported' or 'verified', got 'good'",
         "b.json: added: input should be a valid date",
         "b.json: model: field required",
-        "c.json: not JSON",
+        "c.json:1: is not UTF-8",
         f"d.json: its path does not match its content; move the file to {entry.path}",
         "of the same network, data and threat model as",
         "absent.json: there is no such file",
@@ -138,7 +138,7 @@ def test_what_is_not_a_number_is_no_number(entry: Entry) -> None:
     content = entry.model_dump(mode="json")
     content["results"][1]["runs"][0]["extras"] = {"median_distance": float("nan")}
     assert parse(json.dumps(content), "f.json")[1] == [
-        "f.json: not JSON: NaN is not a number; write null for a missing value"
+        "f.json: not JSON: NaN is no number; write null where there is none"
     ]
 
 
@@ -170,5 +170,5 @@ def test_a_network_by_two_names_would_be_ranked_twice(
 def test_deep_nesting_is_no_crash(tmp_path: Path) -> None:
     path = tmp_path / "deep.json"
     path.write_text("[" * 200_000)
-    with pytest.raises(LeaderboardError, match=r"deep\.json: .*not JSON"):
+    with pytest.raises(LeaderboardError, match=r"deep\.json: nested too deeply"):
         entry_files.load([path])
