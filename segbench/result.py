@@ -80,7 +80,7 @@ class Result:
         store = Store(self.store)
         folder = store.report_dir(self.manifest.name) if out is None else Path(out)
         try:
-            return render(
+            paths = render(
                 self.manifest,
                 folder,
                 formats,
@@ -90,6 +90,9 @@ class Result:
             )
         except ValueError as error:
             raise SegbenchError(str(error)) from error
+        if out is None:
+            store.seal_report(self.manifest.name, paths)
+        return paths
 
 
 def stored_result(store: Store, name: str) -> Result | None:

@@ -18,6 +18,7 @@ from segbench.cli.plan import plan
 from segbench.cli.report import report
 from segbench.cli.run import run
 from segbench.cli.show import show
+from segbench.cli.store import store_app
 from segbench.cli.zoo import zoo_app
 from segbench.errors import SegbenchError
 
@@ -40,6 +41,7 @@ app.command(epilog=CHECK_EXAMPLE)(check)
 app.add_typer(data_app, name="data")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(leaderboard_app, name="leaderboard")
+app.add_typer(store_app, name="store")
 
 
 def main() -> None:
