@@ -67,14 +67,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """
     try:
         if path.stat().st_size > LARGEST_JSON:
-            raise StoreError(f"{path}: too large to be read; {_again(path)}")
+            raise StoreError(f"{path}: too large to be read")
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, OSError, RecursionError) as error:
-        raise StoreError(f"{path}: cannot be read ({error}); {_again(path)}") from error
+        raise StoreError(f"{path}: cannot be read ({error})") from error
     if not isinstance(content, dict):
-        raise StoreError(f"{path}: not a JSON object; {_again(path)}")
+        raise StoreError(f"{path}: not a JSON object")
     return content
 
 
@@ -95,12 +95,15 @@ def read_sealed(path: Path, place: str) -> dict[str, Any] | None:
     Raises:
         StoreError: the file is damaged, or was sealed for another place.
     """
-    content = read_json(path)
+    try:
+        content = read_json(path)
+    except StoreError as error:
+        raise StoreError(f"{error}; {_again(path, place)}") from error
     if content is None or not {"format", "checksum"} & set(content):
         return content
     stated = content.pop("checksum", None)
     if stated != _checksum(content, place):
-        raise StoreError(f"{path}: damaged, its checksum does not fit; {_again(path)}")
+        raise StoreError(f"{path}: damaged, its checksum does not fit; {_again(path, place)}")
     if content.pop("format", None) != FORMAT:
         raise StoreError(f"{path}: written by a newer segbench; update segbench to read it")
     return content
@@ -175,5 +178,5 @@ def _placed(content: bytes, place: str) -> str:
     return sha256(place.encode() + b"\n" + content)
 
 
-def _again(path: Path) -> str:
-    return f"delete {path.parent} to make it again"
+def _again(path: Path, place: str) -> str:
+    return f"delete {path.parent if place.startswith(('train/', 'eval/')) else path} to make it again"

@@ -5,6 +5,7 @@
       eval/<digest>/   counts.npz  images/<index>.npz  record.json | failed.json  traceback.txt
       matrices/<name>.json        what a matrix asked for
       reports/<name>/             what was rendered from it
+      crash-<date>.txt            traceback of a command that broke
       cache/                      checks that passed, and sweeps that are not finished
 
 A folder of `train` is complete once it has done.json, one of `eval` once it has record.json; both are written last and
@@ -17,6 +18,8 @@ and the scores of a record with its counts. Files of segbench 0.1 have no checks
 from __future__ import annotations
 
 import io
+import os
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -457,6 +460,18 @@ class Store:
         return Evidence(
             counts=self.counts, parts=self.parts, history=self.history, kept=self.kept_images, measured=self.measured
         )
+
+    def write_crash(self, trace: str) -> Path:
+        """Store the traceback of a command that broke, and return its file.
+
+        Raises:
+            StoreError: there is no such store, or it cannot be written.
+        """
+        if not self.root.is_dir():
+            raise StoreError(f"{self.root}: there is no such store")
+        path = self.root / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+        write_bytes(path, trace.encode(errors="backslashreplace"))
+        return path
 
     # What lies here, and whether it is whole; for `segbench.store_check`
 

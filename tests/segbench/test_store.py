@@ -13,7 +13,6 @@ from segbench.reports.records import Record
 from segbench.reports.statistics import scores
 from segbench.store import Store
 
-
 COUNTS = np.array([[[1, 4], [3, 5], [2, 6]], [[0, 7], [1, 7], [1, 7]]])
 
 
