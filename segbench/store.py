@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -567,6 +568,13 @@ class Store:
         path = self.report_dir(name) / file
         if not path.is_file() or file_sha256(path) != self.report_sums(name)[file]:
             raise StoreError(f"{path}: damaged or missing")
+
+    def check_sums(self, name: str) -> None:
+        """Read the checksums of a report; raises a StoreError where they are damaged."""
+        path = self.report_dir(name) / SUMS
+        lines = path.read_bytes().decode(errors="replace").splitlines() if path.is_file() else []
+        if not all(re.fullmatch("[0-9a-f]{64}  .+", line) for line in lines):
+            raise StoreError(f"{path}: damaged")
 
     # Checks that passed
 

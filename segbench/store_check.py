@@ -107,6 +107,7 @@ def _readings(store: Store) -> Iterator[_Reading]:
     for path in store.cached():
         yield _Reading("the next run checks it again", partial(store.check_cached, path))
     for name in store.reports():
+        yield _Reading(RENDER, partial(store.check_sums, name))
         for file in store.report_sums(name):
             yield _Reading(RENDER, partial(store.check_report, name, file))
 
