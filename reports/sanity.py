@@ -28,6 +28,7 @@ SENTENCES: Mapping[str, str] = MappingProxyType(
         "non-deterministic": "two forward passes of one image differ",
         "budget-unused": "steps times alpha is less than eps: the budget cannot be used up",
         "test-time-optimisation": "the network takes gradients or changes its state while it predicts",
+        "not-measured": "the measurements of the network that sanity checks need are missing; run the matrix again",
     }
 )
 """The meaning of each flag, as a clause without a full stop."""
@@ -64,6 +65,11 @@ def from_plain(plain: Mapping[str, Any]) -> Measurements:
     """Return the measurements that `to_plain` turned into plain data."""
     by_scale = {float(factor): value for factor, value in plain["by_scale"].items()}
     return Measurements(**{**plain, "trajectory": tuple(plain["trajectory"]), "by_scale": by_scale})
+
+
+def to_be_measured(record: Record) -> bool:
+    """Return whether a sweep takes measurements of a record's network: of each that is attacked by its gradients."""
+    return record.setting == "white-box" and record.threat.access == "gradients" and not record.oblivious
 
 
 def network_flags(measured: Measurements) -> tuple[str, ...]:

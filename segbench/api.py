@@ -6,6 +6,7 @@ import contextlib
 import copy
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from segbench.attacks.base import BoundAttack
 from segbench.attacks.tools.budget import check_budget
-from segbench.attacks.tools.guard import guarded
+from segbench.attacks.tools.guard import guarded, prepared
 from segbench.components import specs
 from segbench.config.load import matrix_from_data
 from segbench.config.matrix import Matrix
@@ -26,6 +27,7 @@ from segbench.execution import execute, prepare
 from segbench.execution.execute import SILENT, Display
 from segbench.networks import loaders
 from segbench.networks.adapter import Adapter
+from segbench.networks.factories import as_network
 from segbench.networks.load import open_adapter
 from segbench.plan.plan import Plan
 from segbench.protocols.base import EvaluationProtocol
@@ -34,11 +36,11 @@ from segbench.store import Store
 
 __all__ = ["Result", "attack", "evaluate", "load_model", "predict", "run_matrix"]
 
-Network = nn.Module | Callable[[Tensor], Any]
+GivenNetwork = nn.Module | Callable[[Tensor], Any]
 
 
 def evaluate(
-    model: str | Network,
+    model: str | GivenNetwork,
     dataset: str,
     attacks: Sequence[str] = ("clean", "bim"),
     *,
@@ -129,7 +131,27 @@ def evaluate(
     }
     matrix = matrix_from_data(content, as_name(f"eval-{name}"))
     with _left_as_found(kept):
-        return run_matrix(matrix, display)
+        results = Store(matrix.runtime.store)
+        plan = prepare.checked_plan(matrix, results, display.say)
+        return run_plan(_beside_earlier(plan, results, display), display)
+
+
+def _beside_earlier(plan: Plan, store: Store, display: Display) -> Plan:
+    """Let a plan of one network join the report of its earlier evaluations, and never replace that of another one."""
+    try:
+        before = store.manifest(plan.matrix.name, filled=False)
+    except StoreError as error:
+        display.say(f"{error}; the report begins anew")
+        return plan
+    if before is None:
+        return plan
+    own = plan.evaluations[0].target.digest
+    if {record.target.digest for record in before.records} == {own}:
+        return replace(plan, earlier=before.records)
+    name = as_name(f"{plan.matrix.name}-{own[:8]}")
+    again = store.manifest(name, filled=False)
+    matrix = plan.matrix.model_copy(update={"name": name})
+    return replace(plan, matrix=matrix, earlier=() if again is None else again.records)
 
 
 def run_matrix(matrix: Matrix, display: Display = SILENT) -> Result:
@@ -159,7 +181,7 @@ def run_plan(plan: Plan, display: Display = SILENT) -> Result:
 
 
 def attack(
-    model: Network,
+    model: GivenNetwork,
     images: Tensor,
     masks: Tensor,
     attack: str,
@@ -170,21 +192,42 @@ def attack(
     """Return adversarial images (N, 3, H, W), after checking that they keep their budget.
 
     Args:
-        model: network, images in [0, 1] -> logits, or a mapping with `out`, or an object with `logits`.
+        model: network, images in [0, 1] -> logits, or what holds them; see `docs/your-model.md`.
         images: (N, 3, H, W) in [0, 1].
-        masks: (N, H, W).
+        masks: (N, H, W), whole numbers of any type.
         attack: the attack with its options, such as "segpgd(eps=4/255)".
         ignore_index: label of void pixels.
         generator: source of the attack's randomness.
 
     Raises:
-        SegbenchError: the attack or an option is not known.
+        SegbenchError: the attack or an option is not known, or images or masks are not what is said here.
     """
     bound = specs.bound("attack", attack).attack()
-    network = Adapter(model, Convention(), None).to(images.device)
-    adversarial = bound(network, images, masks, ignore_index=ignore_index, generator=generator)
+    try:
+        network = Adapter(model, Convention(), None)
+        _labels_fit(network, images, masks, ignore_index)
+        adversarial = bound(network, images, masks, ignore_index=ignore_index, generator=generator)
+    except ValueError as error:
+        raise SegbenchError(f"attack: {error}") from error
     check_budget(adversarial, images, bound.threat)
     return adversarial
+
+
+def _labels_fit(network: nn.Module, images: Tensor, masks: Tensor, ignore_index: int) -> None:
+    """See that masks hold no label beyond the classes of a network, which losses would stumble over.
+
+    Raises:
+        ValueError: they do, or images and masks are not what an attack takes.
+    """
+    with prepared({"model": network, "images": images, "masks": masks, "ignore_index": ignore_index}):
+        with torch.no_grad():
+            count = network(images[:1]).shape[1]
+        highest = int(masks.masked_fill(masks == ignore_index, 0).max())
+    if highest >= count:
+        raise ValueError(
+            f"masks hold the label {highest}, but the network has {count} classes, counted from 0; void is "
+            f"{ignore_index} (ignore_index)"
+        )
 
 
 def predict(
@@ -212,10 +255,19 @@ def predict(
         batch: number of crops that are attacked and predicted at once.
 
     Raises:
-        SegbenchError: a name or an option is not known, a shape is wrong, or an attack is given without masks.
+        SegbenchError: a name or an option is not known, the image or the masks are not what is said here, or an attack
+            is given without masks.
     """
-    if image.ndim != 3 or image.shape[0] != 3:
+    for name, value in (("image", image), ("masks", masks)):
+        if not isinstance(value, Tensor | None):
+            raise SegbenchError(f"predict: {name} is a tensor, got {type(value).__name__}")
+    if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
         raise SegbenchError(f"predict: image is (3, height, width), got {tuple(image.shape)}")
+    if image.dtype != torch.uint8 and not (image.is_floating_point() and image.min() >= 0 and image.max() <= 1):
+        raise SegbenchError(
+            f"predict: image is uint8, or float in [0, 1], got {image.dtype} from {image.min():g} to {image.max():g}; "
+            "divide 0-255 values by 255"
+        )
     if masks is not None and masks.shape != image.shape[1:]:
         raise SegbenchError(f"predict: masks is {tuple(image.shape[1:])} as the image, got {tuple(masks.shape)}")
     if attack is not None and masks is None:
@@ -233,7 +285,10 @@ def predict(
             images = crops.images[start : start + batch].to(device)
             if made is not None:
                 own = crops.masks[start : start + batch].to(device)
-                adversarial = made(network, images, own, generator=generator)
+                try:
+                    adversarial = made(network, images, own, generator=generator)
+                except ValueError as error:
+                    raise SegbenchError(f"predict: {error}") from error
                 check_budget(adversarial, images, made.threat)
                 images = adversarial
             scores.append(procedure.scores(model, images, attacked=made is not None and made.threat.access != "none"))
@@ -264,15 +319,15 @@ def load_model(
     return open_adapter(entry, num_classes)
 
 
-def _keep(model: Network) -> tuple[str, nn.Module]:
+def _keep(model: GivenNetwork) -> tuple[str, nn.Module]:
     """Put a copy of a network where this process's evaluations find it, as long as the copy lives."""
-    kept = _copied(model) if isinstance(model, nn.Module) else loaders.as_network(model)
+    kept = _copied(model) if isinstance(model, nn.Module) else as_network(model)
     key = uuid.uuid4().hex
     loaders.in_memory[key] = kept
     return f"memory:{key}", kept
 
 
-def _class_name(model: Network) -> str:
+def _class_name(model: GivenNetwork) -> str:
     return getattr(model, "__name__", type(model).__name__)
 
 

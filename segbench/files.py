@@ -30,11 +30,22 @@ def acquire(lock: FileLock, what: str, patience: float = 0.0) -> None:
 
     Raises:
         Busy: another process keeps it.
+        StoreError: its file cannot be written.
     """
     try:
         lock.acquire(timeout=patience)
     except Timeout as error:
         raise Busy(f"{what}: another segbench process is working on it") from error
+    except OSError as error:
+        raise StoreError(f"{lock.lock_file}: cannot be written ({error.strerror or error})") from error
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file of this name; False for a name that no file can have."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def file_sha256(path: Path) -> str:
@@ -56,14 +67,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """
     try:
         if path.stat().st_size > LARGEST_JSON:
-            raise StoreError(f"{path}: too large to be read; {_again(path)}")
+            raise StoreError(f"{path}: too large to be read")
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, OSError, RecursionError) as error:
-        raise StoreError(f"{path}: cannot be read ({error}); {_again(path)}") from error
+        raise StoreError(f"{path}: cannot be read ({error})") from error
     if not isinstance(content, dict):
-        raise StoreError(f"{path}: not a JSON object; {_again(path)}")
+        raise StoreError(f"{path}: not a JSON object")
     return content
 
 
@@ -72,54 +83,68 @@ def write_json(path: Path, content: Any) -> None:
     write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read_sealed(path: Path) -> dict[str, Any] | None:
+def read_sealed(path: Path, place: str) -> dict[str, Any] | None:
     """Read what `write_sealed` wrote, without its seal, or None where there is no file.
 
     A file of before there were seals is returned as it is.
 
+    Args:
+        path: the file.
+        place: the place that it was sealed for: a good file that was copied over another one is noticed.
+
     Raises:
-        StoreError: the file is damaged.
+        StoreError: the file is damaged, or was sealed for another place.
     """
-    content = read_json(path)
-    if content is None or "format" not in content:
+    try:
+        content = read_json(path)
+    except StoreError as error:
+        raise StoreError(f"{error}; {_again(path, place)}") from error
+    if content is None or not {"format", "checksum"} & set(content):
         return content
     stated = content.pop("checksum", None)
-    if stated != _checksum(content):
-        raise StoreError(f"{path}: damaged, its checksum does not fit; {_again(path)}")
-    if content.pop("format") != FORMAT:
+    if stated != _checksum(content, place):
+        raise StoreError(f"{path}: damaged, its checksum does not fit; {_again(path, place)}")
+    if content.pop("format", None) != FORMAT:
         raise StoreError(f"{path}: written by a newer segbench; update segbench to read it")
     return content
 
 
-def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object atomically, with a checksum of its content in it."""
+def write_sealed(path: Path, content: Mapping[str, Any], place: str) -> None:
+    """Write a JSON object atomically, with a checksum of its content and its place in it."""
     sealed = json.loads(json.dumps({"format": FORMAT, **content}, allow_nan=False))
-    write_json(path, {"checksum": _checksum(sealed), **sealed})
+    write_json(path, {"checksum": _checksum(sealed, place), **sealed})
 
 
 def is_sealed(path: Path) -> bool:
-    """Whether a JSON file carries a checksum; files of the first segbench do not."""
-    return "format" in (read_json(path) or {})
+    """Whether a JSON file carries a checksum; files of segbench 0.1 do not."""
+    with path.open("rb") as file:
+        return b'"checksum"' in file.read(40)
 
 
-def read_sealed_bytes(path: Path) -> bytes | None:
+def read_sealed_bytes(path: Path, place: str) -> bytes | None:
     """Read what `write_sealed_bytes` wrote, or None where there is no file.
 
+    Args:
+        path: the file.
+        place: the place that it was sealed for.
+
     Raises:
-        StoreError: the file is damaged.
+        StoreError: the file is damaged, or was sealed for another place.
     """
     try:
         content, _, stated = path.read_bytes().rpartition(_SEAL)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if sha256(content) != stated.decode("ascii", "replace"):
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if _placed(content, place) != stated.decode("ascii", "replace"):
         raise StoreError(f"{path}: damaged, its checksum does not fit")
     return content
 
 
-def write_sealed_bytes(path: Path, content: bytes) -> None:
-    """Write bytes atomically, with their checksum behind them."""
-    write_bytes(path, content + _SEAL + sha256(content).encode())
+def write_sealed_bytes(path: Path, content: bytes, place: str) -> None:
+    """Write bytes atomically, with a checksum of them and their place behind them."""
+    write_bytes(path, content + _SEAL + _placed(content, place).encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -144,10 +169,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segbench"
 
 
-def _checksum(content: Mapping[str, Any]) -> str:
+def _checksum(content: Mapping[str, Any], place: str) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return f"sha256:{sha256(text.encode())}"
+    return f"sha256:{_placed(text.encode(), place)}"
 
 
-def _again(path: Path) -> str:
-    return f"delete {path.parent} to make it again"
+def _placed(content: bytes, place: str) -> str:
+    return sha256(place.encode() + b"\n" + content)
+
+
+def _again(path: Path, place: str) -> str:
+    return f"delete {path.parent if place.startswith(('train/', 'eval/')) else path} to make it again"

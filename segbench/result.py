@@ -84,7 +84,7 @@ class Result:
             raise SegbenchError(f"{name}: a folder cannot have this name; say where the report goes")
         folder = store.report_dir(name) if out is None else Path(out)
         try:
-            return render(
+            paths = render(
                 self.manifest,
                 folder,
                 formats,
@@ -94,6 +94,9 @@ class Result:
             )
         except ValueError as error:
             raise SegbenchError(str(error)) from error
+        if out is None:
+            store.seal_report(self.manifest.name, paths)
+        return paths
 
 
 def stored_result(store: Store, name: str) -> Result | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from segbench.attacks.tools.noise import Generators, per_image
 
@@ -20,20 +20,33 @@ def prepared(arguments: dict[str, Any], generator: torch.Generator | Generators 
     """Check an attack's arguments, give each image its own generator, and run the attack under `guarded`.
 
     Args:
-        arguments: the arguments of the attack by name; `images` and `generator` are replaced.
+        arguments: the arguments of the attack by name; `images`, `masks` and `generator` are replaced.
         generator: the caller's generator or generators. They also determine the random numbers that the network itself
             draws during the attack.
 
     Raises:
-        ValueError: images or masks have the wrong shape, or images are not floats in [0, 1].
+        ValueError: images or masks have the wrong shape or no images, images are not floats in [0, 1], or masks are not
+            whole numbers, or hold a negative label that is not `ignore_index`.
     """
     model, images, masks = arguments["model"], arguments["images"], arguments["masks"]
+    for name, value in (("images", images), ("masks", masks)):
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
     if images.ndim != 4 or masks.shape != (len(images), *images.shape[2:]):
         raise ValueError(
             f"images must be (N, 3, H, W) and masks (N, H, W), got {tuple(images.shape)} and {tuple(masks.shape)}"
         )
-    if not images.is_floating_point() or images.min() < 0 or images.max() > 1:
+    if not images.numel():
+        raise ValueError("there is no image in the batch")
+    if not images.is_floating_point() or not (images.min() >= 0 and images.max() <= 1):
         raise ValueError("images must be floats in [0, 1]: divide 0-255 images by 255, normalise in the model")
+    if masks.is_floating_point() or masks.is_complex():
+        raise ValueError(f"masks must be whole numbers, got {masks.dtype}")
+    void = arguments.get("ignore_index", 255)
+    arguments["masks"] = masks = masks.long()
+    lowest = masks.min() if void >= 0 else masks.masked_fill(masks == void, 0).min()
+    if lowest < 0:
+        raise ValueError(f"masks hold the label {int(lowest)}; if it means void, pass ignore_index={int(lowest)}")
     seed = stream_seed(generator, "attack")
     if "generator" in arguments:
         arguments["generator"] = per_image(arguments["generator"], len(images))

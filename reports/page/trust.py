@@ -1,4 +1,4 @@
-"""Tables on whether the attacks were strong enough: flags, measurements of the networks, and worst cases."""
+"""Tables on whether the numbers can be trusted: flags, notes, measurements of the networks, and worst cases."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from segbench.reports.sanity import SENTENCES
 
 
 def trust(records: Sequence[Record], labels: Labels, evidence: Evidence) -> tuple[Facts, ...]:
-    """Return tables of the raised flags, of measurements of the attacked networks and of worst cases.
+    """Return tables of the raised flags, of notes, of measurements of the attacked networks and of worst cases.
 
     Args:
         records: the records.
         labels: the labels of components and networks.
         evidence: the source of the measurements.
     """
-    found = (_flags(records, labels), _measured(records, labels, evidence), _worst_cases(records, labels))
+    found = (
+        _flags(records, labels),
+        _notes(records),
+        _measured(records, labels, evidence),
+        _worst_cases(records, labels),
+    )
     return tuple(facts for facts in found if facts.rows)
 
 
@@ -29,6 +34,12 @@ def _flags(records: Sequence[Record], labels: Labels) -> Facts:
     rows = tuple((flag, SENTENCES.get(flag, "-"), where) for flag, where in raised(records, labels).items())
     caption = "A flag says why a robust value may be too good. It accuses the evaluation, not the network."
     return Facts("Flags", ("flag", "what it says", "raised against"), rows, caption)
+
+
+def _notes(records: Sequence[Record]) -> Facts:
+    notes = dict.fromkeys(note for record in records for note in record.notes)
+    caption = "What was chosen or noticed when the data and the networks were read."
+    return Facts("Notes", ("note",), tuple((note,) for note in notes), caption)
 
 
 def _measured(records: Sequence[Record], labels: Labels, evidence: Evidence) -> Facts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -18,8 +19,8 @@ from segbench.cli.plan import plan
 from segbench.cli.report import report
 from segbench.cli.run import run
 from segbench.cli.show import show
+from segbench.cli.store import store_app
 from segbench.cli.zoo import zoo_app
-from segbench.errors import SegbenchError
 
 app = typer.Typer(
     name="segbench",
@@ -40,20 +41,24 @@ app.command(epilog=CHECK_EXAMPLE)(check)
 app.add_typer(data_app, name="data")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(leaderboard_app, name="leaderboard")
+app.add_typer(store_app, name="store")
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    """Run the command line; see `segbench.cli.endings` for what a mistake looks like."""
     try:
         app()
-    except SegbenchError as error:
-        from rich.console import Console
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException as error:
+        from segbench.cli.endings import explained
 
-        console = Console(stderr=True, soft_wrap=True)
-        for line in str(error).splitlines():
-            console.print("[bold red]error:[/] ", end="")
-            console.print(line, markup=False, highlight=False)
-        sys.exit(2)
+        code = explained(error)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has enough; Python would complain when it closes it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def _version(value: bool) -> None:

@@ -89,7 +89,8 @@ class Lines:
     def start(self, jobs: Mapping[str, str], cells: int, cached: int) -> None:
         """Say how much there is to do."""
         self.labels, self.cells, self.done = jobs, cells, cached
-        self._print(f"{cells} cells, {cached} done already, {len(jobs)} jobs to run")
+        of_cells, of_jobs = (f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in ((cells, "cell"), (len(jobs), "job")))
+        self._print(f"{of_cells}, {cached} done already, {of_jobs} to run")
 
     def update(self, update: Update) -> None:
         """Say how far a job is, when it has not been mentioned for a while."""

@@ -33,7 +33,7 @@ def report(
 ) -> None:
     """Regenerate the tables of a matrix, or of all in a store, from records alone."""
     from segbench.result import FORMATS, stored_result
-    from segbench.store import Store
+    from segbench.store import Store, lacking
 
     kept = Store(store or Path("runs"))
     if what is not None and (Path(what) / "matrices").is_dir():
@@ -41,6 +41,8 @@ def report(
     names = kept.manifests() if what is None else [Path(what).stem]
     if not names:
         raise SegbenchError(f"{kept.root}: no matrix was run in this store")
+    if unsealed := kept.unsealed():
+        typer.echo(lacking(kept.root, unsealed), err=True)
     for name in names:
         result = stored_result(kept, name)
         if result is None:

@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from types import MappingProxyType, ModuleType
 from typing import Any
 
+from segbench.components.sources import compiled_anew, package_sha256
 from segbench.errors import SegbenchError
 
 PACKAGES = {
@@ -37,6 +38,7 @@ class Definition:
         object: the function or class itself.
         options: its options by name, in the order of the signature, without what the harness fills in.
         module: where it is defined.
+        source: hash of the package that it comes from; None for those of segbench, whose versions tell.
     """
 
     kind: str
@@ -45,6 +47,7 @@ class Definition:
     object: Any
     options: Mapping[str, inspect.Parameter]
     module: str
+    source: str | None = None
 
     @property
     def doc(self) -> str:
@@ -80,7 +83,7 @@ def unknown(what: str, name: str, known: Mapping[str, Any]) -> str:
 @cache
 def _all() -> Mapping[str, Mapping[str, Definition]]:
     found: dict[str, dict[str, Definition]] = {kind: {} for kind in PACKAGES}
-    for module in _modules():
+    for module, source in _modules():
         for value in vars(module).values():
             tag = getattr(value, "tag", value)
             kind = getattr(tag, "kind", None)
@@ -92,16 +95,19 @@ def _all() -> Mapping[str, Mapping[str, Definition]]:
                     f"{module.__name__}: the {kind} {tag.name!r} is defined in {other} already; rename one"
                 )
             options = _options(value, _context(kind))
-            found[kind][tag.name] = Definition(kind, tag.name, tag.version, value, options, module.__name__)
+            found[kind][tag.name] = Definition(kind, tag.name, tag.version, value, options, module.__name__, source)
     return MappingProxyType({kind: MappingProxyType(dict(sorted(d.items()))) for kind, d in found.items()})
 
 
-def _modules() -> Iterator[ModuleType]:
+def _modules() -> Iterator[tuple[ModuleType, str | None]]:
+    """Yield every module that may hold components, with the hash of its source where that is not segbench's."""
     for package in PACKAGES.values():
         for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
-            yield importlib.import_module(f"{package}.{info.name}")
+            yield importlib.import_module(f"{package}.{info.name}"), None
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        yield importlib.import_module(point.value)
+        with compiled_anew():
+            module = importlib.import_module(point.value)
+        yield module, package_sha256(point.value)
 
 
 def _context(kind: str) -> tuple[str, ...]:

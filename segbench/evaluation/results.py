@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from segbench.evaluation.tally import Counts, Tally
+from segbench.evaluation.tally import Tally
 from segbench.plan.cells import EvalCell
 from segbench.reports.records import Record
-from segbench.reports.statistics import Absent, mean_iou, scores
+from segbench.reports.statistics import Absent, Counts, mean_iou, scores
 from segbench.reports.worst_case import worst_case
 
 

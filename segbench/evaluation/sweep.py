@@ -63,7 +63,7 @@ def run_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.device
     try:
         cells = tuple(cell for cell in sweep.cells if not store.current(cell.digest))
         if cells or lacks_measurements(sweep, store):
-            _Run(replace(sweep, cells=cells or sweep.cells[:1]), store, runtime, device, reporter).go(bool(cells))
+            _SweepRun(replace(sweep, cells=cells or sweep.cells[:1]), store, runtime, device, reporter).go(bool(cells))
     finally:
         lock.release()
 
@@ -78,7 +78,7 @@ def lacks_measurements(sweep: Sweep, store: Store) -> bool:
         return True
 
 
-class _Run:
+class _SweepRun:
     """The state of one sweep while it runs."""
 
     def __init__(self, sweep: Sweep, store: Store, runtime: Runtime, device: torch.device, reporter: Reporter) -> None:
@@ -153,7 +153,7 @@ class _Run:
                 self.tallies[cell.digest].add(outcome)
                 if outcome.shown is not None:
                     image = self._image(indices[place], samples[place].name, crops[place], *outcome.shown)
-                    self.store.keep_image(cell.digest, image)
+                    self.tallies[cell.digest].kept[indices[place]] = self.store.keep_image(cell.digest, image)
         self.names += [sample.name for sample in samples]
 
     def _attack(self, pack: Pack, names: Sequence[str]) -> dict[str, Tensor]:
@@ -268,7 +268,7 @@ class _Run:
                 "provenance": {**provenance(self.device), "sweep_seconds": round(seconds, 3)},
             }
         )
-        self.store.write_record(record, counts, self.names, parts)
+        self.store.write_record(record, counts, self.names, parts, tally.kept)
 
     def _take_from_training_data(self) -> None:
         """Get what some attacks take from the training data, and count what it costs."""
@@ -315,11 +315,19 @@ class _Run:
         except StoreError as error:
             self.reporter.say(f"{error}; the sweep starts again")
             return 0.0
-        if found is None or not found.fits(self.tallies, self.batch, self.weights):
+        if found is None:
             return 0.0
-        done = range(len(found.names))
-        if any(not self.store.keeps_image(digest, i) for digest in self.tallies for i in self.kept & set(done)):
+        if not found.fits(self.tallies, self.batch, self.weights):
+            self.reporter.say(
+                f"{self.sweep.label}: what was kept of it is of other evaluations; the sweep starts again"
+            )
             return 0.0
+        done = self.kept & set(range(len(found.names)))
+        for digest in self.tallies:
+            kept = found.tallies[digest].kept
+            if set(kept) != done or not all(self.store.keeps_image(digest, i, own) for i, own in kept.items()):
+                self.reporter.say(f"{self.sweep.label}: its kept images are not whole; the sweep starts again")
+                return 0.0
         self.tallies = {digest: found.tallies[digest] for digest in self.tallies}
         self.names = list(found.names)
         return found.seconds

@@ -13,8 +13,7 @@ from segbench.attacks.tools.passes import Passes
 from segbench.attacks.tools.targets import Target, goal
 from segbench.defenses.base import ABSTAIN
 from segbench.errors import CellError
-
-Counts = NDArray[np.int64]
+from segbench.reports.statistics import Counts
 
 
 @dataclass
@@ -49,6 +48,7 @@ class Tally:
         certified: like `counts`, of the target's certificates: a pixel without one is predicted nowhere.
         radius: of the certificates.
         on_target: per image (2,): pixels that a targeted attack has brought to its labels, and pixels that it was to.
+        kept: hashes of the images that were kept, by their position in the split.
     """
 
     counts: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
@@ -57,6 +57,7 @@ class Tally:
     certified: list[NDArray[np.int64]] = field(default_factory=list)
     radius: float = 0.0
     on_target: list[NDArray[np.int64]] = field(default_factory=list)
+    kept: dict[int, str] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
         """Add the findings on one image."""

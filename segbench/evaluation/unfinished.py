@@ -49,6 +49,7 @@ def pack(found: Unfinished) -> bytes:
     for digest, tally in found.tallies.items():
         arrays[f"distances/{digest}"] = np.array(tally.distances)
         arrays[f"passes/{digest}"] = np.array([tally.passes.forward, tally.passes.backward])
+        arrays[f"kept/{digest}"] = np.array([f"{index} {sha256}" for index, sha256 in tally.kept.items()], dtype=str)
         if tally.certified:
             arrays[f"certified/{digest}"] = np.stack(tally.certified)
             arrays[f"radius/{digest}"] = np.array(tally.radius)
@@ -80,11 +81,13 @@ def unpack(content: bytes) -> Unfinished:
 
 def _tally(arrays: Any, digest: str) -> Tally:
     prefix = f"counts/{digest}/"
+    kept = (str(line).split(" ", 1) for line in arrays[f"kept/{digest}"])
     parts = [name for name in arrays.files if name.startswith(prefix)]
     tally = Tally(
         counts={name.removeprefix(prefix): list(arrays[name]) for name in parts},
         distances=arrays[f"distances/{digest}"].tolist(),
         passes=Passes(*map(int, arrays[f"passes/{digest}"])),
+        kept={int(index): sha256 for index, sha256 in kept},
     )
     if f"certified/{digest}" in arrays.files:
         tally.certified = list(arrays[f"certified/{digest}"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from segbench.errors import SegbenchError
 from segbench.evaluation.sweep import lacks_measurements
 from segbench.execution.pass_counts import training_passes
 from segbench.networks.load import same_answers
-from segbench.plan.cells import TrainCell
+from segbench.plan.cells import EvalCell, TrainCell
 from segbench.plan.plan import Plan, Sweep
 from segbench.store import Store
 
@@ -35,7 +35,7 @@ class Ended(NamedTuple):
 
 
 @dataclass
-class Board:
+class JobBoard:
     """The jobs that are left.
 
     Attributes:
@@ -88,7 +88,7 @@ class Board:
         self.paused[key] = time.monotonic() + pause
 
 
-def pending(plan: Plan, store: Store) -> Board:
+def pending(plan: Plan, store: Store) -> JobBoard:
     """Return the jobs that a plan leaves to do in a store; costly trainings first, so that none is left for the end.
 
     Raises:
@@ -97,18 +97,46 @@ def pending(plan: Plan, store: Store) -> Board:
     _answer_as_before(plan, store)
     sweeps, notes = {}, []
     for sweep in plan.sweeps:
-        cells = tuple(cell for cell in sweep.cells if not store.current(cell.digest))
-        notes += [reason for cell in cells if (reason := store.stale(cell.digest)) is not None]
+        cells, reasons = _left(sweep, store)
+        notes += reasons
         if cells or lacks_measurements(sweep, store):
             sweeps[sweep.key] = Sweep(sweep.source, cells or sweep.cells[:1])
     needed = {cell.digest for sweep in sweeps.values() for cell in (sweep.source, *sweep.targets)}
     trainings = [
         cell
         for cell in plan.trainings
-        if store.trained(cell.digest) is None and (cell.digest in needed or not plan.evaluations)
+        if (cell.digest in needed or not plan.evaluations) and not store.usable(cell.digest)
     ]
+    notes += [reason for cell in trainings if (reason := store.spoiled(cell.digest)) is not None]
     costly = sorted(trainings, key=_cost, reverse=True)
-    return Board({cell.digest: cell for cell in costly}, sweeps, notes)
+    return JobBoard({cell.digest: cell for cell in costly}, sweeps, list(dict.fromkeys(notes)))
+
+
+def outdated(network: str, plan: Plan, store: Store, failed: Container[str]) -> tuple[dict[str, Sweep], list[str]]:
+    """Return the sweeps of evaluations that a network's training has made out of date, and why, a sentence each.
+
+    Args:
+        network: digest of a training that has just ended.
+        plan: the plan that it belongs to.
+        store: the store.
+        failed: digests of the networks that could not be trained.
+    """
+    sweeps, notes = {}, []
+    for sweep in plan.sweeps:
+        if network in (cell.digest for cell in (sweep.source, *sweep.targets)):
+            left, reasons = _left(sweep, store)
+            cells = tuple(c for c in left if c.target.digest not in failed and c.source.digest not in failed)
+            notes += reasons
+            if reasons and cells:
+                sweeps[sweep.key] = Sweep(sweep.source, cells)
+    return sweeps, notes
+
+
+def _left(sweep: Sweep, store: Store) -> tuple[tuple[EvalCell, ...], list[str]]:
+    """Return the cells of a sweep that are left to do, and why those are that have a record."""
+    reasons = {cell.digest: store.stale(cell.digest) for cell in sweep.cells}
+    cells = tuple(c for c in sweep.cells if reasons[c.digest] is not None or not store.evaluated(c.digest))
+    return cells, [reason for reason in reasons.values() if reason is not None]
 
 
 def _answer_as_before(plan: Plan, store: Store) -> None:

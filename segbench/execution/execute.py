@@ -22,10 +22,10 @@ from segbench.config.matrix import Runtime
 from segbench.errors import Busy, SegbenchError, Stopped, StoreError, describe
 from segbench.evaluation.sweep import run_sweep
 from segbench.execution import workers
-from segbench.execution.board import PAUSE, Board, Ended, Job, pending
+from segbench.execution.board import PAUSE, Ended, Job, JobBoard, outdated, pending
 from segbench.plan.cells import EvalCell
 from segbench.plan.plan import Plan, Sweep
-from segbench.store import Store
+from segbench.store import Store, fault, lacking
 from segbench.training.train import run_training
 
 
@@ -83,8 +83,9 @@ def run(plan: Plan, store: Store, runtime: Runtime, display: Display) -> None:
     store.open_for_writing()
     count = len(plan.trainings) + len(plan.sweeps)
     devices = workers.resolve_devices(runtime.device, runtime.workers, count)
-    threads = _threads(plan, store, len(devices))
+    threads = _threads(plan, store, len(devices), display)
     store.write_manifest(plan.manifest(threads))
+    _restore_cells(plan, store, display)
     board = pending(plan, store)
     cells = len(plan.trainings) + len(plan.evaluations)
     left = len(board.trainings) + sum(len(sweep.cells) for sweep in board.sweeps.values())
@@ -92,30 +93,44 @@ def run(plan: Plan, store: Store, runtime: Runtime, display: Display) -> None:
     display.start({key: job.label for key, job in jobs.items()}, cells, cells - left)
     for note in board.notes:
         display.say(f"{note}; it is done again")
+    if unsealed := store.unsealed():
+        display.say(lacking(store.root, unsealed))
     if jobs:
-        run = _Run(board, store, runtime, display)
+        run = _Execution(plan, board, store, runtime, display)
         if len(devices) == 1:
             run.inline(devices[0], threads)
         else:
             run.processes(devices[: max(1, len(jobs))], threads)
 
 
-def _threads(plan: Plan, store: Store, count: int) -> int:
+def _threads(plan: Plan, store: Store, count: int, display: Display) -> int:
     """Return the CPU threads of each worker: decided by a matrix's first run and kept, because numbers depend on it."""
     try:
         before = store.manifest(plan.matrix.name, filled=False)
-    except StoreError:
+    except StoreError as error:
+        display.say(f"{fault(error)}; it is written again")
         before = None
     if before is not None and before.threads is not None:
         return before.threads
     return torch.get_num_threads() if count == 1 else max(1, len(os.sched_getaffinity(0)) // count)
 
 
+def _restore_cells(plan: Plan, store: Store, display: Display) -> None:
+    """Write the cells of finished trainings again where they are damaged or missing."""
+    for cell in plan.trainings:
+        try:
+            store.training_cell(cell.digest)
+        except StoreError as error:
+            display.say(f"{fault(error)}; it is written again")
+            store.write_training_cell(cell.digest, cell.to_plain())
+
+
 @dataclass
-class _Run:
+class _Execution:
     """The jobs of a plan while they run."""
 
-    board: Board
+    plan: Plan
+    board: JobBoard
     store: Store
     runtime: Runtime
     display: Display
@@ -211,7 +226,14 @@ class _Run:
     def _book(self, key: str, job: Job, error: str | None) -> None:
         """Book a job that is done or failed, and fail the evaluations that needed it."""
         self.display.finish(key, len(job.cells) if isinstance(job, Sweep) else 1, error)
-        if error is None or isinstance(job, Sweep):
+        if isinstance(job, Sweep):
+            return
+        if error is None:
+            # A training that had to be done again may give other weights than those of earlier records.
+            sweeps, notes = outdated(key, self.plan, self.store, self.board.failed)
+            self.board.sweeps.update(sweeps)
+            for note in notes:
+                self.display.say(f"{note}; it is done again")
             return
         self.board.failed[key] = error
         reason = f"{job.label} could not be trained"

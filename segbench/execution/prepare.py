@@ -76,11 +76,12 @@ def checked_plan(matrix: Matrix, store: Store, say: Callable[[str], None] = lamb
         _offers(dataset, matrix)
         _targets(dataset, matrix)
         summary = check(dataset, splits=list(used), cache=store.cache_dir)
-        data = fingerprints[bound.short] = Data(bound, summary.fingerprint)
+        data = fingerprints[bound.short] = Data(bound, summary.fingerprint, summary.warnings)
         externals[bound.short] = [_checked_network(matrix, one, data, dataset, store) for one in matrix.networks]
-    for cell in (cell for cells in externals.values() for cell in cells):
-        for note in cell.notes:
-            say(f"{cell.external.name}: {note}")
+    said = [f"{data.dataset.short}: {warning}" for data in fingerprints.values() for warning in data.warnings]
+    said += [f"{cell.external.name}: {note}" for cells in externals.values() for cell in cells for note in cell.notes]
+    for text in dict.fromkeys(said):
+        say(text)
     return build(matrix, fingerprints, externals)
 
 
@@ -211,4 +212,25 @@ def _fits(
             f"{adapter.name}: no gradient reaches the images: it runs under no_grad, detaches, or leaves torch; "
             "attacks by gradients need one, square and corruptions do not"
         )
+    _no_probabilities(adapter, logits.detach())
     return answers(protocol.network(adapter), images.detach())
+
+
+def _no_probabilities(adapter: Adapter, logits: torch.Tensor) -> None:
+    """See that outputs are logits: probabilities of one channel mean something else, others weaken attacks.
+
+    Raises:
+        SegbenchError: the one channel of a binary network holds probabilities.
+    """
+    if logits.min() < 0 or logits.max() > 1:
+        return
+    if adapter.binary:
+        raise SegbenchError(
+            f"{adapter.name}: all values of its one channel lie in [0, 1], as after a sigmoid; --binary takes the "
+            "logit before it, which is positive for the second class"
+        )
+    if (logits.sum(1) - 1).abs().max() < 1e-3:
+        adapter.notes[
+            "its outputs lie in [0, 1] and sum to 1, as after a softmax: attacks by gradients are weaker on "
+            "probabilities; return the logits before it"
+        ] = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -17,7 +18,8 @@ from segbench.errors import CellError, SegbenchError
 from segbench.model_zoo.base import ModelError
 from segbench.networks import loaders
 from segbench.networks.adapter import Adapter
-from segbench.networks.fingerprint import fingerprint, local_source, watched
+from segbench.networks.fingerprint import fingerprint
+from segbench.networks.sources import local_source, watched
 from segbench.plan.cells import Data, ExternalCell, NetworkCell, TrainCell
 from segbench.plan.traits import traits
 from segbench.seeding import derive
@@ -171,7 +173,11 @@ def _open(external: ExternalNetwork, num_classes: int | None, classes: Sequence[
         identity["object"] = uuid.uuid4().hex
         notes.append(f"its results are not found again, because it holds {made.uncovered[0]}, which cannot be hashed")
     notes += _class_names(loaded.class_names, classes, external)
-    convention = Convention.model_validate({**loaded.convention.model_dump(), **external.convention})
+    try:
+        convention = Convention.model_validate({**loaded.convention.model_dump(), **external.convention})
+    except ValidationError as error:
+        reasons = "; ".join(str(detail["msg"]) for detail in error.errors())
+        raise SegbenchError(f"{external.name}: convention: {reasons}") from error
     groups = None if external.classes is None else tuple(external.classes.values())
     adapter = Adapter(
         loaded.network,

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import hashlib
-import importlib
-import importlib.util
-import inspect
 import json
 import re
-import sys
-import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
@@ -26,16 +17,15 @@ from torch import Tensor, nn
 from segbench.components import catalog, specs
 from segbench.config.network import Convention
 from segbench.errors import SegbenchError
-from segbench.files import file_sha256
-from segbench.model_zoo.base import IMAGENET_MEAN, IMAGENET_STD
+from segbench.files import is_file
 from segbench.model_zoo.official import load_official
-from segbench.model_zoo.weights import load_strict, read_state
-from segbench.networks.fingerprint import GIVEN, files_of, networks_within
+from segbench.networks.factories import from_factory
+from segbench.networks.libraries import from_hf, from_smp, from_torchvision
+from segbench.networks.loaded import Loaded, failing, with_weights
 from segbench.plan.identity import component_identity
 from segbench.zoo.cards import is_name
 
 FACTORY = re.compile(r"(?P<module>.+):(?P<name>[A-Za-z_]\w*)")
-IMAGENET = Convention(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 FORMS = (
     "package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE?encoder_name=NAME, hf:ORG/NAME, a "
     "TorchScript, torch.export or official checkpoint file, a network of the zoo such as digits/pspnet-tiny/sat/0, or "
@@ -44,28 +34,6 @@ FORMS = (
 
 in_memory: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
 """Networks of this process that `memory:NAME` means."""
-
-
-class Loaded(NamedTuple):
-    """A network as it was found.
-
-    Attributes:
-        network: its input -> its output.
-        convention: the input that it expects, as far as its library says; images in [0, 1] where nothing is known.
-        identity: the words by which it was asked for, as far as they are not places.
-        assured: the convention is known for certain.
-        notes: what was chosen on the way, as sentences.
-        class_names: names of its channels, where its library says them.
-        modules: modules by which it was built, as far as they are not installed.
-    """
-
-    network: nn.Module
-    convention: Convention
-    identity: dict[str, str]
-    assured: bool = False
-    notes: tuple[str, ...] = ()
-    class_names: tuple[str, ...] = ()
-    modules: tuple[ModuleType, ...] = ()
 
 
 def load(
@@ -87,14 +55,16 @@ def load(
     """
     prefix, colon, rest = spec.partition(":")
     if colon and prefix == "hf":
-        loaded = _hf(rest, weights, num_classes, incomplete)
+        loaded = from_hf(rest, weights, num_classes, incomplete)
     elif colon and prefix in LIBRARIES:
         loaded = LIBRARIES[prefix](rest, weights, num_classes)
     elif is_name(spec):
         loaded = _zoo(spec, weights)
     elif match := FACTORY.fullmatch(spec):
-        loaded = _factory(match["module"], match["name"], weights, num_classes)
-    elif Path(spec).is_file():
+        loaded = from_factory(match["module"], match["name"], weights, num_classes)
+    elif spec.endswith(".py") and is_file(spec):
+        raise SegbenchError(f"{spec}: name the function in it that builds the network, such as {spec}:build")
+    elif is_file(spec):
         if weights is not None:
             raise SegbenchError(f"{spec}: a file that holds the network itself takes no other weights, got {weights}")
         loaded = _file(Path(spec), trust)
@@ -116,7 +86,7 @@ def runs_code(spec: str) -> bool:
         return False
     path = Path(spec)
     return FACTORY.fullmatch(spec) is not None or (
-        path.is_file() and path.suffix != ".safetensors" and _is_program(path)
+        is_file(path) and path.suffix != ".safetensors" and _is_program(path)
     )
 
 
@@ -132,8 +102,8 @@ def _architecture(spec: str, weights: str | None, num_classes: int | None) -> Lo
     if num_classes is None:
         raise SegbenchError(f"{spec}: for how many classes? give num_classes")
     network: nn.Module = bound.make(num_classes=num_classes)
-    identity = {"architecture": json.dumps(component_identity(bound.identity), sort_keys=True)}
-    return _with_weights(Loaded(network, Convention(), identity, assured=True), weights)
+    identity = {"architecture": json.dumps(component_identity(bound), sort_keys=True)}
+    return with_weights(Loaded(network, Convention(), identity, assured=True), weights)
 
 
 def _zoo(name: str, weights: str | None) -> Loaded:
@@ -151,10 +121,10 @@ def _file(path: Path, trust: bool) -> Loaded:
             "--trust (in a matrix: trust: true beside the network)"
         )
     if path.suffix == ".pt2":
-        with _failing(f"{path}: not readable as a program of torch.export"):
+        with failing(f"{path}: not readable as a program of torch.export"):
             return Loaded(Exported(torch.export.load(path).module()), Convention(), {"kind": "exported"})
     if _is_torchscript(path):
-        with _failing(f"{path}: not readable as TorchScript"):
+        with failing(f"{path}: not readable as TorchScript"):
             with warnings.catch_warnings():  # that TorchScript is going out of use does not help whoever has a file
                 warnings.simplefilter("ignore", FutureWarning)
                 network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
@@ -198,273 +168,16 @@ class Exported(nn.Module):
         return self.program(images)
 
 
-class FunctionNetwork(nn.Module):
-    """A function as a network: the networks inside it are in eval mode, move to devices and have a state as its parts.
-
-    Args:
-        function: images -> output.
-    """
-
-    def __init__(self, function: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.function = function
-        self.inside = nn.ModuleList(networks_within(function))
-
-    def forward(self, images: Tensor) -> Any:
-        """Call the function."""
-        return self.function(images)
-
-
-def as_network(made: Any) -> nn.Module:
-    """Return a network, or a function as one."""
-    return made if isinstance(made, nn.Module) else FunctionNetwork(made)
-
-
-def _factory(module: str, name: str, weights: str | None, num_classes: int | None) -> Loaded:
-    spec = f"{module}:{name}"
-    path = Path(module)
-    with _importable(path.parent if path.suffix == ".py" else Path()) as fresh:
-        found = _from_file(path) if path.suffix == ".py" else _import(module)
-        if not hasattr(found, name):
-            names = {key: None for key, value in vars(found).items() if callable(value) and not key.startswith("_")}
-            raise SegbenchError(f"{spec}: {catalog.unknown('function or class', name, names)}")
-        made = getattr(found, name)
-        takes_weights = False
-        if not isinstance(made, nn.Module):
-            known = {"num_classes": num_classes, "weights": weights}
-            with _failing(f"{spec}: the factory failed"):
-                parameters = inspect.signature(made).parameters
-                takes_weights = weights is not None and "weights" in parameters
-                made = made(**{key: value for key, value in known.items() if key in parameters and value is not None})
-    if not callable(made):
-        raise SegbenchError(f"{spec}: the factory returned a {type(made).__name__}, not a network")
-    if weights is not None and not takes_weights and not isinstance(made, nn.Module):
-        raise SegbenchError(f"{weights}: weights need an nn.Module, got a {type(made).__name__}")
-    network = as_network(made)
-    names = _by_factory.setdefault(spec, {found.__name__: None})
-    names.update(dict.fromkeys(fresh))
-    modules = tuple(sys.modules[own] for own in names if own in sys.modules)
-    loaded = Loaded(network, Convention(), {"factory": name}, modules=modules)
-    return loaded if takes_weights else _with_weights(loaded, weights)
-
-
-def _from_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise SegbenchError(f"{path}: there is no such file")
-    name = f"{GIVEN}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise SegbenchError(f"{path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickles of the file look for it here
-    with _failing(f"{path}: the file failed"):
-        spec.loader.exec_module(module)
-    return module
-
-
-def _import(name: str) -> ModuleType:
-    with _failing(f"{name}: cannot be imported"):
-        return importlib.import_module(name)
-
-
-_imported: dict[str, str] = {}
-"""Hash of the source of each module from outside the installed packages that a factory has imported, and of what was
-read then."""
-_by_factory: dict[str, dict[str, None]] = {}
-"""Names of the modules that were imported first for a factory."""
-
-
-@contextlib.contextmanager
-def _importable(folder: Path) -> Iterator[list[str]]:
-    """Let code import what lies in a folder, after everything that is installed, as it lies there now.
-
-    Modules whose source changed since a factory imported them, or files that they read then, are imported anew.
-    Python's own cache of compiled modules is left aside: it takes a file of equal size and time for the same.
-
-    Yields:
-        A list that holds, in the end, the names of the modules that were imported inside.
-    """
-    if any(_sha256(name) != before for name, before in _imported.items()):
-        for name in _imported:
-            sys.modules.pop(name, None)
-        _imported.clear()
-        _by_factory.clear()
-    entry, known = str(folder.resolve()), set(sys.modules)
-    prefix, silent = sys.pycache_prefix, sys.dont_write_bytecode
-    fresh: list[str] = []
-    sys.path.append(entry)
-    importlib.invalidate_caches()
-    with tempfile.TemporaryDirectory() as compiled:
-        sys.pycache_prefix, sys.dont_write_bytecode = compiled, True
-        try:
-            yield fresh
-        finally:
-            sys.pycache_prefix, sys.dont_write_bytecode = prefix, silent
-            sys.path.remove(entry)
-            fresh += sorted(name for name in set(sys.modules) - known if _sha256(name) is not None)
-            _imported.update((name, str(_sha256(name))) for name in fresh if not name.startswith(GIVEN))
-
-
-def _sha256(name: str) -> str | None:
-    """Return the hash of an imported module from outside the installed packages; None for others."""
-    module = sys.modules.get(name)
-    files = [] if module is None else [path for path in files_of(module) if path.is_file()]
-    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest() if files else None
-
-
 def _memory(name: str, weights: str | None, num_classes: int | None) -> Loaded:
     if name not in in_memory:
         raise SegbenchError(f"memory:{name} is a network of another process; load it from a file or a factory")
     network = in_memory[name]
     identity = {"class": f"{type(network).__module__}.{type(network).__qualname__}"}
-    return _with_weights(Loaded(network, Convention(), identity), weights)
-
-
-def _torchvision(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
-    from torchvision import models
-
-    name, options = _query(rest)
-    known = models.list_models(module=models.segmentation)
-    if name not in known:
-        raise SegbenchError(catalog.unknown("segmentation network of torchvision", name, dict.fromkeys(known)))
-    convention = IMAGENET
-    defaults: dict[str, Any] = {"weights": None, "weights_backbone": None, **_classes("num_classes", num_classes)}
-    if options.get("weights") is not None:
-        with _failing(f"torchvision:{rest}: there are no such weights"):
-            entry = models.get_model_weights(name)[options["weights"]]
-        preset = entry.transforms()
-        convention = Convention(mean=tuple(preset.mean), std=tuple(preset.std))
-        defaults.pop("num_classes", None)
-    _check_options(f"torchvision:{rest}", options, models.get_model_builder(name))
-    with _failing(f"torchvision:{rest} cannot be built"):
-        network = models.get_model(name, **{**defaults, **options})
-    notes = () if weights is not None or options.get("weights") is not None else (RANDOM,)
-    return _with_weights(Loaded(network, convention, {"torchvision": rest}, notes=notes), weights)
-
-
-def _smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
-    # Imported here because it takes seconds, which the other networks need not wait for.
-    import segmentation_models_pytorch as library
-
-    name, options = _query(rest)
-    defaults: dict[str, Any] = {"encoder_weights": None, **_classes("classes", num_classes)}
-    architectures = library.MODEL_ARCHITECTURES_MAPPING
-    if name.lower() not in architectures:
-        raise SegbenchError(catalog.unknown("architecture of smp", name, dict.fromkeys(architectures)))
-    _check_options(f"smp:{rest}", options, architectures[name.lower()].__init__)
-    with _failing(f"smp:{rest} cannot be built"):
-        network = library.create_model(name, **{**defaults, **options})
-    convention, encoder = IMAGENET, str(options.get("encoder_name", "resnet34"))
-    if encoder.startswith("tu-"):  # what the library says of the others would have to be downloaded
-        with contextlib.suppress(ValueError):  # no ImageNet weights, hence nothing to say
-            stated = library.encoders.get_preprocessing_params(encoder)
-            convention = Convention(mean=tuple(stated["mean"]), std=tuple(stated["std"]))
-    multiple = int(getattr(network.encoder, "output_stride", 1))
-    convention = convention.model_copy(update={"multiple": multiple})
-    random = RANDOM if options.get("encoder_weights") is None else "only its encoder has weights; the rest is random"
-    notes = () if weights is not None else (random,)
-    return _with_weights(Loaded(network, convention, {"smp": rest}, notes=notes), weights)
-
-
-def _hf(rest: str, weights: str | None, num_classes: int | None, incomplete: bool) -> Loaded:
-    try:
-        import transformers
-    except ImportError as error:
-        raise SegbenchError("hf: networks need transformers: pip install 'segbench[hf]'") from error
-    kind = transformers.AutoModelForSemanticSegmentation
-    notes: list[str] = []
-    with _failing(f"hf:{rest} cannot be loaded"):
-        if weights is None:
-            network, told = kind.from_pretrained(rest, dtype=torch.float32, output_loading_info=True)
-            lacking = [*told["missing_keys"], *(str(key[0]) for key in told.get("mismatched_keys", ()))]
-            if lacking:
-                text = f"the weights lack {len(lacking)} of its tensors: {', '.join(sorted(lacking)[:4])}"
-                if not incomplete:
-                    raise SegbenchError(
-                        f"hf:{rest}: {text}; they would be random numbers: give a checkpoint of the whole network, or "
-                        "pass --incomplete (in a matrix: incomplete: true) if that is meant"
-                    )
-                notes.append(f"{text}; they are random numbers")
-        else:
-            config = transformers.AutoConfig.from_pretrained(rest)
-            network = kind.from_config(config)  # type: ignore[no-untyped-call]
-    convention = IMAGENET
-    try:
-        stated, _ = transformers.ImageProcessingMixin.get_image_processor_dict(rest)
-        convention = _of_processor(stated)
-    except (OSError, ValueError):
-        notes.append(f"it has no description of its input; {IMAGENET.text} is taken")
-    labels = getattr(network.config, "id2label", None) or {}
-    names = tuple(str(labels[key]) for key in sorted(labels))
-    identity = {"hf": type(network).__name__}
-    return _with_weights(Loaded(network, convention, identity, notes=tuple(notes), class_names=names), weights)
-
-
-def _of_processor(stated: Mapping[str, Any]) -> Convention:
-    """Read the convention that a preprocessor_config.json states."""
-    scale = stated.get("rescale_factor", 1 / 255) if stated.get("do_rescale", True) else 1.0
-    if stated.get("do_normalize", True):
-        mean, std = stated.get("image_mean") or IMAGENET_MEAN, stated.get("image_std") or IMAGENET_STD
-    else:
-        mean = std = None
-    values = {"range": "0-255" if scale == 1 else "0-1", "mean": mean, "std": std}
-    return Convention.model_validate(values)
+    return with_weights(Loaded(network, Convention(), identity), weights)
 
 
 LIBRARIES: dict[str, Callable[[str, str | None, int | None], Loaded]] = {
     "memory": _memory,
-    "torchvision": _torchvision,
-    "smp": _smp,
+    "torchvision": from_torchvision,
+    "smp": from_smp,
 }
-RANDOM = "no weights were loaded: the network is random"
-
-
-def _check_options(spec: str, options: Mapping[str, Any], builder: Callable[..., Any]) -> None:
-    """Refuse options that a builder does not name: libraries swallow them without a word."""
-    parameters = inspect.signature(builder).parameters.values()
-    known = {
-        p.name: None for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"
-    }
-    for name in options:
-        if name not in known:
-            raise SegbenchError(f"{spec}: {catalog.unknown('option', name, known)}")
-
-
-def _classes(key: str, num_classes: int | None) -> dict[str, int]:
-    return {} if num_classes is None else {key: num_classes}
-
-
-def _query(rest: str) -> tuple[str, dict[str, Any]]:
-    """Split NAME?key=value&key=value."""
-    name, _, query = rest.partition("?")
-    options = {}
-    for item in filter(None, query.split("&")):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise SegbenchError(f"{rest}: expected NAME?key=value&key=value, got {item!r}")
-        try:
-            options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[key] = value
-    return name, options
-
-
-def _with_weights(loaded: Loaded, weights: str | None) -> Loaded:
-    """Load weights into a network; what had to be chosen or changed joins the notes."""
-    if weights is None:
-        return loaded
-    state = read_state(weights)
-    changed = load_strict(loaded.network, state.tensors, where=weights)
-    return loaded._replace(notes=(*loaded.notes, *(f"weights: {note}" for note in (*state.notes, *changed))))
-
-
-@contextlib.contextmanager
-def _failing(what: str) -> Iterator[None]:
-    """Turn any error of a library or of a user's code into one sentence; the cause stays attached."""
-    try:
-        yield
-    except SegbenchError:
-        raise
-    except Exception as error:  # whatever a stranger's code raises
-        reason = " ".join(str(error).split())[:300]
-        raise SegbenchError(f"{what} ({type(error).__name__}: {reason})") from error

@@ -47,7 +47,7 @@ class Data:
     @property
     def identity(self) -> dict[str, Any]:
         """What of it can change numbers."""
-        return {**component_identity(self.dataset.identity), "fingerprint": self.fingerprint}
+        return {**component_identity(self.dataset), "fingerprint": self.fingerprint}
 
     def open(self, root: Path | None = None) -> Any:
         """Open the dataset; `root` is its folder, for those that have files."""
@@ -82,8 +82,8 @@ class TrainCell:
                 "kind": "train",
                 "version": TRAINING_VERSION,
                 "data": self.data.identity,
-                "model": component_identity(self.model.identity, self.files),
-                "defense": component_identity(self.defense.identity, self.files),
+                "model": component_identity(self.model, self.files),
+                "defense": component_identity(self.defense, self.files),
                 "recipe": dict(self.recipe),
                 "seed": self.seed,
             }
@@ -260,8 +260,8 @@ class EvalCell:
                 "version": EVALUATION_VERSION,
                 "target": self.target.digest,
                 "source": self.source.digest,
-                "attack": component_identity(self.attack.identity, self.files),
-                "protocol": component_identity(self.protocol.identity),
+                "attack": component_identity(self.attack, self.files),
+                "protocol": component_identity(self.protocol),
                 "split": self.split,
                 "limit": self.limit,
                 "seed": self.seed,
@@ -322,7 +322,9 @@ class EvalCell:
     def notes(self) -> tuple[str, ...]:
         """What must be known of the data and of networks from elsewhere, as sentences."""
         networks = {cell.digest: cell for cell in (self.target, self.source) if isinstance(cell, ExternalCell)}
-        return (*self.target.data.warnings, *(f"{n.label}: {note}" for n in networks.values() for note in n.notes))
+        data = self.target.data
+        of_data = [f"{data.dataset.short}: {warning}" for warning in data.warnings]
+        return (*of_data, *(f"{cell.label}: {note}" for cell in networks.values() for note in cell.notes))
 
 
 def needs_root(component: catalog.Definition) -> bool:

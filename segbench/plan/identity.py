@@ -9,7 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from segbench.files import file_sha256
+from segbench.components import catalog
+from segbench.components.catalog import Definition
+from segbench.components.specs import Bound
+from segbench.files import file_sha256, is_file
 from segbench.reports.records import Component
 
 FILE_OPTIONS = ("backbone", "target", "weights")
@@ -22,28 +25,38 @@ def digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def component_identity(component: Component, files: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+def component_identity(component: Bound, files: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
     """Return the part of a component that can change numbers: not how it is written, nor where its files lie.
 
     Args:
-        component: the component.
+        component: the component. One that is not segbench's own counts with its source.
         files: hashes of files by their paths, which stand for them in its options.
     """
-    options = _by_content(plain(component.options), files)
-    return {"name": component.name, "version": component.version, "options": options}
+    own = component.identity
+    identity = {"name": own.name, "version": own.version, "options": _by_content(plain(own.options), files)}
+    return {**identity, **_source(component.component)}
+
+
+def _source(component: Definition) -> dict[str, str]:
+    return {} if component.source is None else {"source": component.source}
 
 
 def file_hashes(*components: Component) -> dict[str, str]:
-    """Hash the files that components' options name, by their paths; a file that is not there is left out."""
-    named = {path for component in components for path in _named_files(component.options)}
-    return {path: file_sha256(Path(path)) for path in sorted(named)}
+    """Hash the files that components' options name, by what is written there; a file that is not there is left out."""
+    named = {written for component in components for written in _named_files(component.options)}
+    return {written: file_sha256(_file(written)) for written in sorted(named)}
+
+
+def _file(written: str) -> Path:
+    """Return the file that an option names; `FILE::KEY` is a part of one, whose name stays in the digest."""
+    return Path(written) if is_file(written) else Path(written.rpartition("::")[0])
 
 
 def _named_files(options: Mapping[str, Any]) -> Iterator[str]:
     for name, value in options.items():
         if isinstance(value, Mapping):
             yield from _named_files(value)
-        elif name in FILE_OPTIONS and isinstance(value, str) and Path(value).is_file():
+        elif name in FILE_OPTIONS and isinstance(value, str) and is_file(_file(value)):
             yield value
 
 
@@ -52,9 +65,16 @@ def _by_content(options: Mapping[str, Any], files: Mapping[str, str]) -> dict[st
     for name, value in options.items():
         if isinstance(value, Mapping):
             found[name] = _by_content(value, files)
+            if value.keys() == {"name", "version", "options"}:  # an attack that a defense trains against
+                found[name] |= _source(catalog.find("attack", value["name"]))
         else:
-            found[name] = f"sha256:{files[value]}" if name in FILE_OPTIONS and value in files else value
+            found[name] = _content(value, files) if name in FILE_OPTIONS and value in files else value
     return found
+
+
+def _content(written: str, files: Mapping[str, str]) -> str:
+    key = "" if is_file(written) else "::" + written.rpartition("::")[2]
+    return f"sha256:{files[written]}{key}"
 
 
 def plain(value: Any) -> Any:

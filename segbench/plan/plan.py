@@ -11,7 +11,7 @@ from segbench.config.matrix import Matrix, Trained
 from segbench.plan.cells import Data, EvalCell, ExternalCell, NetworkCell, TrainCell
 from segbench.plan.identity import component_identity, digest, file_hashes
 from segbench.plan.traits import Trait, defense_traits
-from segbench.reports.records import Manifest
+from segbench.reports.records import Manifest, Record
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,14 @@ class Plan:
         trainings: networks to train, each once, in the order of the matrix.
         evaluations: evaluations, each once, in the order of the tables.
         sweeps: the same evaluations, grouped.
+        earlier: evaluations of earlier plans that the report shows too.
     """
 
     matrix: Matrix
     trainings: tuple[TrainCell, ...]
     evaluations: tuple[EvalCell, ...]
     sweeps: tuple[Sweep, ...]
+    earlier: tuple[Record, ...] = ()
 
     def manifest(self, threads: int | None = None) -> Manifest:
         """Return what the store keeps of the plan, so that a report needs no matrix file.
@@ -76,10 +78,12 @@ class Plan:
         Args:
             threads: CPU threads of each worker.
         """
+        records = {record.digest: record for record in self.earlier}
+        records |= {cell.digest: cell.expected() for cell in self.evaluations}
         return Manifest(
             name=self.matrix.name,
             title=self.matrix.title,
-            records=tuple(cell.expected() for cell in self.evaluations),
+            records=tuple(records.values()),
             worst_of=self.matrix.worst_of,
             threads=threads,
         )
@@ -189,10 +193,9 @@ def _traits(cell: NetworkCell) -> tuple[Trait, ...]:
 
 def _trajectory(cell: EvalCell) -> str:
     """Identity of what an evaluation's adversarial images are read from."""
-    options = component_identity(cell.attack.identity, cell.files)["options"]
+    attack, protocol = component_identity(cell.attack, cell.files), component_identity(cell.protocol)
     if cell.attack.attack().attack.nested:
-        options.pop("steps")
-    protocol = cell.protocol.identity
+        attack["options"].pop("steps")
     apart: dict[str, Any] = {"oblivious": True} if cell.oblivious else {}
     if cell.dynamic:
         # What its target has seen before is a part of it.
@@ -201,8 +204,8 @@ def _trajectory(cell: EvalCell) -> str:
         {
             **apart,
             "source": cell.source.digest,
-            "attack": [cell.attack.name, cell.attack.identity.version, options],
-            "protocol": [protocol.name, protocol.version, dict(protocol.options)],
+            "attack": list(attack.values()),
+            "protocol": list(protocol.values()),
             "split": cell.split,
             "limit": cell.limit,
             "seed": cell.seed,

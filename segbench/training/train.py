@@ -56,7 +56,7 @@ def run_training(cell: TrainCell, store: Store, runtime: Runtime, device: torch.
     lock = store.training_lock(cell.digest)
     acquire(lock, cell.label)
     try:
-        if store.trained(cell.digest) is None:
+        if not store.usable(cell.digest):
             _Training(cell, store, runtime, device, reporter).go()
     finally:
         lock.release()

@@ -92,14 +92,13 @@ def make(
         },
     )
     if done:
-        percent = [min(100.0, max(0.0, miou + more)) for more in (0, 5, 10, -2, 2)]
         fields["scores"] = Scores(
-            miou=percent[0],
-            macc=percent[1],
-            aacc=percent[2],
-            class_iou=(percent[0], percent[0], None),
-            miou_low=percent[3],
-            miou_high=percent[4],
+            miou=miou,
+            macc=min(100.0, miou + 5),
+            aacc=min(100.0, miou + 10),
+            class_iou=(miou, miou, None),
+            miou_low=max(0.0, miou - 2),
+            miou_high=min(100.0, miou + 2),
         )
     return Record(**{**fields, **changes})
 

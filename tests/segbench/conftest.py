@@ -47,6 +47,12 @@ def write_matrix(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def write_tiny() -> Callable[..., Path]:
+    """Write the tiny matrix, changed by keyword arguments, into a folder, and return its path."""
+    return written
+
+
+@pytest.fixture(scope="session")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of the tiny matrix after a run; to be copied, not changed."""
     folder = tmp_path_factory.mktemp("ran")

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 from torch import nn
 
@@ -160,3 +164,100 @@ def test_load_model_gives_logits_at_the_images_size() -> None:
 def test_no_other_name_is_offered() -> None:
     with pytest.raises(AttributeError, match="no attribute 'evaluat'"):
         _ = segbench.evaluat  # type: ignore[attr-defined]
+
+
+def test_a_second_evaluation_joins_the_report_of_the_first(
+    evaluate: Callable[..., segbench.Result], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = Net()
+    evaluate(network, attacks=["clean"])
+    both = evaluate(network, attacks=["bim(steps=1)"])
+    assert both.table.attack.tolist() == ["clean", "bim(steps=1)"]
+    assert both.manifest.name == "eval-Net"
+    other = evaluate(Net(), attacks=["clean"])  # another network of that name keeps its hands off
+    assert other.manifest.name.startswith("eval-Net-")
+    found = Store(tmp_path / "runs").manifest("eval-Net")
+    assert found is not None
+    assert [record.attack.short for record in found.records] == ["clean", "bim(steps=1)"]
+
+
+class CannotBeCopied(nn.Module):
+    def __init__(self, held: object) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.held = self.conv.weight * 2 if held == "a tensor that is no leaf" else held
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.conv(images)
+
+
+@pytest.mark.parametrize(
+    "held",
+    ["a tensor that is no leaf", (index for index in range(3)), threading.Lock()],
+    ids=["tensor", "generator", "lock"],
+)
+def test_a_network_that_cannot_be_copied_is_evaluated_in_place(
+    evaluate: Callable[..., segbench.Result], held: object
+) -> None:
+    network = CannotBeCopied(held).train()
+    assert set(evaluate(network, attacks=["clean"]).table.status) == {"done"}
+    assert network.training
+    assert network.conv.weight.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool])
+def test_attack_takes_masks_of_every_whole_type(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    network = nn.Conv2d(3, 3, 3, padding=1)
+    images, masks = torch.rand(2, 3, 8, 8), torch.randint(0, 2, (2, 8, 8))
+    for attack in ("bim(steps=2)", "segpgd(steps=2)", "apgd(steps=3)"):
+        expected = segbench.attack(network, images, masks, attack, generator=torch.Generator().manual_seed(0))
+        made = segbench.attack(network, images, masks.to(dtype), attack, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(made, expected, rtol=0, atol=0)
+
+
+def test_void_may_have_any_label() -> None:
+    torch.manual_seed(0)
+    network = nn.Conv2d(3, 3, 3, padding=1)
+    images, masks = torch.rand(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8))
+    masks[:, :2] = 255
+    expected = segbench.attack(network, images, masks, "bim(steps=2)")
+    for void in (-1, -100, 7):
+        other = masks.masked_fill(masks == 255, void)
+        made = segbench.attack(network, images, other, "bim(steps=2)", ignore_index=void)
+        torch.testing.assert_close(made, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "message"),
+    [
+        (torch.rand(1, 3, 8, 8), torch.full((1, 8, 8), -1), "masks hold the label -1; if it means void, pass"),
+        (torch.rand(1, 3, 8, 8), torch.full((1, 8, 8), 3), "masks hold the label 3, but the network has 3 classes"),
+        (torch.rand(1, 3, 8, 8), torch.zeros(1, 8, 8), "masks must be whole numbers, got torch.float32"),
+        (torch.rand(0, 3, 8, 8), torch.zeros(0, 8, 8, dtype=torch.long), "there is no image in the batch"),
+        (torch.rand(1, 3, 8, 8) * 255, torch.zeros(1, 8, 8, dtype=torch.long), r"floats in \[0, 1\]"),
+        (torch.full((1, 3, 8, 8), torch.nan), torch.zeros(1, 8, 8, dtype=torch.long), r"floats in \[0, 1\]"),
+        (np.zeros((1, 3, 8, 8)), torch.zeros(1, 8, 8, dtype=torch.long), "images must be a tensor, got ndarray"),
+        (torch.rand(1, 3, 8, 8), np.zeros((1, 8, 8)), "masks must be a tensor, got ndarray"),
+    ],
+)
+def test_attack_refuses_what_it_would_misread(images: Any, masks: Any, message: str) -> None:
+    with pytest.raises(SegbenchError, match=message):
+        segbench.attack(nn.Conv2d(3, 3, 1), images, masks, "bim")
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.rand(3, 8, 8) * 255, "float in .0, 1., got torch.float32 from .* divide 0-255 values by 255"),
+        (torch.rand(3, 8, 8) - 0.5, "float in .0, 1."),
+        (torch.full((3, 8, 8), torch.nan), "float in .0, 1."),
+        (torch.randint(0, 256, (3, 8, 8)), "image is uint8, or float"),
+        (torch.rand(3, 0, 8), r"image is \(3, height, width\)"),
+        (Image.new("RGB", (8, 8)), "image is a tensor, got Image"),
+    ],
+)
+def test_predict_refuses_what_it_would_misread(image: Any, message: str) -> None:
+    with pytest.raises(SegbenchError, match=message):
+        segbench.predict(nn.Conv2d(3, 3, 1), image)

@@ -10,13 +10,17 @@ from segbench import files
 from segbench.errors import Busy, StoreError, describe
 from segbench.plan.plan import Plan
 from segbench.reports.records import Record
+from segbench.reports.statistics import scores
 from segbench.store import Store
+
+COUNTS = np.array([[[1, 4], [3, 5], [2, 6]], [[0, 7], [1, 7], [1, 7]]])
 
 
 @pytest.fixture
 def record(tiny_plan) -> Record:
     plan: Plan = tiny_plan()
-    return plan.evaluations[0].expected().model_copy(update={"status": "done", "n_images": 2})
+    done = {"status": "done", "n_images": 2, "classes": ("a", "b"), "scores": scores(COUNTS, "skip")}
+    return plan.evaluations[0].expected().model_copy(update=done)
 
 
 def test_a_write_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,12 +39,11 @@ def test_a_write_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_counts_and_record_come_back(tmp_path: Path, record: Record) -> None:
     store = Store(tmp_path)
-    counts = np.arange(12).reshape(2, 3, 2)
     assert not store.evaluated(record.digest)
-    store.write_record(record, counts, ["a", "b"])
+    store.write_record(record, COUNTS, ["a", "b"])
     assert store.evaluated(record.digest)
     assert store.record(record.digest) == record
-    np.testing.assert_array_equal(store.counts(record.digest), counts)
+    np.testing.assert_array_equal(store.counts(record.digest), COUNTS)
 
 
 def test_a_failure_is_kept_with_its_traceback_until_it_is_done(tmp_path: Path, record: Record) -> None:
@@ -56,7 +59,7 @@ def test_a_failure_is_kept_with_its_traceback_until_it_is_done(tmp_path: Path, r
     assert (found.status, found.error) == ("failed", "RuntimeError: no memory")
     assert "raise RuntimeError" in (folder / "traceback.txt").read_text()
     assert not store.evaluated(record.digest)
-    store.write_record(record, np.zeros((2, 3, 2)), ["a", "b"])
+    store.write_record(record, COUNTS, ["a", "b"])
     assert store.record(record.digest) == record
 
 

@@ -37,7 +37,8 @@ def filled(tiny_plan: Callable[..., Plan], tmp_path: Path) -> tuple[Manifest, St
     )
     store = Store(tmp_path / "filled")
     for seed, cell in enumerate(plan.evaluations):
-        done = {"status": "done", "n_images": 3, "scores": scores(counts(seed), "skip"), "budget_used": 0.01}
+        found = scores(counts(seed), "skip")
+        done = {"status": "done", "n_images": 3, "classes": ("x", "y"), "scores": found, "budget_used": 0.01}
         store.write_record(cell.expected().model_copy(update=done), counts(seed), NAMES)
     store.write_manifest(plan.manifest())
     manifest = store.manifest("tiny")

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict
 
 from segbench.datasets.base import Dataset, OffersWarnings, Split
 from segbench.datasets.tools.wording import count, fold
-from segbench.errors import DataError
-from segbench.files import write_json
+from segbench.errors import DataError, StoreError
+from segbench.files import read_sealed, write_sealed
 
 THREADS = 8
 
@@ -95,7 +95,7 @@ def check(
     if summary is None:
         summary = Summary(fingerprint=fingerprint, classes=dataset.classes, splits=_read(dataset, names))
         if stored is not None:
-            write_json(stored, summary.model_dump(mode="json"))
+            write_sealed(stored, summary.model_dump(mode="json"), f"cache/{stored.name}")
     # Files that are left out do not change the fingerprint.
     return summary.model_copy(update={"warnings": _warnings(dataset, summary)})
 
@@ -144,8 +144,8 @@ def _read(dataset: Dataset, names: Sequence[str]) -> dict[str, SplitSummary]:
 def _recalled(file: Path, fingerprint: str, classes: Sequence[str], names: Sequence[str]) -> Summary | None:
     """Return the summary in a file, or None where there is none of just this, whole."""
     try:
-        summary = Summary.model_validate_json(file.read_bytes())
-    except (OSError, ValueError):
+        summary = Summary.model_validate(read_sealed(file, f"cache/{file.name}"))
+    except (StoreError, ValueError):
         return None
     wanted = (fingerprint, tuple(classes), list(names))
     return summary if (summary.fingerprint, summary.classes, list(summary.splits)) == wanted else None

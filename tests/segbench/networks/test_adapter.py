@@ -81,3 +81,57 @@ def test_classes_take_the_largest_of_their_channels() -> None:
 def test_an_output_that_is_no_logits_says_so(output: Any, classes: Any, message: str) -> None:
     with pytest.raises(CellError, match=message):
         Adapter(lambda images: output, Convention(), 11, classes=classes, name="mine")(IMAGES)
+
+
+LOGITS = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(2))
+OTHER = torch.zeros(2, 3, 5, 7)
+
+
+@pytest.mark.parametrize(
+    ("output", "named", "note"),
+    [
+        ({"logits": LOGITS, "aux": OTHER}, None, "of the outputs logits, aux the logits are taken from 'logits'"),
+        ({"logits": LOGITS}, None, None),
+        ({"anything": LOGITS}, None, None),
+        ((LOGITS, OTHER), None, "of 2 outputs the logits are taken from the first"),
+        ([LOGITS, OTHER, OTHER], None, "of 3 outputs the logits are taken from the first"),
+        ([LOGITS], None, None),
+        ((OTHER, LOGITS), "1", None),
+        ({"out": OTHER, "fine": LOGITS}, "fine", None),
+        (SimpleNamespace(logits=OTHER, fine=LOGITS), "fine", None),
+    ],
+)
+def test_logits_among_several_outputs_are_found_or_named(output: Any, named: str | None, note: str | None) -> None:
+    adapter = Adapter(lambda images: output, Convention(), 3, output=named)
+    torch.testing.assert_close(adapter(IMAGES), LOGITS)
+    assert list(adapter.notes) == ([] if note is None else [note])
+
+
+@pytest.mark.parametrize(
+    ("output", "named"), [({"out": OTHER}, "fine"), ((LOGITS, OTHER), "2"), (SimpleNamespace(logits=OTHER), "fine")]
+)
+def test_an_output_that_is_not_there_says_so(output: Any, named: str) -> None:
+    with pytest.raises(CellError, match=f"has no output '{named}'"):
+        Adapter(lambda images: output, Convention(), 3, output=named)(IMAGES)
+
+
+def test_one_channel_is_the_logit_of_the_second_class() -> None:
+    one = LOGITS[:, :1]
+    for adapter in (
+        Adapter(lambda images: one, Convention(), 2, binary=True),
+        Adapter(lambda images: one, Convention(), 2, classes=[(), (0,)]),
+    ):
+        assert torch.equal(adapter(IMAGES).argmax(1), (one[:, 0] > 0).long())
+    with pytest.raises(CellError, match="say --binary"):
+        Adapter(lambda images: one, Convention(), 2)(IMAGES)
+    with pytest.raises(CellError, match="--binary is for networks of one channel and two classes"):
+        Adapter(lambda images: LOGITS, Convention(), 3, binary=True)(IMAGES)
+
+
+def test_a_network_that_views_channels_last_images_works() -> None:
+    class Views(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.view(len(images), -1).view(images.shape)
+
+    images = torch.rand(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(Adapter(Views(), Convention(), 3)(images), images)

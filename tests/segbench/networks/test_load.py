@@ -17,7 +17,7 @@ from segbench.config.network import Convention, external_network
 from segbench.errors import CellError, MatrixError, SegbenchError
 from segbench.execution import execute, prepare
 from segbench.networks.fingerprint import state_sha256
-from segbench.networks.load import load_network, open_external
+from segbench.networks.load import load_network, open_adapter, open_external
 from segbench.plan.cells import Data, ExternalCell
 from segbench.reports.records import Record
 from segbench.store import Store
@@ -230,3 +230,118 @@ def test_an_encoder_file_is_known_by_its_content(tiny_matrix: Callable[..., Matr
     state = load_file(tmp_path / "b.safetensors")
     save_file({name: value + 1 for name, value in state.items()}, tmp_path / "b.safetensors")
     assert digest(tmp_path / "b.safetensors") != first
+
+
+PLAIN = """
+import torch
+from torch import nn
+
+class Scaled(nn.Module):
+    def __init__(self, channels, change):
+        super().__init__()
+        self.conv = nn.Conv2d(3, channels, 3, padding=1)
+        self.change = change
+    def forward(self, images):
+        return self.change(self.conv(images))
+
+def softmax(num_classes):
+    return Scaled(num_classes, lambda logits: logits.softmax(1))
+
+def sigmoid():
+    return Scaled(1, torch.sigmoid)
+
+def nan(num_classes):
+    return Scaled(num_classes, lambda logits: logits * float("nan"))
+
+def infinite(num_classes):
+    return Scaled(num_classes, lambda logits: logits + float("inf"))
+
+def training():
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Dropout(0.5)).train()
+    return lambda images: net(images)
+"""
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    path = tmp_path / "plain.py"
+    path.write_text(PLAIN)
+    return path
+
+
+def test_probabilities_are_said_or_refused(tiny_matrix: Callable[..., Matrix], plain: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    matrix = tiny_matrix(networks=[{"load": f"{plain}:softmax", "check": False}], **SHOWN)
+    plan = prepare.checked_plan(matrix, Store(tmp_path / "runs"), said.append)
+    assert any("as after a softmax" in text for text in said)
+    assert any("as after a softmax" in note for note in plan.evaluations[0].expected().notes)
+    two = {"dataset": "digits(size=32, train=4, val=2, dev=2, digits=[0])", **SHOWN}
+    matrix = tiny_matrix(networks=[{"load": f"{plain}:sigmoid", "binary": True}], **two)
+    with pytest.raises(SegbenchError, match="as after a sigmoid"):
+        prepare.checked_plan(matrix, Store(tmp_path / "runs"))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("nan", "NaN"), ("infinite", "infinite")])
+def test_logits_that_are_no_numbers_score_nothing(
+    tiny_matrix: Callable[..., Matrix], run_plan: RunPlan, plain: Path, silent: type, name: str, kind: str
+) -> None:
+    matrix = tiny_matrix(networks=[{"load": f"{plain}:{name}", "check": False}], **SHOWN)
+    store = Store(matrix.runtime.store)
+    records = run_plan(prepare.checked_plan(matrix, store), store, matrix.runtime, silent())
+    assert {record.status for record in records} == {"failed"}
+    assert all(record.scores is None and kind in str(record.error) for record in records)
+
+
+def test_networks_inside_functions_are_evaluated_in_eval_mode(
+    tiny_matrix: Callable[..., Matrix], plain: Path, tmp_path: Path
+) -> None:
+    matrix = tiny_matrix(networks=[{"load": f"{plain}:training", "check": False}], **SHOWN)
+    plan = prepare.checked_plan(matrix, Store(tmp_path / "runs"))
+    network = load_network(plan.evaluations[0].target, Store(tmp_path / "runs"), CPU, 3, 255)
+    assert not any(module.training for module in network.modules())
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(network(images), network(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        ("smp:unet?encoder=resnet18", "no option 'encoder'; did you mean 'encoder_name'"),
+        ("smp:unet?encoder_name=resnet18&clases=3", "no option 'clases'; did you mean 'classes'"),
+        ("torchvision:fcn_resnet50?num_clases=3", "no option 'num_clases'; did you mean 'num_classes'"),
+        ("torchvision:lraspp_mobilenet_v3_large?aux_loss=true", "no option 'aux_loss'"),
+    ],
+)
+def test_options_that_a_library_does_not_know_are_refused(load: str, message: str) -> None:
+    with pytest.raises(SegbenchError, match=message):
+        open_adapter(external_network(load), 3)
+
+
+def test_a_checkpoint_that_lacks_a_part_is_refused_unless_asked_for(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs the extra hf")
+    sizes = {"hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 1, 1]}
+    config = transformers.SegformerConfig(num_labels=3, decoder_hidden_size=8, **sizes)
+    transformers.SegformerModel(config).save_pretrained(tmp_path / "encoder")
+    entry = {"load": f"hf:{tmp_path / 'encoder'}", "name": "net"}
+    with pytest.raises(SegbenchError, match=r"the weights lack \d+ of its tensors: decode_head"):
+        open_adapter(external_network(entry), 3)
+    assert open_adapter(external_network({**entry, "incomplete": True}), 3)(torch.rand(1, 3, 32, 32)).shape[1] == 3
+
+
+def test_classes_in_another_order_are_refused(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs the extra hf")
+    bound = catalog.find("dataset", "digits")
+    dataset = bound.object(size=32, train=2, val=2, dev=2, digits=[0, 1])
+    data = Data(Bound(bound, {"size": 32}), "f00d")
+    sizes = {"hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 1, 1]}
+    for names, fits in ((dataset.classes, True), (dataset.classes[::-1], False), (("x", "0", "1"), True)):
+        labels = dict(enumerate(names))
+        config = transformers.SegformerConfig(id2label=labels, decoder_hidden_size=8, **sizes)
+        transformers.SegformerForSemanticSegmentation(config).save_pretrained(tmp_path / "net")
+        external = external_network({"load": f"hf:{tmp_path / 'net'}", "name": "net"})
+        if fits:
+            notes = open_external(external, data, dataset).cell.notes
+            assert any("named otherwise" in note for note in notes) == (names[0] == "x")
+        else:
+            with pytest.raises(SegbenchError, match="classes in another order; say so with --classes"):
+                open_external(external, data, dataset)

@@ -139,3 +139,18 @@ def test_files_of_weights_and_of_training_attacks_count_by_their_content(
     assert training(b"robust", 1, "b") == first
     assert training(b"other", 1, "c") != first
     assert training(b"robust", 2, "d") != first
+
+
+def test_one_state_of_a_file_of_several_counts_by_content_and_name(
+    tiny_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights.pth"
+
+    def digest(key: str) -> str:
+        model = {"name": "pspnet", "encoder": "tiny", "weights": f"{weights}::{key}"}
+        return tiny_plan(models=[model], transfer=None).trainings[0].digest
+
+    weights.write_bytes(b"one")
+    one, other = digest("ema"), digest("model")
+    weights.write_bytes(b"two")
+    assert len({one, other, digest("ema")}) == 3

@@ -1,0 +1,36 @@
+"""`segbench store`: look after a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+store_app = typer.Typer(help="Look after a folder of checkpoints, records and reports.", no_args_is_help=True)
+
+
+@store_app.command(epilog="Example: segbench store verify runs")
+def verify(
+    store: Annotated[Path, typer.Argument(help="Folder of checkpoints, records and reports.")] = Path("runs"),
+) -> None:
+    """Read every file of a store and make all scores again of their counts; exit code 1 if something is damaged."""
+    from segbench.store import Store
+    from segbench.store_check import check
+
+    found = check(Store(store))
+    for damage in found.damages:
+        typer.echo(f"{damage.what}; {damage.then}")
+    wrong = f"{len(found.damages)} damaged or missing" if found.damages else "nothing damaged"
+    typer.echo(f"{store}: {found.files} files read, {wrong}")
+    if found.unsealed:
+        typer.echo(
+            f"{len(found.unsealed)} files have no checksum, as those of segbench 0.1, so that a change of them can "
+            f"go unnoticed, such as {found.unsealed[0]}"
+        )
+    if found.undone:
+        typer.echo(f"{found.undone} evaluations that its matrices ask for are not done")
+    if found.unasked:
+        typer.echo(f"{found.unasked} evaluations belong to no matrix that was run here")
+    if found.damages:
+        raise typer.Exit(1)

@@ -1,0 +1,147 @@
+"""Networks of libraries: torchvision, segmentation-models-pytorch and transformers."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from segbench.components import catalog
+from segbench.config.network import Convention
+from segbench.errors import SegbenchError
+from segbench.model_zoo.base import IMAGENET_MEAN, IMAGENET_STD
+from segbench.networks.loaded import Loaded, failing, with_weights
+
+IMAGENET = Convention(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+RANDOM = "no weights were loaded: the network is random"
+
+
+def from_torchvision(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
+    """Build a network of torchvision from NAME?option=value."""
+    from torchvision import models
+
+    name, options = _query(rest)
+    known = models.list_models(module=models.segmentation)
+    if name not in known:
+        raise SegbenchError(catalog.unknown("segmentation network of torchvision", name, dict.fromkeys(known)))
+    convention = IMAGENET
+    defaults: dict[str, Any] = {"weights": None, "weights_backbone": None, **_classes("num_classes", num_classes)}
+    if options.get("weights") is not None:
+        with failing(f"torchvision:{rest}: there are no such weights"):
+            entry = models.get_model_weights(name)[options["weights"]]
+        preset = entry.transforms()
+        convention = Convention(mean=tuple(preset.mean), std=tuple(preset.std))
+        defaults.pop("num_classes", None)
+    _check_options(f"torchvision:{rest}", options, models.get_model_builder(name))
+    with failing(f"torchvision:{rest} cannot be built"):
+        network = models.get_model(name, **{**defaults, **options})
+    notes = () if weights is not None or options.get("weights") is not None else (RANDOM,)
+    return with_weights(Loaded(network, convention, {"torchvision": rest}, notes=notes), weights)
+
+
+def from_smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
+    """Build a network of segmentation-models-pytorch from ARCHITECTURE?option=value."""
+    # Imported here because it takes seconds, which the other networks need not wait for.
+    import segmentation_models_pytorch as library
+
+    name, options = _query(rest)
+    defaults: dict[str, Any] = {"encoder_weights": None, **_classes("classes", num_classes)}
+    architectures = library.MODEL_ARCHITECTURES_MAPPING
+    if name.lower() not in architectures:
+        raise SegbenchError(catalog.unknown("architecture of smp", name, dict.fromkeys(architectures)))
+    _check_options(f"smp:{rest}", options, architectures[name.lower()].__init__)
+    with failing(f"smp:{rest} cannot be built"):
+        network = library.create_model(name, **{**defaults, **options})
+    convention, encoder = IMAGENET, str(options.get("encoder_name", "resnet34"))
+    if encoder.startswith("tu-"):  # what the library says of the others would have to be downloaded
+        with contextlib.suppress(ValueError):  # no ImageNet weights, hence nothing to say
+            stated = library.encoders.get_preprocessing_params(encoder)
+            convention = Convention(mean=tuple(stated["mean"]), std=tuple(stated["std"]))
+    multiple = int(getattr(network.encoder, "output_stride", 1))
+    convention = convention.model_copy(update={"multiple": multiple})
+    random = RANDOM if options.get("encoder_weights") is None else "only its encoder has weights; the rest is random"
+    notes = () if weights is not None else (random,)
+    return with_weights(Loaded(network, convention, {"smp": rest}, notes=notes), weights)
+
+
+def from_hf(rest: str, weights: str | None, num_classes: int | None, incomplete: bool) -> Loaded:
+    """Load a network of transformers from ORG/NAME or a folder; `incomplete` accepts weights that lack a part."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise SegbenchError("hf: networks need transformers: pip install 'segbench[hf]'") from error
+    kind = transformers.AutoModelForSemanticSegmentation
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    # It warns of missing keys, which are an error here.
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    notes: list[str] = []
+    with failing(f"hf:{rest} cannot be loaded"):
+        if weights is None:
+            network, told = kind.from_pretrained(rest, dtype=torch.float32, output_loading_info=True)
+            lacking = [*told["missing_keys"], *(str(key[0]) for key in told.get("mismatched_keys", ()))]
+            if lacking:
+                text = f"the weights lack {len(lacking)} of its tensors: {', '.join(sorted(lacking)[:4])}"
+                if not incomplete:
+                    raise SegbenchError(
+                        f"hf:{rest}: {text}; they would be random numbers: give a checkpoint of the whole network, or "
+                        "pass --incomplete (in a matrix: incomplete: true) if that is meant"
+                    )
+                notes.append(f"{text}; they are random numbers")
+        else:
+            config = transformers.AutoConfig.from_pretrained(rest)
+            network = kind.from_config(config)  # type: ignore[no-untyped-call]
+    convention = IMAGENET
+    try:
+        stated, _ = transformers.ImageProcessingMixin.get_image_processor_dict(rest)
+        convention = _of_processor(stated)
+    except (OSError, ValueError):
+        notes.append(f"it has no description of its input; {IMAGENET.text} is taken")
+    labels = getattr(network.config, "id2label", None) or {}
+    names = tuple(str(labels[key]) for key in sorted(labels))
+    identity = {"hf": type(network).__name__}
+    return with_weights(Loaded(network, convention, identity, notes=tuple(notes), class_names=names), weights)
+
+
+def _of_processor(stated: Mapping[str, Any]) -> Convention:
+    """Read the convention that a preprocessor_config.json states."""
+    scale = stated.get("rescale_factor", 1 / 255) if stated.get("do_rescale", True) else 1.0
+    if stated.get("do_normalize", True):
+        mean, std = stated.get("image_mean") or IMAGENET_MEAN, stated.get("image_std") or IMAGENET_STD
+    else:
+        mean = std = None
+    values = {"range": "0-255" if scale == 1 else "0-1", "mean": mean, "std": std}
+    return Convention.model_validate(values)
+
+
+def _check_options(spec: str, options: Mapping[str, Any], builder: Callable[..., Any]) -> None:
+    """Refuse options that a builder does not name: libraries swallow them without a word."""
+    parameters = inspect.signature(builder).parameters.values()
+    known = {
+        p.name: None for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"
+    }
+    for name in options:
+        if name not in known:
+            raise SegbenchError(f"{spec}: {catalog.unknown('option', name, known)}")
+
+
+def _classes(key: str, num_classes: int | None) -> dict[str, int]:
+    return {} if num_classes is None else {key: num_classes}
+
+
+def _query(rest: str) -> tuple[str, dict[str, Any]]:
+    """Split NAME?key=value&key=value."""
+    name, _, query = rest.partition("?")
+    options = {}
+    for item in filter(None, query.split("&")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise SegbenchError(f"{rest}: expected NAME?key=value&key=value, got {item!r}")
+        try:
+            options[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[key] = value
+    return name, options

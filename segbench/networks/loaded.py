@@ -1,0 +1,57 @@
+"""A network as it was found, before it is adapted."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from types import ModuleType
+from typing import NamedTuple
+
+from torch import nn
+
+from segbench.config.network import Convention
+from segbench.errors import SegbenchError
+from segbench.model_zoo.weights import load_strict, read_state
+
+
+class Loaded(NamedTuple):
+    """A network as it was found.
+
+    Attributes:
+        network: its input -> its output.
+        convention: the input that it expects, as far as its library says; images in [0, 1] where nothing is known.
+        identity: the words by which it was asked for, as far as they are not places.
+        assured: the convention is known for certain.
+        notes: what was chosen on the way, as sentences.
+        class_names: names of its channels, where its library says them.
+        modules: modules by which it was built, as far as they are not installed.
+    """
+
+    network: nn.Module
+    convention: Convention
+    identity: dict[str, str]
+    assured: bool = False
+    notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    modules: tuple[ModuleType, ...] = ()
+
+
+def with_weights(loaded: Loaded, weights: str | None) -> Loaded:
+    """Load weights into a network; what had to be chosen or changed joins the notes."""
+    if weights is None:
+        return loaded
+    state = read_state(weights)
+    changed = load_strict(loaded.network, state.tensors, where=weights)
+    return loaded._replace(notes=(*loaded.notes, *(f"weights: {note}" for note in (*state.notes, *changed))))
+
+
+@contextlib.contextmanager
+def failing(what: str) -> Iterator[None]:
+    """Turn any error of a library or of a user's code into one sentence; the cause stays attached."""
+    try:
+        yield
+    except SegbenchError:
+        raise
+    except Exception as error:  # whatever a stranger's code raises
+        reason = " ".join(str(error).split())[:300]
+        raise SegbenchError(f"{what} ({type(error).__name__}: {reason})") from error

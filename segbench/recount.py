@@ -1,0 +1,62 @@
+"""Whether a record says what its counts say. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench.reports.records import Record
+from segbench.reports.statistics import class_iou, mean_iou, scores
+
+TOLERANCE = 1e-6
+"""Per cent by which a score may differ from its counts: another numpy sums in another order."""
+
+
+def disagreement(
+    record: Record, counts: NDArray[np.int64], names: Sequence[str], *, intervals: bool = False
+) -> str | None:
+    """Say where a finished record is not what its counts make of it, or return None.
+
+    Args:
+        record: the record.
+        counts: per image, (N, 3, C): intersections, predicted and true pixels of every class.
+        names: of the images.
+        intervals: compare the bootstrap interval too, which takes a few hundred times as long.
+    """
+    if record.scores is None or record.n_images is None or not record.classes:
+        return "it is done, and has no scores, images or classes"
+    if counts.ndim != 3 or counts.shape != (record.n_images, 3, len(record.classes)) or len(names) != len(counts):
+        return f"counts are of shape {counts.shape}, of {len(names)} images, not of its images and classes"
+    if record.limit is not None and record.n_images > record.limit:
+        return f"{record.n_images} images were scored, more than {record.limit}"
+    if counts.min() < 0 or (counts[:, 0] > counts[:, 1:].min(1)).any():
+        return "counts of pixels contradict each other"
+    right, _, true = counts.sum(0).astype(np.float64)
+    if not true.any():
+        return "counts hold no pixel"
+    found, stated = record.scores, {}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        accuracy = right / true
+    known = accuracy[true > 0] if record.absent == "skip" else np.nan_to_num(accuracy)
+    stated["mIoU"] = found.miou, 100 * float(mean_iou(counts.sum(0), record.absent))
+    stated["mAcc"] = found.macc, 100 * float(known.mean())
+    stated["aAcc"] = found.aacc, 100 * float(right.sum() / true.sum())
+    own = class_iou(counts.sum(0), "skip")
+    if len(found.class_iou) != len(own):
+        return f"it has an IoU for {len(found.class_iou)} classes of {len(own)}"
+    for name, said, iou in zip(record.classes, found.class_iou, own, strict=True):
+        stated[f"IoU of {name}"] = math.nan if said is None else said, 100 * float(iou)
+    if intervals:
+        again = scores(counts, record.absent)
+        stated["lower end of the interval"] = found.miou_low, again.miou_low
+        stated["upper end of the interval"] = found.miou_high, again.miou_high
+    elif not found.miou_low - TOLERANCE <= found.miou_high:
+        return f"its interval begins at {found.miou_low:g} and ends at {found.miou_high:g}"
+    for name, (said, counted) in stated.items():
+        both_absent = math.isnan(said) and math.isnan(counted)
+        if not both_absent and not math.isclose(said, counted, rel_tol=0, abs_tol=TOLERANCE):
+            return f"{name} is {said:g}, and its counts give {counted:g}"
+    return None
