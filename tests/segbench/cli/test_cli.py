@@ -206,7 +206,7 @@ def test_help_loads_neither_torch_nor_pandas() -> None:
     assert "Train, attack and tabulate" in result.stdout
 
 
-@pytest.mark.parametrize("verb", ["run", "plan", "report", "compare", "list", "show", "data check"])
+@pytest.mark.parametrize("verb", ["run", "plan", "report", "compare", "list", "show", "data check", "store verify"])
 def test_help_of_every_verb_shows_an_example(verb: str) -> None:
     result = runner.invoke(cli.app, [*verb.split(), "--help"])
     assert result.exit_code == 0

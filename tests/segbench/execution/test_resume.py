@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +25,7 @@ RUNTIME = {"workers": 2, "device": "cpu", "eval_batch": 2, "checkpoint_every": 0
 def start(matrix: Path, store: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "segbench", "run", str(matrix), "--store", str(store)]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, cwd=store.parent
     )
 
 
@@ -53,3 +58,115 @@ def test_killed_twice_and_resumed_gives_the_same_bytes(write_matrix: Callable[..
     assert not list(store.glob("eval/*/record.json"))
     kill_when(matrix, store, "cache/sweeps/*/partial.npz")
     assert finish(matrix, store) == whole
+
+
+STORM = {"run": 30, "report": 5, "zoo": 5, "leaderboard add": 5, "leaderboard build": 5}
+"""How often each command is killed."""
+
+
+def command(name: str, matrix: Path, folder: Path) -> list[str]:
+    store, entries = str(folder / "runs"), str(folder / "entries")
+    return {
+        "run": ["run", str(matrix), "--store", store],
+        "report": ["report", "--store", store],
+        "zoo": ["zoo", "add", "storm", "--store", store, "--zoo", str(folder / "zoo")],
+        "leaderboard add": ["leaderboard", "add", store, "--out", entries],
+        "leaderboard build": ["leaderboard", "build", entries, "--out", str(folder / "site")],
+    }[name]
+
+
+WORK = """
+import os, sys
+
+def work(arguments, output):
+    from segbench.cli import main
+    written = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(written, 1)
+    os.dup2(written, 2)
+    sys.argv = ["segbench", *arguments]
+    main()
+"""
+
+
+class Shell:
+    """Starts commands from a process that has imported segbench, so that a kill hits work and not imports."""
+
+    def __init__(self, folder: Path) -> None:
+        self.output = folder / "output.txt"
+        (folder / "storm_work.py").write_text(WORK)
+        self.work = importlib.import_module("storm_work").work
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["segbench.cli", "segbench.api", "segbench.cli.progress", "matplotlib"])
+
+    def start(self, arguments: Sequence[str]) -> Any:
+        process = self.context.Process(target=self.work, args=(arguments, self.output))
+        process.start()
+        return process
+
+    def finish(self, arguments: Sequence[str]) -> float:
+        """Let a command come to its end, and return the seconds that it took."""
+        began = time.monotonic()
+        process = self.start(arguments)
+        process.join()
+        assert process.exitcode == 0, self.output.read_text()
+        return time.monotonic() - began
+
+    def kill(self, arguments: Sequence[str], seconds: float) -> bool:
+        """Kill a command after some seconds; return whether it was still at work."""
+        process = self.start(arguments)
+        process.join(seconds)
+        alive = process.exitcode is None
+        if alive:
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+        assert alive or process.exitcode == 0, self.output.read_text()
+        return alive
+
+
+def left(folder: Path) -> dict[str, object]:
+    """Return all that a storm may not change: every file's bytes, without the times that records and cards hold."""
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file() or path.suffix in (".lock", ".tmp") or name.startswith("runs/cache"):
+            continue
+        if path.name in ("record.json", "done.json"):
+            content = json.loads(path.read_text())
+            assert content.pop("provenance")
+            for timed in ("checksum", "seconds", "history_sha256"):
+                content.pop(timed, None)
+            found[name] = content
+        elif path.name == "history.csv":
+            rows = [line.split(",") for line in path.read_text().splitlines()]
+            timed_column = rows[0].index("images_per_second")
+            found[name] = [[*row[:timed_column], *row[timed_column + 1 :]] for row in rows]
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+@pytest.mark.slow
+def test_a_storm_of_kills_changes_no_byte(
+    write_matrix: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    runtime = {"workers": 1, "device": "cpu", "eval_batch": 2, "checkpoint_every": 0.05, "keep_images": 2}
+    matrix = write_matrix(
+        "storm", recipe=RECIPE, dataset=DATA, runtime=runtime, models=["pspnet(encoder=tiny)"], transfer=None
+    )
+    shell, rng = Shell(tmp_path), random.Random(0)
+    whole, stormy = tmp_path / "whole", tmp_path / "stormy"
+    whole.mkdir()
+    stormy.mkdir()
+    alive = {}
+    for name, kills in STORM.items():
+        seconds = shell.finish(command(name, matrix, whole))
+        # A run goes on where it was killed: each of its parts is to be short.
+        longest = min(seconds, 1.0 + 2 * seconds / kills) if name == "run" else seconds
+        hit = [shell.kill(command(name, matrix, stormy), rng.uniform(0.05, longest)) for _ in range(kills)]
+        alive[name] = sum(hit)
+        shell.finish(command(name, matrix, stormy))
+    assert left(stormy) == left(whole)
+    assert sum(alive.values()) > 30, alive
+    assert shell.finish(["store", "verify", str(stormy / "runs")]) > 0
+    assert not list((stormy / "runs").rglob(".*.tmp"))

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from segbench import cli
 from segbench.config.load import load_matrix
 from segbench.errors import SegbenchError
-from segbench.files import file_sha256, read_json, write_json
+from segbench.files import read_json, write_json
 from segbench.regression import baseline, gate
 from segbench.regression.baseline import Baseline
 from segbench.reports.records import Component, Network, Record, RecordedThreat
@@ -197,9 +197,8 @@ def worsen(store: Path, amount: float, seed: int) -> None:
         for name, value in weights.items():
             if value.ndim > 1:
                 weights[name] = value + amount * value.std() * torch.randn(value.shape, generator=source)
-        save_file(weights, folder / "weights.safetensors")
-        done = read_json(folder / "done.json") or {}
-        write_json(folder / "done.json", {**done, "weights_sha256": file_sha256(folder / "weights.safetensors")})
+        history, done = (folder / "history.csv").read_bytes(), Store(store).trained(folder.name) or {}
+        Store(store).write_training(folder.name, save(weights), history, done)
     shutil.rmtree(store / "eval")
 
 
