@@ -32,7 +32,7 @@ def disagreement(
         return f"counts are of shape {counts.shape}, of {len(names)} images, not of its images and classes"
     if record.limit is not None and record.n_images > record.limit:
         return f"{record.n_images} images were scored, more than {record.limit}"
-    if counts.min() < 0 or (counts[:, 0] > counts[:, 1:].min(1)).any():
+    if contradictory(counts):
         return "counts of pixels contradict each other"
     right, _, true = counts.sum(0).astype(np.float64)
     if not true.any():
@@ -60,3 +60,10 @@ def disagreement(
         if not both_absent and not math.isclose(said, counted, rel_tol=0, abs_tol=TOLERANCE):
             return f"{name} is {said:g}, and its counts give {counted:g}"
     return None
+
+
+def contradictory(counts: NDArray[np.int64]) -> bool:
+    """Whether no label maps give these counts, (N, 3, C): more pixels right than there are, or predicted than true."""
+    right, predicted, true = np.moveaxis(counts, 1, 0)
+    odd = (counts < 0).any() or (right > np.minimum(predicted, true)).any()
+    return bool(odd or (predicted.sum(1) != true.sum(1)).any())

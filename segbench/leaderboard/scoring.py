@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from segbench.leaderboard.bundled import Evaluation
 from segbench.leaderboard.checking import TOLERANCE
+from segbench.recount import contradictory, disagreement
 from segbench.reports.leaderboard.entries import Entry, EntryResult
 from segbench.reports.records import Record, Scores
-from segbench.reports.statistics import Absent, interval, scores
+from segbench.reports.statistics import Absent, interval
 from segbench.reports.worst_case import worst_case
 
 
@@ -95,32 +96,17 @@ def counted(
         files: what mistakes name: the file of the record, and that of the counts.
     """
     where, name = files
-    if counts.ndim != 3 or counts.shape[1:] != (3, len(record.classes)) or not len(counts):
-        yield f"{name}: counts are (images, 3, {len(record.classes)}), got {counts.shape}"
-        return
+    wrong = disagreement(record, counts, names, intervals=True)
+    if wrong is not None:
+        yield f"{where}: {wrong}"
     for part in parts:
         if part.shape != counts.shape:
             yield f"{name}: parts of {part.shape} counts, the evaluation has {counts.shape}"
             return
-    for part in (counts, *parts):
-        right, predicted, true = np.moveaxis(part, 1, 0)
-        odd = (part < 0).any((1, 2)) | (right > np.minimum(predicted, true)).any(1)
-        odd |= predicted.sum(1) != true.sum(1)
-        if odd.any():
-            yield f"{name}: the counts of image {int(odd.argmax())} are impossible"
-            return
-    if len(names) != len(counts) or record.n_images != len(counts):
-        yield f"{name}: {len(counts)} images and {len(names)} names, the record says {record.n_images}"
-    if not counts[:, 2].any():
-        yield f"{name}: no pixel is valid"
-        return
-    if parts and not _is_worst(counts, parts, record.absent):
+    if any(contradictory(part) for part in parts):
+        yield f"{name}: counts of pixels of a part contradict each other"
+    elif parts and not _is_worst(counts, parts, record.absent):
         yield f"{name}: the counts are not those of the worst choice among the parts"
-    again = scores(counts, record.absent)
-    for field in Scores.model_fields:
-        stored, found = getattr(record.scores, field), getattr(again, field)
-        if not _equal(stored, found):
-            yield f"{where}: {field} is {_shown(stored)}, its counts give {_shown(found)}"
 
 
 def _is_worst(counts: NDArray[np.int64], parts: Sequence[NDArray[np.int64]], absent: Absent) -> bool:

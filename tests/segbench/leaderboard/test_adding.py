@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from segbench.errors import SegbenchError
 from segbench.leaderboard import adding, entering, entry_files, summing
 from segbench.leaderboard.composing import Details
 from segbench.leaderboard.entry_files import LeaderboardError
@@ -195,16 +196,19 @@ def scored(record: Record, **changes: object) -> Record:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r, c, n: (scored(r, miou=99.0), c, n), r"record\.json: miou is 99\.0000, its counts give"),
-        (lambda r, c, n: (scored(r, macc=0.0), c, n), r"record\.json: macc is 0\.0000, its counts give"),
-        (lambda r, c, n: (scored(r, miou_high=100.0), c, n), r"record\.json: miou_high is 100\.0000"),
-        (lambda r, c, n: (r.model_copy(update={"n_images": 5}), c, n), r"the record says 5"),
-        (lambda r, c, n: (r, c, n[1:]), r"4 images and 3 names"),
-        (lambda r, c, n: (r, c + 1, n), r"its counts give"),
-        (lambda r, c, n: (r, -c, n), r"the counts of image 0 are impossible"),
-        (lambda r, c, n: (r, c[:, :, :2], n), r"counts\.npz: counts are \(images, 3, 3\), got \(4, 3, 2\)"),
-        (lambda r, c, n: (r, c[:, 0], n), r"got \(4, 3\)"),
-        (lambda r, c, n: (r, c[:0], n), r"got \(0, 3, 3\)"),
+        (lambda r, c, n: (scored(r, miou=99.0), c, n), r"record\.json: mIoU is 99, and its counts give"),
+        (lambda r, c, n: (scored(r, macc=0.0), c, n), r"record\.json: mAcc is 0, and its counts give"),
+        (lambda r, c, n: (scored(r, miou_high=100.0), c, n), r"record\.json: upper end of the interval is 100"),
+        (
+            lambda r, c, n: (r.model_copy(update={"n_images": 5}), c, n),
+            r"counts are of shape \(4, 3, 3\), of 4 images, not of its images",
+        ),
+        (lambda r, c, n: (r, c, n[1:]), r"of 3 images, not of"),
+        (lambda r, c, n: (r, c + 1, n), r"and its counts give"),
+        (lambda r, c, n: (r, -c, n), r"counts of pixels contradict each other"),
+        (lambda r, c, n: (r, c[:, :, :2], n), r"counts are of shape \(4, 3, 2\)"),
+        (lambda r, c, n: (r, c[:, 0], n), r"counts are of shape \(4, 3\)"),
+        (lambda r, c, n: (r, c[:0], n), r"counts are of shape \(0, 3, 3\)"),
     ],
 )
 def test_a_record_that_its_counts_do_not_bear_out_is_not_entered(
@@ -216,7 +220,7 @@ def test_a_record_that_its_counts_do_not_bear_out_is_not_entered(
     assert counts is not None
     assert names is not None
     own_store.write_record(*change(record, counts, names))
-    with pytest.raises(LeaderboardError, match=message) as caught:
+    with pytest.raises(SegbenchError, match=message) as caught:
         adding.entries(own_store, [], Details())
     assert f"eval/{digest}/" in str(caught.value)
 
