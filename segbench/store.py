@@ -22,6 +22,7 @@ import os
 import re
 import time
 import traceback
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -48,9 +49,10 @@ from segbench.reports.atomic import left_behind
 from segbench.reports.evidence import Evidence, KeptImage, Measurements
 from segbench.reports.records import SCHEMA_VERSION, Manifest, Record, reader
 from segbench.reports.sanity import from_plain, to_be_measured, to_plain
+from segbench.reports.statistics import Counts
 
-Counts = NDArray[np.int64]
-
+LARGEST_ARRAYS = 1 << 30
+"""Bytes that a file of arrays may unpack to."""
 SUMS = "SHA256SUMS"
 """File of a report's checksums, in the form that `sha256sum --check` reads."""
 
@@ -720,6 +722,9 @@ def _packed(**arrays: Any) -> bytes:
 
 def _unpacked(content: bytes, path: Path) -> dict[str, NDArray[Any]]:
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > LARGEST_ARRAYS:
+                raise ValueError("it would unpack to more than anything that a store holds")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return dict(arrays)
     except Exception as error:  # zipfile, zlib and numpy raise many kinds for damaged bytes
