@@ -345,3 +345,13 @@ def test_classes_in_another_order_are_refused(tmp_path: Path) -> None:
         else:
             with pytest.raises(SegbenchError, match="classes in another order; say so with --classes"):
                 open_external(external, data, dataset)
+
+
+def test_a_plan_runs_no_code_of_a_network(tiny_matrix: Callable[..., Matrix], tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text("raise SystemExit('this file was run')\n")
+    (tmp_path / "net.pt2").write_bytes(b"a program")
+    for load in (f"{tmp_path}/code.py:build", str(tmp_path / "net.pt2")):
+        matrix = tiny_matrix(networks=[{"load": load, "trust": True}], **SHOWN)
+        assert prepare.tentative_plan(matrix).evaluations
+    with pytest.raises(SegbenchError, match="can run code when it is loaded; if you trust its origin, pass --trust"):
+        prepare.checked_plan(tiny_matrix(networks=[str(tmp_path / "net.pt2")], **SHOWN), Store(tmp_path / "runs"))
