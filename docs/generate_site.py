@@ -16,11 +16,10 @@ from generate_attacks import bound, cost, details
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from segbench.components import catalog
-from segbench.components.catalog import Component
+from segbench.components import catalog, specs
+from segbench.components.catalog import Definition
 from segbench.execution.pass_counts import scoring_passes, training_passes
 from segbench.plan.traits import defense_needs, defense_traits
-from segbench.reports import records
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
@@ -143,7 +142,7 @@ def _module(module: str) -> str:
     return f'\n::: {module}\n    options:\n      filters: ["!^_[^_]"{hidden}]\n'
 
 
-def _attack(component: Component) -> str:
+def _attack(component: Definition) -> str:
     attack = component.object
     facts = {
         "Norm and eps": bound(attack),
@@ -156,16 +155,16 @@ def _attack(component: Component) -> str:
     return f"# {component.name}\n\n{details(component)}\n{_table(facts)}\n## In a matrix\n\n{use}"
 
 
-def _defense(component: Component) -> str:
-    written = records.Component(name=component.name, version=component.version, short=component.name)
+def _defense(component: Definition) -> str:
     facts: dict[str, object] = {}
     remarks: list[str] = []
     if all(option.default is not option.empty for option in component.options.values()):
-        training, scoring = training_passes(component.name), scoring_passes(component.name)
+        defense = specs.bound("defense", component.name)
+        training, scoring = training_passes(defense), scoring_passes(defense)
         facts["Training, passes for one image"] = f"{training.forward} forward, {training.backward} backward"
         facts["Prediction, passes for one image"] = f"{scoring.forward} forward"
-        remarks = [KINDS[trait] for trait in defense_traits(written)]
-        facts["Learns from"] = " and ".join(["images and masks", *(NEEDS[need] for need in defense_needs(written))])
+        remarks = [KINDS[trait] for trait in defense_traits(defense)]
+        facts["Learns from"] = " and ".join(["images and masks", *(NEEDS[need] for need in defense_needs(defense))])
     facts |= {"Version": component.version, "Module": f"`{component.module}`"}
     use = f"```yaml\ndefenses: [none, {component.name}]\n```\n"
     text = "".join(f"\n{remark}\n" for remark in remarks)
