@@ -33,7 +33,8 @@ def report(
 ) -> None:
     """Regenerate the tables of a matrix, or of all in a store, from records alone."""
     from segbench.result import FORMATS, stored_result
-    from segbench.store import Store, lacking
+    from segbench.store import Store
+    from segbench.store.store import lacking
 
     kept = Store(store or Path("runs"))
     if what is not None and (Path(what) / "matrices").is_dir():

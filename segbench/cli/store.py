@@ -15,10 +15,9 @@ def verify(
     store: Annotated[Path, typer.Argument(help="Folder of checkpoints, records and reports.")] = Path("runs"),
 ) -> None:
     """Read every file of a store and make all scores again of their counts; exit code 1 if something is damaged."""
-    from segbench.store import Store
-    from segbench.store_check import check
+    from segbench.store.verify import check
 
-    found = check(Store(store))
+    found = check(store)
     for damage in found.damages:
         typer.echo(f"{damage.what}; {damage.then}")
     wrong = f"{len(found.damages)} damaged or missing" if found.damages else "nothing damaged"

@@ -25,7 +25,9 @@ from segbench.execution import workers
 from segbench.execution.board import PAUSE, Ended, Job, JobBoard, outdated, pending
 from segbench.plan.cells import EvalCell
 from segbench.plan.plan import Plan, Sweep
-from segbench.store import Store, fault, lacking
+from segbench.store import Store
+from segbench.store.base import fault
+from segbench.store.store import lacking
 from segbench.training.train import run_training
 
 

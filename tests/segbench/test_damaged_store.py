@@ -22,7 +22,7 @@ from segbench.execution.prepare import checked_plan
 from segbench.plan.plan import Plan
 from segbench.result import stored_result
 from segbench.store import Store
-from segbench.store_check import check
+from segbench.store.verify import InspectedStore, check
 from segbench.training.train import run_training
 
 CHANGES: dict[str, Any] = {
@@ -93,8 +93,8 @@ def stores(tmp_path_factory: pytest.TempPathFactory, write_tiny: Callable[..., P
         run_training(plan.trainings[1], interrupted, matrix.runtime, cpu, Heard(stop=True))
     assert list(interrupted.root.glob("cache/sweeps/*/partial.npz"))
     assert list(interrupted.root.glob("train/*/checkpoint.pt"))
-    assert not check(finished).damages
-    assert not check(interrupted).damages
+    assert not check(finished.root).damages
+    assert not check(interrupted.root).damages
     return Stores(plan, matrix.runtime, finished.root, interrupted.root, table(finished))
 
 
@@ -133,7 +133,7 @@ def damages(stores: Stores, count: int, folder: Path) -> Iterator[str]:
         whole = stores.interrupted if seed % 3 == 0 else stores.finished
         root = Path(shutil.copytree(whole, folder / "store"))
         kinds: dict[str, list[Path]] = {}
-        for path in Store(root).files():
+        for path in InspectedStore(root).files():
             kinds.setdefault(kind(path, root), []).append(path)
         chosen = sorted(kinds)[seed // 3 % len(kinds)]
         path = rng.choice(kinds[chosen])
@@ -145,7 +145,7 @@ def damages(stores: Stores, count: int, folder: Path) -> Iterator[str]:
 
 
 def _silent(stores: Stores, whole: Path, store: Store, changed: bool, chosen: str, how: str) -> Iterator[str]:
-    found, before = check(store), check(Store(whole))
+    found, before = check(store.root), check(whole)
     counted = (len(found.unsealed), found.undone, found.unasked)
     noticed = bool(found.damages) or counted != (len(before.unsealed), before.undone, before.unasked)
     try:

@@ -5,14 +5,19 @@ Files that are not a store's, such as notes of the user, are left alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from segbench.errors import StoreError
+from segbench.files import (
+    file_sha256,
+)
 from segbench.reports.sanity import to_be_measured
-from segbench.store import Store, fault
+from segbench.store.base import SUMS, fault, folders
+from segbench.store.store import Store
 
 AGAIN = "the next run of its matrix makes it again"
 TRAIN = "the next run that needs the network trains it again"
@@ -60,15 +65,101 @@ class _Reading(NamedTuple):
     read: Callable[[], object]
 
 
-def check(store: Store) -> Checked:
+class InspectedStore(Store):
+    """A store, with what a check of it lists and reads."""
+
+    def files(self) -> list[Path]:
+        """Return every file of this store, but for locks and files that are being written."""
+        rooms = ("train", "eval", "matrices", "reports", "cache")
+        found = (path for room in rooms for path in sorted((self.root / room).rglob("*")))
+        return [path for path in found if not path.name.startswith(".") and path.is_file()]
+
+    def sweeps(self) -> list[str]:
+        """Keys of the sweeps that were begun."""
+        return folders(self.cache_dir / "sweeps")
+
+    def reports(self) -> list[str]:
+        """Names of the reports that were rendered here."""
+        return folders(self.root / "reports")
+
+    def unsealed_reports(self) -> list[Path]:
+        """Return the files of reports of which no checksum is there."""
+        found = []
+        for name in self.reports():
+            folder, sums = self.report_dir(name), self.report_sums(name)
+            own = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
+            found += [path for path in own if path.relative_to(folder).as_posix() not in (*sums, SUMS)]
+        return found
+
+    def check_training(self, digest: str) -> None:
+        """Read a training's weights.
+
+        Raises:
+            StoreError: they or done.json are damaged, or one of them is missing.
+        """
+        folder = self.train_dir(digest)
+        if self.trained(digest) is not None:
+            self.weights(digest)
+        elif (folder / "weights.safetensors").is_file() and not (folder / "checkpoint.pt").is_file():
+            raise StoreError(f"{folder / 'done.json'}: missing")
+
+    def check_evaluation(self, digest: str) -> None:
+        """Read a record with its counts and kept images, and make all its scores again.
+
+        Raises:
+            StoreError: one of them is damaged or missing, the scores are others, or the weights have changed.
+        """
+        folder = self.eval_dir(digest)
+        record, files = self._record(digest)
+        if record is None and (folder / "counts.npz").is_file():
+            raise StoreError(f"{folder / 'record.json'}: missing")
+        if record is not None and record.status == "done":
+            self._recount(record, files, intervals=True)
+            self.kept_images(digest)
+        if reason := self.stale(digest):
+            raise StoreError(reason)
+
+    def check_failure(self, folder: Path) -> None:
+        """Read what is stored of a failure in the folder of a training or an evaluation.
+
+        Raises:
+            StoreError: it is damaged, or a part of it is missing.
+        """
+        failed, trace = self._read(folder / "failed.json"), folder / "traceback.txt"
+        if failed is None and trace.is_file():
+            raise StoreError(f"{folder / 'failed.json'}: missing")
+        stated = (failed or {}).get("files", {}).get(trace.name)
+        if stated is not None and not (trace.is_file() and file_sha256(trace) == stated):
+            raise StoreError(f"{trace}: damaged or missing")
+
+    def check_cached(self, path: Path) -> None:
+        """Read a file of `cached`; raises a StoreError where it is damaged."""
+        self._read(path)
+
+    def check_report(self, name: str, file: str) -> None:
+        """Compare a file of a report with its checksum; raises a StoreError where it is damaged or missing."""
+        path = self.report_dir(name) / file
+        if not path.is_file() or file_sha256(path) != self.report_sums(name)[file]:
+            raise StoreError(f"{path}: damaged or missing")
+
+    def check_sums(self, name: str) -> None:
+        """Read the checksums of a report; raises a StoreError where they are damaged."""
+        path = self.report_dir(name) / SUMS
+        lines = path.read_bytes().decode(errors="replace").splitlines() if path.is_file() else []
+        if not all(re.fullmatch("[0-9a-f]{64}  .+", line) for line in lines):
+            raise StoreError(f"{path}: damaged")
+
+
+def check(root: Path) -> Checked:
     """Read every file of a store, compare its checksum, and make the scores of every record again of its counts.
 
     Args:
-        store: the store.
+        root: the store.
 
     Raises:
         StoreError: there is no such folder.
     """
+    store = InspectedStore(root)
     if not store.root.is_dir():
         raise StoreError(f"{store.root}: there is no such store")
     damages: dict[str, str] = {}
@@ -88,7 +179,7 @@ def check(store: Store) -> Checked:
     )
 
 
-def _readings(store: Store) -> Iterator[_Reading]:
+def _readings(store: InspectedStore) -> Iterator[_Reading]:
     for digest in store.trainings():
         yield _Reading(TRAIN, partial(store.check_training, digest))
         yield _Reading(WRITE, partial(store.training_cell, digest))

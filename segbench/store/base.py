@@ -1,0 +1,179 @@
+"""Where the files of a store lie, and how each is read and written: whole, and with a checksum."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+import traceback
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from segbench.errors import StoreError, describe
+from segbench.files import (
+    read_sealed,
+    read_sealed_bytes,
+    sha256,
+    write_bytes,
+    write_sealed,
+    write_sealed_bytes,
+)
+from segbench.reports.atomic import left_behind
+
+LARGEST_ARRAYS = 1 << 30
+"""Bytes that a file of arrays may unpack to."""
+SUMS = "SHA256SUMS"
+"""File of a report's checksums, in the form that `sha256sum --check` reads."""
+
+
+class Folder:
+    """A folder of trainings, evaluations and reports.
+
+    Args:
+        root: the folder; made when something is first written.
+
+    Raises:
+        StoreError: it is a file.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        try:
+            is_other = self.root.exists() and not self.root.is_dir()
+        except OSError as error:
+            raise StoreError(
+                f"{self.root}: cannot be read ({error.strerror or error}); name another --store"
+            ) from error
+        if is_other:
+            raise StoreError(f"{self.root}: is a file; a store is a folder")
+
+    def train_dir(self, digest: str) -> Path:
+        """Folder of a training."""
+        return self.root / "train" / digest
+
+    def eval_dir(self, digest: str) -> Path:
+        """Folder of an evaluation."""
+        return self.root / "eval" / digest
+
+    def report_dir(self, name: str) -> Path:
+        """Folder of a matrix's report."""
+        return self.root / "reports" / name
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of what can be made again."""
+        return self.root / "cache"
+
+    def open_for_writing(self) -> None:
+        """Make the folder, and remove temporary files of processes that were killed.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            for path in self.root.rglob(".*.tmp"):
+                if left_behind(path):
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"{self.root}: cannot be written ({error.strerror or error}); name another --store"
+            ) from error
+
+    def write_crash(self, trace: str) -> Path:
+        """Store the traceback of a command that broke, and return its file.
+
+        Raises:
+            StoreError: there is no such store, or it cannot be written.
+        """
+        if not self.root.is_dir():
+            raise StoreError(f"{self.root}: there is no such store")
+        path = self.root / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+        write_bytes(path, trace.encode(errors="backslashreplace"))
+        return path
+
+    def remembered(self, kind: str, digest: str) -> dict[str, Any] | None:
+        """Return what `remember` kept, or None where there is nothing, or nothing that can be used."""
+        try:
+            return self._read(self.cache_dir / kind / f"{digest}.json")
+        except StoreError:
+            return None
+
+    def remember(self, kind: str, digest: str, content: Mapping[str, Any]) -> None:
+        """Keep the outcome of a check, so that it is not repeated."""
+        self._write(self.cache_dir / kind / f"{digest}.json", content)
+
+    def _place(self, path: Path) -> str:
+        """Return what a file's checksum holds beside its content, so that no file passes for another one."""
+        return path.relative_to(self.root).as_posix()
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        return read_sealed(path, self._place(path))
+
+    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
+        write_sealed(path, content, self._place(path))
+
+    def _read_bytes(self, path: Path) -> bytes | None:
+        return read_sealed_bytes(path, self._place(path))
+
+    def _write_bytes(self, path: Path, content: bytes) -> None:
+        write_sealed_bytes(path, content, self._place(path))
+
+    def _write_failure(self, folder: Path, error: BaseException, content: Mapping[str, Any]) -> None:
+        trace = "".join(traceback.format_exception(error)).encode()
+        write_bytes(folder / "traceback.txt", trace)
+        self._write(
+            folder / "failed.json", {**content, "error": describe(error), "files": {"traceback.txt": sha256(trace)}}
+        )
+
+
+def folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted."""
+    return sorted(path.name for path in folder.glob("*") if path.is_dir())
+
+
+def fault(error: StoreError) -> str:
+    """Return what is wrong, without the advice behind the semicolon."""
+    return str(error).partition("; ")[0]
+
+
+def lock(folder: Path) -> FileLock:
+    """Return the lock of a folder, which is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    return FileLock(folder / ".lock")
+
+
+def packed(**arrays: Any) -> bytes:
+    """Return arrays as the bytes of an npz file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def unpacked(content: bytes, path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an npz file.
+
+    Args:
+        content: its bytes.
+        path: what errors name.
+
+    Raises:
+        StoreError: it is damaged, or would unpack to more than `LARGEST_ARRAYS`.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > LARGEST_ARRAYS:
+                raise ValueError("it would unpack to more than anything that a store holds")
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds for damaged bytes
+        raise StoreError(f"{path}: damaged ({describe(error)}); delete {path.parent} to make it again") from error

@@ -1,0 +1,257 @@
+"""Evaluations in a store: unfinished sweeps, records, counts and kept images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from segbench.errors import StoreError
+from segbench.files import (
+    file_sha256,
+    sha256,
+    write_bytes,
+)
+from segbench.recount import disagreement
+from segbench.reports.evidence import KeptImage
+from segbench.reports.records import SCHEMA_VERSION, Record
+from segbench.reports.statistics import Counts
+from segbench.store.base import fault, folders, lock, packed, unpacked
+from segbench.store.trainings import Trainings
+
+
+class Evaluations(Trainings):
+    """The evaluations of a store."""
+
+    def evaluations(self) -> list[str]:
+        """Digests of the evaluations of which there is anything."""
+        return folders(self.root / "eval")
+
+    def sweep_lock(self, key: str) -> FileLock:
+        """Return the lock of a sweep: one process at a time works on it."""
+        return lock(self._sweep_dir(key))
+
+    def unfinished(self, key: str) -> bytes | None:
+        """Return what is kept of an unfinished sweep, or None.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        return self._read_bytes(self._sweep_dir(key) / "partial.npz")
+
+    def write_unfinished(self, key: str, content: bytes) -> None:
+        """Keep what an unfinished sweep has found so far."""
+        self._write_bytes(self._sweep_dir(key) / "partial.npz", content)
+
+    def drop_unfinished(self, key: str) -> None:
+        """Remove what was kept of a sweep."""
+        (self._sweep_dir(key) / "partial.npz").unlink(missing_ok=True)
+
+    def evaluated(self, digest: str) -> bool:
+        """Whether an evaluation has a record, whatever weights it was made with; see `current`."""
+        return (self.eval_dir(digest) / "record.json").is_file()
+
+    def current(self, digest: str) -> bool:
+        """Whether an evaluation is complete, whole, and of the weights that its trainings have now."""
+        return self.evaluated(digest) and self.stale(digest) is None
+
+    def stale(self, digest: str) -> str | None:
+        """Say why the record of an evaluation is not to be used, or return None where it is or there is none.
+
+        A record is used where it, its counts and its kept images are whole, its scores are those of its counts, and it
+        was made with the weights that its trainings have now.
+        """
+        try:
+            record, files = self._record(digest)
+            if record is None or record.status != "done":
+                return None
+            self._recount(record, files)
+            for name in files:
+                self._verified(digest, name, files)
+            for network in (record.target, record.source):
+                done = self.trained(network.digest)
+                if done is not None and done["weights_sha256"] != network.weights_sha256:
+                    return f"{self.eval_dir(digest)}: made with other weights than its training has now"
+        except StoreError as error:
+            return fault(error)
+        return None
+
+    def record(self, digest: str, read: Callable[[object], Record] = Record.model_validate) -> Record | None:
+        """Return the record of an evaluation, "failed" included, or None before there is one.
+
+        Raises:
+            StoreError: it or its counts are damaged, it is not what they make of it, or the record of another
+                evaluation.
+        """
+        record, files = self._record(digest, read)
+        if record is not None and record.status == "done":
+            self._recount(record, files)
+        return record
+
+    def all_records(self) -> list[Record]:
+        """Return the record of every evaluation that lies here, whichever matrix asked for it."""
+        found = (self.record(digest) for digest in self.evaluations())
+        return [record for record in found if record is not None]
+
+    def counts(self, digest: str) -> Counts | None:
+        """Return an evaluation's per-image counts (N, 3, C), or None before it is done."""
+        arrays = self._counts(digest)
+        return None if arrays is None else arrays["counts"].astype(np.int64)
+
+    def image_names(self, digest: str) -> list[str] | None:
+        """Return the names of an evaluation's images, in the order of its counts, or None before it is done."""
+        arrays = self._counts(digest)
+        return None if arrays is None else [str(name) for name in arrays["names"]]
+
+    def parts(self, digest: str) -> list[Counts]:
+        """Return an evaluation's counts for every attack that it holds: the parts of an ensemble, or just one."""
+        arrays = self._counts(digest)
+        if arrays is None:
+            return []
+        parts = [name for name in arrays if name.startswith("parts/")]
+        return [arrays[name].astype(np.int64) for name in parts or ["counts"]]
+
+    def write_record(
+        self,
+        record: Record,
+        counts: Counts,
+        names: Iterable[str],
+        parts: Mapping[str, Counts] = MappingProxyType({}),
+        kept: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:
+        """Store an evaluation: counts first, the record last. Images that were kept of an earlier one are removed.
+
+        Args:
+            record: the record.
+            counts: per image (N, 3, C); of the worst choice of parts, where the attack is an ensemble.
+            names: of the images.
+            parts: counts of every part of an ensemble.
+            kept: hashes of the images that were kept, by their position in the split; see `keep_image`.
+        """
+        folder = self.eval_dir(record.digest)
+        arrays = {"counts": counts, **{f"parts/{name}": part for name, part in parts.items()}}
+        content = packed(
+            names=np.array(list(names), dtype=str), **{name: array.astype(np.int32) for name, array in arrays.items()}
+        )
+        write_bytes(folder / "counts.npz", content)
+        images = {self._image(record.digest, index): kept[index] for index in sorted(kept)}
+        for path in (folder / "images").glob("*.npz"):
+            if path not in images:
+                path.unlink()
+        files = {"counts.npz": sha256(content), **{f"images/{path.name}": own for path, own in images.items()}}
+        self._write(folder / "record.json", {**record.model_dump(mode="json"), "files": files})
+        for name in ("failed.json", "traceback.txt"):
+            (folder / name).unlink(missing_ok=True)
+
+    def keep_image(self, digest: str, image: KeptImage) -> str:
+        """Store an image of an evaluation as it was attacked and predicted; return its hash, for `write_record`."""
+        content = packed(**vars(image))
+        write_bytes(self._image(digest, image.index), content)
+        return sha256(content)
+
+    def keeps_image(self, digest: str, index: int, stated: str | None) -> bool:
+        """Whether an image of an unfinished evaluation was kept, and is whole.
+
+        Args:
+            digest: of the evaluation.
+            index: position of the image in the split.
+            stated: its hash; None where none was kept.
+        """
+        path = self._image(digest, index)
+        return path.is_file() and file_sha256(path) == stated
+
+    def kept_images(self, digest: str) -> list[KeptImage]:
+        """Return the images of an evaluation that were kept, in the order of the split.
+
+        Raises:
+            StoreError: one is damaged or missing.
+        """
+        found = []
+        files = self._files(digest)
+        on_disk = (f"images/{path.name}" for path in (self.eval_dir(digest) / "images").glob("*.npz"))
+        names = sorted(name for name in files or on_disk if name.startswith("images/"))
+        for name in names:
+            own: dict[str, Any] = unpacked(self._verified(digest, name, files), self.eval_dir(digest) / name)
+            found.append(KeptImage(**{**own, "index": int(own["index"]), "name": str(own["name"])}))
+        return found
+
+    def write_failed_record(self, record: Record, error: BaseException) -> None:
+        """Store that an evaluation failed, with its traceback."""
+        self._write_failure(self.eval_dir(record.digest), error, record.model_dump(mode="json"))
+
+    def _sweep_dir(self, key: str) -> Path:
+        return self.cache_dir / "sweeps" / key
+
+    def _image(self, digest: str, index: int) -> Path:
+        return self.eval_dir(digest) / "images" / f"{index:06d}.npz"
+
+    def _record(
+        self, digest: str, read: Callable[[object], Record] = Record.model_validate
+    ) -> tuple[Record | None, dict[str, str]]:
+        """Return a record, and the hashes of the files beside it; none for a record of segbench 0.1."""
+        for name, status in (("record.json", "done"), ("failed.json", "failed")):
+            path = self.eval_dir(digest) / name
+            content = self._read(path)
+            if content is not None:
+                files: dict[str, str] = content.pop("files", {})
+                record = _parsed(content, path, read)
+                if record.digest != digest:
+                    raise StoreError(f"{path}: is the record of {record.digest}; delete {path.parent} to make it again")
+                if record.status != status:
+                    raise StoreError(f"{path}: says {record.status}; delete {path.parent} to make it again")
+                return record, files
+        return None, {}
+
+    def _recount(self, record: Record, files: Mapping[str, str], *, intervals: bool = False) -> None:
+        """See that the scores of a finished record are those of its counts.
+
+        Raises:
+            StoreError: they are not, or the counts are damaged or missing.
+        """
+        path = self.eval_dir(record.digest) / "counts.npz"
+        arrays = unpacked(self._verified(record.digest, path.name, files), path)
+        if not {"counts", "names"} <= set(arrays):
+            raise StoreError(f"{path}: holds no counts; delete {path.parent} to make it again")
+        wrong = disagreement(record, arrays["counts"].astype(np.int64), arrays["names"].tolist(), intervals=intervals)
+        if wrong is not None:
+            raise StoreError(f"{path.with_name('record.json')}: {wrong}; delete {path.parent} to make it again")
+
+    def _files(self, digest: str) -> dict[str, str]:
+        content = self._read(self.eval_dir(digest) / "record.json") or {}
+        files: dict[str, str] = content.get("files", {})
+        return files
+
+    def _verified(self, digest: str, name: str, files: Mapping[str, str]) -> bytes:
+        """Return a file beside a record, checked against the hash in it."""
+        path = self.eval_dir(digest) / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{path}: missing; delete {self.eval_dir(digest)} to make it again") from error
+        if name in files and sha256(content) != files[name]:
+            raise StoreError(f"{path}: damaged, its checksum does not fit; delete {self.eval_dir(digest)} to redo it")
+        return content
+
+    def _counts(self, digest: str) -> dict[str, NDArray[Any]] | None:
+        if not self.evaluated(digest):
+            return None
+        content = self._verified(digest, "counts.npz", self._files(digest))
+        return unpacked(content, self.eval_dir(digest) / "counts.npz")
+
+
+def _parsed(content: dict[str, Any], path: Path, read: Callable[[object], Record]) -> Record:
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise StoreError(f"{path}: schema version {version}, this segbench reads {SCHEMA_VERSION}")
+    try:
+        return read(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StoreError(f"{path}: not a valid record ({where}: {first['msg'].lower()})") from error

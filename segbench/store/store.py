@@ -1,0 +1,129 @@
+"""A store as a whole: what matrices asked for, and the evidence for reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from segbench.errors import StoreError
+from segbench.files import (
+    file_sha256,
+    is_sealed,
+    write_bytes,
+)
+from segbench.reports.evidence import Evidence
+from segbench.reports.records import Manifest, Record, reader
+from segbench.reports.sanity import to_be_measured
+from segbench.store.base import SUMS
+from segbench.store.evaluations import Evaluations
+
+
+class Store(Evaluations):
+    """A folder of trainings, evaluations and reports."""
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Store what a matrix asked for."""
+        self._write(self._manifest(manifest.name), manifest.model_dump(mode="json"))
+
+    def manifest(self, name: str, *, filled: bool = True) -> Manifest | None:
+        """Return what a matrix asked for.
+
+        Args:
+            name: of the matrix.
+            filled: put the records that there are in place of the expected ones.
+
+        Raises:
+            StoreError: it, or one of the records, is damaged.
+        """
+        path = self._manifest(name)
+        content = self._read(path)
+        if content is None:
+            return None
+        read = reader()
+        try:
+            if isinstance(content.get("records"), list):
+                content = {**content, "records": [read(record) for record in content["records"]]}
+            manifest = Manifest.model_validate(content)
+        except ValidationError as error:
+            raise StoreError(f"{path}: not a manifest of this version of segbench") from error
+        if manifest.name != name:
+            raise StoreError(f"{path}: is the manifest of {manifest.name}; run {name} again")
+        if not filled:
+            return manifest
+        found = tuple(self.record(record.digest, read) or record for record in manifest.records)
+        return manifest.model_copy(update={"records": self._with_doubts(found)})
+
+    def seal_report(self, name: str, paths: Iterable[Path]) -> None:
+        """Store the checksums of rendered files of a report; those of its other files stay.
+
+        Args:
+            name: of the matrix.
+            paths: what was written; a folder stands for its files.
+        """
+        folder = self.report_dir(name)
+        files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.glob("*")))]
+        now = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
+        before = {file: own for file, own in self.report_sums(name).items() if (folder / file).is_file()}
+        lines = [f"{own}  {file}\n" for file, own in sorted({**before, **now}.items())]
+        write_bytes(folder / SUMS, "".join(lines).encode())
+
+    def report_sums(self, name: str) -> dict[str, str]:
+        """Return the checksums of a report's files by their paths in its folder, as far as they can be read."""
+        try:
+            text = (self.report_dir(name) / SUMS).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return {}
+        lines = (line.split("  ", 1) for line in text.splitlines() if "  " in line)
+        return {file: own for own, file in lines}
+
+    def manifests(self) -> list[str]:
+        """Names of the matrices that were run in this store."""
+        paths = (self.root / "matrices").glob("*.json")
+        return sorted(path.stem for path in paths if not path.name.startswith("."))
+
+    def records(self) -> list[Record]:
+        """Return the records of all matrices that were run here, each once."""
+        found = {r.digest: r for name in self.manifests() if (m := self.manifest(name)) for r in m.records}
+        return list(found.values())
+
+    def evidence(self) -> Evidence:
+        """Return where a report finds more than records: counts, kept images, histories and measurements."""
+        return Evidence(
+            counts=self.counts, parts=self.parts, history=self.history, kept=self.kept_images, measured=self.measured
+        )
+
+    def unsealed(self) -> list[Path]:
+        """Return the files of segbench 0.1: without a checksum, so that nobody can tell whether they are whole."""
+        patterns = ("matrices/*.json", "train/*/*.json", "eval/*/*.json")
+        found = [path for pattern in patterns for path in sorted(self.root.glob(pattern)) if path.is_file()]
+        return [path for path in (*found, *self.cached()) if not path.name.startswith(".") and not is_sealed(path)]
+
+    def cached(self) -> list[Path]:
+        """Return the files that remember checks which passed."""
+        found = (path for pattern in ("*.json", "networks/*.json") for path in sorted(self.cache_dir.glob(pattern)))
+        return [path for path in found if not path.name.startswith(".")]
+
+    def _manifest(self, name: str) -> Path:
+        return self.root / "matrices" / f"{name}.json"
+
+    def _with_doubts(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
+        """Flag the records whose source lacks the sanity measurements that a sweep takes."""
+        measured = {record.source.digest for record in records if record.status == "done" and to_be_measured(record)}
+        lacking = {digest for digest in measured if not (self.train_dir(digest) / "sanity.json").is_file()}
+        return tuple(
+            record.model_copy(update={"flags": (*record.flags, "not-measured")})
+            if record.status == "done" and to_be_measured(record) and record.source.digest in lacking
+            else record
+            for record in records
+        )
+
+
+def lacking(root: Path, unsealed: Sequence[Path]) -> str:
+    """Say what the files of `Store.unsealed` lack, in one sentence."""
+    count = "1 file is" if len(unsealed) == 1 else f"{len(unsealed)} files are"
+    return (
+        f"{root}: {count} of segbench 0.1, without a checksum, so that only scores are checked, by their counts; run "
+        "the matrix into another --store to have all checked"
+    )
