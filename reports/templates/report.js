@@ -1,5 +1,5 @@
-const special = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "±": "$\\pm$" };
-const latex = (text) => text.replace(/[\\~^&%$#_{}±]/g, (c) => special[c] ?? `\\${c}`);
+const special = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "±": "$\\pm$", "⚑": "$^{\\dagger}$" };
+const latex = (text) => text.replace(/[\\~^&%$#_{}±⚑]/g, (c) => special[c] ?? `\\${c}`);
 const seen = (node) => (node.innerText || node.textContent).replace(/\s+/g, " ").trim();
 const head = (node) => node.dataset.head ?? node.textContent.trim();
 const markup = (text) => Object.assign(document.createElement("i"), { textContent: text }).innerHTML;

@@ -92,6 +92,7 @@ def make(
         },
     )
     if done:
+        miou = max(0.0, miou)
         fields["scores"] = Scores(
             miou=miou,
             macc=min(100.0, miou + 5),

@@ -88,7 +88,7 @@ def check(
         DataError: with all problems, one a line, each naming its file; of many like ones the first.
     """
     names = dataset.splits if splits is None else tuple(splits)
-    fingerprint = dataset.fingerprint(verify=verify)
+    fingerprint = dataset.fingerprint(verify=True) if verify else dataset.fingerprint()
     key = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]
     stored = None if cache is None else cache / f"{fingerprint}-{key}.json"
     summary = None if stored is None or verify else _recalled(stored, fingerprint, dataset.classes, names)
