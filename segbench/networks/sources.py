@@ -135,7 +135,9 @@ def _inside() -> tuple[str, ...]:
     packages = [folder for name in own for folder in importlib.import_module(name).__path__]
     named = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     site = [entry for entry in sys.path if os.path.basename(entry) in ("site-packages", "dist-packages")]
-    roots = [*packages, *named, *site, sys.prefix, "/proc", "/sys", "/dev"]
+    # Not the whole prefix: it is /usr for a system's Python, and people work in /usr/src/app.
+    prefix = [os.path.join(sys.prefix, name) for name in ("bin", "etc", "include", "lib", "lib64", "share")]
+    roots = [*packages, *named, *site, *prefix, "/proc", "/sys", "/dev"]
     return tuple(dict.fromkeys(os.path.realpath(root) for root in roots if root))
 
 

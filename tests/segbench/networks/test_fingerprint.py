@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from segbench.components import specs
 from segbench.config.network import external_network
 from segbench.datasets.digits import Digits
+from segbench.networks import sources
 from segbench.networks.factories import as_network
 from segbench.networks.fingerprint import fingerprint
 from segbench.networks.load import open_external
@@ -317,3 +319,17 @@ def test_a_configuration_beside_the_weights_counts(tmp_path: Path) -> None:
     told = json.loads(settings_file.read_text())
     settings_file.write_text(json.dumps({**told, "layer_norm_eps": 0.5}))
     assert digest(f"hf:{tmp_path}/net") != before
+
+
+def test_code_beside_the_packages_of_a_system_python_counts(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))  # as /usr is, with a project in /usr/src/app
+    sources._inside.cache_clear()
+    try:
+        before = digest(f"{project}/net.py:build")
+        change(project / "helper.py")
+        assert digest(f"{project}/net.py:build") != before
+    finally:
+        monkeypatch.undo()
+        sources._inside.cache_clear()
