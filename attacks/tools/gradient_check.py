@@ -1,0 +1,229 @@
+"""Is the input gradient of a network to be trusted? Comparing it with what the network does tells, image by image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from segbench.attacks.tools.guard import guarded
+from segbench.attacks.tools.losses import cross_entropy, image_mean, logit_scale, margin
+
+STEP = 1 / 255
+"""Size of the steps along which rises of the loss are measured, in [0, 1] units."""
+TINY = STEP / 40
+"""Size of a step that hardly changes a continuous network, in [0, 1] units."""
+MOVED = 4.37 / 255
+"""How far the second point of the check lies from each image, per value: off the grid of 8-bit images."""
+BLOCK = 4
+"""Side of the squares of equal sign in a random direction, in pixels: the effects of single pixels cancel out."""
+
+# In brackets: what honest networks measured, of several architectures, defenses and precisions.
+RISE = (0.4, 0.3)
+"""A rise below this share of the predicted one accuses: of a smooth network (0.5 to 1.1), of any other (0.7)."""
+OVERSHOOT = (1.6, 8.0)
+"""A rise above this multiple of the predicted one accuses: of a smooth network (1.1), of any other (4)."""
+MISMATCH = 0.93
+"""A mismatch above this accuses a smooth network (0 to 0.8)."""
+DEAD = 0.3
+"""An effect above this of values without a gradient accuses (0 to 0.1)."""
+FEW = 0.02
+"""A share of values without a gradient below this has no effect to speak of."""
+SMOOTH = (0.015, 0.05)
+"""The jump of a smooth network: 1/40, up to its curvature."""
+JUMP, JUMP_SIZE = 0.5, 0.01
+"""A jump above both accuses (in bfloat16 0.5 and 0.004)."""
+DIFFERENCE = 1e-4
+"""A difference between two passes of the same images above this accuses."""
+BACKWARD = 0.01
+"""A difference between two gradients of the same images above this accuses."""
+SATURATED = 0.15
+"""A share of right pixels at the largest margin above this accuses (0 to 0.02)."""
+ZERO_LOSS = 0.5
+"""A share of right pixels without a loss above this accuses (0 to 0.1)."""
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """What was measured on each image, (N,) each, and the logits.
+
+    Attributes:
+        zero: share of the input values whose gradient of the cross-entropy is exactly zero or not finite.
+        dead: change of the logits by moving the values whose gradient is zero, over that by moving all.
+        rise: rise of the loss by a step along the sign of the gradient, over the rise that the gradient predicts; the
+            lower one of the image and a point near it.
+        overshoot: the higher one.
+        mismatch: difference between measured and predicted rises along random directions, over the sum of their
+            sizes: 0 where they agree, 1 where they have nothing in common.
+        forward: largest difference between two forward passes, over the largest logit.
+        unseen: the same between a pass that takes gradients and one that does not.
+        backward: norm of the difference between two input gradients, over their mean norm.
+        jump: change of the logits by a tiny step, over that by a step 40 times as large.
+        jump_size: change of the logits by the tiny step, over their spread.
+        saturated: share of the right pixels whose margin is the image's largest, within 1 %.
+        zero_loss: share of the right pixels whose cross-entropy is exactly zero.
+        logits: (N, C, H, W), of the first pass.
+    """
+
+    zero: Tensor
+    dead: Tensor
+    rise: Tensor
+    overshoot: Tensor
+    mismatch: Tensor
+    forward: Tensor
+    unseen: Tensor
+    backward: Tensor
+    jump: Tensor
+    jump_size: Tensor
+    saturated: Tensor
+    zero_loss: Tensor
+    logits: Tensor
+
+    @property
+    def trusted(self) -> Tensor:
+        """Whether nothing speaks against the gradient of an image, (N,) bool."""
+        smooth = (self.jump > SMOOTH[0]) & (self.jump < SMOOTH[1])
+        accused = (
+            (self.zero == 1)
+            | (self.dead > DEAD)
+            | (self.rise < torch.where(smooth, RISE[0], RISE[1]))
+            | (self.overshoot > torch.where(smooth, OVERSHOOT[0], OVERSHOOT[1]))
+            | (smooth & (self.mismatch > MISMATCH))
+            | (self.forward > DIFFERENCE)
+            | (self.unseen > DIFFERENCE)
+            | (self.backward > BACKWARD)
+            | ((self.jump > JUMP) & (self.jump_size > JUMP_SIZE))
+            | (self.saturated > SATURATED)
+            | (self.zero_loss > ZERO_LOSS)
+        )
+        return ~accused
+
+
+def check_gradient(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: int = 255) -> GradientCheck:
+    """Compare the input gradient of each image with finite differences, and the network with itself.
+
+    It costs 17 passes forward and 4 backward for each image, and 2 forward where gradients are zero in part. An image
+    without a valid pixel has no gradient, so that nothing is said about it: it is never trusted.
+
+    Args:
+        model: network, images -> logits.
+        images: (N, 3, H, W) in [0, 1].
+        masks: (N, H, W).
+        ignore_index: label of void pixels.
+    """
+    with guarded(model, images.device, 0):
+        return _checked(model, images.detach(), masks, ignore_index)
+
+
+def _checked(model: nn.Module, images: Tensor, masks: Tensor, void: int) -> GradientCheck:
+    one, other, third = (_blocks(images, seed) for seed in range(3))
+    moved = (images + MOVED * third * (1 - 0.1 * _ramp(images))).clamp(0, 1)
+    first, plain, slope = _gradients(model, images, masks, void, (False, True))
+    second, plain_again = _gradients(model, images, masks, void, (False,))
+    logits_moved, slope_moved = _gradients(model, moved, masks, void, (True,))
+    scale = logit_scale(first, masks, ignore_index=void)
+
+    @torch.no_grad()
+    def loss(at: Tensor) -> Tensor:
+        values = cross_entropy(model(at) / scale, masks, ignore_index=void)
+        return image_mean(values, masks, ignore_index=void).double()
+
+    def rises(at: Tensor, direction: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the measured and the predicted difference of the loss between two points, one on either side."""
+        ends = [(at + side * STEP * direction).clamp(0, 1) for side in (1, -1)]
+        predicted = ((ends[0] - ends[1]) * gradient).double().flatten(1).sum(1)
+        return loss(ends[0]) - loss(ends[1]), predicted
+
+    points = ((images, slope), (moved, slope_moved))
+    ratios = torch.stack([_over(*rises(at, gradient.sign(), gradient)) for at, gradient in points])
+    random = [rises(at, direction, gradient) for at, gradient in points for direction in (one, other)]
+    apart = torch.stack([(measured - predicted).abs() for measured, predicted in random]).sum(0)
+    sizes = torch.stack([measured.abs() + predicted.abs() for measured, predicted in random]).sum(0)
+    with torch.no_grad():
+        unseen, tiny, small = (model((images + size * one).clamp(0, 1)) for size in (0, TINY, STEP))
+    changes = [(logits - first).flatten(1).square().mean(1).sqrt() for logits in (tiny, small)]
+    right = (first.argmax(1) == masks) & (masks != void)
+    margins = margin(first, masks, ignore_index=void)
+    top = margins.flatten(1).amax(1).view(-1, 1, 1)
+    no_loss = cross_entropy(first, masks, ignore_index=void) == 0
+    return GradientCheck(
+        zero=torch.stack([(gradient == 0).flatten(1).double().mean(1) for gradient in (plain, slope_moved)]).amax(0),
+        dead=_dead(model, moved, logits_moved, slope_moved == 0, one, masks != void),
+        rise=ratios.amin(0),
+        overshoot=ratios.amax(0),
+        mismatch=_over(apart, sizes),
+        forward=_difference(first, second),
+        unseen=_difference(first, unseen),
+        backward=_apart(plain, plain_again),
+        jump=_over(*changes),
+        jump_size=changes[0] / first.flatten(1).std(1).clamp_min(1e-30),
+        saturated=_share((margins >= 0.99 * top) & right, right),
+        zero_loss=_share(no_loss & right, right),
+        logits=first,
+    )
+
+
+def _gradients(
+    model: nn.Module, images: Tensor, masks: Tensor, void: int, rescaled: tuple[bool, ...]
+) -> tuple[Tensor, ...]:
+    """Return the logits and input gradients of their cross-entropy, of the logits as they are or over their gap.
+
+    Over their gap it does not saturate, so that a network's confidence does not decide on how the loss curves.
+    """
+    at = images.detach().requires_grad_()
+    logits = model(at)
+    found = []
+    for place, is_rescaled in enumerate(rescaled):
+        scale = logit_scale(logits, masks, ignore_index=void) if is_rescaled else 1
+        losses = image_mean(cross_entropy(logits / scale, masks, ignore_index=void), masks, ignore_index=void)
+        gradient = None
+        if losses.requires_grad:
+            more = place + 1 < len(rescaled)
+            (gradient,) = torch.autograd.grad(losses.sum(), at, retain_graph=more, allow_unused=True)
+        found.append(torch.zeros_like(images) if gradient is None else gradient.detach().nan_to_num(0, 0, 0))
+    return logits.detach(), *found
+
+
+def _blocks(images: Tensor, seed: int) -> Tensor:
+    """Return squares of random signs, the same for every image, (1, 3, H, W)."""
+    height, width = images.shape[2:]
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.randint(2, (1, 3, -(-height // BLOCK), -(-width // BLOCK)), generator=generator) * 2.0 - 1
+    large = signs.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
+    return large[:, :, :height, :width].to(images)
+
+
+def _ramp(images: Tensor) -> Tensor:
+    """Return different values in [0, 1) for neighbours, so that equal ones become unequal, (1, 1, H, W)."""
+    rows, columns = (torch.arange(size, device=images.device) for size in images.shape[2:])
+    return ((7 * rows.view(-1, 1) + 3 * columns) % 16).to(images)[None, None] / 16
+
+
+@torch.no_grad()
+def _dead(model: nn.Module, at: Tensor, logits: Tensor, zero: Tensor, direction: Tensor, valid: Tensor) -> Tensor:
+    """Return the effect of values whose gradient is zero, relative to that of all; 0 where hardly any is zero."""
+    many = zero.flatten(1).double().mean(1) > FEW
+    if not many.any():
+        return torch.zeros_like(many, dtype=torch.float64)
+    moved = [model((at + TINY * direction * part).clamp(0, 1)) for part in (zero, torch.ones_like(zero))]
+    changes = [((after - logits) * valid.unsqueeze(1)).flatten(1).double() for after in moved]
+    return many * _over(*(change.norm(dim=1) for change in changes))
+
+
+def _difference(one: Tensor, other: Tensor) -> Tensor:
+    return (one - other).abs().flatten(1).amax(1) / one.abs().flatten(1).amax(1).clamp_min(1e-30)
+
+
+def _apart(one: Tensor, other: Tensor) -> Tensor:
+    norms = one.flatten(1).norm(dim=1) + other.flatten(1).norm(dim=1)
+    return 2 * (one - other).flatten(1).norm(dim=1) / norms.clamp_min(1e-30)
+
+
+def _over(above: Tensor, below: Tensor) -> Tensor:
+    """Return a ratio; 0 where nothing is below."""
+    return torch.where(below != 0, above / torch.where(below != 0, below, 1), 0)
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    return part.flatten(1).sum(1) / whole.flatten(1).sum(1).clamp_min(1)
