@@ -21,11 +21,19 @@ SENTENCES: Mapping[str, str] = MappingProxyType(
         "black-box-beats-white-box": "images made on another network, or around its defense, fool it more than its own",
         "square-beats-gradients": "a random search of logits is stronger than every gradient attack of this budget",
         "survives-large-eps": "much stays right at an eps at which any image can be made grey",
+        "attack-helps": "under attack the network scores higher than on clean images: its gradient points the wrong way",
+        "loss-does-not-rise": "the loss is nowhere higher along the attack than at its start",
         "one-step-beats-iterative": "one step is stronger than many of the same budget",
         "zero-loss": "many right pixels have a cross-entropy of exactly zero, so that no gradient attacks them",
         "zero-gradient": "the input gradient of an image is exactly zero",
+        "partial-gradient": "input values without a gradient change the logits",
+        "wrong-gradient": "a small step along the gradient does not raise the loss as the gradient predicts",
+        "jumps": "a change of the image that nobody can see changes the logits as much as one that is 40 times as large",
+        "two-faced": "the logits differ when gradients are taken",
+        "saturated-logits": "many right pixels have the same largest margin, as behind a squashing function",
         "scale-dependent": "the attack grows stronger when the logits are multiplied by a constant",
-        "non-deterministic": "two forward passes of one image differ",
+        "non-deterministic": "two forward or backward passes of one image differ",
+        "batch-dependent": "the logits of an image depend on the images beside it",
         "budget-unused": "steps times alpha is less than eps: the budget cannot be used up",
         "test-time-optimisation": "the network takes gradients or changes its state while it predicts",
         "not-measured": "the measurements of the network that sanity checks need are missing; run the matrix again",
@@ -50,8 +58,10 @@ It is above 0 because an attack on the sum of cross-entropies leaves part of a l
 """
 ZERO_LOSS = 0.1
 """Largest share of correct pixels with a loss of exactly zero that is not flagged."""
-SCALE_MARGIN = 2.0
-"""Largest drop in pixel accuracy by scaling the logits that is not flagged, in percentage points."""
+SCALE_MARGIN = 12.0
+"""Largest drop in pixel accuracy by scaling the logits that is not flagged, in percentage points, on one image."""
+BESIDE = 0.02
+"""Largest effect of another image in the batch that rounding can have, as a share of the largest logit."""
 DIFFERENCE = 1e-4
 """Largest difference between the logits of two forward passes that rounding can cause, as a share of the largest."""
 
@@ -64,7 +74,8 @@ def to_plain(measured: Measurements) -> dict[str, object]:
 def from_plain(plain: Mapping[str, Any]) -> Measurements:
     """Return the measurements that `to_plain` turned into plain data."""
     by_scale = {float(factor): value for factor, value in plain["by_scale"].items()}
-    return Measurements(**{**plain, "trajectory": tuple(plain["trajectory"]), "by_scale": by_scale})
+    lists = {name: tuple(plain[name]) for name in ("trajectory", "doubts") if name in plain}
+    return Measurements(**{**plain, **lists, "by_scale": by_scale})
 
 
 def to_be_measured(record: Record) -> bool:
@@ -74,16 +85,19 @@ def to_be_measured(record: Record) -> bool:
 
 def network_flags(measured: Measurements) -> tuple[str, ...]:
     """Return the flags that the measurements of a network raise for every gradient attack on it."""
-    stronger = min(measured.by_scale.values()) < measured.by_scale[1.0] - SCALE_MARGIN
+    scales, path = measured.by_scale, measured.trajectory
     raised = {
-        "survives-large-eps": measured.at_large_eps > MIOU_AT_LARGE_EPS,
+        "survives-large-eps": measured.at_large_eps is not None and measured.at_large_eps > MIOU_AT_LARGE_EPS,
+        "loss-does-not-rise": len(path) > 1 and max(path[1:]) <= path[0],
         "zero-loss": measured.zero_loss > ZERO_LOSS,
         "zero-gradient": measured.zero_gradient > 0,
-        "scale-dependent": stronger,
+        "scale-dependent": bool(scales) and min(scales.values()) < scales[1.0] - SCALE_MARGIN,
         "non-deterministic": measured.difference > DIFFERENCE,
+        "batch-dependent": measured.difference <= DIFFERENCE and measured.beside_another > BESIDE,
         "test-time-optimisation": measured.optimises,
     }
-    return tuple(name for name, is_raised in raised.items() if is_raised)
+    found = {name for name, is_raised in raised.items() if is_raised} | set(measured.doubts)
+    return tuple(name for name in SENTENCES if name in found)
 
 
 def flagged(records: Iterable[Record], measured: Callable[[str], Measurements | None]) -> tuple[Record, ...]:
