@@ -5,15 +5,27 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-VOID = 255
+from segbench.attacks.bim import bim
+from segbench.components import specs
+from segbench.datasets.digits import Digits
+from segbench.evaluation.probes import accuracy, allowance, measure
+from segbench.reports.sanity import network_flags
+
+pytestmark = pytest.mark.slow
+
+SMALL = 12 * (2 * 3 + 2)
+"""Passes of an evaluation of 12 images, clean and under BIM-3: what the probes are sized for here."""
 
 Function = Callable[[Tensor], Tensor]
 

@@ -134,3 +134,13 @@ def test_a_dataset_of_one_image_is_too_little_to_doubt(networks: dict[str, nn.Mo
     data: Any = SimpleNamespace(split=lambda name: Patches().split(name)[:1], ignore_index=255)
     adapter = Adapter(networks["imagenet"], Convention(range="0-255"), 3)
     assert convention_check.check(adapter, data, "val", Whole(), device=CPU) is None
+
+
+def test_a_network_that_is_fed_well_costs_one_image_for_each_convention(networks: dict[str, nn.Module]) -> None:
+    calls: list[int] = []
+    handle = networks["imagenet"].register_forward_hook(lambda module, inputs, logits: calls.append(len(logits)))
+    try:
+        assert check(networks["imagenet"], CONVENTIONS["imagenet"]) is None
+    finally:
+        handle.remove()
+    assert sum(calls) <= 2 * 12
