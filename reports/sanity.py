@@ -14,7 +14,7 @@ from typing import Any
 
 from segbench.reports.comparable import condition
 from segbench.reports.evidence import Measurements
-from segbench.reports.records import Record
+from segbench.reports.records import Record, Scores
 
 SENTENCES: Mapping[str, str] = MappingProxyType(
     {
@@ -40,6 +40,16 @@ SENTENCES: Mapping[str, str] = MappingProxyType(
     }
 )
 """The meaning of each flag, as a clause without a full stop."""
+
+
+UNTRUSTED = frozenset(
+    (
+        *("black-box-beats-white-box", "square-beats-gradients", "attack-helps", "loss-does-not-rise"),
+        *("zero-gradient", "partial-gradient", "wrong-gradient", "jumps", "two-faced", "saturated-logits", "zero-loss"),
+        *("scale-dependent", "survives-large-eps"),
+    )
+)
+"""Flags that say that an attack by this gradient is no measure of robustness."""
 
 
 def explained(flag: str) -> str:
@@ -134,16 +144,12 @@ def flags(
     found: dict[str, tuple[str, ...]] = {}
     for group in groups.values():
         for record in group:
-            names = {*_own_flags(record), *_compared_flags(record, group)}
+            names = _compared_flags(record, group)
             if record.threat.access == "gradients" and not record.oblivious and record.source.digest in measured:
                 names.update(network_flags(measured[record.source.digest]))
             if names:
                 found[record.digest] = tuple(name for name in SENTENCES if name in names)
     return found
-
-
-def _own_flags(record: Record) -> set[str]:
-    return {"budget-unused"} if budget_unused(record.attack.options) else set()
 
 
 def budget_unused(options: Mapping[str, object]) -> bool:
@@ -166,6 +172,9 @@ def _compared_flags(record: Record, group: Sequence[Record]) -> set[str]:
     own = [other for other in peers if _is_white(other) and math.isclose(other.threat.eps or 0.0, eps)]
     strongest = min(_accuracy(other) for other in own)
     names = set()
+    clean = [other.scores for other in group if other.setting == "clean" and other.scores is not None]
+    if record.scores and any(_helped(record.scores, own) for own in clean):
+        names.add("attack-helps")
     if any((o.setting == "black-box" or o.oblivious) and _accuracy(o) < strongest - MARGIN for o in within):
         names.add("black-box-beats-white-box")
     if any(o.threat.access == "logits" and _accuracy(o) < strongest - MARGIN for o in within):
@@ -177,6 +186,11 @@ def _compared_flags(record: Record, group: Sequence[Record]) -> set[str]:
     if large and min(other.scores.miou for other in large if other.scores) > MIOU_AT_LARGE_EPS:
         names.add("survives-large-eps")
     return names
+
+
+def _helped(attacked: Scores, clean: Scores) -> bool:
+    """Return whether an attack left more than the clean images have, beyond what other images would give."""
+    return attacked.miou > clean.miou_high and attacked.aacc > clean.aacc + MARGIN
 
 
 def _is_white(record: Record) -> bool:

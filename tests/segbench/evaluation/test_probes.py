@@ -225,8 +225,3 @@ def test_a_masked_network_is_told_by_what_it_keeps_at_a_large_eps(task: Task) ->
     masked, honest = (evaluated(task, model, large) for model in (Quantised(task.model), task.model))
     assert flags([masked])[masked.digest] == ("survives-large-eps",)
     assert flags([honest]) == {}
-
-
-def test_too_few_steps_are_told_by_the_budget_that_they_leave(task: Task) -> None:
-    short = evaluated(task, task.model, "bim(eps=0.04, alpha=0.01, steps=3)")
-    assert flags([short])[short.digest] == ("budget-unused",)
