@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXAMPLE = "Example: segbench check ci.yaml --baseline robustness.json --summary summary.md"
 
 
-@verb
+@verb(plugins=True)
 def check(
     baseline: Annotated[Path, typer.Option(help="The committed baseline (JSON).", metavar="FILE")],
     matrix: Annotated[str, typer.Argument(help="Name of a built-in matrix, or a YAML file.")] = "ci",

@@ -12,7 +12,7 @@ from segbench.cli.output import JsonOption, verb
 from segbench.errors import SegbenchError
 
 
-@verb
+@verb()
 def compare(
     store_a: Annotated[Path, typer.Argument(help="A store's folder.")],
     store_b: Annotated[Path, typer.Argument(help="Another store's folder.")],

@@ -15,7 +15,7 @@ data_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
 
 
 @data_app.command("check", epilog="Example: segbench data check camvid --data camvid=data/CamVid --sheet sheet.png")
-@verb
+@verb(plugins=True)
 def data_check(
     dataset: Annotated[str, typer.Argument(help='Dataset, with options if need be: "camvid(size=[90, 120])".')],
     data: DataOption = None,

@@ -12,7 +12,7 @@ from segbench.cli.common import folders, interruptible, show_result
 from segbench.cli.output import JsonOption, verb
 
 
-@verb
+@verb(plugins=True)
 def eval_(
     model: Annotated[
         str,

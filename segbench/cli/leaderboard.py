@@ -19,7 +19,7 @@ EntryArgument = Annotated[Path, typer.Argument(help="An entry's JSON file.", met
 
 
 @leaderboard_app.command(epilog="Example: segbench leaderboard add runs --out entries --licence CC-BY-4.0")
-@verb
+@verb()
 def add(
     store: Annotated[Path, typer.Argument(help="Folder of checkpoints and records.")],
     out: Annotated[Path, typer.Option(help="Folder of entries.", metavar="ENTRIES")],
@@ -55,7 +55,7 @@ def add(
 
 
 @leaderboard_app.command(epilog="Example: segbench leaderboard check entries")
-@verb
+@verb()
 def check(
     files: Annotated[list[Path], typer.Argument(help="Entries, or folders of them.", metavar="FILE...")],
 ) -> None:
@@ -69,7 +69,7 @@ def check(
 @leaderboard_app.command(
     epilog="Example: segbench leaderboard build entries --out site --url https://example.org/board"
 )
-@verb
+@verb()
 def build(
     entries: Annotated[Path, typer.Argument(help="Folder of entries.", metavar="ENTRIES")],
     out: Annotated[Path, typer.Option(help="Folder of the site.")] = Path("site"),
@@ -93,7 +93,7 @@ def build(
 
 
 @leaderboard_app.command(epilog="Example: segbench leaderboard bundle entries/.../pspnet-sat.json --store runs")
-@verb
+@verb()
 def bundle(
     entry: EntryArgument,
     store: Annotated[Path, typer.Option(help="Folder of the records that it was made of.")] = Path("runs"),
@@ -113,7 +113,7 @@ def bundle(
 @leaderboard_app.command(
     epilog="Example: segbench leaderboard verify bundle.zip --weights weights.safetensors --entry entries/.../net.json"
 )
-@verb
+@verb()
 def verify(
     bundle: Annotated[Path, typer.Argument(help="What `bundle` packed.", metavar="BUNDLE")],
     weights: Annotated[

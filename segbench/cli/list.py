@@ -11,7 +11,7 @@ from segbench.cli.output import JsonOption, verb
 from segbench.errors import SegbenchError
 
 
-@verb
+@verb(plugins=True)
 def list_(
     kind: Annotated[
         str | None, typer.Argument(help="attacks, defenses, models, datasets, protocols or matrices; all by default.")
@@ -35,6 +35,8 @@ def list_(
         else {one.name: one.summary for one in catalog.components(kinds[name]).values()}
         for name in ([kind] if kind else known)
     }
+    for sentence in catalog.refused():
+        typer.echo(sentence, err=True)
     if json:
         output.print_json("list", found)
         return

@@ -26,27 +26,45 @@ SWITCHES = {
     "debug": Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")],
 }
 
+PluginOption = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", help="Python file or module with components of your own.", metavar="FILE|MODULE"),
+]
+
 switched: set[str] = set()
 """The switches that are on."""
 
 
-def verb(function: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take the switches, too."""
+def verb(*, plugins: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that lets a command take the switches, too.
 
-    @wraps(function)
-    def called(**options: Any) -> None:
-        switched.clear()
-        switched.update(name for name in SWITCHES if options.pop(name))
-        function(**options)
+    Args:
+        plugins: it also takes --plugin, and what that names joins the catalog.
+    """
+    more = {**SWITCHES, **({"plugin": PluginOption} if plugins else {})}
 
-    signature = inspect.signature(function, eval_str=True)
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    more = [inspect.Parameter(name, keyword, default=False, annotation=kind) for name, kind in SWITCHES.items()]
-    called.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*signature.parameters.values(), *more]
-    )
-    called.__annotations__ = {each.name: each.annotation for each in (*signature.parameters.values(), *more)}
-    return called
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def called(**options: Any) -> None:
+            switched.clear()
+            switched.update(name for name in SWITCHES if options.pop(name))
+            if plugins and (named := options.pop("plugin")):
+                from segbench.components import catalog
+
+                catalog.add_plugins(named)
+            function(**options)
+
+        signature = inspect.signature(function, eval_str=True)
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters = [
+            *signature.parameters.values(),
+            *(inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in more.items()),
+        ]
+        called.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        called.__annotations__ = {each.name: each.annotation for each in parameters}
+        return called
+
+    return decorate
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -11,7 +11,7 @@ from segbench.cli.common import DataOption, LimitOption, MatrixArgument, SetOpti
 from segbench.cli.output import JsonOption, verb
 
 
-@verb
+@verb(plugins=True)
 def plan(
     matrix: MatrixArgument = "quickstart",
     store: StoreOption = None,

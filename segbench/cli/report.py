@@ -13,7 +13,7 @@ from segbench.cli.output import JsonOption, verb
 from segbench.errors import SegbenchError
 
 
-@verb
+@verb()
 def report(
     what: Annotated[
         str | None,

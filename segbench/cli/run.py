@@ -20,7 +20,7 @@ from segbench.cli.common import (
 from segbench.cli.output import JsonOption, verb
 
 
-@verb
+@verb(plugins=True)
 def run(
     matrix: MatrixArgument = "quickstart",
     store: StoreOption = None,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from segbench.components.catalog import Definition
 
 
-@verb
+@verb(plugins=True)
 def show(
     name: Annotated[str, typer.Argument(help="Name of a component or of a built-in matrix.")],
     json: JsonOption = False,

@@ -14,7 +14,7 @@ store_app = typer.Typer(help="Look after a folder of checkpoints, records and re
 
 
 @store_app.command(epilog="Example: segbench store verify runs")
-@verb
+@verb()
 def verify(
     store: Annotated[Path, typer.Argument(help="Folder of checkpoints, records and reports.")] = Path("runs"),
     json: JsonOption = False,

@@ -31,7 +31,7 @@ LicenceOption = Annotated[str, typer.Option(help="SPDX identifier of the weights
 
 
 @zoo_app.command("list", epilog="Example: segbench zoo list --zoo hf://datasets/someone/zoo")
-@verb
+@verb()
 def list_(zoo: ZooOption = None) -> None:
     """List the networks of all zoos that are searched."""
     from segbench.zoo import places
@@ -44,7 +44,7 @@ def list_(zoo: ZooOption = None) -> None:
 
 
 @zoo_app.command(epilog="Example: segbench zoo show digits/pspnet-tiny/sat/0@1")
-@verb
+@verb()
 def show(name: NameArgument, zoo: ZooOption = None) -> None:
     """Show a network's card: architecture, training, licence, hash and numbers."""
     from rich.table import Table
@@ -68,7 +68,7 @@ def show(name: NameArgument, zoo: ZooOption = None) -> None:
 
 
 @zoo_app.command(epilog="Example: segbench zoo add quickstart --store runs --zoo zoo --licence CC-BY-4.0")
-@verb
+@verb()
 def add(
     what: Annotated[str, typer.Argument(help="Name of a matrix that was run, or the digest of a training.")],
     store: Annotated[Path, typer.Option(help="Folder of checkpoints and records.")] = Path("runs"),
@@ -98,7 +98,7 @@ def add(
 
 
 @zoo_app.command(epilog="Example: segbench zoo pull digits/pspnet-tiny/sat/0 --zoo https://example.org/zoo")
-@verb
+@verb()
 def pull(
     name: NameArgument,
     zoo: ZooOption = None,
@@ -112,7 +112,7 @@ def pull(
 
 
 @zoo_app.command(epilog="Example: segbench zoo push digits/pspnet-tiny/sat/0@1 --to s3://bucket/zoo")
-@verb
+@verb()
 def push(
     name: NameArgument,
     to: Annotated[str, typer.Option(help="The zoo that it goes to.", metavar="URL")],
@@ -128,7 +128,7 @@ def push(
 
 
 @zoo_app.command("import", epilog="Example: segbench zoo import sat.pth --as voc2012/pspnet-resnet50-deepstem/sat/0")
-@verb
+@verb()
 def import_(
     file: Annotated[Path, typer.Argument(help="A checkpoint of the authors of DDC-AT (.pth).")],
     as_: Annotated[str, typer.Option("--as", help="What it shall be called.", metavar="NAME")],
@@ -146,7 +146,7 @@ def import_(
 
 
 @zoo_app.command(epilog="Example: segbench zoo verify --zoo zoo")
-@verb
+@verb()
 def verify(
     name: Annotated[str | None, typer.Argument(help="A network; by default all of them.", metavar="NAME")] = None,
     zoo: ZooOption = None,
