@@ -22,6 +22,8 @@ from segbench.reports.statistics import class_iou
 
 IMAGES = 16
 """Images that conventions are compared on."""
+CONVENTIONS = 12
+"""Conventions in use, the stated one among them."""
 STAGES = (1, 4)
 """Numbers of images after which a convention is given up that has not scored better so far."""
 MARGIN = 3.0

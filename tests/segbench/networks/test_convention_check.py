@@ -122,7 +122,7 @@ def test_an_untrained_network_is_not_doubted() -> None:
 def test_alternatives_all_differ_and_leave_out_the_stated_one() -> None:
     for stated in CONVENTIONS.values():
         others = [*convention_check.alternatives(stated), stated]
-        assert len(others) == 12
+        assert len(others) == convention_check.CONVENTIONS
         ramp = torch.linspace(0, 1, 12).reshape(1, 3, 2, 2)
         shown: list[Tensor] = []
         for other in others:
