@@ -6,13 +6,14 @@ STAMP := $(VENV)/.installed
 DEV := $(VENV)/.dev
 PEERS := $(VENV)/.peers
 
-.PHONY: help install quickstart test slow check docs tree clean
+.PHONY: help install quickstart test slow check docs bench tree clean
 
 help:
 	@echo "make quickstart  install, then train, attack and tabulate a small matrix (a few minutes)"
 	@echo "make test        install, then run the fast tests"
 	@echo "make slow        install, then run the tests that train networks"
 	@echo "make check       install, then run ruff, mypy and import-linter"
+	@echo "make bench       install, then time segbench beside what users would use instead"
 	@echo "make docs        install, then build the documentation site in build/site"
 	@echo "make install     the environment alone, in $(VENV)"
 
@@ -69,6 +70,12 @@ check: $(DEV) tree
 docs: $(DEV) tree
 	@echo "==> mkdocs build"
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Figures of processor time; run it on an idle machine.
+bench: $(DEV)
+	@echo "==> evaluation beside a bare loop"
+	@$(BIN)/python benchmarks/eval_overhead.py --images 12 --size 384
+	@$(BIN)/python benchmarks/eval_overhead.py --images 500 --size 96
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -24,7 +24,7 @@ from segbench.defenses.base import Certified, Dynamic
 from segbench.errors import CellError, Stopped, StoreError
 from segbench.evaluation import unfinished
 from segbench.evaluation.batching import Pack, packed
-from segbench.evaluation.probes import IMAGES, allowance, measure
+from segbench.evaluation.probes import allowance, measure
 from segbench.evaluation.results import as_record
 from segbench.evaluation.tally import Outcome, Tally, certified_confusion, confusion, on_target
 from segbench.evaluation.training_data import training_context
@@ -300,7 +300,7 @@ class _SweepRun:
 
     def _measure(self) -> None:
         """Take the sanity measurements of the source; see `segbench.reports.sanity`."""
-        self.reporter.update(0, IMAGES, "sanity probes")
+        self.reporter.update(self.length, self.length, "sanity probes")
         self._reset()
         samples = [self.split[index] for index in range(min(CANDIDATES, self.length))]
         crops = [self.protocol.crops(sample.image, sample.mask) for sample in samples]

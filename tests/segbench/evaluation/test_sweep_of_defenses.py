@@ -204,7 +204,10 @@ def test_a_stopped_sweep_of_a_dynamic_defense_starts_again(
         evaluate(store, [cell], silent(stop_at=3))
     listener = silent()
     evaluate(store, [cell], listener, batch=4)
-    assert [told[0] for told in listener.heard] == [1, 2, 3, 4, 5]
+    assert [(told[0], "probes" in told[2]) for told in listener.heard] == [
+        *((n, False) for n in range(1, 6)),
+        (5, True),
+    ]
     whole = copy_of(store.root, tmp_path / "whole")
     evaluate(whole, [cell], silent(), batch=2)
     np.testing.assert_array_equal(store.counts(cell.digest), whole.counts(cell.digest))
