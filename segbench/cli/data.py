@@ -27,7 +27,8 @@ def data_check(
     from segbench.datasets.tools.sheet import contact_sheet
     from segbench.execution import prepare
 
-    opened = prepare.open_bound(specs.bound("dataset", dataset), folders(data, (dataset.partition("(")[0],)))
+    found = folders(data, (dataset.partition("(")[0],))
+    opened = prepare.open_bound(specs.bound("dataset", dataset), found)
     Console().print(check.describe(check.check(opened, verify=verify)), markup=False, highlight=False, soft_wrap=True)
     if sheet is not None:
         contact_sheet(opened, sheet)

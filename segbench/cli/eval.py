@@ -15,12 +15,14 @@ def eval_(
         str,
         typer.Argument(
             help="package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE?encoder_name=NAME, "
-            "hf:ORG/NAME, a network of the zoo, a TorchScript, torch.export or official checkpoint file, or an "
-            "architecture such as pspnet(encoder=tiny).",
+            "hf:ORG/NAME, a network of the zoo, a training such as runs/train/DIGEST, a TorchScript, torch.export or "
+            "official checkpoint file, or an architecture such as pspnet(encoder=tiny).",
             metavar="MODEL",
         ),
     ],
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help='Dataset: "camvid(size=[120, 160])".')],
+    dataset: Annotated[
+        list[str], typer.Option("--dataset", "-d", help='Dataset, repeatable: "camvid(size=[120, 160])".')
+    ],
     attack: Annotated[
         list[str] | None, typer.Option("--attack", "-a", help="Attack, repeatable.", show_default="clean, bim")
     ] = None,
@@ -68,7 +70,7 @@ def eval_(
     from segbench.components import specs
 
     console = Console()
-    component = specs.bound("dataset", dataset).component.name
+    names = [specs.parse(each)[0] for each in dataset]
     with interruptible(console), progress.display(console) as shown:
         result = evaluate(
             model,
@@ -86,7 +88,7 @@ def eval_(
             store=store,
             device=device,
             workers=workers,
-            data=folders(data, (component,)),
+            data=folders(data, names),
             output=output,
             binary=binary,
             incomplete=incomplete,
