@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from stat import S_ISREG
 
 from segbench.datasets.tools.images import SUFFIXES
@@ -36,6 +36,7 @@ def by_name(root: Path, pattern: Pattern, allowed: Collection[str] = SUFFIXES) -
     """
     found: dict[str, Path] = {}
     folder = root / pattern.folder
+    below = len((root / "x").as_posix()) - 1
     for path in all_files(folder):
         suffix = path.suffix.lower()
         if any(part.startswith(".") for part in path.parts[len(folder.parts) :]):
@@ -46,7 +47,7 @@ def by_name(root: Path, pattern: Pattern, allowed: Collection[str] = SUFFIXES) -
             raise DataError(f"{path}: is a link to nothing, or cannot be read ({error.strerror})") from error
         if suffix not in SUFFIXES or not regular:
             continue
-        name = pattern.name(PurePosixPath(path.relative_to(root)))
+        name = pattern.name(path.as_posix()[below:])
         if name is None:
             continue
         if suffix not in allowed:

@@ -54,19 +54,19 @@ class Pattern:
         """Number of wildcards."""
         return len(_PART.findall(self.whole))
 
-    @property
+    @cached_property
     def has_ending(self) -> bool:
         """Whether it says which ending files have."""
         return self.whole.lower().endswith(SUFFIXES)
 
-    def name(self, path: PurePosixPath) -> str | None:
+    def name(self, path: str) -> str | None:
         """Return the sample's name of a file: what the wildcards stand for, with "/" between; None for no match.
 
         Args:
-            path: of the file, below the folder that patterns begin in.
+            path: of the file, which has an ending, below the folder that patterns begin in; "/" between its parts.
         """
-        text = path if self.has_ending else path.with_suffix("")
-        found = self._expression.fullmatch(unicodedata.normalize("NFC", text.as_posix()))
+        text = path if self.has_ending else path.rpartition(".")[0]
+        found = self._expression.fullmatch(unicodedata.normalize("NFC", text))
         return None if found is None else "/".join(found.groups())
 
     def path(self, root: Path, name: str) -> Path:

@@ -184,3 +184,18 @@ def kitti_root(tmp_path: Path, write: Callable[..., None]) -> Path:
         write(root / "training" / "image_2" / f"{number:06d}_10.png", np.full((2, 3, 3), number))
         write(root / "training" / "semantic" / f"{number:06d}_10.png", [[7, 8, 11], [0, 255, 33]])
     return root
+
+
+@pytest.fixture
+def hf_root(tmp_path: Path) -> Path:
+    """A data set of the library `datasets` as it writes them, with its description."""
+    hub = pytest.importorskip("datasets", reason="the library datasets is not installed")
+    root = tmp_path / "hub"
+    rows = {
+        "image": [Image.fromarray(np.full((3, 4, 3), shade, np.uint8)) for shade in (0, 9)],
+        "annotation": [Image.fromarray(np.full((3, 4), label, np.uint8)) for label in (0, 1)],
+    }
+    table = hub.Dataset.from_dict(rows, features=hub.Features(dict.fromkeys(rows, hub.Image())))
+    hub.DatasetDict({"train": table, "validation": table}).save_to_disk(root)
+    (root / "dataset.yaml").write_text("classes: [road, car]\n")
+    return root

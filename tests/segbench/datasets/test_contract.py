@@ -27,6 +27,8 @@ def data(request: pytest.FixtureRequest, tmp_path: Path, write: Callable[..., No
             write(tmp_path / "masks" / split / "a.png", np.full((4, 5), 1))
         (tmp_path / "dataset.yaml").write_text("classes: [a, b]")
         made = bound.make(root=tmp_path)
+    elif request.param == "hf-dataset":
+        made = bound.make(root=request.getfixturevalue("hf_root"))
     elif request.param == "digits":
         made = bound.make()
     elif request.param == "kitti":
