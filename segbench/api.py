@@ -41,7 +41,7 @@ GivenNetwork = nn.Module | Callable[[Tensor], Any]
 
 def evaluate(
     model: str | GivenNetwork,
-    dataset: str,
+    dataset: str | Sequence[str],
     attacks: Sequence[str] = ("clean", "bim"),
     *,
     protocol: str = "whole-v1",
@@ -70,7 +70,7 @@ def evaluate(
 
     Args:
         model: a network, its input -> logits, or what `segbench eval` takes, such as "torchvision:fcn_resnet50".
-        dataset: name with options, such as "camvid(size=[120, 160])".
+        dataset: name with options, such as "camvid(size=[120, 160])", or several of them.
         attacks: attacks, such as "bim(steps=6)"; "clean" for the images as they are.
         protocol: how images are attacked and scored.
         split: the split that is scored.
@@ -111,11 +111,12 @@ def evaluate(
         "trust": trust,
         "check": not force,
     }
-    component = specs.bound("dataset", dataset).component.name
-    folders = data if isinstance(data, Mapping) else {} if data is None else {component: data}
+    datasets = [dataset] if isinstance(dataset, str) else list(dataset)
+    names = dict.fromkeys(specs.parse(each)[0] for each in datasets)
+    folders = data if isinstance(data, Mapping) else {} if data is None else dict.fromkeys(names, data)
     content = {
-        "title": f"{name} on {dataset}",
-        "datasets": [dataset],
+        "title": f"{name} on {', '.join(datasets)}",
+        "datasets": datasets,
         "networks": [network],
         "attacks": list(attacks),
         "protocol": protocol,
@@ -145,10 +146,10 @@ def _beside_earlier(plan: Plan, store: Store, display: Display) -> Plan:
         return plan
     if before is None:
         return plan
-    own = plan.evaluations[0].target.digest
-    if {record.target.digest for record in before.records} == {own}:
+    own = dict.fromkeys(evaluation.target.digest for evaluation in plan.evaluations)
+    if {record.target.digest for record in before.records} == set(own):
         return replace(plan, earlier=before.records)
-    name = as_name(f"{plan.matrix.name}-{own[:8]}")
+    name = as_name(f"{plan.matrix.name}-{next(iter(own))[:8]}")
     again = store.manifest(name, filled=False)
     matrix = plan.matrix.model_copy(update={"name": name})
     return replace(plan, matrix=matrix, earlier=() if again is None else again.records)

@@ -53,6 +53,7 @@ def load(
     """Load a matrix and lay the command line's options over it."""
     from segbench.config.load import load_matrix
 
+    folders(data, ())  # a name of one's own is known before the matrix is read
     options = {"--store": store, "--device": device, "--workers": workers, "--limit": limit}
     loaded = load_matrix(matrix, overrides or (), options)
     places = {**loaded.runtime.data, **folders(data, [d.component.name for d in loaded.datasets])}
@@ -63,18 +64,22 @@ def folders(data: list[str] | None, names: Iterable[str]) -> dict[str, Path]:
     """Read --data options, and the environment for datasets that have none."""
     from segbench.components import catalog
     from segbench.config.folders import environment_folders
+    from segbench.config.own import declare
 
     chosen: dict[str, Path] = {}
+    from_environment = environment_folders(list(names))
+    declare(from_environment)
     for item in data or []:
         name, equals, path = item.partition("=")
         if not equals or not path:
             raise SegbenchError(f"--data {item}: expected NAME=PATH, for instance camvid=data/CamVid")
+        declare({name: Path(path)})
         if name not in catalog.components("dataset"):
             raise SegbenchError(f"--data {item}: {catalog.unknown('dataset', name, catalog.components('dataset'))}")
         if name in chosen:
             raise SegbenchError(f"--data {item}: {name} has a folder already, {chosen[name]}; keep one")
         chosen[name] = Path(path)
-    return {**environment_folders(list(names)), **chosen}
+    return {**from_environment, **chosen}
 
 
 @contextmanager

@@ -29,7 +29,8 @@ def data_check(
     from segbench.datasets.tools.sheet import contact_sheet
     from segbench.execution import prepare
 
-    opened = prepare.open_bound(specs.bound("dataset", dataset), folders(data, (dataset.partition("(")[0],)))
+    folder = folders(data, (dataset.partition("(")[0],))
+    opened = prepare.open_bound(specs.bound("dataset", dataset), folder)
     found = check.check(opened, verify=verify)
     if sheet is not None:
         contact_sheet(opened, sheet)

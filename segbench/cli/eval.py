@@ -19,15 +19,17 @@ def eval_(
         str,
         typer.Argument(
             help="package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE?encoder_name=NAME, "
-            "hf:ORG/NAME, a network of the zoo, a TorchScript, torch.export or official checkpoint file, or an "
-            "architecture such as pspnet(encoder=tiny).",
+            "hf:ORG/NAME, a network of the zoo, a training such as runs/train/DIGEST, a TorchScript, torch.export or "
+            "official checkpoint file, or an architecture such as pspnet(encoder=tiny).",
             metavar="MODEL",
             autocompletion=complete_network,
         ),
     ],
     dataset: Annotated[
-        str,
-        typer.Option("--dataset", "-d", help='Dataset: "camvid(size=[120, 160])".', autocompletion=complete_dataset),
+        list[str],
+        typer.Option(
+            "--dataset", "-d", help='Dataset, repeatable: "camvid(size=[120, 160])".', autocompletion=complete_dataset
+        ),
     ],
     attack: Annotated[
         list[str] | None,
@@ -78,7 +80,7 @@ def eval_(
         from segbench.api import evaluate
         from segbench.components import specs
 
-        component = specs.bound("dataset", dataset).component.name
+        names = [specs.parse(each)[0] for each in dataset]
         result = evaluate(
             model,
             dataset,
@@ -95,7 +97,7 @@ def eval_(
             store=store,
             device=device,
             workers=workers,
-            data=folders(data, (component,)),
+            data=folders(data, names),
             output=output,
             binary=binary,
             incomplete=incomplete,

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -24,6 +24,10 @@ PACKAGES = {
     "dataset": "segbench.datasets",
     "protocol": "segbench.protocols",
 }
+OWN_DATASET = "folder"
+"""The dataset that reads folders of the user's own; a name that one of them says is declared to mean it."""
+
+_own_names: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,18 @@ class Definition:
 
 
 def components(kind: str) -> Mapping[str, Definition]:
-    """Return every component of a kind by name, sorted."""
-    return _all().components[kind]
+    """Return every component of a kind by name, sorted; among datasets also the names that were declared."""
+    known = _all().components[kind]
+    if kind != "dataset" or not _own_names:
+        return known
+    own = {name: replace(known[OWN_DATASET], name=name) for name in sorted(_own_names)}
+    return MappingProxyType({**own, **known})
+
+
+def declare_dataset(name: str) -> None:
+    """Let a name mean a dataset of the user's own, as its `dataset.yaml` says it, from now on in this process."""
+    if name not in _all().components["dataset"]:
+        _own_names.add(name)
 
 
 def find(kind: str, name: str) -> Definition:

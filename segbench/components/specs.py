@@ -102,6 +102,9 @@ def stored(kind: str, component: records.Component) -> Bound:
     Raises:
         SegbenchError: it is not in the catalog any more, in that version, or does not take those options.
     """
+    if kind == "dataset" and set(component.options) == set(catalog.find(kind, catalog.OWN_DATASET).options):
+        # A dataset of the user's own, whose name another process declared.
+        catalog.declare_dataset(component.name)
     return bound(kind, {"name": component.name, "version": component.version, "options": dict(component.options)})
 
 

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 from segbench.components import specs
 from segbench.components.specs import Bound, Problem
 from segbench.config import cross_checks
-from segbench.config.folders import with_environment
+from segbench.config.folders import environment_folders, with_environment
 from segbench.config.matrix import Matrix, MatrixFile, Recipe, Runtime, Trained, Transfer
 from segbench.config.names import wrong_name
 from segbench.config.network import ExternalNetwork, parse_network
+from segbench.config.own import declare, written_names
 from segbench.config.schema import broken, paths_of, sound
-from segbench.errors import SegbenchError, shown
+from segbench.errors import DataError, SegbenchError, shown
 
 MOST = 1_000
 """Entries of a list, such as the attacks."""
@@ -37,6 +38,7 @@ def matrix_of(data: Mapping[Any, Any], name: str) -> Matrix | list[Problem]:
     problems += found
     problems += _misnamed(entry, name, problems)
     trains = not entry.networks or bool({"models", "defenses"} & entry.model_fields_set)
+    problems += _own_datasets(entry)
     datasets = _group("dataset", "datasets", enumerate(entry.datasets))
     models = _group("model", "models", enumerate(entry.models if trains else ()))
     attacks = _group("attack", "attacks", _expanded(entry.attacks))
@@ -88,6 +90,17 @@ def matrix_of(data: Mapping[Any, Any], name: str) -> Matrix | list[Problem]:
         attack_seed=entry.attack_seed,
         runtime=with_environment(entry.runtime, [bound.component.name for _, bound in datasets.bound]),
     )
+
+
+def _own_datasets(entry: MatrixFile) -> list[Problem]:
+    """Let the names of the user's own datasets be known before they are looked for."""
+    problems = []
+    for name, folder in {**environment_folders(written_names(entry.datasets)), **entry.runtime.data}.items():
+        try:
+            declare({name: folder})
+        except DataError as error:
+            problems.append(Problem(("runtime", "data", name), str(error)))
+    return problems
 
 
 def _bounded(data: Mapping[Any, Any]) -> tuple[dict[Any, Any], list[Problem]]:

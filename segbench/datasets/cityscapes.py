@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from segbench.datasets.base import Size, dataset
+from segbench.datasets.tools.description import packaged
 from segbench.datasets.tools.frames import Camera, ClipFiles, DepthFiles, FileClips, FileDepth, checked_camera, require
 from segbench.datasets.tools.hashes import fingerprint_files
 from segbench.datasets.tools.label_map import LabelMap
@@ -25,11 +26,10 @@ NO_DISPARITY = 1
 LARGEST_CAMERA = 64 << 10
 """Bytes that a camera file has at most."""
 SPLITS = ("train", "val")
-TRAIN_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-"""Official label id of every class; the other ids, 0 to 33, are void."""
-
-LABEL_IDS = LabelMap({**dict.fromkeys((*range(34), 255), 255), **{label: k for k, label in enumerate(TRAIN_IDS)}})
-LABEL_TRAIN_IDS = LabelMap.of(19)
+DESCRIPTION = packaged("cityscapes")
+LABEL_IDS = DESCRIPTION.label_map()
+"""Of the official ids, 0 to 33, the 19 that are evaluated are classes and the others void."""
+LABEL_TRAIN_IDS = LabelMap.of(len(DESCRIPTION.classes))
 
 
 @dataset("cityscapes")
@@ -48,48 +48,8 @@ class Cityscapes:
     Source: Cordts et al. 2016, https://arxiv.org/abs/1604.01685
     """
 
-    classes = (
-        "road",
-        "sidewalk",
-        "building",
-        "wall",
-        "fence",
-        "pole",
-        "traffic light",
-        "traffic sign",
-        "vegetation",
-        "terrain",
-        "sky",
-        "person",
-        "rider",
-        "car",
-        "truck",
-        "bus",
-        "train",
-        "motorcycle",
-        "bicycle",
-    )
-    palette = (
-        (128, 64, 128),
-        (244, 35, 232),
-        (70, 70, 70),
-        (102, 102, 156),
-        (190, 153, 153),
-        (153, 153, 153),
-        (250, 170, 30),
-        (220, 220, 0),
-        (107, 142, 35),
-        (152, 251, 152),
-        (70, 130, 180),
-        (220, 20, 60),
-        (255, 0, 0),
-        (0, 0, 142),
-        (0, 0, 70),
-        (0, 60, 100),
-        (0, 80, 100),
-        (0, 0, 230),
-        (119, 11, 32),
-    )
+    classes = DESCRIPTION.classes
+    palette = DESCRIPTION.colours
     ignore_index = 255
     splits = SPLITS
     lengths: ClassVar = {"train": 2975, "val": 500}

@@ -13,6 +13,7 @@ from segbench.components.specs import Bound
 from segbench.config.load import data_variable
 from segbench.config.matrix import Matrix
 from segbench.config.network import Convention, ExternalNetwork
+from segbench.config.own import with_own_names
 from segbench.datasets.base import Dataset
 from segbench.datasets.tools.check import check
 from segbench.errors import CellError, DataError, MatrixError, SegbenchError
@@ -66,6 +67,7 @@ def checked_plan(matrix: Matrix, store: Store, say: Callable[[str], None] = lamb
     """
     workers.resolve_devices(matrix.runtime.device, matrix.runtime.workers, 1)
     try_out(matrix)
+    matrix = with_own_names(matrix)
     fingerprints: dict[str, Data] = {}
     externals: dict[str, list[ExternalCell]] = {}
     for bound in matrix.datasets:
@@ -116,6 +118,7 @@ def tentative_plan(matrix: Matrix) -> Plan:
         DataError: the data is there, but not what a defense learns from.
         MatrixError: an attack's target is no class of the dataset.
     """
+    matrix = with_own_names(matrix)
     fingerprints: dict[str, Data] = {}
     externals: dict[str, list[ExternalCell]] = {}
     for bound in matrix.datasets:

@@ -22,14 +22,15 @@ from segbench.model_zoo.official import load_official
 from segbench.networks.factories import from_factory
 from segbench.networks.libraries import from_hf, from_smp, from_torchvision
 from segbench.networks.loaded import Loaded, failing, with_weights
+from segbench.networks.stored import from_training, is_training
 from segbench.plan.identity import component_identity
 from segbench.zoo.cards import is_name
 
 FACTORY = re.compile(r"(?P<module>.+):(?P<name>[A-Za-z_]\w*)")
 FORMS = (
     "package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE?encoder_name=NAME, hf:ORG/NAME, a "
-    "TorchScript, torch.export or official checkpoint file, a network of the zoo such as digits/pspnet-tiny/sat/0, or "
-    "an architecture such as pspnet(encoder=tiny)"
+    "TorchScript, torch.export or official checkpoint file, a network of the zoo such as digits/pspnet-tiny/sat/0, a "
+    "training of a store such as runs/train/DIGEST, or an architecture such as pspnet(encoder=tiny)"
 )
 
 in_memory: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
@@ -60,6 +61,8 @@ def load(
         loaded = LIBRARIES[prefix](rest, weights, num_classes)
     elif is_name(spec):
         loaded = _zoo(spec, weights)
+    elif is_training(spec):
+        loaded = from_training(spec, weights)
     elif match := FACTORY.fullmatch(spec):
         loaded = from_factory(match["module"], match["name"], weights, num_classes)
     elif spec.endswith(".py") and is_file(spec):
@@ -111,7 +114,8 @@ def _zoo(name: str, weights: str | None) -> Loaded:
 
     if weights is not None:
         raise SegbenchError(f"{name}: a network of the zoo has its own weights, got {weights}; leave one of them out")
-    return Loaded(zoo.load(name), Convention(), {"zoo": name}, assured=True)
+    network, card = zoo.load_with_card(name)
+    return Loaded(network, Convention(), {"zoo": name}, assured=True, class_names=card.classes or ())
 
 
 def _file(path: Path, trust: bool) -> Loaded:

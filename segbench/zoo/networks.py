@@ -40,11 +40,16 @@ def load(name: str, urls: Sequence[str] = ()) -> nn.Module:
     Raises:
         ZooError: no zoo has the network, or its file is damaged.
     """
+    return load_with_card(name, urls)[0]
+
+
+def load_with_card(name: str, urls: Sequence[str] = ()) -> tuple[nn.Module, Card]:
+    """Return a network of a zoo and its card; see `load`."""
     path, card = resolve(name, urls)
     state = _read(path)
     network = fitting(card.model, card.defense, card.num_classes, state, where=str(path))
     load_strict(network, state, where=str(path))
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False), card
 
 
 def deployed(model: Component, defense: Component, num_classes: int) -> nn.Module:

@@ -16,7 +16,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SIBLINGS = ("attacks", "defenses", "model_zoo", "reports")
-DATA = (("segbench/matrices", "*.yaml"), ("reports/templates", "*"), ("reports/published", "*.csv"))
+DATA = (
+    ("segbench/matrices", "*.yaml"),
+    ("segbench/datasets/descriptions", "*.yaml"),
+    ("reports/templates", "*"),
+    ("reports/published", "*.csv"),
+)
 """Folders of the repository with files that are no modules."""
 
 

@@ -68,22 +68,31 @@ def hash_files(paths: Sequence[Path], *, verify: bool = False) -> list[str]:
         DataError: a file cannot be read.
     """
     known = {} if verify else _recall()
+    found = {path: digest for path in paths if (digest := _known(path, known)) is not None}
+    unknown = [path for path in dict.fromkeys(paths) if path not in found]
     with ThreadPoolExecutor(THREADS) as pool:
-        rows = list(pool.map(lambda path: _hash(path, known), paths))
-    new = [row for row in rows if row[1] and known.get(row[0]) != row[1:]]
-    if new:
+        rows = list(pool.map(_hash, unknown))
+    if new := [row for row in rows if row[1]]:
         _remember(new)
-    return [row[2] for row in rows]
+    found |= {path: row[2] for path, row in zip(unknown, rows, strict=True)}
+    return [found[path] for path in paths]
 
 
-def _hash(path: Path, known: Known) -> tuple[str, str, str]:
+def _known(path: Path, known: Known) -> str | None:
+    """Return the hash of a file that is as it was when that was remembered."""
+    stamp, digest = known.get(str(path.absolute()), ("", ""))
+    try:
+        return digest if stamp and _stamp(path.stat()) == stamp else None
+    except OSError:
+        return None
+
+
+def _hash(path: Path) -> tuple[str, str, str]:
     """Return path, stamp and hash; without a stamp where the hash cannot be trusted later."""
     name = str(path.absolute())
     try:
         stat = path.stat()
-        stamp, earlier = _stamp(stat), known.get(name)
-        if earlier is not None and earlier[0] == stamp:
-            return (name, *earlier)
+        stamp = _stamp(stat)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             unchanged = _stamp(os.fstat(file.fileno())) == stamp

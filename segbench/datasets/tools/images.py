@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +36,25 @@ Labels = NDArray[Any]
 """What a mask's file holds, (H, W) of whole numbers; a colour is 0xRRGGBB."""
 
 
+class Held(NamedTuple):
+    """An image file that another file holds, such as a row of a table.
+
+    Attributes:
+        name: what errors call it.
+        content: its bytes.
+    """
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source = Path | Held
+"""Where an image is read from."""
+
+
 class Picture(NamedTuple):
     """An image, turned as its EXIF says.
 
@@ -47,7 +67,7 @@ class Picture(NamedTuple):
     orientation: int
 
 
-def read_picture(path: Path) -> Picture:
+def read_picture(path: Source) -> Picture:
     """Read an image file as RGB, and turn it as its EXIF says.
 
     Raises:
@@ -88,7 +108,7 @@ def read_image(path: Path) -> Tensor:
     return picture.pixels
 
 
-def read_labels(path: Path, *, colours: bool = False) -> Labels:
+def read_labels(path: Source, *, colours: bool = False) -> Labels:
     """Read a mask: the values that the file holds, whatever its depth.
 
     Args:
@@ -98,7 +118,7 @@ def read_labels(path: Path, *, colours: bool = False) -> Labels:
     Raises:
         DataError: the file cannot be read, or is none of these.
     """
-    if path.suffix.lower() == ".mat":
+    if isinstance(path, Path) and path.suffix.lower() == ".mat":
         return read_sbd(path)
     with _opened(path, "a mask") as file:
         if file.format not in LOSSLESS_FORMATS or file.info.get("compression") in LOSSY_TIFF:
@@ -125,7 +145,7 @@ def read_labels(path: Path, *, colours: bool = False) -> Labels:
     return values.astype(np.uint16) if bits == 16 else values
 
 
-def read_sixteen_bits(path: Path, what: str) -> NDArray[np.uint16]:
+def read_sixteen_bits(path: Source, what: str) -> NDArray[np.uint16]:
     """Read a grey PNG of 16 bits a pixel, (H, W).
 
     Args:
@@ -143,7 +163,7 @@ def read_sixteen_bits(path: Path, what: str) -> NDArray[np.uint16]:
         return np.array(file).astype(np.uint16)
 
 
-def _colours(path: Path, file: Image.Image) -> Labels:
+def _colours(path: Source, file: Image.Image) -> Labels:
     bits = _bits(path, file)
     if file.mode not in ("RGB", "P") or bits > 8 or "transparency" in file.info:
         wanted = "8-bit RGB or palette without transparency"
@@ -153,16 +173,17 @@ def _colours(path: Path, file: Image.Image) -> Labels:
 
 
 @contextmanager
-def _opened(path: Path, what: str) -> Iterator[Image.Image]:
+def _opened(path: Source, what: str) -> Iterator[Image.Image]:
     """Open an image file that is whole and holds one image; whatever goes wrong is a `DataError` naming the file."""
     try:
-        if not path.stat().st_size:
-            raise DataError(f"{path}: is empty, 0 bytes")
-        with Image.open(path, formats=FORMATS) as file:
+        with _raw(path) as raw:
+            if not raw.read(1):
+                raise DataError(f"{path}: is empty, 0 bytes")
+        with _raw(path) as raw, Image.open(raw, formats=FORMATS) as file:
             if file.format == "PNG":
                 # Reading alone does not compare the checksums.
                 file.verify()
-        with Image.open(path, formats=FORMATS) as file:
+        with _raw(path) as raw, Image.open(raw, formats=FORMATS) as file:
             # The further images of an MPO are previews, or for the other eye.
             frames = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
             if frames != 1:
@@ -175,13 +196,17 @@ def _opened(path: Path, what: str) -> Iterator[Image.Image]:
         raise DataError(f"{path}: cannot be read as {what} ({reason})") from error
 
 
-def _bits(path: Path, file: Image.Image) -> int:
+def _raw(path: Source) -> BinaryIO:
+    return path.open("rb") if isinstance(path, Path) else BytesIO(path.content)
+
+
+def _bits(path: Source, file: Image.Image) -> int:
     """Return the bits of a channel in the file."""
     if isinstance(file, TiffImageFile):
         return int(max(file.tag_v2.get(BITS, (1,))))
     if file.format == "PNG":
         # The image header is the first chunk: 8 bytes of signature, 8 of its own head, width and height.
-        with path.open("rb") as raw:
+        with _raw(path) as raw:
             return raw.read(25)[24]
     return 8
 
@@ -196,7 +221,7 @@ def _orientation(file: Image.Image) -> int:
     return said if isinstance(said, int) and 2 <= said <= 8 else 1
 
 
-def _refuse_odd_tiff(path: Path, file: TiffImageFile) -> None:
+def _refuse_odd_tiff(path: Source, file: TiffImageFile) -> None:
     tags = file.tag_v2
     if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
         raise DataError(f"{path}: is a TIFF that stores white as 0, which readers invert; save the mask as PNG")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,12 +38,12 @@ class LabelMap:
         """Return the map of files that hold the labels of `count` classes, and of void as they are."""
         return cls({**{label: label for label in range(count)}, **{label: VOID for label in void}})
 
-    def apply(self, values: Labels, path: Path) -> NDArray[np.uint8]:
+    def apply(self, values: Labels, path: object) -> NDArray[np.uint8]:
         """Return the classes of a mask's pixels.
 
         Args:
             values: what the file holds, (H, W).
-            path: what errors name.
+            path: the file, or what else errors name.
 
         Raises:
             DataError: there is a value that the map does not know.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from stat import S_ISREG
 
 from segbench.datasets.tools.images import SUFFIXES
+from segbench.datasets.tools.patterns import Pattern
 from segbench.datasets.tools.wording import count
 from segbench.errors import DataError
 
@@ -22,11 +22,12 @@ def all_files(folder: Path) -> list[Path]:
     return list(_walk(folder, ()))
 
 
-def by_name(folder: Path, allowed: Collection[str] = SUFFIXES) -> dict[str, Path]:
-    """Return the images of a folder and its subfolders by their path without ending, in composed letters.
+def by_name(root: Path, pattern: Pattern, allowed: Collection[str] = SUFFIXES) -> dict[str, Path]:
+    """Return the images that a pattern means by their names: what its wildcards stand for, in composed letters.
 
     Args:
-        folder: the folder.
+        root: the folder that the pattern begins in.
+        pattern: the pattern.
         allowed: endings that images may have here; another kind of image is an error.
 
     Raises:
@@ -34,9 +35,11 @@ def by_name(folder: Path, allowed: Collection[str] = SUFFIXES) -> dict[str, Path
             is not allowed.
     """
     found: dict[str, Path] = {}
+    folder = root / pattern.folder
+    below = len((root / "x").as_posix()) - 1
     for path in all_files(folder):
-        relative, suffix = path.relative_to(folder), path.suffix.lower()
-        if any(part.startswith(".") for part in relative.parts):
+        suffix = path.suffix.lower()
+        if any(part.startswith(".") for part in path.parts[len(folder.parts) :]):
             continue
         try:
             regular = S_ISREG(path.stat().st_mode)
@@ -44,9 +47,11 @@ def by_name(folder: Path, allowed: Collection[str] = SUFFIXES) -> dict[str, Path
             raise DataError(f"{path}: is a link to nothing, or cannot be read ({error.strerror})") from error
         if suffix not in SUFFIXES or not regular:
             continue
+        name = pattern.name(path.as_posix()[below:])
+        if name is None:
+            continue
         if suffix not in allowed:
             raise DataError(f"{path}: this format changes labels when it compresses; save masks as PNG")
-        name = unicodedata.normalize("NFC", relative.with_suffix("").as_posix())
         try:
             name.encode()
         except UnicodeEncodeError as error:

@@ -13,7 +13,7 @@ import torch
 import torchvision.transforms.v2.functional as TF
 
 from segbench.datasets.base import Sample, Size
-from segbench.datasets.tools.images import SUFFIXES, Picture, read_labels, read_picture
+from segbench.datasets.tools.images import SUFFIXES, Picture, Source, read_labels, read_picture
 from segbench.datasets.tools.label_map import LabelMap
 from segbench.errors import DataError
 
@@ -89,23 +89,28 @@ def read_pair(pair: Pair, labels: LabelMap, size: Size | None) -> Sample:
         # Unlike path.is_file, this takes a name that no file can have for no file.
         if not os.path.isfile(path):
             raise DataError(f"{path}: no such file, but sample {pair.name!r} needs it{_look_alikes(path)}")
-    picture, values = read_picture(pair.image), read_labels(pair.mask, colours=labels.colours)
+    return read_sample(pair.name, pair.image, pair.mask, labels, size)
+
+
+def read_sample(name: str, source: Source, mask: Source, labels: LabelMap, size: Size | None = None) -> Sample:
+    """Read an image and its mask from files or from what files hold; see `read_pair`."""
+    picture, values = read_picture(source), read_labels(mask, colours=labels.colours)
     image = picture.pixels
     if image.shape[1:] != values.shape:
         turned = f", turned as its EXIF says (orientation {picture.orientation})" if picture.orientation != 1 else ""
         raise DataError(
-            f"{pair.mask}: mask is {values.shape[0]}x{values.shape[1]}, but its image {pair.image.name} is "
+            f"{mask}: mask is {values.shape[0]}x{values.shape[1]}, but its image {source.name} is "
             f"{image.shape[1]}x{image.shape[2]}{turned}"
         )
-    _refuse_doubtful_turn(pair.image, picture)
-    mapped = torch.from_numpy(labels.apply(values, pair.mask))
+    _refuse_doubtful_turn(source, picture)
+    mapped = torch.from_numpy(labels.apply(values, mask))
     if size is not None and image.shape[1:] != size:
         image = TF.resize(image, list(size), antialias=True)
         mapped = TF.resize(mapped[None], list(size), interpolation=TF.InterpolationMode.NEAREST_EXACT)[0]
-    return Sample(pair.name, image, mapped)
+    return Sample(name, image, mapped)
 
 
-def _refuse_doubtful_turn(path: Path, picture: Picture) -> None:
+def _refuse_doubtful_turn(path: Source, picture: Picture) -> None:
     """Refuse a turned image that has the same size unturned: its mask may have been drawn before or after."""
     _, height, width = picture.pixels.shape
     if picture.orientation != 1 and (picture.orientation < 5 or height == width):
