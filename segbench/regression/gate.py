@@ -11,9 +11,10 @@ import numpy as np
 
 from segbench.errors import SegbenchError
 from segbench.regression.baseline import METRICS, Allowed, Baseline, Metric, grouped
+from segbench.reports.differences import paired_bootstrap
 from segbench.reports.formats.markdown import escape
 from segbench.reports.records import Record
-from segbench.reports.statistics import Counts, mean_iou, paired_bootstrap
+from segbench.reports.statistics import Counts, mean_iou
 from segbench.reports.visible import one_line
 
 Verdict = Literal["unchanged", "within noise", "allowed", "improvement", "REGRESSION", "FAILED"]
