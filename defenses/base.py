@@ -116,7 +116,7 @@ class Certificate(NamedTuple):
 
     Attributes:
         labels: (N, H, W) int64, `ABSTAIN` at pixels without a guarantee.
-        radius: L2 radius in [0, 1] units within which all labels of an image hold at once.
+        radius: L2 radius in [0, 1] units within which all labels of an image, or of a crop, hold at once.
     """
 
     labels: Tensor
@@ -135,8 +135,8 @@ class Certified(Protocol):
         """Return certified labels.
 
         Args:
-            images: (N, 3, H, W) in [0, 1].
-            generators: random generators for the noise, one per image.
+            images: (N, 3, H, W) in [0, 1]: images, or crops of them; each is certified by itself.
+            generators: random generators for the noise, one per image or crop.
         """
         ...
 

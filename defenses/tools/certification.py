@@ -27,14 +27,14 @@ def certify_votes(
     """Return the picked label at every pixel that passes its test, and `ABSTAIN` at the others.
 
     The null hypothesis of a pixel is that its picked class has a probability of at most `tau` under noise. With
-    probability at least 1 - alpha, no true null hypothesis of the image is rejected.
+    probability at least 1 - alpha, no true null hypothesis of these pixels is rejected.
 
     Args:
         picks: label of every pixel, (H, W), chosen from separate samples.
         wins: number of `samples` further samples that predict this label, (H, W).
         samples: number of further samples.
         tau: lower bound on the probability of the class, in [0.5, 1).
-        alpha: probability that any label of the image is certified wrongly.
+        alpha: probability that any of these labels is certified wrongly.
 
     Source: Fischer et al. 2021, algorithm 2, https://arxiv.org/abs/2107.00228.
     """

@@ -23,6 +23,7 @@ from segbench.defenses.base import Certified, Dynamic
 from segbench.errors import CellError, Stopped, StoreError
 from segbench.evaluation import unfinished
 from segbench.evaluation.batching import Pack, packed
+from segbench.evaluation.disturbed import disturbed
 from segbench.evaluation.probes import measure
 from segbench.evaluation.results import as_record
 from segbench.evaluation.tally import Outcome, Tally, certified_confusion, confusion, on_target
@@ -168,6 +169,8 @@ class _SweepRun:
                 wanted = {int(cell.attack.options["steps"]) for cell in self.sweep.cells}
                 iterates = attack.iterates(wanted, network, pack.images, pack.masks, **context)
                 made = {str(steps): adversarial for steps, adversarial in iterates.items()}
+            elif self.sweep.cells[0].disturbs_whole:
+                made = {"": disturbed(attack, network, pack, self.split, self.protocol, generators)}
             elif attack.attack.ensemble and not self.dynamic:
                 made = attack.parts(network, pack.images, pack.masks, **context)
             else:
