@@ -103,29 +103,42 @@ def paired_bootstrap(
             f"a paired comparison needs the same images, got {a.counts.shape[1:]} and {b.counts.shape[1:]} counts "
             "of them"
         )
-    drawn = 100 * (_resampled(a.counts, absent, resamples) - _resampled(b.counts, absent, resamples))
-    return of_values(_values(a, absent), _values(b, absent), a, b, drawn)
-
-
-def of_values(values_a: Floats, values_b: Floats, a: Runs, b: Runs, drawn: Floats) -> Difference:
-    """Return the difference of a metric's means over runs; see `paired_bootstrap`.
-
-    Args:
-        values_a: (R,) values of the metric in the runs of one side.
-        values_b: those of the other side.
-        a: the runs of one side, of which only names and the number of images are used.
-        b: the runs of the other side.
-        drawn: (S,) differences of the means over runs in bootstrap samples of the images.
-    """
-    value = float(values_a.mean() - values_b.mean())
-    images = a.counts.shape[1]
-    drawn = drawn[~np.isnan(drawn)]
-    transfer = a.sources != a.targets or b.sources != b.targets
+    values_a, values_b = _values(a, absent), _values(b, absent)
     spreads = [_spread(values_a, a.targets), _spread(values_b, b.targets)]
     number = min(len(set(a.targets)), len(set(b.targets)))
-    if transfer:
+    if a.sources != a.targets or b.sources != b.targets:
         spreads.append(_spread_of_sources(values_a, values_b, a.sources, b.sources))
         number = min(number, len(set(a.sources) & set(b.sources)))
+    drawn = resampled_miou(a.counts, absent, resamples) - resampled_miou(b.counts, absent, resamples)
+    images = a.counts.shape[1]
+    return _concluded(float(values_a.mean() - values_b.mean()), spreads, number, drawn, images)
+
+
+def of_pairs(
+    differences: Floats, targets: Sequence[str], sources: Sequence[str], drawn: Floats, images: int
+) -> Difference:
+    """Return the mean difference of runs that belong together two by two, such as one seed before and after a change.
+
+    It is valid whether the two runs of a pair have anything in common or not.
+
+    Args:
+        differences: (R,) the difference of a metric in each pair of runs.
+        targets: which network each pair scored.
+        sources: which network each pair was attacked through; equal to `targets` unless the attack is a transfer.
+        drawn: (S,) mean differences in bootstrap samples of the images.
+        images: number of images.
+    """
+    spreads = [_spread(differences, targets)]
+    number = len(set(targets))
+    if tuple(sources) != tuple(targets):
+        spreads.append(_spread(differences, sources))
+        number = min(number, len(set(sources)))
+    return _concluded(float(differences.mean()), spreads, number, drawn, images)
+
+
+def _concluded(value: float, spreads: Sequence[_Spread | None], number: int, drawn: Floats, images: int) -> Difference:
+    """Return a difference with its interval and p-value; see `paired_bootstrap`."""
+    drawn = drawn[~np.isnan(drawn)]
     parts = [_of_images(drawn, images), *(own for own in spreads if own is not None)]
     variance, freedom = _summed(parts)
     p = _p_value(value, variance, freedom)
@@ -152,7 +165,7 @@ def interval_over_runs(runs: Runs, absent: Absent) -> Interval:
     spreads = [_spread(values, runs.targets)]
     if runs.sources != runs.targets:
         spreads.append(_spread(values, runs.sources))
-    drawn = 100 * _resampled(runs.counts, absent, RESAMPLES)
+    drawn = resampled_miou(runs.counts, absent)
     images = _of_images(drawn[~np.isnan(drawn)], runs.counts.shape[1])
     reach = _reach(*_summed([images, *(own for own in spreads if own is not None)]))
     value = float(values.mean())
@@ -179,8 +192,14 @@ def _values(runs: Runs, absent: Absent) -> Floats:
     return values
 
 
-def _resampled(runs: Counts, absent: Absent, resamples: int) -> Floats:
-    """Return the mean over runs in every bootstrap sample of the images, (resamples,); two calls draw alike."""
+def resampled_miou(runs: Counts, absent: Absent, resamples: int = RESAMPLES) -> Floats:
+    """Return the mean mIoU over runs in every bootstrap sample of the images, in per cent; two calls draw alike.
+
+    Args:
+        runs: (R, N, 3, C).
+        absent: see `statistics.mean_iou`.
+        resamples: number of bootstrap samples.
+    """
     _, images, _, classes = runs.shape
     flat = runs.reshape(len(runs), images, 3 * classes).astype(np.float64)
     means: Floats = np.concatenate(
@@ -189,7 +208,7 @@ def _resampled(runs: Counts, absent: Absent, resamples: int) -> Floats:
             for weights, _ in draws(images, resamples)
         ]
     )
-    return means
+    return 100 * means
 
 
 def _of_images(drawn: Floats, images: int) -> _Spread:

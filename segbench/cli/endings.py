@@ -34,7 +34,7 @@ def explained(error: BaseException) -> int:
         return INTERRUPTED
     sentence, code = sentences(error)
     for line in sentence.splitlines():
-        _say(line)
+        say(line)
     return code
 
 
@@ -80,7 +80,8 @@ def _store(arguments: Sequence[str]) -> Path:
     return Path("runs")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print one line of what went wrong on stderr."""
     from rich.console import Console
 
     console = Console(stderr=True, soft_wrap=True)
