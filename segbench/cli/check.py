@@ -77,7 +77,7 @@ def check(
 
     def done() -> int:
         with tempfile.TemporaryDirectory() as scratch:
-            loaded = load(matrix, store or Path(scratch), device, workers, data, limit, set_)
+            loaded = _in_one_process(load(matrix, store or Path(scratch), device, workers, data, limit, set_))
             return _checked(loaded, matrix, baseline, gate, update, allow or [], require or [], written)
 
     raise typer.Exit(_bounded(done, written, matrix))
@@ -162,6 +162,13 @@ def _checked(
     if update and baseline is not None:
         _update(baseline, baselines.measured(loaded.name, records, kept.counts, asked.allowed, kept.tallies), records)
     return code
+
+
+def _in_one_process(loaded: Matrix) -> Matrix:
+    """Return a matrix that starts no workers unless it asks for them or trains: each takes seconds to start."""
+    if loaded.runtime.workers is not None or loaded.models:
+        return loaded
+    return loaded.model_copy(update={"runtime": loaded.runtime.model_copy(update={"workers": 1})})
 
 
 def _classes(plan: Plan, loaded: Matrix) -> Mapping[str, Sequence[str]]:

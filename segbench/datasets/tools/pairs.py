@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torchvision.transforms.v2.functional as TF
 
 from segbench.datasets.base import Sample, Size
 from segbench.datasets.tools.images import SUFFIXES, Picture, read_labels, read_picture
@@ -100,6 +99,8 @@ def read_pair(pair: Pair, labels: LabelMap, size: Size | None) -> Sample:
     _refuse_doubtful_turn(pair.image, picture)
     mapped = torch.from_numpy(labels.apply(values, pair.mask))
     if size is not None and image.shape[1:] != size:
+        import torchvision.transforms.v2.functional as TF  # takes two seconds, and most sweeps need nothing of it
+
         image = TF.resize(image, list(size), antialias=True)
         mapped = TF.resize(mapped[None], list(size), interpolation=TF.InterpolationMode.NEAREST_EXACT)[0]
     return Sample(pair.name, image, mapped)
