@@ -18,8 +18,8 @@ from segbench.evaluation.families import seen, tallied
 CLASSES = 11
 NETWORKS = (
     "pspnet(encoder=tiny)",
-    "pspnet(encoder=resnet18, pretrained=false)",
-    "pspnet(encoder=resnet50, pretrained=false)",
+    "pspnet(encoder=resnet18)",
+    "pspnet(encoder=resnet50)",
 )
 
 

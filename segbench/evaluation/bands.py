@@ -37,7 +37,7 @@ class TrueBands:
         width: of Boundary IoU's band, in pixels.
         border: pixels within the width of the image's border, (H, W).
         inner: Boundary IoU's bands inside the true classes, (H, W).
-        ring: C times the place in `WIDTHS` of the narrowest trimap that holds a pixel, (H, W) int16; 4 C outside of all.
+        ring: C times the place in `WIDTHS` of the narrowest trimap around a pixel, (H, W) int16; 4 C outside of all.
         outline: labels on the outlines of classes, (H, W) int16; -1 elsewhere.
         inner_pixels: of each class, (C,).
         ring_pixels: of each trimap and class, (4, C), without those of narrower trimaps.
