@@ -3,6 +3,9 @@
 A class or function tagged with `@defense` builds an `nn.Module` around a `Segmenter`. The state dict of this module
 holds everything that training needs to resume, including extra branches. `deploy()` returns the network to evaluate.
 
+A deployed network whose scores say nothing of its confidence, such as votes or one-hot labels, has the attribute
+`has_confidence` with the value False: no calibration is measured on it.
+
 A defense that only changes training deploys the plain `Segmenter`. A defense that acts at inference deploys a module
 that also implements `Wrapped`, `Certified` or `Dynamic`; the evaluation checks for these protocols.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from segbench.reports.metrics import boundary, confidence, objects
 from segbench.reports.statistics import Absent, Counts
 
-FAMILIES = ("confidence", "boundary", "objects")
+Family = Literal["confidence", "boundary", "objects"]
 """What can be counted beside the pixels of each class; a file of an evaluation has an array for each."""
 
 Tallies = Mapping[str, NDArray[Any]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from segbench.cli import output
 from segbench.cli.common import interruptible, load
+from segbench.cli.output import JsonOption, verb
 from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ EXAMPLE = "Example: segbench check ci.yaml --baseline robustness.json --allow pe
 MISTAKE = 2
 
 
+@verb(plugins=True)
 def check(
     matrix: Annotated[str, typer.Argument(help="Name of a built-in matrix, or a YAML file.")] = "ci",
     baseline: Annotated[Path | None, typer.Option(help="The committed baseline (JSON).", metavar="FILE")] = None,
@@ -55,9 +57,7 @@ def check(
     ] = None,
     summary: Annotated[Path | None, typer.Option(help="Write Markdown for a pull request.", metavar="FILE")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.", metavar="FILE")] = None,
-    json_: Annotated[
-        Path | None, typer.Option("--json", help="Write the result as JSON; '-' for stdout.", metavar="FILE")
-    ] = None,
+    result: Annotated[Path | None, typer.Option(help="Write what --json prints.", metavar="FILE")] = None,
     store: Annotated[
         Path | None,
         typer.Option(help="Keep results here and use those that are there.", show_default="nothing is kept"),
@@ -71,9 +71,10 @@ def check(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value of the matrix.", metavar="KEY=VALUE")
     ] = None,
+    json: JsonOption = False,
 ) -> None:
     """Measure a small matrix and fail if it got worse: exit code 1, or 2 for anything that is no result."""
-    written = _Written(summary, junit, json_)
+    written = _Written(summary, junit, result, json)
 
     def done() -> int:
         with tempfile.TemporaryDirectory() as scratch:
@@ -84,11 +85,12 @@ def check(
 
 
 class _Written(NamedTuple):
-    """The files that a check writes, each if it is asked for."""
+    """What a check writes beside its sentences, each if it is asked for: files, and an object on stdout."""
 
     summary: Path | None
     junit: Path | None
-    json: Path | None
+    result: Path | None
+    printed: bool
 
 
 def _bounded(done: Callable[[], int], written: _Written, matrix: str) -> int:
@@ -117,10 +119,7 @@ def _checked(
     require: Sequence[str],
     written: _Written,
 ) -> int:
-    from rich.console import Console
-
     from segbench.api import run_plan
-    from segbench.cli import progress
     from segbench.execution import prepare
     from segbench.regression import baseline as baselines
     from segbench.regression import gate, rules
@@ -142,8 +141,8 @@ def _checked(
     problems = baselines.unlike(then, list(expected.values())) if then else []
     if problems and not update:
         raise SegbenchError("\n".join([*problems, f"{baseline}: not comparable; if this is meant, use --update"]))
-    console = Console(stderr=True)
-    with interruptible(console), progress.display(console) as shown:
+    console = output.console(stderr=True)
+    with interruptible(console), output.display(console) as shown:
         result = run_plan(plan, shown)
     # A worst case is no row of a baseline: its members are.
     records = [record for record in result.records if record.digest in expected]
@@ -157,7 +156,7 @@ def _checked(
         *(gate.one_training(rows, then, now, asked.allowed) if then else []),
     ]
     code = 0 if update else gate.settled(rows)
-    _show(loaded.name, rows, notes, quiet=written.json == Path("-"))
+    _show(loaded.name, rows, notes, stderr=written.printed)
     _write(loaded.name, rows, notes, written, code)
     if update and baseline is not None:
         _update(baseline, baselines.measured(loaded.name, records, kept.counts, asked.allowed, kept.tallies), records)
@@ -177,14 +176,12 @@ def _classes(plan: Plan, loaded: Matrix) -> Mapping[str, Sequence[str]]:
     return {short: tuple(own.open(loaded.runtime.data.get(own.dataset.name)).classes) for short, own in data.items()}
 
 
-def _show(name: str, rows: Sequence[VerdictRow], notes: Sequence[str], *, quiet: bool = False) -> None:
+def _show(name: str, rows: Sequence[VerdictRow], notes: Sequence[str], *, stderr: bool = False) -> None:
     """Print the outcome of every row in a sentence; nothing is cut, however narrow the log is."""
-    from rich.console import Console
-
     from segbench.regression import told
     from segbench.reports.visible import one_line
 
-    console = Console(stderr=quiet)
+    console = output.console(stderr=stderr)
     colours = {"REGRESSION": "red", "NOT MET": "red", "FAILED": "red", "improvement": "green"}
     printed = [(line, colours.get(verdict or "")) for line, verdict in told.lines(rows)]
     printed += [(one_line(note), None) for note in notes]
@@ -204,16 +201,18 @@ def _write(name: str, rows: Sequence[VerdictRow], notes: Sequence[str], written:
                 file.write(told.markdown(name, rows, notes))
     if written.junit:
         write_bytes(written.junit, told.junit(name, rows))
-    _write_json(written.json, told.result_of(name, rows, notes, code))
+    _write_json(written, told.result_of(name, rows, notes, code))
 
 
-def _write_json(path: Path | None, result: told.CheckResult) -> None:
+def _write_json(written: _Written, found: told.CheckResult) -> None:
     from segbench.files import write_json
 
-    if path == Path("-"):
-        sys.stdout.write(result.model_dump_json(indent=2) + "\n")
-    elif path is not None:
-        write_json(path, result.model_dump(mode="json"))
+    content = found.model_dump(mode="json")
+    if written.printed:
+        output.print_json(content.pop("kind"), content)
+        content = found.model_dump(mode="json")
+    if written.result is not None:
+        write_json(written.result, content)
 
 
 def _write_mistake(written: _Written, matrix: str, why: str) -> None:
@@ -222,7 +221,7 @@ def _write_mistake(written: _Written, matrix: str, why: str) -> None:
     from segbench.regression import told
 
     try:
-        _write_json(written.json, told.without_result(matrix, why))
+        _write_json(written, told.without_result(matrix, why))
         if written.junit:
             write_bytes(written.junit, told.junit_without_result(matrix, why))
     except SegbenchError as error:
@@ -240,4 +239,4 @@ def _update(path: Path, now: Baseline, records: Sequence[Record]) -> None:
             f"{first.attack.short} on {first.target.model.short} first: {first.error}"
         )
     baselines.write(now, path)
-    typer.echo(f"baseline: {path} ({path.stat().st_size:,} bytes)")
+    typer.echo(f"baseline: {path} ({path.stat().st_size:,} bytes)", err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -15,6 +15,7 @@ from segbench.config.fields import IDENTITY, LAYOUT, RUNTIME
 from segbench.config.names import matrix_name
 from segbench.config.network import ExternalNetwork
 from segbench.errors import shown
+from segbench.reports.metrics.tallied import Family
 from segbench.reports.records import Frozen
 
 Positive = Annotated[Number, Field(gt=0)]
@@ -92,6 +93,10 @@ def _device(value: str) -> str:
     return value
 
 
+def _many(value: Any) -> Any:
+    return value if isinstance(value, list | tuple | None) else [value]
+
+
 class Runtime(Frozen):
     """How and where cells run; changes none of their identities.
 
@@ -105,6 +110,8 @@ class Runtime(Frozen):
         checkpoint_every: seconds between checkpoints of a training.
         keep_images: images of each evaluation that are kept as they were attacked and predicted, evenly over the
             split: reports show them, and others can check them; 0 for none.
+        tallies: what is counted on each image beside the pixels of each class: "confidence", "boundary" and "objects"
+            (see docs/metrics.md). A finished evaluation is not repeated for more of them.
         recompute: keep fewer activations in training and compute them again: less memory, more time, same weights.
     """
 
@@ -116,6 +123,7 @@ class Runtime(Frozen):
     loader_workers: Annotated[Whole, RUNTIME] = Field(default=0, ge=0)
     checkpoint_every: Annotated[Number, RUNTIME] = Field(default=30.0, gt=0)
     keep_images: Annotated[Whole, RUNTIME] = Field(default=4, ge=0)
+    tallies: Annotated[tuple[Family, ...], BeforeValidator(_many), RUNTIME] = get_args(Family)
     recompute: Annotated[Truth, RUNTIME] = False
 
 
@@ -131,10 +139,6 @@ class Transfer(Frozen):
     attacks: Annotated[tuple[Any, ...] | None, LAYOUT] = None
 
 
-def _many(value: Any) -> Any:
-    return value if isinstance(value, list | tuple | None) else [value]
-
-
 Many = Annotated[tuple[Any, ...], BeforeValidator(_many), LAYOUT]
 
 
@@ -142,11 +146,12 @@ class MatrixFile(Frozen):
     """A matrix as it stands in a file; see `Matrix` for its meaning.
 
     A key at the top level that begins with `x-` is ignored: such keys hold YAML anchors. All paths (of weights, label
-    maps, conventions, folders and so on) are relative to the working directory, not to the file.
+    maps, conventions, folders and so on) are relative to the working directory, but those of plugins to the file.
 
     Attributes:
         name: name of the matrix, of letters, digits, ".", "_" and "-"; by default that of its file.
         title: head of its report.
+        plugins: files of Python code and names of modules whose components may stand here.
         datasets: datasets, each a name or a name with options; `dataset` for one.
         models: architectures.
         defenses: defenses; one written as a mapping may carry its own `recipe`, laid over the common one.
@@ -166,6 +171,7 @@ class MatrixFile(Frozen):
 
     name: Annotated[Annotated[str, BeforeValidator(matrix_name)] | None, LAYOUT] = None
     title: Annotated[Text | None, LAYOUT] = None
+    plugins: Annotated[tuple[Text, ...], BeforeValidator(_many), LAYOUT] = ()
     datasets: Many = ("digits",)
     models: Many = ("pspnet",)
     defenses: Many = ("none",)

@@ -54,7 +54,8 @@ class CheckResult(Frozen):
     """What `segbench check` found.
 
     Attributes:
-        schema_version: version of this format.
+        kind: "check", as in every object that a verb prints.
+        version: version of this format.
         matrix: name of the matrix.
         exit_code: how the command ends: 0 if everything passed, 1 if something is worse, too low or failed, 2 where
             only the machine is to blame.
@@ -63,7 +64,8 @@ class CheckResult(Frozen):
         notes: what else must be known.
     """
 
-    schema_version: Literal[1] = 1
+    kind: Literal["check"] = "check"
+    version: Literal[1] = 1
     matrix: str
     exit_code: int = Field(ge=0, le=2)
     headline: str

@@ -228,7 +228,7 @@ def test_the_command_from_first_baseline_to_update(
     assert segbench(monkeypatch, *arguments) == 0
 
     result = tmp_path / "result.json"
-    assert segbench(monkeypatch, *arguments, "--limit", 3, "--json", result) == 2
+    assert segbench(monkeypatch, *arguments, "--limit", 3, "--result", result) == 2
     assert (read_json(result) or {})["exit_code"] == 2
     assert "limit was None, is 3" in capsys.readouterr().err
 
@@ -329,13 +329,13 @@ def test_floors_need_no_baseline_and_stand_beside_the_matrix(
     result = tmp_path / "result.json"
     assert segbench(monkeypatch, *arguments) == 2
     assert "nothing is asked for" in capsys.readouterr().err
-    assert segbench(monkeypatch, *arguments, "--require", "miou[clean]>=0", "--json", result) == 0
+    assert segbench(monkeypatch, *arguments, "--require", "miou[clean]>=0", "--result", result) == 0
     assert (read_json(result) or {})["headline"] == "segbench check tiny: passed, all of 1 rows"
     assert segbench(monkeypatch, *arguments, "--require", "miou[bim(steps=3, eps=0.03)]>=99.5") == 1
     assert "but >= 99.5 is required" in capsys.readouterr().out
     matrix.with_name("tiny.gate.yaml").write_text("require: ['aacc>=0', 'p5_image_iou[bim]>=99.5']\n")
     capsys.readouterr()
-    assert segbench(monkeypatch, *arguments, "--json", "-") == 1
+    assert segbench(monkeypatch, *arguments, "--json") == 1
     found = json.loads(capsys.readouterr().out)
     assert [(row["required"], row["passed"]) for row in found["rows"]] == [
         (">= 0", True),
@@ -387,5 +387,5 @@ def test_a_crash_and_an_interrupt_are_two(
     monkeypatch.setattr("segbench.execution.prepare.checked_plan", fails)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     result = tmp_path / "result.json"
-    assert segbench(monkeypatch, "check", matrix, "--require", "miou>=0", "--json", result) == 2
+    assert segbench(monkeypatch, "check", matrix, "--require", "miou>=0", "--result", result) == 2
     assert (read_json(result) or {})["exit_code"] == 2
