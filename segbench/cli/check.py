@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from segbench.cli import output
-from segbench.cli.common import interruptible, load
+from segbench.cli.common import MatrixArgument, interruptible, load
 from segbench.cli.output import JsonOption, verb
 from segbench.errors import SegbenchError
 
@@ -29,7 +29,7 @@ MISTAKE = 2
 
 @verb(plugins=True)
 def check(
-    matrix: Annotated[str, typer.Argument(help="Name of a built-in matrix, or a YAML file.")] = "ci",
+    matrix: MatrixArgument = "ci",
     baseline: Annotated[Path | None, typer.Option(help="The committed baseline (JSON).", metavar="FILE")] = None,
     update: Annotated[
         bool, typer.Option("--update", help="Write the baseline anew, after showing what changed.")
