@@ -3,6 +3,9 @@
 A class or function tagged with `@defense` builds an `nn.Module` around a `Segmenter`. The state dict of this module
 holds everything that training needs to resume, including extra branches. `deploy()` returns the network to evaluate.
 
+A deployed network whose scores say nothing of its confidence, such as votes or one-hot labels, has the attribute
+`has_confidence` with the value False: no calibration is measured on it.
+
 A defense that only changes training deploys the plain `Segmenter`. A defense that acts at inference deploys a module
 that also implements `Wrapped`, `Certified` or `Dynamic`; the evaluation checks for these protocols.
 """
@@ -116,7 +119,7 @@ class Certificate(NamedTuple):
 
     Attributes:
         labels: (N, H, W) int64, `ABSTAIN` at pixels without a guarantee.
-        radius: L2 radius in [0, 1] units within which all labels of an image hold at once.
+        radius: L2 radius in [0, 1] units within which all labels of an image, or of a crop, hold at once.
     """
 
     labels: Tensor
@@ -135,8 +138,8 @@ class Certified(Protocol):
         """Return certified labels.
 
         Args:
-            images: (N, 3, H, W) in [0, 1].
-            generators: random generators for the noise, one per image.
+            images: (N, 3, H, W) in [0, 1]: images, or crops of them; each is certified by itself.
+            generators: random generators for the noise, one per image or crop.
         """
         ...
 

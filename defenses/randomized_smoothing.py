@@ -28,7 +28,8 @@ class Smoothed(nn.Module):
         picking: number of noise samples that choose the label to certify ("n0" in the paper).
         counting: number of further noise samples that test this label ("n" in the paper).
         tau: lower bound on the probability of the certified label, in [0.5, 1).
-        alpha: probability that any label of an image is certified wrongly.
+        alpha: probability that any label of a piece is certified wrongly: of the image, or of one crop where a protocol
+            cuts images into crops.
     """
 
     def __init__(
@@ -103,7 +104,8 @@ class RandomizedSmoothing(nn.Module):
         picking: number of noise samples that choose the label to certify ("n0" in the paper).
         counting: number of further noise samples that test this label ("n" in the paper).
         tau: lower bound on the probability of the certified label, in [0.5, 1).
-        alpha: probability that any label of an image is certified wrongly.
+        alpha: probability that any label of a piece is certified wrongly: of the image, or of one crop where a protocol
+            cuts images into crops.
         aux_weight: weight of the auxiliary classifier's loss.
         ignore_index: label of void pixels.
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from segbench.reports.comparable import request
+from segbench.reports.differences import FEWEST_IMAGES, Difference, paired_bootstrap
 from segbench.reports.formats.markdown import escape, grid
 from segbench.reports.labels import Labels, canonical
 from segbench.reports.page.facts import STEADY
 from segbench.reports.records import Network, Record
-from segbench.reports.statistics import Difference, paired_bootstrap
 from segbench.reports.tables.inference import CountsOf
 
 
@@ -143,7 +143,7 @@ def to_markdown(comparison: Comparison, name_a: str = "A", name_b: str = "B") ->
             f"{p.a.scores.miou:.2f}" if p.a.scores else p.a.status,
             f"{p.b.scores.miou:.2f}" if p.b.scores else p.b.status,
             f"{p.difference:+.2f}" if p.difference is not None else "",
-            f"{p.test.low:+.2f} to {p.test.high:+.2f}, p {p.test.p:.3f}" if p.test else "",
+            _tested(p),
         ]
         for p in pairs
     ]
@@ -163,7 +163,21 @@ def _summary(comparison: Comparison, name_a: str, name_b: str) -> str:
     text = f"{len(comparison.pairs)} evaluations in both, {same} of them with the same mIoU to the last bit"
     text += f"; {len(comparison.only_a)} only in {escape(name_a)}, {len(comparison.only_b)} only in {escape(name_b)}."
     tests = sum(pair.test is not None for pair in comparison.pairs)
-    return text + (f" Intervals: paired bootstrap over images, {tests} comparisons, not corrected." if tests else "")
+    if not tests:
+        return text
+    return (
+        f"{text} Intervals: paired bootstrap over images, {tests} comparisons, not corrected. Each speaks of two "
+        "trained networks on images like these: another training of the same recipe may turn it round."
+    )
+
+
+def _tested(pair: PairedRecords) -> str:
+    """Return the interval and the p-value of a difference; no p-value with few images."""
+    if pair.test is None:
+        return ""
+    ends = f"{pair.test.low:+.2f} to {pair.test.high:+.2f}"
+    few = pair.a.n_images is not None and pair.a.n_images < FEWEST_IMAGES
+    return f"{ends}, fewer than {FEWEST_IMAGES} images" if few else f"{ends}, p {pair.test.p:.3f}"
 
 
 def _short(network: Network) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,10 @@ def _none(digest: str) -> None:
 
 def _nothing(digest: str) -> tuple[()]:
     return ()
+
+
+def _no_tallies(digest: str) -> Mapping[str, NDArray[Any]]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ class Evidence:
         counts: digest of an evaluation -> its counts per image, (N, 3, C), or None.
         parts: digest of an evaluation -> the counts of each attack in it, each (N, 3, C). An ensemble has several
             attacks; the result is empty where the counts are gone.
+        tallies: digest of an evaluation -> what was counted on its images beside `counts`, by family (see
+            `segbench.reports.metrics.tallied`); empty where nothing was.
         history: digest of a training -> its history, a CSV file with one row per epoch, or None.
         kept: digest of an evaluation -> its stored images.
         measured: digest of a network -> its measurements, or None.
@@ -94,6 +101,7 @@ class Evidence:
     history: Callable[[str], Path | None] = _none
     kept: Callable[[str], Sequence[KeptImage]] = _nothing
     measured: Callable[[str], Measurements | None] = _none
+    tallies: Callable[[str], Mapping[str, NDArray[Any]]] = _no_tallies
 
 
 NOTHING = Evidence()

@@ -127,6 +127,10 @@ class Record(Frozen):
         budget_used: largest distance of an adversarial image from its clean image, in the units of `threat.eps`.
         passes: number of images that went forward and backward through the source network.
         flags: names of the sanity checks that failed.
+        metrics: every standard metric by its name (see `segbench.reports.metrics.registry`); None where it has
+            none. Empty for a record of an earlier segbench.
+        tallied: what was counted beside the pixels of each class (see `segbench.reports.metrics.tallied`); the metrics
+            of other families are not in `metrics`.
         extras: other numbers that this attack or defense reports.
         error: the reason, in one sentence, if the status is "failed".
         notes: what was chosen or noticed when the data and the networks were read, as sentences.
@@ -158,6 +162,8 @@ class Record(Frozen):
     budget_used: Amount | None = None
     passes: Mapping[str, Count] = Field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    metrics: Mapping[str, Percent | None] = Field(default_factory=dict)
+    tallied: tuple[str, ...] = ()
     extras: Mapping[str, float | str | None] = Field(default_factory=dict)
     error: str | None = None
     notes: tuple[str, ...] = ()
@@ -178,6 +184,7 @@ class Manifest(Frozen):
         title: the title of the report.
         records: one record per evaluation; without scores where it has not run yet.
         worst_of: column name -> attacks whose worst case the column shows.
+        metrics: names of the metrics that its report shows beside mIoU.
         threads: CPU threads of each worker, on which the last bits of numbers depend; None where it is not known.
     """
 
@@ -186,6 +193,7 @@ class Manifest(Frozen):
     title: str
     records: tuple[Record, ...]
     worst_of: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
     threads: int | None = Field(default=None, ge=1)
 
 

@@ -6,7 +6,7 @@ holds three counts of pixels per class: intersection, predicted and true. Void p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -20,6 +20,14 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 1000
 """Default number of bootstrap samples."""
+FEWEST_OF_CLASS = 15
+"""Images that a class must be in for a bootstrap interval of mIoU to cover the value of the images' source.
+
+By simulation with twenty classes, each in 7 % of the images: the interval of 95 % covers in 73 % of cases where a class
+is in 2 images on average, 82 % at 4, 88 % at 7, 92 % at 11 and 95 % at 14.
+"""
+MOST_NAMED = 5
+"""Number of classes that a sentence names."""
 _SEED = 0
 _CHUNK = 100
 
@@ -30,15 +38,6 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
-
-
-class Difference(NamedTuple):
-    """The difference of two mIoU, its 95 % interval, in percentage points, and its two-sided p-value."""
-
-    value: float
-    low: float
-    high: float
-    p: float
 
 
 def class_iou(totals: NDArray[np.generic], absent: Absent) -> Floats:
@@ -118,57 +117,45 @@ def interval(counts: Counts, absent: Absent) -> Interval:
         counts: (N, 3, C), or (R, N, 3, C) for several runs over the same images.
         absent: see `mean_iou`.
     """
-    runs = _runs(counts)
+    runs = stacked_runs(counts)
     value = float(mean_iou(runs.sum(1), absent).mean())
-    drawn = np.concatenate([_means(runs, weights, absent, rng) for weights, rng in _draws(len(runs[0]), RESAMPLES)])
+    drawn = np.concatenate([_means(runs, weights, absent, rng) for weights, rng in draws(len(runs[0]), RESAMPLES)])
     low, high = _ends(drawn)
     return Interval(100 * value, 100 * low, 100 * high)
 
 
-def paired_bootstrap(counts_a: Counts, counts_b: Counts, absent: Absent, *, resamples: int = RESAMPLES) -> Difference:
-    """Return the difference in mIoU, a - b, of two networks scored on the same images, with a paired bootstrap.
-
-    Every bootstrap sample holds the same images for both networks. Runs, if there are several, are resampled for each
-    network. The p-value is twice the smaller share of samples on one side of 0; the observation itself counts as a
-    sample, so that p is at least 2 / (resamples + 1). It is also at least 2 / 2^N: if there is no difference, N images
-    all favour the same network with that probability. Without this bound a few images that hardly vary would seem
-    significant.
+def few_images(counts: Counts, names: Sequence[str], absent: Absent) -> str:
+    """Return a sentence on the classes that are in fewer than `FEWEST_OF_CLASS` images; empty if there are none.
 
     Args:
-        counts_a: (N, 3, C) or (R, N, 3, C).
-        counts_b: the same images in the same order; the number of runs may differ.
+        counts: (N, 3, C) of any network on the images.
+        names: the classes' names; their numbers where there are none.
         absent: see `mean_iou`.
-        resamples: number of bootstrap samples.
-
-    Raises:
-        ValueError: the two networks were not scored on the same pixels.
     """
-    a, b = _runs(counts_a), _runs(counts_b)
-    if a.shape[1:] != b.shape[1:] or not np.array_equal(a[0, :, 2], b[0, :, 2]):
-        raise ValueError(
-            f"a paired comparison needs the same images, got {a.shape[1:]} and {b.shape[1:]} counts of them"
-        )
-    value = float(mean_iou(a.sum(1), absent).mean() - mean_iou(b.sum(1), absent).mean())
-    drawn = np.concatenate(
-        [
-            _means(a, weights, absent, rng) - _means(b, weights, absent, rng)
-            for weights, rng in _draws(a.shape[1], resamples)
-        ]
+    in_images = (counts[:, 2] > 0).sum(0)
+    few = [
+        f"{names[index] if index < len(names) else index} ({number})"
+        for index, number in enumerate(in_images)
+        if number < FEWEST_OF_CLASS and (number > 0 or absent == "skip")
+    ]
+    if not few:
+        return ""
+    said = f"{', '.join(few[:MOST_NAMED])}{f' and {len(few) - MOST_NAMED} more' * (len(few) > MOST_NAMED)}"
+    return (
+        f"{len(few)} of {len(in_images)} classes are in fewer than {FEWEST_OF_CLASS} of the {len(counts):,} images: "
+        f"{said}. Intervals are conditional on these images: for other images of the same source the mIoU lies outside "
+        "them more often than once in twenty."
     )
-    drawn = drawn[~np.isnan(drawn)]
-    low, high = _ends(drawn)
-    side = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    p = min(1.0, max(2 * (side + 1) / (len(drawn) + 1), 2.0 ** (1 - a.shape[1])))
-    return Difference(100 * value, 100 * low, 100 * high, p)
 
 
-def _runs(counts: Counts) -> Counts:
+def stacked_runs(counts: Counts) -> Counts:
+    """Return counts as (R, N, 3, C), with one run where there is no axis of runs."""
     if counts.ndim not in (3, 4) or counts.shape[-2] != 3 or counts.shape[-3] == 0:
         raise ValueError(f"counts must be (N, 3, C) or (R, N, 3, C) with N > 0, got {counts.shape}")
     return counts if counts.ndim == 4 else counts[None]
 
 
-def _draws(images: int, resamples: int) -> Iterator[tuple[Floats, np.random.Generator]]:
+def draws(images: int, resamples: int) -> Iterator[tuple[Floats, np.random.Generator]]:
     """Yield how often each bootstrap sample draws each image, (samples, N), in chunks that bound the memory."""
     rng = np.random.default_rng(_SEED)
     for start in range(0, resamples, _CHUNK):

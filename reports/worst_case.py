@@ -63,9 +63,10 @@ def with_worst_cases(manifest: Manifest, evidence: Evidence) -> Manifest:
 
 
 def _worst(column: str, members: Iterable[str], group: list[Record], evidence: Evidence) -> Record | None:
-    """Return the record of one set of attacks on one network; None if one of them was not asked for."""
+    """Return the record of one set of attacks on one network; None if one of them was not asked for, or is none."""
     wanted = list(members)
-    chosen = [r for r in group if r.attack.short in wanted or r.attack.name in wanted]
+    attacked = [record for record in group if record.setting != "clean"]
+    chosen = [r for r in attacked if r.attack.short in wanted or r.attack.name in wanted]
     if not all(any(member in (r.attack.short, r.attack.name) for r in chosen) for member in wanted):
         return None
     done = [record for record in chosen if record.status == "done"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.reports.metrics.registry import measured
+from segbench.reports.metrics.tallied import Tallied, wrong
 from segbench.reports.records import Record
 from segbench.reports.statistics import class_iou, mean_iou, scores
 
@@ -16,7 +19,12 @@ TOLERANCE = 1e-6
 
 
 def disagreement(
-    record: Record, counts: NDArray[np.int64], names: Sequence[str], *, intervals: bool = False
+    record: Record,
+    counts: NDArray[np.int64],
+    names: Sequence[str],
+    *,
+    tallies: Mapping[str, NDArray[Any]] | None = None,
+    intervals: bool = False,
 ) -> str | None:
     """Say where a finished record is not what its counts make of it, or return None.
 
@@ -24,7 +32,8 @@ def disagreement(
         record: the record.
         counts: per image, (N, 3, C): intersections, predicted and true pixels of every class.
         names: of the images.
-        intervals: compare the bootstrap interval too, which takes a few hundred times as long.
+        tallies: what was counted beside them, by family; None where that is not at hand.
+        intervals: compare the bootstrap interval and the other metrics too, which takes a few hundred times as long.
     """
     if record.scores is None or record.n_images is None or not record.classes:
         return "it is done, and has no scores, images or classes"
@@ -55,10 +64,29 @@ def disagreement(
         stated["upper end of the interval"] = found.miou_high, again.miou_high
     elif not found.miou_low - TOLERANCE <= found.miou_high:
         return f"its interval begins at {found.miou_low:g} and ends at {found.miou_high:g}"
+    if tallies is not None and set(record.tallied) != set(tallies):
+        there = ", ".join(sorted(tallies)) or "nothing"
+        return f"it says that {', '.join(record.tallied) or 'nothing'} was tallied, and there is {there}"
+    if intervals and (reason := _other_metrics(record, Tallied(counts, record.absent, tallies or {}))):
+        return reason
     for name, (said, counted) in stated.items():
         both_absent = math.isnan(said) and math.isnan(counted)
         if not both_absent and not math.isclose(said, counted, rel_tol=0, abs_tol=TOLERANCE):
             return f"{name} is {said:g}, and its counts give {counted:g}"
+    return None
+
+
+def _other_metrics(record: Record, tallied: Tallied) -> str | None:
+    """Say where the metrics of a record are not what its tallies make of them, or return None."""
+    if reason := wrong(tallied):
+        return reason
+    again = measured(tallied) if record.metrics else {}
+    for name in record.metrics.keys() & again.keys():
+        said, counted = record.metrics[name], again[name]
+        if (said is None) != (counted is None) or (
+            said is not None and counted is not None and not math.isclose(said, counted, abs_tol=TOLERANCE)
+        ):
+            return f"{name} is {said}, and its tallies give {counted}"
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from segbench.defenses.base import ABSTAIN
 
@@ -18,7 +18,7 @@ def certified_radius(sigma: float, tau: float) -> float:
 
     Source: Cohen et al. 2019, theorem 1, https://arxiv.org/abs/1902.02918; Fischer et al. 2021, theorem 5.1.
     """
-    return float(sigma * stats.norm.ppf(tau))
+    return float(sigma * special.ndtri(tau))
 
 
 def certify_votes(
@@ -27,18 +27,18 @@ def certify_votes(
     """Return the picked label at every pixel that passes its test, and `ABSTAIN` at the others.
 
     The null hypothesis of a pixel is that its picked class has a probability of at most `tau` under noise. With
-    probability at least 1 - alpha, no true null hypothesis of the image is rejected.
+    probability at least 1 - alpha, no true null hypothesis of these pixels is rejected.
 
     Args:
         picks: label of every pixel, (H, W), chosen from separate samples.
         wins: number of `samples` further samples that predict this label, (H, W).
         samples: number of further samples.
         tau: lower bound on the probability of the class, in [0.5, 1).
-        alpha: probability that any label of the image is certified wrongly.
+        alpha: probability that any of these labels is certified wrongly.
 
     Source: Fischer et al. 2021, algorithm 2, https://arxiv.org/abs/2107.00228.
     """
-    p_values = stats.binom.sf(wins - 1, samples, tau)
+    p_values = special.bdtrc(wins - 1, samples, tau)
     passed = holm(p_values.ravel(), alpha).reshape(picks.shape)
     return np.where(passed, picks, ABSTAIN)
 

@@ -44,6 +44,7 @@ class Redundant(nn.Module):
         self.plain = student
         self.adapting = copy.deepcopy(student)
         self.vote = vote
+        self.has_confidence = not vote
         self.layer_weights = dict(layer_weights)
         self.lr = lr
         self.steps = steps

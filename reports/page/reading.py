@@ -185,7 +185,8 @@ def _certificates(cells: Sequence[tuple[str, Cell]]) -> list[str]:
         found.append(
             f"{network} certifies on clean images, within an L2 distance of {radius:.3g}: "
             f"mIoU {miou:.1f}, pixel accuracy {aacc:.1f}, {abstained:.1f} % of the pixels "
-            f"without a certificate and counted as wrong{of}."
+            f"without a certificate and counted as wrong{of}. Each piece that is attacked, the image or a crop, is "
+            "certified by itself."
         )
     return found
 

@@ -36,7 +36,7 @@ def explained(error: BaseException) -> int:
         sys.stderr.write("".join(traceback.format_exception(error)))
     sentence, code = sentences(error)
     for line in sentence.splitlines():
-        _say(line)
+        say(line)
     return code
 
 
@@ -82,7 +82,8 @@ def _store(arguments: Sequence[str]) -> Path:
     return Path("runs")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print one line of what went wrong on stderr."""
     from segbench.cli.output import console
 
     terminal = console(stderr=True)

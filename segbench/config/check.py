@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from segbench.components import specs
 from segbench.components.specs import Bound, Problem
-from segbench.config import cross_checks
+from segbench.config import cross_checks, worst
 from segbench.config.folders import environment_folders, with_environment
 from segbench.config.matrix import Matrix, MatrixFile, Recipe, Runtime, Trained, Transfer
 from segbench.config.names import wrong_name
@@ -53,6 +53,10 @@ def matrix_of(data: Mapping[Any, Any], name: str) -> Matrix | list[Problem]:
     problems += wrong_networks + wrong_defenses
     if entry.recipe and not trains:
         problems.append(Problem(("recipe",), "a recipe trains nothing here: there are networks, but no models"))
+    if transfer and own is None:
+        transferred_attacks = [bound for _, bound in attacks.bound if bound.attack().threat.access != "none"]
+    else:
+        transferred_attacks = [bound for _, bound in transferred.bound]
     problems += cross_checks.all_of(
         entry=entry,
         written=data,
@@ -61,15 +65,12 @@ def matrix_of(data: Mapping[Any, Any], name: str) -> Matrix | list[Problem]:
         defenses=[bound for bound, _ in defenses],
         networks=networks,
         attacks=attacks.bound,
+        transferred=transferred_attacks,
         trains=trains,
         wrong=broken(problems),
     )
     if problems:
         return problems
-    if transfer and own is None:
-        transferred_attacks = [bound for _, bound in attacks.bound if bound.attack().threat.access != "none"]
-    else:
-        transferred_attacks = [bound for _, bound in transferred.bound]
     own_name = entry.name or name
     return Matrix(
         name=own_name,
@@ -83,7 +84,7 @@ def matrix_of(data: Mapping[Any, Any], name: str) -> Matrix | list[Problem]:
         white_box=entry.white_box,
         substitutes=transfer.substitutes if transfer else None,
         transfer_attacks=tuple(transferred_attacks),
-        worst_of=entry.worst_of,
+        worst_of=worst.resolved(entry.worst_of, [*(bound for _, bound in attacks.bound), *transferred_attacks]),
         protocol=protocol.bound[0][1],
         split=entry.split,
         limit=entry.limit,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from segbench.components import catalog, specs
+from segbench.components import catalog
 from segbench.components.specs import Bound, Problem
+from segbench.config import worst
 from segbench.config.matrix import MatrixFile
 from segbench.config.network import ExternalNetwork
-from segbench.errors import shown
 
 Placed = Sequence[tuple[int | None, Bound]]
 
@@ -23,6 +23,7 @@ def all_of(
     defenses: Sequence[Bound],
     networks: Sequence[ExternalNetwork],
     attacks: Placed,
+    transferred: Sequence[Bound],
     trains: bool,
     wrong: set[str | int],
 ) -> list[Problem]:
@@ -36,6 +37,7 @@ def all_of(
         defenses: its defenses.
         networks: its networks from elsewhere.
         attacks: its attacks.
+        transferred: the attacks of its transfers.
         trains: whether it trains networks.
         wrong: keys of which something is wrong already: what depends on them is not judged.
     """
@@ -53,7 +55,9 @@ def all_of(
         Problem((key,), f"{key} must not be empty") for key, count in counts.items() if not count and key not in wrong
     ]
     found += _of_transfer(entry, models, defenses, networks, wrong)
-    found += _of_worst(written.get("worst_of"), attacks, wrong)
+    white = [bound for _, bound in attacks] if entry.white_box else []
+    sides = None if wrong & {"attacks", "transfer", "white_box"} else (white, transferred)
+    found += worst.problems_of(written.get("worst_of"), sides)
     for dataset in entry.runtime.data:
         if dataset not in catalog.components("dataset"):
             message = catalog.unknown("dataset", dataset, catalog.components("dataset"))
@@ -84,21 +88,3 @@ def _of_transfer(
         yield Problem(("transfer", "substitutes"), f"{message} (substitutes are networks of this matrix)")
     if len(models) + len({network.name for network in networks}) == 1 and "models" not in wrong:
         yield Problem(("transfer",), "transfer needs a second model: substitutes are other architectures")
-
-
-def _of_worst(worst_of: Any, attacks: Placed, wrong: set[str | int]) -> Iterator[Problem]:
-    shorts = {bound.short for _, bound in attacks} | {bound.component.name for _, bound in attacks}
-    for column, members in worst_of.items() if isinstance(worst_of, Mapping) else ():
-        if not isinstance(members, list | tuple):
-            continue
-        if not members:
-            yield Problem(("worst_of", column), f"worst_of: {shown(column)} names no attack")
-        for index, member in enumerate(members):
-            if not isinstance(member, str):
-                continue
-            chosen, problems = specs.bind("attack", member)
-            path = ("worst_of", column, index)
-            if problems:
-                yield Problem(path, problems[0].message)
-            elif "attacks" not in wrong and chosen and chosen.short not in shorts and member not in shorts:
-                yield Problem(path, f"{member!r} is not one of the matrix's attacks")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -15,6 +15,7 @@ from segbench.config.fields import IDENTITY, LAYOUT, RUNTIME
 from segbench.config.names import matrix_name
 from segbench.config.network import ExternalNetwork
 from segbench.errors import shown
+from segbench.reports.metrics.tallied import Family
 from segbench.reports.records import Frozen
 
 Positive = Annotated[Number, Field(gt=0)]
@@ -92,6 +93,10 @@ def _device(value: str) -> str:
     return value
 
 
+def _many(value: Any) -> Any:
+    return value if isinstance(value, list | tuple | None) else [value]
+
+
 class Runtime(Frozen):
     """How and where cells run; changes none of their identities.
 
@@ -105,6 +110,8 @@ class Runtime(Frozen):
         checkpoint_every: seconds between checkpoints of a training.
         keep_images: images of each evaluation that are kept as they were attacked and predicted, evenly over the
             split: reports show them, and others can check them; 0 for none.
+        tallies: what is counted on each image beside the pixels of each class: "confidence", "boundary" and "objects"
+            (see docs/metrics.md). A finished evaluation is not repeated for more of them.
         recompute: keep fewer activations in training and compute them again: less memory, more time, same weights.
     """
 
@@ -116,6 +123,7 @@ class Runtime(Frozen):
     loader_workers: Annotated[Whole, RUNTIME] = Field(default=0, ge=0)
     checkpoint_every: Annotated[Number, RUNTIME] = Field(default=30.0, gt=0)
     keep_images: Annotated[Whole, RUNTIME] = Field(default=4, ge=0)
+    tallies: Annotated[tuple[Family, ...], BeforeValidator(_many), RUNTIME] = get_args(Family)
     recompute: Annotated[Truth, RUNTIME] = False
 
 
@@ -129,10 +137,6 @@ class Transfer(Frozen):
 
     substitutes: Annotated[Text, LAYOUT] = "sat"
     attacks: Annotated[tuple[Any, ...] | None, LAYOUT] = None
-
-
-def _many(value: Any) -> Any:
-    return value if isinstance(value, list | tuple | None) else [value]
 
 
 Many = Annotated[tuple[Any, ...], BeforeValidator(_many), LAYOUT]

@@ -24,6 +24,8 @@ from segbench.defenses.base import Certified, Dynamic
 from segbench.errors import CellError, Stopped, StoreError
 from segbench.evaluation import unfinished
 from segbench.evaluation.batching import Pack, packed
+from segbench.evaluation.disturbed import disturbed
+from segbench.evaluation.families import Truth, labelled, possible, seen, tallied
 from segbench.evaluation.probes import allowance, measure
 from segbench.evaluation.results import as_record
 from segbench.evaluation.tally import Outcome, Tally, certified_confusion, confusion, on_target
@@ -104,7 +106,12 @@ class _SweepRun:
         self.weights = {digest: weights_sha256(cell, store) for digest, cell in cells.items()}
         source: Any = self.networks[sweep.source.digest]
         self.attacked: nn.Module = source.plain if sweep.oblivious else source
-        self.tallies = {cell.digest: Tally() for cell in sweep.cells}
+        targets = {cell.digest: self.networks[cell.target.digest] for cell in sweep.cells}
+        self.tallies = {
+            digest: Tally(families=possible(runtime.tallies, target, self.protocol))
+            for digest, target in targets.items()
+        }
+        self.truths: dict[int, Truth] = {}
         self.names: list[str] = []
         self.trajectory: list[Tensor] = []
 
@@ -144,6 +151,7 @@ class _SweepRun:
         samples = [self.split[index] for index in indices]
         crops = [self.protocol.crops(sample.image, sample.mask) for sample in samples]
         outcomes = {digest: [Outcome() for _ in samples] for digest in self.tallies}
+        self.truths.clear()
         for pack in packed(crops, indices, self.batch, self.device):
             made = self._attack(pack, [samples[place].name for place in pack.places])
             for cell in self.sweep.cells:
@@ -171,6 +179,8 @@ class _SweepRun:
                 wanted = {int(cell.attack.options["steps"]) for cell in self.sweep.cells}
                 iterates = attack.iterates(wanted, network, pack.images, pack.masks, **context)
                 made = {str(steps): adversarial for steps, adversarial in iterates.items()}
+            elif self.sweep.cells[0].disturbs_whole:
+                made = {"": disturbed(attack, network, pack, self.split, self.protocol, generators)}
             elif attack.attack.ensemble and not self.dynamic:
                 made = attack.parts(network, pack.images, pack.masks, **context)
             else:
@@ -207,12 +217,15 @@ class _SweepRun:
             target.adapt(adversarial)
         moved = pack.by_image(self._distances(adversarial, pack.images))
         pieces = pack.by_image(adversarial)
-        for place, crops, own, far, preds in zip(
+        families = self.tallies[cell.digest].families
+        for place, crops, own, far, (preds, probabilities) in zip(
             pack.places, pack.crops, pieces, moved, self._predict(cell, adversarial, pack), strict=True
         ):
             outcome = outcomes[place]
             truth = crops.truth.to(preds.device)
             counts = confusion(preds, truth, self.classes, self.void)
+            known = self._truth(pack.index(place), truth)
+            outcome.tallies[part] = tallied(families, preds, probabilities, known)
             outcome.distance = max(outcome.distance, float(far.max()))
             if self.attack.options.get("target") is not None:
                 outcome.on_target = on_target(preds, truth, self.attack.options["target"], self.void)
@@ -221,8 +234,14 @@ class _SweepRun:
                 outcome.shown = own, preds
             outcome.counts[part] = counts
 
-    def _predict(self, cell: EvalCell, adversarial: Tensor, pack: Pack) -> Iterator[Tensor]:
-        """Yield the label map that a cell's target gives for each image of a pack.
+    def _truth(self, index: int, labels: Tensor) -> Truth:
+        """Return the truth of an image, with what tallies need of it: worked out once for all targets and steps."""
+        if index not in self.truths:
+            self.truths[index] = seen(labels, self.runtime.tallies, self.classes, self.void)
+        return self.truths[index]
+
+    def _predict(self, cell: EvalCell, adversarial: Tensor, pack: Pack) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yield the label map that a cell's target gives for each image of a pack, with probabilities if they count.
 
         A network's own randomness is seeded by the cell and the pack, apart from that of the attack.
         """
@@ -232,8 +251,9 @@ class _SweepRun:
             torch.manual_seed(derive(cell.seed, "score", *pack.keys[0]))
             scores = self.protocol.scores(self.networks[cell.target.digest], adversarial, attacked=attacked)
         _finite(scores, cell.target.label, [self.split[pack.index(place)].name for place in pack.places])
+        counted = "confidence" in self.tallies[cell.digest].families
         for crops, own in zip(pack.crops, pack.by_image(scores), strict=True):
-            yield self.protocol.merge(own, crops)
+            yield labelled(self.protocol, own, crops) if counted else (self.protocol.merge(own, crops), None)
 
     def _certify(self, cell: EvalCell, index: int, crops: Crops, outcome: Outcome) -> None:
         """Count the certified pixels of an image, piece by piece, as the pieces are attacked."""
@@ -263,15 +283,15 @@ class _SweepRun:
 
     def _write(self, cell: EvalCell, seconds: float) -> None:
         tally = self.tallies[cell.digest]
-        record, counts, parts = as_record(cell, tally, self.protocol.absent, tuple(self.dataset.classes))
-        record = record.model_copy(
+        found = as_record(cell, tally, self.protocol.absent, tuple(self.dataset.classes))
+        record = found.record.model_copy(
             update={
                 "target": cell.target.network(self.weights[cell.target.digest]),
                 "source": cell.source.network(self.weights[cell.source.digest]),
                 "provenance": {**provenance(self.device), "sweep_seconds": round(seconds, 3)},
             }
         )
-        self.store.write_record(record, counts, self.names, parts, tally.kept)
+        self.store.write_record(record, found.counts, self.names, found.parts, tally.kept, found.tallies)
 
     def _take_from_training_data(self) -> None:
         """Get what some attacks take from the training data, and count what it costs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ class Outcome:
         distance: how far the image was moved, in the norm of the attack; the largest of its crops and parts.
         on_target: (2,) pixels that a targeted attack has brought to its labels, and pixels that it was to.
         certified: like `counts`, of the target's certificates.
+        tallies: what else was counted, family by family, of each part as in `counts`.
         shown: the attacked crops and the predicted labels, where the image is kept.
     """
 
@@ -33,6 +35,7 @@ class Outcome:
     distance: float = 0.0
     on_target: Counts | None = None
     certified: Counts | None = None
+    tallies: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
     shown: tuple[Tensor, Tensor] | None = None
 
 
@@ -48,6 +51,8 @@ class Tally:
         certified: like `counts`, of the target's certificates: a pixel without one is predicted nowhere.
         radius: of the certificates.
         on_target: per image (2,): pixels that a targeted attack has brought to its labels, and pixels that it was to.
+        families: what is counted on each image beside `counts`.
+        tallies: per image and family, of each part as in `counts`.
         kept: hashes of the images that were kept, by their position in the split.
     """
 
@@ -57,6 +62,8 @@ class Tally:
     certified: list[NDArray[np.int64]] = field(default_factory=list)
     radius: float = 0.0
     on_target: list[NDArray[np.int64]] = field(default_factory=list)
+    families: tuple[str, ...] = ()
+    tallies: dict[str, dict[str, list[NDArray[Any]]]] = field(default_factory=dict)
     kept: dict[int, str] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
@@ -64,6 +71,9 @@ class Tally:
         self.distances.append(outcome.distance)
         for part, counts in outcome.counts.items():
             self.counts.setdefault(part, []).append(counts)
+        for part, found in outcome.tallies.items():
+            for family, counts in found.items():
+                self.tallies.setdefault(part, {}).setdefault(family, []).append(counts)
         if outcome.on_target is not None:
             self.on_target.append(outcome.on_target)
         if outcome.certified is not None:

@@ -33,9 +33,11 @@ class Unfinished:
     weights: Mapping[str, str]
 
     def fits(self, tallies: Mapping[str, Tally], batch: int, weights: Mapping[str, str]) -> bool:
-        """Whether they are of all these evaluations, of this batch size, and of these weights."""
+        """Whether they are of all these evaluations with the same tallies, of this batch size, and of these weights."""
+        if self.batch != batch or not set(tallies) <= set(self.tallies):
+            return False
         same = all(self.weights.get(network) == sha256 for network, sha256 in weights.items())
-        return self.batch == batch and set(tallies) <= set(self.tallies) and same
+        return same and all(self.tallies[digest].families == own.families for digest, own in tallies.items())
 
 
 def pack(found: Unfinished) -> bytes:
@@ -50,6 +52,9 @@ def pack(found: Unfinished) -> bytes:
         arrays[f"distances/{digest}"] = np.array(tally.distances)
         arrays[f"passes/{digest}"] = np.array([tally.passes.forward, tally.passes.backward])
         arrays[f"kept/{digest}"] = np.array([f"{index} {sha256}" for index, sha256 in tally.kept.items()], dtype=str)
+        arrays[f"families/{digest}"] = np.array(tally.families, dtype=str)
+        for part, families in tally.tallies.items():
+            arrays |= {f"tallies/{digest}/{family}/{part}": np.stack(own) for family, own in families.items()}
         if tally.certified:
             arrays[f"certified/{digest}"] = np.stack(tally.certified)
             arrays[f"radius/{digest}"] = np.array(tally.radius)
@@ -89,6 +94,12 @@ def _tally(arrays: Any, digest: str) -> Tally:
         passes=Passes(*map(int, arrays[f"passes/{digest}"])),
         kept={int(index): sha256 for index, sha256 in kept},
     )
+    if f"families/{digest}" in arrays.files:
+        tally.families = tuple(str(family) for family in arrays[f"families/{digest}"])
+    for name in arrays.files:
+        if name.startswith(f"tallies/{digest}/"):
+            family, part = name.split("/", 3)[2:]
+            tally.tallies.setdefault(part, {})[family] = list(arrays[name])
     if f"certified/{digest}" in arrays.files:
         tally.certified = list(arrays[f"certified/{digest}"])
         tally.radius = float(arrays[f"radius/{digest}"])

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from segbench.attacks.base import Attack
 from segbench.components import catalog, specs
 from segbench.components.specs import Bound
 from segbench.config.network import ExternalNetwork
@@ -253,7 +254,12 @@ class EvalCell:
     @cached_property
     def digest(self) -> str:
         """Identity of the evaluation."""
-        special = {"oblivious": self.oblivious, "certified": self.certified, "dynamic": self.dynamic}
+        special = {
+            "oblivious": self.oblivious,
+            "certified": self.certified,
+            "dynamic": self.dynamic,
+            "disturbed whole": self.disturbs_whole,
+        }
         return digest(
             {
                 "kind": "eval",
@@ -273,6 +279,14 @@ class EvalCell:
     def oblivious(self) -> bool:
         """Whether the attack is made on the network without its defense."""
         return self.adaptive is False
+
+    @property
+    def disturbs_whole(self) -> bool:
+        """Whether the images are disturbed as a whole before they are cut, for an attack that uses no network."""
+        if self.attack.name == "clean" or not isinstance(self.attack.component.object, Attack):
+            return False
+        threat = self.attack.attack().threat
+        return threat.access == "none" and threat.norm is None and self.protocol.make().scope == "crop"
 
     @property
     def white(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -65,6 +65,21 @@ class EvaluationProtocol(Protocol):
 
     def merge(self, scores: Tensor, crops: Crops) -> Tensor:
         """Put the scores of one image's pieces together to a label map (H, W) of the truth's size."""
+        ...
+
+
+@runtime_checkable
+class Confident(Protocol):
+    """A protocol that says how confident a network is in its labels; under another one, no confidence is counted.
+
+    Attributes:
+        answers: what `merged` returns: logits, whose softmax are the probabilities, or probabilities.
+    """
+
+    answers: Literal["logits", "probabilities"]
+
+    def merged(self, scores: Tensor, crops: Crops) -> Tensor:
+        """Put the scores of one image's pieces together, (C, H, W) of the truth's size; `merge` takes the largest."""
         ...
 
 

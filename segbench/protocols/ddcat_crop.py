@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,7 @@ class DdcatCrop:
     absent: Absent = "zero"
     void: Void = "skip"
     scope = "crop"
+    answers: Literal["probabilities"] = "probabilities"
 
     def __init__(self, *, size: int | Size = 512, crop: int = 473) -> None:
         sides = (size,) if isinstance(size, int) else tuple(size)
@@ -96,6 +98,10 @@ class DdcatCrop:
         return probabilities
 
     def merge(self, scores: Tensor, crops: Crops) -> Tensor:
+        """Return the label map of the merged probabilities."""
+        return self.merged(scores, crops).argmax(0)
+
+    def merged(self, scores: Tensor, crops: Crops) -> Tensor:
         """Average probabilities where crops overlap, cut off the padding, resize to the truth's size."""
         layout: Layout = crops.layout
         total = scores.new_zeros((scores.shape[1], *layout.padded))
@@ -105,7 +111,7 @@ class DdcatCrop:
             count[top : top + self.crop, left : left + self.crop] += 1
         (top, left), (height, width) = layout.offset, layout.size
         mean = (total / count)[:, top : top + height, left : left + width]
-        return resize(mean, (crops.truth.shape[0], crops.truth.shape[1])).argmax(0)
+        return resize(mean, (crops.truth.shape[0], crops.truth.shape[1]))
 
 
 def _long_side(size: Size, length: int) -> Size:

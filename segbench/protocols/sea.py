@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -25,6 +27,7 @@ class Sea:
     absent: Absent = "skip"
     void: Void = "background"
     scope = "image"
+    answers: Literal["logits"] = "logits"
 
     def __init__(self, *, size: int = 473) -> None:
         if size < 1:
@@ -62,7 +65,11 @@ class Sea:
 
     def merge(self, scores: Tensor, crops: Crops) -> Tensor:
         """Return the label map of the one piece."""
-        return scores[0].argmax(0)
+        return self.merged(scores, crops).argmax(0)
+
+    def merged(self, scores: Tensor, crops: Crops) -> Tensor:
+        """Return the logits of the one piece."""
+        return scores[0]
 
 
 def _tensor(picture: Image.Image) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import reduce
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,7 @@ class Whole:
     absent: Absent = "skip"
     void: Void = "skip"
     scope = "image"
+    answers: Literal["logits"] = "logits"
 
     def __init__(self, *, size: Size | None = None, window: Size | None = None, stride: float = 2 / 3) -> None:
         for name, value in (("size", size), ("window", window)):
@@ -63,8 +65,12 @@ class Whole:
 
     def merge(self, scores: Tensor, crops: Crops) -> Tensor:
         """Return the label map of the one piece, at the size of the truth."""
+        return self.merged(scores, crops).argmax(0)
+
+    def merged(self, scores: Tensor, crops: Crops) -> Tensor:
+        """Return the logits of the one piece, at the size of the truth."""
         height, width = crops.truth.shape
-        return resize(scores, (height, width))[0].argmax(0)
+        return resize(scores, (height, width))[0]
 
 
 class SlidingWindow(nn.Module):

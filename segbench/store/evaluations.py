@@ -25,6 +25,9 @@ from segbench.reports.statistics import Counts
 from segbench.store.base import fault, folders, lock, packed, unpacked
 from segbench.store.trainings import Trainings
 
+TALLIES = "tallies.npz"
+"""File of what was counted on each image beside the pixels of each class."""
+
 
 class Evaluations(Trainings):
     """The evaluations of a store."""
@@ -117,6 +120,11 @@ class Evaluations(Trainings):
         parts = [name for name in arrays if name.startswith("parts/")]
         return [arrays[name].astype(np.int64) for name in parts or ["counts"]]
 
+    def tallies(self, digest: str) -> Mapping[str, NDArray[Any]]:
+        """Return what was counted on an evaluation's images beside its counts, by family; empty where nothing was."""
+        files = self._files(digest)
+        return self._tallies(digest, files) if self.evaluated(digest) else {}
+
     def write_record(
         self,
         record: Record,
@@ -124,6 +132,7 @@ class Evaluations(Trainings):
         names: Iterable[str],
         parts: Mapping[str, Counts] = MappingProxyType({}),
         kept: Mapping[int, str] = MappingProxyType({}),
+        tallies: Mapping[str, NDArray[Any]] = MappingProxyType({}),
     ) -> None:
         """Store an evaluation: counts first, the record last. Images that were kept of an earlier one are removed.
 
@@ -133,6 +142,7 @@ class Evaluations(Trainings):
             names: of the images.
             parts: counts of every part of an ensemble.
             kept: hashes of the images that were kept, by their position in the split; see `keep_image`.
+            tallies: what was counted on each image beside `counts`, by family.
         """
         folder = self.eval_dir(record.digest)
         arrays = {"counts": counts, **{f"parts/{name}": part for name, part in parts.items()}}
@@ -144,7 +154,14 @@ class Evaluations(Trainings):
         for path in (folder / "images").glob("*.npz"):
             if path not in images:
                 path.unlink()
-        files = {"counts.npz": sha256(content), **{f"images/{path.name}": own for path, own in images.items()}}
+        files = {"counts.npz": sha256(content)}
+        if tallies:
+            content = packed(**tallies)
+            write_bytes(folder / TALLIES, content)
+            files[TALLIES] = sha256(content)
+        else:
+            (folder / TALLIES).unlink(missing_ok=True)
+        files |= {f"images/{path.name}": own for path, own in images.items()}
         self._write(folder / "record.json", {**record.model_dump(mode="json"), "files": files})
         for name in ("failed.json", "traceback.txt"):
             (folder / name).unlink(missing_ok=True)
@@ -208,8 +225,8 @@ class Evaluations(Trainings):
                 return record, files
         return None, {}
 
-    def _recount(self, record: Record, files: Mapping[str, str], *, intervals: bool = False) -> None:
-        """See that the scores of a finished record are those of its counts.
+    def _recount(self, record: Record, files: Mapping[str, str], *, everything: bool = False) -> None:
+        """See that the scores of a finished record are those of its counts; its intervals and metrics only if asked to.
 
         Raises:
             StoreError: they are not, or the counts are damaged or missing.
@@ -218,9 +235,21 @@ class Evaluations(Trainings):
         arrays = unpacked(self._verified(record.digest, path.name, files), path)
         if not {"counts", "names"} <= set(arrays):
             raise StoreError(f"{path}: holds no counts; delete {path.parent} to make it again")
-        wrong = disagreement(record, arrays["counts"].astype(np.int64), arrays["names"].tolist(), intervals=intervals)
+        tallies = self._tallies(record.digest, files) if everything else None
+        wrong = disagreement(
+            record,
+            arrays["counts"].astype(np.int64),
+            arrays["names"].tolist(),
+            tallies=tallies,
+            intervals=everything,
+        )
         if wrong is not None:
             raise StoreError(f"{path.with_name('record.json')}: {wrong}; delete {path.parent} to make it again")
+
+    def _tallies(self, digest: str, files: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+        if TALLIES not in files:
+            return {}
+        return unpacked(self._verified(digest, TALLIES, files), self.eval_dir(digest) / TALLIES)
 
     def _files(self, digest: str) -> dict[str, str]:
         content = self._read(self.eval_dir(digest) / "record.json") or {}

@@ -91,7 +91,12 @@ class Store(Evaluations):
     def evidence(self) -> Evidence:
         """Return where a report finds more than records: counts, kept images, histories and measurements."""
         return Evidence(
-            counts=self.counts, parts=self.parts, history=self.history, kept=self.kept_images, measured=self.measured
+            counts=self.counts,
+            parts=self.parts,
+            history=self.history,
+            kept=self.kept_images,
+            measured=self.measured,
+            tallies=self.tallies,
         )
 
     def unsealed(self) -> list[Path]:

@@ -114,7 +114,7 @@ class InspectedStore(Store):
         if record is None and (folder / "counts.npz").is_file():
             raise StoreError(f"{folder / 'record.json'}: missing")
         if record is not None and record.status == "done":
-            self._recount(record, files, intervals=True)
+            self._recount(record, files, everything=True)
             self.kept_images(digest)
         if reason := self.stale(digest):
             raise StoreError(reason)

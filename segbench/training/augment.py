@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torchvision.transforms.v2.functional as TF
 from torch import Tensor
 
 from segbench.config.matrix import Augmentation
@@ -31,6 +30,8 @@ def augment(
     Source: order, probabilities and padding of Xu et al. 2021, https://arxiv.org/abs/2003.06555
     Departs from it in: masks are resized to the nearest pixel centre, which keeps them on the image's grid.
     """
+    import torchvision.transforms.v2.functional as TF  # takes two seconds, and most sweeps need nothing of it
+
     draws = torch.rand(7, generator=generator).tolist()
     image = sample.image.float() / 255
     maps = [sample.mask[None]] if depth is None else [sample.mask[None], depth[None]]
@@ -68,6 +69,8 @@ def augment_clip(clip: Clip, augmentation: Augmentation, generator: torch.Genera
         augmentation: what is done to images.
         generator: all randomness; the same number of values is drawn whatever is done.
     """
+    import torchvision.transforms.v2.functional as TF
+
     draws = torch.rand(3, generator=generator).tolist()
     frames, intrinsics = clip.frames, clip.intrinsics.clone()
     if draws[0] < augmentation.flip:
@@ -101,6 +104,8 @@ def _window(size: Sequence[int], crop: tuple[int, int], draws: Sequence[float]) 
 
 
 def _cut(image: Tensor, window: _Window, fill: int | list[float]) -> Tensor:
+    import torchvision.transforms.v2.functional as TF
+
     if any(window.padding):
         image = TF.pad(image, window.padding, fill=fill)
     cut: Tensor = TF.crop(image, window.top, window.left, *window.crop)

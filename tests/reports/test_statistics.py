@@ -1,9 +1,9 @@
-"""The bootstrap against a slow one, against its own coverage, and its p-value against the null."""
+"""The bootstrap against a slow one and against its own coverage, and what it says of few images."""
 
 import numpy as np
 import pytest
 
-from segbench.reports.statistics import interval, mean_iou, paired_bootstrap
+from segbench.reports.statistics import FEWEST_OF_CLASS, few_images, interval, mean_iou
 
 
 def random_counts(rng: np.random.Generator, images: int, classes: int = 4, quality: float = 0.7) -> np.ndarray:
@@ -64,48 +64,52 @@ def test_a_class_absent_from_a_sample_is_skipped_in_that_sample() -> None:
     assert interval(counts, "zero").low == 50
 
 
-def test_pairing_finds_a_small_difference_that_is_the_same_on_every_image() -> None:
-    rng = np.random.default_rng(4)
-    a = random_counts(rng, 60)
-    b = a.copy()
-    b[:, 0] -= 1
-    got = paired_bootstrap(a, b, "skip")
-    alone = interval(a, "skip")
-    assert 0 < got.low < got.value < got.high
-    assert got.high - got.low < (alone.high - alone.low) / 5
-    assert got.p == pytest.approx(2 / 1001)
-    back = paired_bootstrap(b, a, "skip")
-    assert (back.value, back.low, back.high) == pytest.approx((-got.value, -got.high, -got.low))
-
-
-@pytest.mark.parametrize(("images", "p"), [(1, 1.0), (4, 0.125), (12, 2 / 1001)])
-def test_few_images_prove_little_however_alike_they_are(images: int, p: float) -> None:
-    a = np.repeat(random_counts(np.random.default_rng(8), 1), images, axis=0)
-    b = a.copy()
-    b[:, 0] -= 1
-    assert paired_bootstrap(a, b, "skip").p == pytest.approx(p)
-
-
-def test_p_is_seldom_small_where_there_is_no_difference() -> None:
-    rng = np.random.default_rng(5)
-    small = 0
-    for _ in range(100):
-        a = random_counts(rng, 50)
-        noise = rng.integers(-8, 9, size=a[:, 0].shape)
-        b, c = a.copy(), a.copy()
-        b[:, 0], c[:, 0] = np.clip(a[:, 0] + noise, 0, a[:, 2]), np.clip(a[:, 0] - noise, 0, a[:, 2])
-        small += paired_bootstrap(b, c, "skip", resamples=300).p < 0.05
-    assert small <= 12
-
-
-def test_identical_networks_do_not_differ() -> None:
-    a = random_counts(np.random.default_rng(6), 10)
-    assert paired_bootstrap(a, a, "skip") == (0, 0, 0, 1)
-
-
-def test_other_images_cannot_be_paired() -> None:
-    rng = np.random.default_rng(7)
-    with pytest.raises(ValueError, match="same images"):
-        paired_bootstrap(random_counts(rng, 10), random_counts(rng, 10), "skip")
+def test_no_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(N, 3, C\)"):
         interval(np.zeros((0, 3, 4), dtype=np.int64), "skip")
+
+
+def in_few(images: int) -> np.ndarray:
+    counts = random_counts(np.random.default_rng(9), 40, classes=3)
+    counts[images:, :, 2] = 0
+    return counts
+
+
+def test_a_class_in_few_images_is_named() -> None:
+    said = few_images(in_few(FEWEST_OF_CLASS - 1), ("road", "sky", "pole"), "skip")
+    assert said.startswith(f"1 of 3 classes are in fewer than {FEWEST_OF_CLASS} of the 40 images: pole (14).")
+    assert "conditional on these images" in said
+    assert few_images(in_few(FEWEST_OF_CLASS), ("road", "sky", "pole"), "skip") == ""
+
+
+def test_a_class_in_no_image_is_few_unless_it_counts_zero_anyway() -> None:
+    assert "pole (0)" in few_images(in_few(0), ("road", "sky", "pole"), "skip")
+    assert few_images(in_few(0), ("road", "sky", "pole"), "zero") == ""
+
+
+def rare_classes(rng: np.random.Generator, images: int, share: float, classes: int = 20) -> np.ndarray:
+    """A background in every image, and each class in a share of them; missed pixels become other classes."""
+    true = np.where(rng.random((images, classes)) < share, np.exp(rng.normal(8, 1, (images, classes))), 0).astype(int)
+    quality = rng.beta(4, 1.2, (images, classes)) * (rng.random((images, classes)) > 0.1)
+    right = np.rint(true * quality).astype(int)
+    missed = np.zeros((images, classes + 1), dtype=int)
+    to = np.where(rng.random((images, classes)) < 0.5, 0, rng.integers(0, classes + 1, (images, classes)))
+    for index in range(classes):
+        np.add.at(missed, (np.arange(images), to[:, index]), (true - right)[:, index])
+    background = np.full((images, 1), 60_000)
+    right, true = np.hstack([background * 95 // 100, right]), np.hstack([background, true])
+    return np.stack([right, right + missed, true], axis=1)
+
+
+@pytest.mark.slow
+def test_the_interval_covers_other_images_once_every_class_is_in_enough_of_them() -> None:
+    rng = np.random.default_rng(0)
+    world = rare_classes(rng, 40_000, 0.07)
+    truth = 100 * mean_iou(world.sum(0), "skip")
+
+    def covered(images: int) -> float:
+        found = [interval(world[rng.integers(len(world), size=images)], "skip") for _ in range(150)]
+        return float(np.mean([own.low <= truth <= own.high for own in found]))
+
+    assert covered(25) < 0.8
+    assert covered(round(FEWEST_OF_CLASS / 0.07)) >= 0.9

@@ -112,3 +112,11 @@ def test_oblivious_attacks_have_a_worst_case_of_their_own(filled: tuple[Manifest
     aggregated = worst_case.with_worst_cases(filled_in, store.evidence())
     worst = {(r.attack.short, r.adaptive) for r in aggregated.records[len(records) :]}
     assert worst == {("pgd alone", True), ("both bim", False)}
+
+
+def test_clean_images_are_no_member_of_a_worst_case(filled: tuple[Manifest, Store]) -> None:
+    manifest, store = filled
+    sets = {"with clean": ("clean", "pgd"), "clean alone": ("clean",), "pgd alone": ("pgd",)}
+    asked = manifest.model_copy(update={"worst_of": sets})
+    added = worst_case.with_worst_cases(asked, store.evidence()).records[len(manifest.records) :]
+    assert [(record.attack.short, record.setting) for record in added] == [("pgd alone", "white-box")]

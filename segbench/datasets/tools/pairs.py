@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torchvision.transforms.v2.functional as TF
 
 from segbench.datasets.base import Sample, Size
 from segbench.datasets.tools.images import SUFFIXES, Picture, Source, read_labels, read_picture
@@ -105,6 +104,8 @@ def read_sample(name: str, source: Source, mask: Source, labels: LabelMap, size:
     _refuse_doubtful_turn(source, picture)
     mapped = torch.from_numpy(labels.apply(values, mask))
     if size is not None and image.shape[1:] != size:
+        import torchvision.transforms.v2.functional as TF  # takes two seconds, and most sweeps need nothing of it
+
         image = TF.resize(image, list(size), antialias=True)
         mapped = TF.resize(mapped[None], list(size), interpolation=TF.InterpolationMode.NEAREST_EXACT)[0]
     return Sample(name, image, mapped)

@@ -208,7 +208,7 @@ def test_no_text_is_too_odd_for_a_sentence(tmp_path: Path, text: str, message: s
         ("transfer: {substitutes: none}\nrecipe: {iterations: 1}\n", "transfer needs a second model"),
         ("attacks: [bim, bim(steps=6)]\nrecipe: {iterations: 1}\n", "stands twice in attacks"),
         ("runtime: {device: gpu}\nrecipe: {iterations: 1}\n", "device"),
-        ("worst_of: {strong: [pgd]}\nrecipe: {iterations: 1}\n", "not one of the matrix's attacks"),
+        ("worst_of: {strong: [pgd]}\nrecipe: {iterations: 1}\n", "m.yaml:1: 'pgd' is not one of the matrix's attacks"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_its_place(tmp_path: Path, text: str, message: str) -> None:

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from segbench.errors import SegbenchError
-from segbench.regression import baseline, gate
+from segbench.regression import baseline, gate, told
 from segbench.regression.gate import VerdictRow
 
 Change = Callable[[dict[str, Any]], object]
@@ -46,6 +46,11 @@ def content(change: Change = lambda c: None) -> dict[str, Any]:
     return made
 
 
+def tallied(made: dict[str, Any], shape: tuple[int, ...], raw: bytes) -> None:
+    tally = {"shape": list(shape), "kind": "<f8", "values": packed(raw)}
+    made["entries"][0]["tallies"] = {"objects": tally}
+
+
 def write(path: Path, change: Change = lambda c: None) -> Path:
     path.write_text(json.dumps(content(change)))
     return path
@@ -69,6 +74,12 @@ def test_a_good_one_is_read(tmp_path: Path) -> None:
         (lambda c: c["entries"][0].update(shape=[-1, -2, 3, 2]), "entries.0.shape.0: "),
         (lambda c: c["entries"][0].update(shape=[1, 2, 4, 2]), "entries.0.shape.2: "),
         (lambda c: c["entries"][0].update(counts=packed((-COUNTS).astype("<i4").tobytes())), "that are impossible"),
+        (lambda c: c["entries"][0].update(like={}), "no rule for absent classes"),
+        (lambda c: tallied(c, (1, 2, 4, 3), bytes(10)), "counts of another length"),
+        (lambda c: tallied(c, (1, 2, 4, 3), np.ones(24).tobytes()), "objects hold other pixels than the counts"),
+        (lambda c: tallied(c, (1, 9, 4, 3), bytes(8 * 108)), "tallies of other runs or images"),
+        (lambda c: tallied(c, (10**6, 10**6, 4, 3), b""), "counts, more than are read"),
+        (lambda c: c.update(allowed={"loudness": 1}), "no metric is called 'loudness'"),
         (lambda c: c.update(schema_version=10**30), "baseline of version "),
         (lambda c: c.update(allowed={"miou": -1}), "allowed.miou"),
         (lambda c: c.update(allowed={"miou": 1e9}), "allowed.miou"),
@@ -103,7 +114,7 @@ def unescaped(markdown: str, character: str) -> list[str]:
 
 
 def test_names_are_text_in_a_pull_request() -> None:
-    made = gate.markdown(EVIL, [row(EVIL), row("plain", "improvement")], [EVIL])
+    made = told.markdown(EVIL, [row(EVIL), row("plain", "improvement")], [EVIL])
     assert "<img" not in made
     assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u202e\ufffe\ud800]", made)
     assert "@somebody" not in made
@@ -116,7 +127,7 @@ def test_names_are_text_in_a_pull_request() -> None:
 
 
 def test_names_are_text_in_junit() -> None:
-    made = gate.junit(EVIL, [row(EVIL), row(EVIL, "improvement")])
+    made = told.junit(EVIL, [row(EVIL), row(EVIL, "improvement")])
     suite = ElementTree.parse(io.BytesIO(made)).getroot()
     cases = suite.findall("testcase")
     assert len(cases) == 2
@@ -126,12 +137,13 @@ def test_names_are_text_in_junit() -> None:
 
 
 def test_names_are_text_in_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "500")
+    monkeypatch.setenv("COLUMNS", "20")
     importlib.import_module("segbench.cli.check")._show(EVIL, [row(EVIL)], [EVIL])
     printed = capsys.readouterr().out
     assert "\x1b[2J" not in printed
     assert r"\x1b[2J" in printed
     assert printed.count("[red]x[/]") >= 3
+    assert "…" not in printed
 
 
 edits = st.lists(st.tuples(st.integers(0, 2000), st.binary(min_size=1, max_size=4)), min_size=1, max_size=4)

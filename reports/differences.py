@@ -1,0 +1,256 @@
+"""Differences of networks and intervals over runs: how far another choice of images, or another training, moves a mean.
+
+A value is a mean over runs of networks that were trained anew, scored on the same images. Its variance has two parts.
+That of the images is taken from a bootstrap that resamples images and keeps the runs. That of the training is taken
+from the spread between runs. Where an attack was made on other networks (black-box), runs that share a target or a
+source are not independent: the mean over each target is one observation, and so is the mean over each source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+from segbench.reports.records import Record
+from segbench.reports.statistics import RESAMPLES, Absent, Counts, Floats, Interval, draws, mean_iou, stacked_runs
+
+FEWEST_IMAGES = 12
+"""With fewer images a bootstrap over images finds differences where there are none, so that no p-value is given."""
+_NORMAL = 1.959964
+"""The 97.5 % quantile of a normal distribution."""
+
+
+class Difference(NamedTuple):
+    """A difference of two values and what it rests on.
+
+    Attributes:
+        value: the difference, in percentage points.
+        low: lower end of its 95 % interval.
+        high: upper end of that interval.
+        p: two-sided p-value; 1 with fewer than `FEWEST_IMAGES` images.
+        runs: smallest number of independent trainings on one side, or of sources that the attacks were made on. With 1
+            the difference is one of these networks, and says nothing of another training.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    runs: int
+
+
+class Runs(NamedTuple):
+    """The runs of one cell of a table.
+
+    Attributes:
+        counts: (R, N, 3, C), over the same images in the same order.
+        targets: which network each run scored; two runs with one name are one training.
+        sources: which network each run was attacked through; equal to `targets` unless the attack is a transfer.
+    """
+
+    counts: Counts
+    targets: tuple[str, ...]
+    sources: tuple[str, ...]
+
+
+def runs_of(counts: Counts, records: Sequence[Record]) -> Runs:
+    """Return runs with the networks of their records.
+
+    Networks are told apart by their weights, so that one checkpoint under two seeds is one training.
+
+    Args:
+        counts: (R, N, 3, C), one run for each record.
+        records: the records.
+    """
+    targets = tuple(record.target.weights_sha256 or record.target.digest for record in records)
+    sources = tuple(
+        (record.source.weights_sha256 or record.source.digest) if record.setting == "black-box" else target
+        for record, target in zip(records, targets, strict=True)
+    )
+    return Runs(counts, targets, sources)
+
+
+def paired_bootstrap(
+    counts_a: Counts | Runs, counts_b: Counts | Runs, absent: Absent, *, resamples: int = RESAMPLES
+) -> Difference:
+    """Return the difference in mIoU, a - b, of two networks or means over runs that were scored on the same images.
+
+    With one run on each side, the interval is a percentile bootstrap over images, widened by Student's t for their
+    number. The p-value is twice the smaller share of samples on one side of 0, the observation counted as a sample, and
+    at least that of a t-test with the bootstrap's standard error. With more runs, interval and p-value are those of a
+    t-test whose variance adds the spread over runs; the degrees of freedom are Satterthwaite's. The p-value is also at
+    least 2 / 2^N: if there is no difference, N images all favour the same network with that probability. With fewer
+    than `FEWEST_IMAGES` images it is 1.
+
+    Args:
+        counts_a: (N, 3, C), (R, N, 3, C) for R trainings, or runs.
+        counts_b: the same images in the same order; the number of runs may differ.
+        absent: see `statistics.mean_iou`.
+        resamples: number of bootstrap samples.
+
+    Raises:
+        ValueError: the two networks were not scored on the same pixels.
+
+    Source: Satterthwaite 1946, An approximate distribution of estimates of variance components; Hesterberg 2015, What
+        teachers should know about the bootstrap, section 4.3 (the widened interval), https://arxiv.org/abs/1411.5279.
+    """
+    a, b = _as_runs(counts_a, "a"), _as_runs(counts_b, "b")
+    if a.counts.shape[1:] != b.counts.shape[1:] or not np.array_equal(a.counts[0, :, 2], b.counts[0, :, 2]):
+        raise ValueError(
+            f"a paired comparison needs the same images, got {a.counts.shape[1:]} and {b.counts.shape[1:]} counts "
+            "of them"
+        )
+    values_a, values_b = _values(a, absent), _values(b, absent)
+    spreads = [_spread(values_a, a.targets), _spread(values_b, b.targets)]
+    number = min(len(set(a.targets)), len(set(b.targets)))
+    if a.sources != a.targets or b.sources != b.targets:
+        spreads.append(_spread_of_sources(values_a, values_b, a.sources, b.sources))
+        number = min(number, len(set(a.sources) & set(b.sources)))
+    drawn = resampled_miou(a.counts, absent, resamples) - resampled_miou(b.counts, absent, resamples)
+    images = a.counts.shape[1]
+    return _concluded(float(values_a.mean() - values_b.mean()), spreads, number, drawn, images)
+
+
+def of_pairs(
+    differences: Floats, targets: Sequence[str], sources: Sequence[str], drawn: Floats, images: int
+) -> Difference:
+    """Return the mean difference of runs that belong together two by two, such as one seed before and after a change.
+
+    It is valid whether the two runs of a pair have anything in common or not.
+
+    Args:
+        differences: (R,) the difference of a metric in each pair of runs.
+        targets: which network each pair scored.
+        sources: which network each pair was attacked through; equal to `targets` unless the attack is a transfer.
+        drawn: (S,) mean differences in bootstrap samples of the images.
+        images: number of images.
+    """
+    spreads = [_spread(differences, targets)]
+    number = len(set(targets))
+    if tuple(sources) != tuple(targets):
+        spreads.append(_spread(differences, sources))
+        number = min(number, len(set(sources)))
+    return _concluded(float(differences.mean()), spreads, number, drawn, images)
+
+
+def _concluded(value: float, spreads: Sequence[_Spread | None], number: int, drawn: Floats, images: int) -> Difference:
+    """Return a difference with its interval and p-value; see `paired_bootstrap`."""
+    drawn = drawn[~np.isnan(drawn)]
+    parts = [_of_images(drawn, images), *(own for own in spreads if own is not None)]
+    variance, freedom = _summed(parts)
+    p = _p_value(value, variance, freedom)
+    if len(parts) > 1:
+        reach = _reach(variance, freedom)
+        low, high = value - reach, value + reach
+    else:
+        widened = _widening(images)
+        low, high = (value + widened * (end - value) for end in np.percentile(drawn, [2.5, 97.5]))
+        side = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+        p = max(p, 2 * (side + 1) / (len(drawn) + 1))
+    p = 1.0 if images < FEWEST_IMAGES else min(1.0, max(p, 2.0 ** (1 - images)))
+    return Difference(value, float(low), float(high), p, number)
+
+
+def interval_over_runs(runs: Runs, absent: Absent) -> Interval:
+    """Return the mean mIoU of several runs with a 95 % interval over images, trainings and sources, in per cent.
+
+    Args:
+        runs: the runs.
+        absent: see `statistics.mean_iou`.
+    """
+    values = _values(runs, absent)
+    spreads = [_spread(values, runs.targets)]
+    if runs.sources != runs.targets:
+        spreads.append(_spread(values, runs.sources))
+    drawn = resampled_miou(runs.counts, absent)
+    images = _of_images(drawn[~np.isnan(drawn)], runs.counts.shape[1])
+    reach = _reach(*_summed([images, *(own for own in spreads if own is not None)]))
+    value = float(values.mean())
+    return Interval(value, max(0.0, value - reach), min(100.0, value + reach))
+
+
+class _Spread(NamedTuple):
+    """The variance of a mean, and its degrees of freedom."""
+
+    variance: float
+    freedom: int
+
+
+def _as_runs(counts: Counts | Runs, side: str) -> Runs:
+    if isinstance(counts, Runs):
+        return counts
+    runs = stacked_runs(counts)
+    names = tuple(f"{side}{run}" for run in range(len(runs)))
+    return Runs(runs, names, names)
+
+
+def _values(runs: Runs, absent: Absent) -> Floats:
+    values: Floats = 100 * mean_iou(runs.counts.sum(1), absent)
+    return values
+
+
+def resampled_miou(runs: Counts, absent: Absent, resamples: int = RESAMPLES) -> Floats:
+    """Return the mean mIoU over runs in every bootstrap sample of the images, in per cent; two calls draw alike.
+
+    Args:
+        runs: (R, N, 3, C).
+        absent: see `statistics.mean_iou`.
+        resamples: number of bootstrap samples.
+    """
+    _, images, _, classes = runs.shape
+    flat = runs.reshape(len(runs), images, 3 * classes).astype(np.float64)
+    means: Floats = np.concatenate(
+        [
+            np.mean([mean_iou((weights @ run).reshape(-1, 3, classes), absent) for run in flat], axis=0)
+            for weights, _ in draws(images, resamples)
+        ]
+    )
+    return 100 * means
+
+
+def _of_images(drawn: Floats, images: int) -> _Spread:
+    """Return the variance over images; that of a bootstrap is too small by (N - 1) / N."""
+    return _Spread(float(drawn.var()) * images / max(images - 1, 1), max(images - 1, 1))
+
+
+def _spread(values: Floats, names: Sequence[str]) -> _Spread | None:
+    """Return the variance of the mean over groups of runs with one name; None with one group."""
+    means = [float(values[[name == own for own in names]].mean()) for name in dict.fromkeys(names)]
+    return _Spread(float(np.var(means, ddof=1)) / len(means), len(means) - 1) if len(means) > 1 else None
+
+
+def _spread_of_sources(a: Floats, b: Floats, sources_a: Sequence[str], sources_b: Sequence[str]) -> _Spread | None:
+    """Return the variance of the mean difference over sources that both sides were attacked through."""
+    shared = [name for name in dict.fromkeys(sources_a) if name in sources_b]
+    differences = [
+        float(a[[name == own for own in sources_a]].mean() - b[[name == own for own in sources_b]].mean())
+        for name in shared
+    ]
+    return _spread(np.array(differences), shared)
+
+
+def _summed(parts: Sequence[_Spread]) -> tuple[float, float]:
+    """Return the sum of variances and Satterthwaite's degrees of freedom."""
+    variance = sum(part.variance for part in parts)
+    weight = sum(part.variance**2 / part.freedom for part in parts)
+    return variance, variance**2 / weight if weight > 0 else 1.0
+
+
+def _p_value(value: float, variance: float, freedom: float) -> float:
+    if variance == 0:
+        return 1.0 if value == 0 else 0.0
+    return float(2 * stdtr(freedom, -abs(value) / np.sqrt(variance)))
+
+
+def _reach(variance: float, freedom: float) -> float:
+    """Return half the width of a 95 % interval."""
+    return float(stdtrit(freedom, 0.975) * np.sqrt(variance)) if variance > 0 else 0.0
+
+
+def _widening(images: int) -> float:
+    """Return the factor that widens a percentile interval of few images to that of Student's t."""
+    freedom = max(images - 1, 1)
+    return float(stdtrit(freedom, 0.975) / _NORMAL * np.sqrt(images / freedom))

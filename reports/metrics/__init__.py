@@ -1,0 +1,1 @@
+"""Metrics beside mIoU, from what was counted on every image: definitions, and one registry of their names."""
