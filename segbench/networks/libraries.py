@@ -1,4 +1,4 @@
-"""Networks of libraries: torchvision, segmentation-models-pytorch and transformers."""
+"""Networks of libraries: torchvision and segmentation-models-pytorch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
-
-import torch
 
 from segbench.components import catalog
 from segbench.config.network import Convention
@@ -66,55 +64,6 @@ def from_smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
     random = RANDOM if options.get("encoder_weights") is None else "only its encoder has weights; the rest is random"
     notes = () if weights is not None else (random,)
     return with_weights(Loaded(network, convention, {"smp": rest}, notes=notes), weights)
-
-
-def from_hf(rest: str, weights: str | None, num_classes: int | None, incomplete: bool) -> Loaded:
-    """Load a network of transformers from ORG/NAME or a folder; `incomplete` accepts weights that lack a part."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise SegbenchError("hf: networks need transformers: pip install 'segbench[hf]'") from error
-    kind = transformers.AutoModelForSemanticSegmentation
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    # It warns of missing keys, which are an error here.
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    notes: list[str] = []
-    with failing(f"hf:{rest} cannot be loaded"):
-        if weights is None:
-            network, told = kind.from_pretrained(rest, dtype=torch.float32, output_loading_info=True)
-            lacking = [*told["missing_keys"], *(str(key[0]) for key in told.get("mismatched_keys", ()))]
-            if lacking:
-                text = f"the weights lack {len(lacking)} of its tensors: {', '.join(sorted(lacking)[:4])}"
-                if not incomplete:
-                    raise SegbenchError(
-                        f"hf:{rest}: {text}; they would be random numbers: give a checkpoint of the whole network, or "
-                        "pass --incomplete (in a matrix: incomplete: true) if that is meant"
-                    )
-                notes.append(f"{text}; they are random numbers")
-        else:
-            config = transformers.AutoConfig.from_pretrained(rest)
-            network = kind.from_config(config)  # type: ignore[no-untyped-call]
-    convention = IMAGENET
-    try:
-        stated, _ = transformers.ImageProcessingMixin.get_image_processor_dict(rest)
-        convention = _of_processor(stated)
-    except (OSError, ValueError):
-        notes.append(f"it has no description of its input; {IMAGENET.text} is taken")
-    labels = getattr(network.config, "id2label", None) or {}
-    names = tuple(str(labels[key]) for key in sorted(labels))
-    identity = {"hf": type(network).__name__}
-    return with_weights(Loaded(network, convention, identity, notes=tuple(notes), class_names=names), weights)
-
-
-def _of_processor(stated: Mapping[str, Any]) -> Convention:
-    """Read the convention that a preprocessor_config.json states."""
-    scale = stated.get("rescale_factor", 1 / 255) if stated.get("do_rescale", True) else 1.0
-    if stated.get("do_normalize", True):
-        mean, std = stated.get("image_mean") or IMAGENET_MEAN, stated.get("image_std") or IMAGENET_STD
-    else:
-        mean = std = None
-    values = {"range": "0-255" if scale == 1 else "0-1", "mean": mean, "std": std}
-    return Convention.model_validate(values)
 
 
 def _check_options(spec: str, options: Mapping[str, Any], builder: Callable[..., Any]) -> None:
