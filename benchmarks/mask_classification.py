@@ -1,4 +1,4 @@
-"""What attacks reach on a mask classifier and on a per-pixel network: `python benchmarks/mask_classification.py FOLDER`.
+"""What attacks reach on a mask classifier: `python benchmarks/mask_classification.py FOLDER`.
 
 A tiny MaskFormer and a tiny UPerNet with the same ResNet backbone learn the `digits` scenes, the first by the losses of
 its own library. Both are saved as transformers saves them, and segbench loads and attacks both as `hf:` networks. The
@@ -18,7 +18,7 @@ import segbench
 from segbench.datasets.digits import Digits
 
 SIZE, DIGITS = 48, [0, 1, 2]
-ITERATIONS = {"maskformer": 1200, "upernet": 300}
+ITERATIONS = {"maskformer": 1000, "upernet": 300}
 BATCH = 16
 ATTACKS = [
     *("clean", "bim(steps=10, eps=4/255, alpha=1/255)", "segpgd(steps=10, eps=4/255, alpha=1/255)"),
@@ -47,7 +47,6 @@ def build(kind: str, num_classes: int) -> Any:
         fpn_feature_size=32,
         mask_feature_size=32,
         num_labels=num_classes,
-        use_auxiliary_loss=True,
     )
     return transformers.MaskFormerForInstanceSegmentation(config)
 

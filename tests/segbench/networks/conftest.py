@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -158,7 +158,7 @@ def write_family(family: str, folder: Path, labels: dict[int, str] | None = None
 
 
 @pytest.fixture(scope="session")
-def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return the folder of a tiny network of a family of transformers; written once, not to be changed."""
     pytest.importorskip("transformers", reason="needs the extra hf")
-    yield cache(lambda family: write_family(family, tmp_path_factory.mktemp(family)))
+    return cache(lambda family: write_family(family, tmp_path_factory.mktemp(family)))

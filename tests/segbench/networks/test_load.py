@@ -355,7 +355,7 @@ def test_classes_in_another_order_are_matched_by_their_names(tmp_path: Path) -> 
         torch.testing.assert_close(own(images), plain(images)[:, expected])
         again = load_network(found.cell, Store(tmp_path / "runs"), CPU, 3, 255)
         torch.testing.assert_close(again(images), own(images))
-    with pytest.raises(SegbenchError, match="its 4 channels .* do not name 1; say with --classes"):
+    with pytest.raises(SegbenchError, match=r"its 4 channels .* do not name 1; say with --classes"):
         opened(("background", "0", "a", "b"))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -79,4 +80,4 @@ def test_windows_cover_everything_and_are_as_few_as_can_be(length: int, window: 
     assert len(starts) == math.ceil(length / window)
     assert starts[0] == 0
     assert starts[-1] + window == length
-    assert all(0 < b - a <= window for a, b in zip(starts, starts[1:], strict=False))
+    assert all(0 < b - a <= window for a, b in itertools.pairwise(starts))
