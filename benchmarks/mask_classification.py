@@ -18,8 +18,8 @@ import segbench
 from segbench.datasets.digits import Digits
 
 SIZE, DIGITS = 48, [0, 1, 2]
-ITERATIONS = {"maskformer": 1000, "upernet": 300}
-BATCH = 16
+ITERATIONS = {"maskformer": 1200, "upernet": 500}
+BATCH, LIMIT = 16, 20
 ATTACKS = [
     *("clean", "bim(steps=10, eps=4/255, alpha=1/255)", "segpgd(steps=10, eps=4/255, alpha=1/255)"),
     *("apgd(steps=20, eps=4/255)", "sea(steps=20, eps=4/255)"),
@@ -91,7 +91,7 @@ def main(folder: Path) -> None:
             network.config.id2label = dict(enumerate(dataset.classes))
             network.save_pretrained(folder / kind)
             (folder / kind / "preprocessor_config.json").write_text(json.dumps(processor))
-        result = segbench.evaluate(f"hf:{folder / kind}", spec, ATTACKS, store=folder / "runs")
+        result = segbench.evaluate(f"hf:{folder / kind}", spec, ATTACKS, store=folder / "runs", limit=LIMIT)
         scores[kind] = {row.attack: round(row.miou, 1) for row in result.table.itertuples()}
     print(json.dumps(scores, indent=2))
 

@@ -24,7 +24,7 @@ PIXELS = (
 )
 MASKS = ("maskformer", "mask2former", "oneformer", "eomt")
 SIZES = ((96, 64), (67, 93))
-CHANNELS = 4
+CHANNELS = 6
 
 
 def adapted(folder: Path) -> Adapter:
