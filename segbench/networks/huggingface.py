@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segbench.config.network import Convention
 from segbench.errors import SegbenchError
-from segbench.model_zoo.base import IMAGENET_MEAN, IMAGENET_STD
+from segbench.networks.libraries import IMAGENET
 from segbench.networks.loaded import Loaded, failing, with_weights
 from segbench.networks.mask_classes import SCORES, MaskClassifier
 from segbench.networks.processors import Processor, read_processor
 
-IMAGENET = Convention(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 MASKS = ("maskformer", "mask2former", "oneformer", "eomt", "eomt_dinov3")
 """Types of networks that classify masks."""
 PROMPTED = (
@@ -125,6 +123,8 @@ def _as_it_is_fed(rest: str, loaded: Loaded, network: Any) -> Loaded:
         "and the score's logarithm is taken as the logit"
     )
     task = _task_tokens(rest, config) if config.model_type == "oneformer" else None
+    if config.model_type == "maskformer":  # else the library asks for states of the decoder that it does not keep
+        config.use_auxiliary_loss = False
     size = MASK2FORMER_SIZE if config.model_type == "mask2former" else None
     if config.model_type.startswith("eomt"):
         size = (_side(config),) * 2

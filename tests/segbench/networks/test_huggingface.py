@@ -120,6 +120,17 @@ def test_a_mask_classifier_says_what_its_scores_are(family: str, family_folder: 
     assert "scores" not in loaders.load(f"hf:{family_folder('segformer')}", None, CHANNELS).identity
 
 
+def test_a_maskformer_that_was_trained_with_auxiliary_losses_answers(tmp_path: Path, family_folder: Folder) -> None:
+    for file in family_folder("maskformer").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "use_auxiliary_loss": True}))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            adapted(tmp_path)(image((67, 93))), adapted(family_folder("maskformer"))(image((67, 93)))
+        )
+
+
 def test_the_convention_is_as_the_processor_says(family_folder: Folder) -> None:
     mean, std = (0.5, 0.4, 0.3), (0.25, 0.3, 0.2)
     plain = Convention(mean=mean, std=std)
