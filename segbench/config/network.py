@@ -19,6 +19,7 @@ from segbench.reports.records import Frozen
 Channels = tuple[Number, Number, Number]
 Spread = Annotated[Number, Field(gt=0)]
 Index = Annotated[Whole, Field(ge=0)]
+Side = Annotated[Whole, Field(ge=1)]
 FILES = (".py", ".pth", ".pt", ".pt2", ".ts", ".safetensors", ".torchscript")
 """Ends of file names that a network's name goes without."""
 
@@ -34,6 +35,8 @@ class Convention(Frozen):
         multiple: height and width are padded to a multiple of this plus `remainder`, below and right, with 0 after
             normalisation; logits are cut back.
         remainder: what padded sizes leave when divided by `multiple`.
+        size: height and width that images are resized to (bilinear, antialiased) before they are padded, and logits
+            back; by default they keep their size.
     """
 
     range: Annotated[Literal["0-1", "0-255"], IDENTITY] = "0-1"
@@ -42,6 +45,7 @@ class Convention(Frozen):
     channels: Annotated[Literal["rgb", "bgr"], IDENTITY] = "rgb"
     multiple: Annotated[Whole, IDENTITY] = Field(default=1, ge=1)
     remainder: Annotated[Whole, IDENTITY] = Field(default=0, ge=0)
+    size: Annotated[tuple[Side, Side] | None, IDENTITY] = None
 
     @model_validator(mode="after")
     def _sound(self) -> Convention:
@@ -54,7 +58,13 @@ class Convention(Frozen):
         """In words, for messages."""
         parts = [self.channels.upper(), f"values {self.range}"]
         parts += [f"{name} {list(value)}" for name, value in (("mean", self.mean), ("std", self.std)) if value]
-        return ", ".join(parts if self.mean or self.std else [*parts, "not normalised"])
+        parts += [] if self.mean or self.std else ["not normalised"]
+        return ", ".join(parts if self.size is None else [*parts, f"resized to {self.size[0]}x{self.size[1]}"])
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """As plain data, which networks that keep the image's size had before there was `size`."""
+        return self.model_dump(mode="json", exclude={"size"} if self.size is None else None)
 
 
 class ExternalNetwork(Frozen):

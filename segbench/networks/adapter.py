@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from segbench.config.network import Convention
 from segbench.errors import CellError
+from segbench.networks import mask_classes
+from segbench.networks.mask_classes import MaskClassifier
 
 ABSENT = -1e4
 """Logit of a class that the network does not know."""
@@ -78,14 +80,25 @@ class Adapter(nn.Module):
         Raises:
             CellError: the network's output has no logits, or not as many channels as there are classes.
         """
-        height, width = images.shape[-2:]
+        own = images.shape[-2:]
+        height, width = self.convention.size or own
+        shown = self._normalised(images)
+        if (height, width) != own:
+            shown = F.interpolate(shown, (height, width), mode="bilinear", antialias=True)
         multiple, remainder = self.convention.multiple, self.convention.remainder
         bottom, right = (remainder - height) % multiple, (remainder - width) % multiple
-        shown = F.pad(self._normalised(images), (0, right, 0, bottom))
+        shown = F.pad(shown, (0, right, 0, bottom))
         logits = self._mapped(self._logits(self._answer(shown), len(images)))
-        if logits.shape[-2:] != shown.shape[-2:]:
-            logits = F.interpolate(logits, shown.shape[-2:], mode="bilinear", align_corners=False)
-        return logits[..., :height, :width]
+        if bottom or right:
+            logits = self._resized(logits, shown.shape[-2:])[..., :height, :width]
+        return self._resized(logits, own)
+
+    def _resized(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+        if isinstance(self.network, MaskClassifier):
+            return mask_classes.resized(logits, (size[0], size[1]))
+        if logits.shape[-2:] == tuple(size):
+            return logits
+        return F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)
 
     def _normalised(self, images: Tensor) -> Tensor:
         ordered = images.flip(1) if self.convention.channels == "bgr" else images

@@ -107,7 +107,7 @@ def refuse(name: str, stated: Convention, doubt: Doubt) -> SegbenchError:
 
 def alternatives(stated: Convention) -> Iterator[Convention]:
     """Yield the conventions in use that give a network other input than the stated one."""
-    plain = {"multiple": stated.multiple, "remainder": stated.remainder}
+    plain = {"multiple": stated.multiple, "remainder": stated.remainder, "size": stated.size}
     known = {_effect(stated)}
     means: list[tuple[Channels | None, Channels | None]] = [
         (None, None),

@@ -1,4 +1,4 @@
-"""Networks of libraries: torchvision, segmentation-models-pytorch and transformers."""
+"""Networks of libraries: torchvision and segmentation-models-pytorch."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import ast
 import contextlib
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
-
-import torch
 
 from segbench.components import catalog
 from segbench.config.network import Convention
+from segbench.documents import parse_json, read_text
 from segbench.errors import SegbenchError
+from segbench.files import is_file
 from segbench.model_zoo.base import IMAGENET_MEAN, IMAGENET_STD
 from segbench.networks.loaded import Loaded, failing, with_weights
 
@@ -44,12 +45,24 @@ def from_torchvision(rest: str, weights: str | None, num_classes: int | None) ->
 
 
 def from_smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
-    """Build a network of segmentation-models-pytorch from ARCHITECTURE?option=value."""
+    """Build a network of segmentation-models-pytorch: ARCHITECTURE?option=value, or what save_pretrained has written.
+
+    Raises:
+        SegbenchError: there is no such architecture, it cannot be built, or the weights do not fit.
+    """
     # Imported here because it takes seconds, which the other networks need not wait for.
     import segmentation_models_pytorch as library
 
     name, options = _query(rest)
+    identity = {"smp": rest}
     defaults: dict[str, Any] = {"encoder_weights": None, **_classes("classes", num_classes)}
+    folder = _saved(name)
+    if folder is not None:
+        if options:
+            raise SegbenchError(f"smp:{rest}: {folder} states the options of its network; leave out those after '?'")
+        name, options = _of_config(folder)
+        identity, defaults = {"smp": name}, {}
+        weights = str(folder / "model.safetensors") if weights is None else weights
     architectures = library.MODEL_ARCHITECTURES_MAPPING
     if name.lower() not in architectures:
         raise SegbenchError(catalog.unknown("architecture of smp", name, dict.fromkeys(architectures)))
@@ -65,56 +78,31 @@ def from_smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
     convention = convention.model_copy(update={"multiple": multiple})
     random = RANDOM if options.get("encoder_weights") is None else "only its encoder has weights; the rest is random"
     notes = () if weights is not None else (random,)
-    return with_weights(Loaded(network, convention, {"smp": rest}, notes=notes), weights)
+    return with_weights(Loaded(network, convention, identity, notes=notes), weights)
 
 
-def from_hf(rest: str, weights: str | None, num_classes: int | None, incomplete: bool) -> Loaded:
-    """Load a network of transformers from ORG/NAME or a folder; `incomplete` accepts weights that lack a part."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise SegbenchError("hf: networks need transformers: pip install 'segbench[hf]'") from error
-    kind = transformers.AutoModelForSemanticSegmentation
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    # It warns of missing keys, which are an error here.
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    notes: list[str] = []
-    with failing(f"hf:{rest} cannot be loaded"):
-        if weights is None:
-            network, told = kind.from_pretrained(rest, dtype=torch.float32, output_loading_info=True)
-            lacking = [*told["missing_keys"], *(str(key[0]) for key in told.get("mismatched_keys", ()))]
-            if lacking:
-                text = f"the weights lack {len(lacking)} of its tensors: {', '.join(sorted(lacking)[:4])}"
-                if not incomplete:
-                    raise SegbenchError(
-                        f"hf:{rest}: {text}; they would be random numbers: give a checkpoint of the whole network, or "
-                        "pass --incomplete (in a matrix: incomplete: true) if that is meant"
-                    )
-                notes.append(f"{text}; they are random numbers")
-        else:
-            config = transformers.AutoConfig.from_pretrained(rest)
-            network = kind.from_config(config)  # type: ignore[no-untyped-call]
-    convention = IMAGENET
-    try:
-        stated, _ = transformers.ImageProcessingMixin.get_image_processor_dict(rest)
-        convention = _of_processor(stated)
-    except (OSError, ValueError):
-        notes.append(f"it has no description of its input; {IMAGENET.text} is taken")
-    labels = getattr(network.config, "id2label", None) or {}
-    names = tuple(str(labels[key]) for key in sorted(labels))
-    identity = {"hf": type(network).__name__}
-    return with_weights(Loaded(network, convention, identity, notes=tuple(notes), class_names=names), weights)
+def _saved(name: str) -> Path | None:
+    """Return the folder that `save_pretrained` has written, here or on the hub; None where an architecture is named."""
+    if is_file(Path(name) / "config.json"):
+        return Path(name)
+    if "/" not in name:
+        return None
+    if Path(name).is_dir():
+        raise SegbenchError(f"{name}: holds no config.json; give a folder that the network's save_pretrained wrote")
+    import huggingface_hub
+
+    with failing(f"smp:{name}: neither a folder nor a network of the hub that can be fetched"):
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
 
 
-def _of_processor(stated: Mapping[str, Any]) -> Convention:
-    """Read the convention that a preprocessor_config.json states."""
-    scale = stated.get("rescale_factor", 1 / 255) if stated.get("do_rescale", True) else 1.0
-    if stated.get("do_normalize", True):
-        mean, std = stated.get("image_mean") or IMAGENET_MEAN, stated.get("image_std") or IMAGENET_STD
-    else:
-        mean = std = None
-    values = {"range": "0-255" if scale == 1 else "0-1", "mean": mean, "std": std}
-    return Convention.model_validate(values)
+def _of_config(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Read the architecture and the options of a network that `save_pretrained` has written."""
+    file = folder / "config.json"
+    stated = parse_json(read_text(file), str(file))
+    if not isinstance(stated, dict) or not isinstance(stated.get("_model_class"), str):
+        raise SegbenchError(f"{file}: names no _model_class; give a folder that save_pretrained of smp wrote")
+    options = {key: value for key, value in stated.items() if not key.startswith("_")}
+    return stated["_model_class"], {**options, "encoder_weights": None}
 
 
 def _check_options(spec: str, options: Mapping[str, Any], builder: Callable[..., Any]) -> None:

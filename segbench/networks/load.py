@@ -17,7 +17,7 @@ from segbench.config.network import Convention, ExternalNetwork
 from segbench.datasets.base import Dataset
 from segbench.errors import CellError, SegbenchError
 from segbench.model_zoo.base import ModelError
-from segbench.networks import loaders
+from segbench.networks import class_names, loaders
 from segbench.networks.adapter import Adapter
 from segbench.networks.fingerprint import fingerprint
 from segbench.plan.cells import Data, ExternalCell, NetworkCell, TrainCell
@@ -90,16 +90,16 @@ def open_external(external: ExternalNetwork, data: Data, dataset: Dataset) -> Op
         dataset: the dataset.
 
     Raises:
-        SegbenchError: it cannot be loaded, or names classes that the dataset does not have.
+        SegbenchError: it cannot be loaded, names classes that the dataset does not have, or has another number of
+            channels, whose names are not those of the classes.
     """
-    ordered = _ordered(external, dataset.classes)
-    found = _open(ordered, len(dataset.classes), dataset.classes)
+    found = _open(_ordered(external, dataset.classes), len(dataset.classes), dataset.classes)
     cell = ExternalCell(
         data=data,
-        external=ordered,
+        external=found.external,
         identity=found.identity,
-        convention=found.adapter.convention.model_dump(mode="json"),
-        traits=traits(_ready(found.adapter, found.assured, ordered)),
+        convention=found.adapter.convention.plain,
+        traits=traits(_ready(found.adapter, found.assured, found.external)),
         notes=found.notes,
     )
     return Opened(cell, found.adapter, found.assured)
@@ -142,6 +142,7 @@ def same_answers(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 class _Found(NamedTuple):
+    external: ExternalNetwork
     adapter: Adapter
     identity: dict[str, str]
     assured: bool
@@ -172,7 +173,10 @@ def _open(external: ExternalNetwork, num_classes: int | None, classes: Sequence[
     if made.uncovered:
         identity["object"] = uuid.uuid4().hex
         notes.append(f"its results are not found again, because it holds {made.uncovered[0]}, which cannot be hashed")
-    notes += _class_names(loaded.class_names, classes, external)
+    if classes and external.classes is None:
+        matched, said = class_names.match(external.name, loaded.class_names, classes)
+        external = external.model_copy(update={"classes": matched})
+        notes += said
     try:
         convention = Convention.model_validate({**loaded.convention.model_dump(), **external.convention})
     except ValidationError as error:
@@ -189,28 +193,8 @@ def _open(external: ExternalNetwork, num_classes: int | None, classes: Sequence[
         binary=external.binary,
     )
     adapter.eval().requires_grad_(False)
-    return _Found(adapter, identity, loaded.assured and convention == loaded.convention, tuple(notes))
-
-
-def _class_names(own: Sequence[str], wanted: Sequence[str], external: ExternalNetwork) -> list[str]:
-    """Compare the names of a network's channels with those of the dataset's classes.
-
-    Raises:
-        SegbenchError: they are the same names in another order.
-    """
-    if external.classes is not None or not own or not wanted or len(own) != len(wanted):
-        return []
-    mine, theirs = ([" ".join(name.lower().replace("_", " ").split()) for name in names] for names in (own, wanted))
-    if mine == theirs or all(name == f"label {index}" for index, name in enumerate(mine)):
-        return []
-    if sorted(mine) == sorted(theirs):
-        mapping = ", ".join(f"{name}: {mine.index(key)}" for name, key in zip(wanted, theirs, strict=True))
-        raise SegbenchError(
-            f"{external.name}: its channels are the dataset's classes in another order; say so with --classes and a "
-            f"file of these lines (in a matrix: classes: {{{mapping}}})"
-        )
-    odd = [f"{a} for {b}" for a, b, x, y in zip(own, wanted, mine, theirs, strict=True) if x != y]
-    return [f"its channels are named otherwise than the dataset's classes: {', '.join(odd[:4])}"]
+    assured = loaded.assured and convention == loaded.convention
+    return _Found(external, adapter, identity, assured, tuple(notes))
 
 
 def _ordered(external: ExternalNetwork, names: tuple[str, ...]) -> ExternalNetwork:

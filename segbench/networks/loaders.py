@@ -20,7 +20,8 @@ from segbench.errors import SegbenchError
 from segbench.files import is_file
 from segbench.model_zoo.official import load_official
 from segbench.networks.factories import from_factory
-from segbench.networks.libraries import from_hf, from_smp, from_torchvision
+from segbench.networks.huggingface import from_hf
+from segbench.networks.libraries import from_smp, from_torchvision
 from segbench.networks.loaded import Loaded, failing, with_weights
 from segbench.networks.stored import from_training, is_training
 from segbench.plan.identity import component_identity

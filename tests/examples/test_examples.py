@@ -32,6 +32,7 @@ def test_every_example_is_tested() -> None:
         "own_network.py",
         "own_attack.py",
         "own_defense.py",
+        "tiny_transformers.py",
         "quickstart.ipynb",
     }
 
@@ -72,3 +73,14 @@ def test_the_notebook_ends_with_a_table_and_a_figure(tmp_path: Path) -> None:
     assert "sat" in shown
     assert any("image/png" in output.get("data", {}) for output in figure.outputs)
     assert (tmp_path / "runs" / "reports" / "notebook" / "report.html").is_file()
+
+
+def test_tiny_networks_of_transformers(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="needs the extra hf")
+    run("tiny_transformers.py", tmp_path)
+    folders = sorted(path.name for path in tmp_path.iterdir())
+    assert len(folders) == 13
+    for name in folders:
+        assert {"config.json", "model.safetensors", "preprocessor_config.json"} <= {
+            path.name for path in (tmp_path / name).iterdir()
+        }

@@ -31,11 +31,20 @@ def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 result = CliRunner().invoke(cli.app, arguments)
                 assert result.exit_code == 0, f"{line}\n{result.output}\n{result.exception}"
                 commands += 1
-        else:
-            assert block["kind"] == "python"
+        elif block["kind"] == "python":
             exec(compile(block["text"], str(PAGE), "exec"), {})
             programs += 1
+        else:
+            assert block["kind"] == "text"
     sys.modules.pop("net", None)
     assert (commands, programs) == (5, 1)
     assert (tmp_path / "report" / "report.html").is_file()
     assert (tmp_path / "runs" / "reports" / "mine" / "report.html").is_file()
+
+
+def test_every_family_of_transformers_has_a_command() -> None:
+    example = (PAGE.parents[1] / "examples" / "tiny_transformers.py").read_text()
+    families = re.findall(r"^FAMILIES = \((.*?)^\)", example, re.MULTILINE | re.DOTALL)
+    named = re.findall(r'"([\w-]+)"', families[0])
+    assert len(named) == 13
+    assert re.findall(r"^\| .* `segbench eval hf:(\S+) -d", PAGE.read_text(), re.MULTILINE) == named

@@ -16,8 +16,9 @@ from segbench.config.matrix import Matrix
 from segbench.config.network import Convention, external_network
 from segbench.errors import CellError, MatrixError, SegbenchError
 from segbench.execution import execute, prepare
+from segbench.networks.adapter import Adapter
 from segbench.networks.fingerprint import state_sha256
-from segbench.networks.load import load_network, open_adapter, open_external
+from segbench.networks.load import Opened, load_network, open_adapter, open_external
 from segbench.plan.cells import Data, ExternalCell
 from segbench.reports.records import Record
 from segbench.store import Store
@@ -328,23 +329,34 @@ def test_a_checkpoint_that_lacks_a_part_is_refused_unless_asked_for(tmp_path: Pa
     assert open_adapter(external_network({**entry, "incomplete": True}), 3)(torch.rand(1, 3, 32, 32)).shape[1] == 3
 
 
-def test_classes_in_another_order_are_refused(tmp_path: Path) -> None:
+def test_classes_in_another_order_are_matched_by_their_names(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="needs the extra hf")
     bound = catalog.find("dataset", "digits")
     dataset = bound.object(size=32, train=2, val=2, dev=2, digits=[0, 1])
     data = Data(Bound(bound, {"size": 32}), "f00d")
     sizes = {"hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 1, 1]}
-    for names, fits in ((dataset.classes, True), (dataset.classes[::-1], False), (("x", "0", "1"), True)):
-        labels = dict(enumerate(names))
-        config = transformers.SegformerConfig(id2label=labels, decoder_hidden_size=8, **sizes)
+    images = torch.rand(1, 3, 32, 32)
+
+    def opened(names: tuple[str, ...]) -> Opened:
+        config = transformers.SegformerConfig(id2label=dict(enumerate(names)), decoder_hidden_size=8, **sizes)
         transformers.SegformerForSemanticSegmentation(config).save_pretrained(tmp_path / "net")
-        external = external_network({"load": f"hf:{tmp_path / 'net'}", "name": "net"})
-        if fits:
-            notes = open_external(external, data, dataset).cell.notes
-            assert any("named otherwise" in note for note in notes) == (names[0] == "x")
-        else:
-            with pytest.raises(SegbenchError, match="classes in another order; say so with --classes"):
-                open_external(external, data, dataset)
+        return open_external(external_network({"load": f"hf:{tmp_path / 'net'}", "name": "net"}), data, dataset)
+
+    assert opened(dataset.classes).cell.external.classes is None
+    other = opened(("x", "0", "1"))
+    assert other.cell.external.classes is None
+    assert any("named otherwise" in note for note in other.cell.notes)
+    for names in (dataset.classes[::-1], ("a", "1", "background", "b", "0")):
+        found = opened(names)
+        own, groups = found.adapter, found.cell.external.classes
+        expected = [names.index(name) for name in dataset.classes]
+        assert groups == {name: (place,) for name, place in zip(dataset.classes, expected, strict=True)}
+        plain = Adapter(own.network, own.convention, None).eval()
+        torch.testing.assert_close(own(images), plain(images)[:, expected])
+        again = load_network(found.cell, Store(tmp_path / "runs"), CPU, 3, 255)
+        torch.testing.assert_close(again(images), own(images))
+    with pytest.raises(SegbenchError, match=r"its 4 channels .* do not name 1; say with --classes"):
+        opened(("background", "0", "a", "b"))
 
 
 def test_a_plan_runs_no_code_of_a_network(tiny_matrix: Callable[..., Matrix], tmp_path: Path) -> None:

@@ -103,6 +103,57 @@ def test_smp_states_its_convention() -> None:
     assert loaded.convention == Convention(mean=IMAGENET_MEAN, std=IMAGENET_STD, multiple=32)
 
 
+@pytest.fixture(scope="module")
+def saved_smp(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    """A network of smp, and the folder that its save_pretrained wrote."""
+    library = pytest.importorskip("segmentation_models_pytorch", reason="needs smp")
+    network: nn.Module = library.create_model("fpn", encoder_name="mobilenet_v2", encoder_weights=None, classes=4)
+    folder = tmp_path_factory.mktemp("saved") / "net"
+    network.save_pretrained(folder)  # type: ignore[operator]
+    return network.eval(), folder
+
+
+def test_smp_loads_what_save_pretrained_wrote(saved_smp: tuple[nn.Module, Path]) -> None:
+    network, folder = saved_smp
+    loaded = loaders.load(f"smp:{folder}", None, 4)
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.network(images), network(images))
+    assert loaded.convention == Convention(mean=IMAGENET_MEAN, std=IMAGENET_STD, multiple=32)
+    assert loaded.identity == {"smp": "FPN"}
+    assert not any("no weights were loaded" in note for note in loaded.notes)
+
+
+def test_smp_says_that_a_network_is_random() -> None:
+    loaded = loaders.load("smp:fpn?encoder_name=mobilenet_v2", None, 4)
+    assert "no weights were loaded: the network is random" in loaded.notes
+
+
+def test_a_folder_of_smp_that_is_none_is_an_error_in_one_sentence(
+    saved_smp: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    _, folder = saved_smp
+    with pytest.raises(SegbenchError, match="leave out those after"):
+        loaders.load(f"smp:{folder}?classes=3", None, 4)
+    with pytest.raises(SegbenchError, match=r"holds no config\.json"):
+        loaders.load(f"smp:{tmp_path}", None, 4)
+    (tmp_path / "config.json").write_text('{"classes": 4}')
+    with pytest.raises(SegbenchError, match="names no _model_class"):
+        loaders.load(f"smp:{tmp_path}", None, 4)
+    (tmp_path / "config.json").write_text('{"_model_class": "FPN", "encoder_name": "mobilenet_v2", "clases": 4}')
+    with pytest.raises(SegbenchError, match="did you mean 'classes'"):
+        loaders.load(f"smp:{tmp_path}", None, 4)
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    with pytest.raises(ModelError, match="there is no such file of weights"):
+        loaders.load(f"smp:{tmp_path}", None, 4)
+
+
+@pytest.mark.parametrize("spec", ["smp:unet?encoder=resnet18", "smp:unet?encoder_name=resnet18&encoder_wieghts=None"])
+def test_misspelt_options_of_smp_are_refused(spec: str) -> None:
+    with pytest.raises(SegbenchError, match="did you mean 'encoder_"):
+        loaders.load(spec, None, 4)
+
+
 def test_a_segformer_of_a_local_folder(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="needs the extra hf")
     sizes = {"hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 1, 1]}
