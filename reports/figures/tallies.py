@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -199,7 +199,10 @@ def _draw(pairs: Sequence[Pair], draw: Callable[[Axes, Pair], None], across: str
     return canvas
 
 
-_LOOKS = ({"color": COLOURS[0], "marker": MARKERS[0]}, {"color": COLOURS[1], "marker": MARKERS[1]})
+_LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": COLOURS[0], "marker": MARKERS[0]},
+    {"color": COLOURS[1], "marker": MARKERS[1]},
+)
 _LABELS = ("clean", "under the worst attack")
 
 
