@@ -63,7 +63,7 @@ def distributions(table: Table, evidence: Evidence) -> list[Figure]:
         f"{table.name}-images",
         f"{table.heading}: IoU of single images",
         "The share of images whose mean IoU is at most the value below: the further left a line rises, the more images "
-        "fail. All runs together; the mean over images is where a line is left of half of the images on average.",
+        "fail. All runs together.",
         told,
         pairs,
         _draw_distribution,
