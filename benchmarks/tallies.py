@@ -49,7 +49,7 @@ def main(height: int = 360, width: int = 480) -> None:
     print(f"truth, once per image: {known:.3f}; predictions: {each:.3f}")
     for text in NETWORKS:
         network = specs.bound("model", text).make(num_classes=CLASSES).eval()
-        seconds = best(lambda network=network: bim(network, images, truth[None], steps=3), 2)
+        seconds = best(lambda network=network: bim(network, images, truth[None], steps=3), 1)
         print(f"BIM-3 on {text}: {seconds:.2f}; tallies {100 * (known + each) / seconds:.1f} % of it")
 
 

@@ -15,6 +15,7 @@ from segbench.reports.formats.frames import cells, tidy, to_csv
 from segbench.reports.formats.html import to_html
 from segbench.reports.formats.latex import to_latex
 from segbench.reports.formats.markdown import to_markdown
+from segbench.reports.metrics.values import with_metrics
 from segbench.reports.page.page import Page, compose
 from segbench.reports.records import Manifest, Record
 from segbench.reports.sanity import flagged
@@ -33,7 +34,7 @@ NAMES: dict[Format, str] = {
 
 
 def judge(manifest: Manifest, evidence: Evidence) -> Manifest:
-    """Add the worst cases that a manifest asks for, and flag the records that fail a sanity check.
+    """Add the worst cases that a manifest asks for, metrics of old records, and flags of failed sanity checks.
 
     Args:
         manifest: the manifest of a matrix, with its records filled in.
@@ -43,7 +44,8 @@ def judge(manifest: Manifest, evidence: Evidence) -> Manifest:
         ValueError: the counts that a worst case needs are gone.
     """
     complete = with_worst_cases(manifest, evidence)
-    return complete.model_copy(update={"records": flagged(complete.records, evidence.measured)})
+    records = with_metrics(complete.records, evidence)
+    return complete.model_copy(update={"records": flagged(records, evidence.measured)})
 
 
 def render(

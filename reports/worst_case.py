@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from segbench.reports.comparable import condition
 from segbench.reports.evidence import Evidence
+from segbench.reports.metrics.registry import measured
+from segbench.reports.metrics.tallied import Tallied
 from segbench.reports.records import Component, Manifest, Record, RecordedThreat
 from segbench.reports.statistics import Absent, Counts, image_accuracy, mean_iou, scores
 
@@ -83,7 +85,8 @@ def _worst(column: str, members: Iterable[str], group: list[Record], evidence: E
     if len(done) < len(chosen):
         failed = next(record for record in chosen if record.status != "done")
         reason = f"{failed.attack.short} is {failed.status}"
-        return chosen[0].model_copy(update={**changed, "status": "missing", "scores": None, "error": reason})
+        gone: dict[str, object] = {"status": "missing", "scores": None, "metrics": {}, "tallied": (), "error": reason}
+        return chosen[0].model_copy(update={**changed, **gone})
     parts = [part for record in done for part in evidence.parts(record.digest)]
     if not parts:
         raise ValueError(
@@ -104,6 +107,8 @@ def _worst(column: str, members: Iterable[str], group: list[Record], evidence: E
         update={
             **changed,
             "scores": scores(counts, done[0].absent),
+            "metrics": measured(Tallied(counts, done[0].absent)),
+            "tallied": (),
             "extras": extras,
             "passes": passes,
             "budget_used": max(used, default=None),

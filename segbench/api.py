@@ -53,6 +53,7 @@ def evaluate(
     name: str | None = None,
     defense: str = "none",
     seed: int = 0,
+    metrics: Sequence[str] = (),
     store: str | Path = "runs",
     device: str = "auto",
     workers: int | None = 1,
@@ -81,6 +82,7 @@ def evaluate(
         name: what tables call the network.
         defense: how it was trained, as tables say it.
         seed: of the attacks' randomness.
+        metrics: names of metrics that the report shows beside mIoU, such as "ece"; see docs/metrics.md.
         store: folder of records.
         device: "auto", "cpu", "cuda" or "cuda:N".
         workers: processes on this machine; a network that is given as an object runs in this one.
@@ -123,6 +125,7 @@ def evaluate(
         "split": split,
         "limit": limit,
         "attack_seed": seed,
+        "report": {"metrics": list(metrics)},
         "runtime": {
             "store": str(store),
             "device": device,

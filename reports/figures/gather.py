@@ -8,6 +8,7 @@ from segbench.reports.figures.base import Figure
 from segbench.reports.figures.examples import examples
 from segbench.reports.figures.heat import per_class, transfer
 from segbench.reports.figures.robustness import curves, scatter
+from segbench.reports.figures.tallies import distributions, reliability, sizes
 from segbench.reports.figures.training import training
 from segbench.reports.page.page import Page
 
@@ -17,7 +18,7 @@ def gather(page: Page, evidence: Evidence = NOTHING) -> list[Figure]:
 
     Args:
         page: the content of the report.
-        evidence: the data behind the records: stored images and training histories.
+        evidence: the data behind the records: counts, stored images and training histories.
     """
     figures: list[Figure] = []
     white = None
@@ -26,7 +27,8 @@ def gather(page: Page, evidence: Evidence = NOTHING) -> list[Figure]:
             white = table
             figures += examples(table, evidence.kept)
             figures += [*scatter(table), *curves(table, page.labels, "steps"), *curves(table, page.labels, "eps")]
-            figures += per_class(table)
+            figures += per_class(table, evidence.counts)
+            figures += [*distributions(table, evidence), *reliability(table, evidence), *sizes(table, evidence)]
         else:
             same = white is not None and condition(white.first) == condition(table.first)
             figures += curves(table, page.labels, "steps")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from segbench.reports.figures.base import Figure, new_canvas, plain
+from segbench.reports.figures.losses import CountsOf, losses
 from segbench.reports.labels import Labels
 from segbench.reports.page.reading import fates_of
 from segbench.reports.records import Record
@@ -18,22 +19,34 @@ if TYPE_CHECKING:
 
 Grid = list[list[float | None]]
 
+MARKED = (
+    " * marks a class whose IoU falls significantly from clean (paired bootstrap over images, p < 0.05 after Holm's "
+    "correction for the classes of the network); it says that the images show it, not that other training runs would."
+)
 
-def per_class(table: Table) -> list[Figure]:
+
+def per_class(table: Table, counts: CountsOf = lambda digest: None) -> list[Figure]:
     """Return a heat map of IoU per class, with two rows per network: clean and under its worst attack.
 
     Args:
         table: the table.
+        counts: digest of an evaluation -> its counts; with them, classes that lose significantly are marked.
     """
     worst = {(fate.model, fate.defense): fate.attack for fate in fates_of(table)}
     names, grid = [], []
+    lost_rows: list[set[int]] = []
+    tested = False
     for block in table.blocks:
         for row in block.rows:
             attack = worst.get((block.label, row.label))
+            cells = {column.label: cell for column, cell in zip(table.columns, row.cells, strict=True)}
+            found = losses(cells["clean"], cells[attack], counts) if attack and "clean" in cells else None
+            tested = tested or found is not None
             for column, cell in zip(table.columns, row.cells, strict=True):
                 if attack is not None and column.label in ("clean", attack):
                     names.append(f"{block.label}, {row.label}: {column.label}")
                     grid.append(_class_means(cell.records))
+                    lost_rows.append(set() if column.label == "clean" or found is None else found)
     if not grid:
         return []
     classes = list(table.first.classes)
@@ -42,9 +55,9 @@ def per_class(table: Table) -> list[Figure]:
         Figure(
             f"{table.name}-classes",
             f"{table.heading}: IoU per class, clean and under the worst attack",
-            f"Rows come in pairs; a class that goes pale from one to the next is lost. {lost}",
+            f"Rows come in pairs; a class that goes pale from one to the next is lost. {lost}{MARKED * tested}",
             _alt(names, classes, grid),
-            partial(_draw, names, classes, grid),
+            partial(_draw, names, classes, grid, lost_rows),
         )
     ]
 
@@ -121,7 +134,9 @@ def _alt(rows: Sequence[str], columns: Sequence[str], grid: Grid) -> str:
     return "; ".join(lines) + "."
 
 
-def _draw(rows: Sequence[str], columns: Sequence[str], grid: Grid) -> Canvas:
+def _draw(
+    rows: Sequence[str], columns: Sequence[str], grid: Grid, marked: Sequence[Collection[int]] | None = None
+) -> Canvas:
     import numpy as np
 
     values = np.array([[np.nan if value is None else value for value in row] for row in grid])
@@ -140,7 +155,7 @@ def _draw(rows: Sequence[str], columns: Sequence[str], grid: Grid) -> Canvas:
                 ax.text(
                     column,
                     row,
-                    f"{value:.0f}",
+                    f"{value:.0f}{'*' * (marked is not None and column in marked[row])}",
                     ha="center",
                     va="center",
                     fontsize=7,

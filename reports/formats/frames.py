@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from segbench.reports.labels import canonical
+from segbench.reports.metrics.registry import STANDARD
 from segbench.reports.records import Record
 from segbench.reports.tables.grid import Table
 
@@ -17,6 +18,8 @@ INTEGERS = ("limit", "seed", "source_seed", "attack_seed", "steps", "n_images", 
 YES_OR_NO = ("adaptive", "dynamic")
 _CHUNK = 10_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\n")
+FURTHER = tuple(own.name for own in STANDARD if own.name not in ("miou", "macc", "aacc"))
+"""Names of the metrics that do not stand in the scores of a record."""
 NUMBERS = ("eps", "budget_used", "miou", "miou_low", "miou_high", "macc", "aacc")
 
 
@@ -33,7 +36,7 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
     frame = pd.DataFrame([_row(record, shared) for record in records], columns=list(COLUMNS))
     for column in INTEGERS:
         frame[column] = frame[column].astype("Int64")
-    for column in NUMBERS:
+    for column in (*NUMBERS, *FURTHER):
         frame[column] = frame[column].astype("float64")
     for column in YES_OR_NO:
         frame[column] = frame[column].astype("boolean")
@@ -68,7 +71,8 @@ def cells(tables: Iterable[Table]) -> pd.DataFrame:
             "setting": column.setting or table.setting,
             "model": model,
             "defense": row.label,
-            "attack": column.label,
+            "attack": column.label.removesuffix(f": {column.sub}") if table.metrics else column.label,
+            "metric": column.metric,
             "state": cell.state,
             "mean": cell.mean,
             "std": cell.std,
@@ -162,6 +166,8 @@ def _row(record: Record, shared: Callable[[Mapping[str, Any]], str]) -> tuple[An
         "miou_high": scores.miou_high if scores else None,
         "macc": scores.macc if scores else None,
         "aacc": scores.aacc if scores else None,
+        **{name: record.metrics.get(name) for name in FURTHER},
+        "tallied": " ".join(record.tallied),
         "class_iou": canonical(dict(zip(record.classes, scores.class_iou, strict=False))) if scores else None,
         "status": record.status,
         "flags": " ".join(record.flags),
@@ -180,7 +186,7 @@ COLUMNS = (
     *("source_model", "source_model_options", "source_defense", "source_defense_options", "source_seed"),
     *("attack", "attack_options", "attack_seed", "norm", "eps", "access", "steps", "budget_used"),
     *("forward", "backward"),
-    *("n_images", "miou", "miou_low", "miou_high", "macc", "aacc", "class_iou"),
+    *("n_images", "miou", "miou_low", "miou_high", "macc", "aacc", "class_iou", *FURTHER, "tallied"),
     *("status", "flags", "error", "extras", "weights_sha256", "source_weights_sha256", "digest"),
 )
 """Columns of `tidy`, in order."""
@@ -189,7 +195,7 @@ WRITTEN = (*(name for name in COLUMNS if name.endswith("_options")), "recipe", "
 """Columns of `tidy` that hold JSON."""
 
 CELL_COLUMNS = (
-    *("table", "heading", "setting", "model", "defense", "attack", "state", "mean", "std", "low", "high"),
+    *("table", "heading", "setting", "model", "defense", "attack", "metric", "state", "mean", "std", "low", "high"),
     *("done", "expected", "rank", "significant", "published_mean", "published_std", "difference", "published_note"),
 )
 """Columns of `cells`, in order."""

@@ -90,8 +90,9 @@ def _body(table: Table) -> list[str]:
 
 def _mean(cell: Cell) -> str:
     if cell.mean is None:
-        return {"failed": "failed", "missing": "not run"}.get(cell.state, "")
-    mean = {1: rf"\textbf{{{cell.mean:.1f}}}", 2: rf"\underline{{{cell.mean:.1f}}}"}.get(cell.rank, f"{cell.mean:.1f}")
+        return cell.words
+    shown = cell.text(cell.mean)
+    mean = {1: rf"\textbf{{{shown}}}", 2: rf"\underline{{{shown}}}"}.get(cell.rank, shown)
     return mean + ("$^{*}$" if cell.significant else "") + (r"$^{\dagger}$" if cell.flags else "")
 
 
@@ -99,7 +100,7 @@ def _below(cell: Cell) -> list[str]:
     """Return the lines below a mean, in small type: deviation, runs done, published value."""
     found = []
     if cell.std is not None:
-        found.append(rf"$\pm$ {cell.std:.1f}")
+        found.append(rf"$\pm$ {cell.text(cell.std)}")
     if cell.state == "partial":
         found.append(f"{cell.done} of {cell.expected}")
     if cell.published is not None and cell.published.mean is not None:

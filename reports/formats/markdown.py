@@ -60,12 +60,12 @@ def _head(column: Column) -> str:
 
 def _cell(cell: Cell) -> str:
     if cell.mean is None:
-        state = {"failed": "failed", "missing": "not run", "not asked for": ""}[cell.state]
-        return " ".join(filter(None, [state, _published(cell)]))
-    mean = {1: f"**{cell.mean:.1f}**", 2: f"<ins>{cell.mean:.1f}</ins>"}.get(cell.rank, f"{cell.mean:.1f}")
+        return " ".join(filter(None, [cell.words, _published(cell)]))
+    shown = cell.text(cell.mean)
+    mean = {1: f"**{shown}**", 2: f"<ins>{shown}</ins>"}.get(cell.rank, shown)
     if cell.significant:
         mean += escape("*")
-    text = mean if cell.std is None else f"{mean} ± {cell.std:.1f}"
+    text = mean if cell.std is None else f"{mean} ± {cell.text(cell.std)}"
     if cell.state == "partial":
         text += f" ({cell.done} of {cell.expected})"
     if cell.flags:

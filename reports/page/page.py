@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from segbench.reports.evidence import NOTHING, Evidence
 from segbench.reports.labels import Labels
+from segbench.reports.metrics.values import chosen
 from segbench.reports.page.facts import Facts, facts, failures
 from segbench.reports.page.reading import Fate, fates_of, notes, reading
 from segbench.reports.page.trust import trust
@@ -15,6 +16,7 @@ from segbench.reports.records import Manifest, Record
 from segbench.reports.tables.grid import Cell, Table
 from segbench.reports.tables.inference import infer
 from segbench.reports.tables.layouts import layouts
+from segbench.reports.tables.metrics import metric_tables
 from segbench.reports.tables.paper import comparisons, shown
 from segbench.reports.tables.standing import with_standing
 
@@ -79,6 +81,7 @@ def compose(
     plain = with_standing(layouts(records, labels), records, labels)
     special = with_standing(comparisons(records, labels), records, labels)
     tables = infer(shown(plain, special), evidence.counts)
+    further = metric_tables(tables, chosen(manifest.metrics, records), evidence)
     status = _status(records)
     if published is not None:
         own, tables = tables, beside(tables, load(published))
@@ -87,7 +90,7 @@ def compose(
     return Page(
         title=manifest.title,
         reading=reading(plain),
-        sections=tuple(_sections(tables)),
+        sections=tuple(_sections(_with_metrics(tables, further))),
         tables=tuple(plain),
         trust=trust(records, labels, evidence),
         failures=failures(records, labels),
@@ -98,10 +101,18 @@ def compose(
     )
 
 
+def _with_metrics(tables: Sequence[Table], further: Sequence[Table]) -> list[Table]:
+    """Put each table of metrics behind its table of mIoU."""
+    return [own for pair in zip(tables, further, strict=True) for own in pair] if further else list(tables)
+
+
 def _sections(tables: Sequence[Table]) -> Iterator[Section]:
     """Yield a section per table; the same fates are shown once."""
     told: set[Fate] = set()
     for table in tables:
+        if table.metrics:
+            yield Section(table, (), ())
+            continue
         fates = fates_of(table)
         yield Section(table, tuple(notes(table)), () if told.issuperset(fates) else tuple(fates))
         told.update(fates)
@@ -112,14 +123,14 @@ def explain(cell: Cell) -> str:
     if cell.mean is None and cell.published is not None:
         return f"not run; {_published(cell)}"
     if cell.mean is None:
-        return {"failed": "failed", "missing": "not run yet"}.get(cell.state, "not asked for")
-    parts = [f"{cell.mean:.2f}"]
+        return {"missing": "not run yet", "no value": "it has no value here"}.get(cell.state, cell.state)
+    parts = [cell.text(cell.mean, 1)]
     if cell.std is not None:
-        parts.append(f"standard deviation {cell.std:.2f}")
+        parts.append(f"standard deviation {cell.text(cell.std, 1)}")
     if cell.low is not None and cell.high is not None:
         parts.append(f"95 % interval {cell.low:.2f} to {cell.high:.2f}")
     if cell.done > 1:
-        runs = ", ".join(f"{run.scores.miou:.2f}" for run in cell.records if run.scores)
+        runs = ", ".join(cell.text(value, 1) for value in cell.values)
         parts.append(f"runs {runs}" if cell.done <= 8 else f"{cell.done} runs")
     if cell.state == "partial":
         parts.append(f"{cell.done} of {cell.expected} runs done")

@@ -9,7 +9,7 @@ from typing import Literal
 
 from segbench.reports.records import Component, Record
 
-State = Literal["done", "partial", "failed", "missing", "not asked for"]
+State = Literal["done", "partial", "failed", "missing", "not asked for", "not tallied", "no value"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Cell:
     """The runs of one network, over all its seeds, under one attack.
 
     Attributes:
-        state: "partial" if only some of the runs are done.
+        state: "partial" if only some of the runs are done; "not tallied" or "no value" where a metric is not there.
         mean: mean mIoU of the runs that are done, in per cent.
         std: their sample standard deviation (n - 1); None for fewer than two runs.
         low: lower end of the 95 % interval, or None.
@@ -43,6 +43,9 @@ class Cell:
         flags: sanity checks that at least one run failed.
         records: the runs.
         published: the value that a paper reports for this cell.
+        digits: number of decimals that tables show.
+        higher_is_better: the best value is the highest one.
+        values: the values of the runs that are done.
         significant: this is the best value, and it is significantly above the second best.
         stands: mean mIoU that the cell is ranked by, because its gradient is not to be trusted; None: by its own mean.
         stands_by: labels of the attacks that left it; empty where none is stronger.
@@ -60,6 +63,9 @@ class Cell:
     records: tuple[Record, ...] = ()
     published: Value | None = None
     significant: bool = False
+    digits: int = 1
+    higher_is_better: bool = True
+    values: tuple[float, ...] = ()
     stands: float | None = None
     stands_by: str = ""
 
@@ -67,6 +73,21 @@ class Cell:
     def standing(self) -> float | None:
         """The mean mIoU that the cell is ranked by."""
         return self.mean if self.stands is None else self.stands
+
+    def text(self, value: float, more: int = 0) -> str:
+        """Return a value as tables show it.
+
+        Args:
+            value: such as the mean.
+            more: decimals to add.
+        """
+        return f"{value:.{self.digits + more}f}"
+
+    @property
+    def words(self) -> str:
+        """What stands in place of a value where there is none."""
+        shown: dict[str, str] = {"missing": "not run", "not asked for": "", "no value": "-"}
+        return shown.get(self.state, self.state)
 
     @property
     def difference(self) -> float | None:
@@ -87,6 +108,7 @@ class Column:
         attack: the attack; None for clean images.
         model: label of the model, in a table whose columns belong to different models.
         setting: "white-box" or "black-box", in a table that holds both.
+        metric: name of the metric in it.
     """
 
     label: str
@@ -95,6 +117,7 @@ class Column:
     attack: Component | None
     model: str = ""
     setting: str = ""
+    metric: str = "miou"
 
 
 @dataclass(frozen=True)
@@ -133,6 +156,7 @@ class Table:
         blocks: the models.
         remarks: sentences on later additions, such as significance or published values.
         defenses: names of the defenses that the table compares; empty for all of them.
+        metrics: names of the metrics in a table of metrics; empty in a table of mIoU.
     """
 
     name: str
@@ -143,6 +167,7 @@ class Table:
     blocks: tuple[Block, ...]
     remarks: tuple[str, ...] = ()
     defenses: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
 
     @property
     def first(self) -> Record:

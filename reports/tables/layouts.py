@@ -161,22 +161,27 @@ def _cell(runs: Sequence[Record]) -> Cell:
         expected=len(runs),
         flags=tuple(sorted({flag for run in runs for flag in run.flags})),
         records=tuple(runs),
+        values=tuple(values),
     )
 
 
 def ranked(rows: Sequence[Row]) -> tuple[Row, ...]:
     """Mark the best and second best mean of every column, or what a cell stands for in its place.
 
-    Only rows with all their runs are ranked. Means are equal if they are equal with one decimal, as the table shows
-    them.
+    Only rows with all their runs are ranked. Means are equal if they are equal as the table shows them.
+
+    Args:
+        rows: the rows of a block.
     """
     ranks: list[list[int]] = []
     for cells in zip(*(row.cells for row in rows), strict=True):
         shown = [
-            round(cell.standing, 1) if cell.state == "done" and cell.standing is not None and not row.apart else None
+            round(cell.standing, cell.digits)
+            if cell.state == "done" and cell.standing is not None and not row.apart
+            else None
             for row, cell in zip(rows, cells, strict=True)
         ]
-        best = sorted({value for value in shown if value is not None}, reverse=True)
+        best = sorted({value for value in shown if value is not None}, reverse=cells[0].higher_is_better)
         ranks.append([best.index(v) + 1 if v is not None and v in best[:2] and len(best) > 1 else 0 for v in shown])
     return tuple(
         replace(row, cells=tuple(replace(c, rank=r) for c, r in zip(row.cells, own, strict=True)))

@@ -35,6 +35,10 @@ DataOption = Annotated[
     typer.Option("--data", help="Folder of a dataset, NAME=PATH; also SEGBENCH_DATA_<NAME>.", metavar="NAME=PATH"),
 ]
 LimitOption = Annotated[int | None, typer.Option(help="Score only the first N images.", metavar="N", min=1)]
+MetricsOption = Annotated[
+    list[str] | None,
+    typer.Option("--metrics", help="Show a metric beside mIoU, such as ece or person.iou; repeatable.", metavar="NAME"),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a value of the matrix, key.path=value.", metavar="KEY=VALUE"),
@@ -49,12 +53,13 @@ def load(
     data: list[str] | None,
     limit: int | None,
     overrides: list[str] | None,
+    metrics: list[str] | None = None,
 ) -> Matrix:
     """Load a matrix and lay the command line's options over it."""
     from segbench.config.load import load_matrix
 
     folders(data, ())  # a name of one's own is known before the matrix is read
-    options = {"--store": store, "--device": device, "--workers": workers, "--limit": limit}
+    options = {"--store": store, "--device": device, "--workers": workers, "--limit": limit, "--metrics": metrics}
     loaded = load_matrix(matrix, overrides or (), options)
     places = {**loaded.runtime.data, **folders(data, [d.component.name for d in loaded.datasets])}
     return loaded.model_copy(update={"runtime": loaded.runtime.model_copy(update={"data": places})})
@@ -104,6 +109,7 @@ def show_result(result: Result, console: Console, as_json: str | None = None) ->
     from segbench.cli.output import print_json
     from segbench.cli.results import FLAG, as_plain, results_tables
     from segbench.reports.flags import flag_sentences
+    from segbench.store import Store
 
     page = result.report()[0]
     if as_json is not None:
@@ -111,7 +117,8 @@ def show_result(result: Result, console: Console, as_json: str | None = None) ->
         if any(record.status != "done" for record in result.records):
             raise typer.Exit(1)
         return
-    for table in results_tables(result.records, console):
+    evidence = Store(result.store).evidence()
+    for table in results_tables(result.records, console, result.manifest.metrics, evidence):
         console.print(table)
     for sentence in flag_sentences(result.records):
         console.print(visible(f"{FLAG} {sentence}"), soft_wrap=True, highlight=False, markup=False)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from segbench.cli import output as words
-from segbench.cli.common import folders, interruptible, show_result
+from segbench.cli.common import MetricsOption, folders, interruptible, show_result
 from segbench.cli.known import complete_attack, complete_dataset, complete_network
 from segbench.cli.output import JsonOption, verb
 
@@ -72,6 +72,7 @@ def eval_(
     force: Annotated[
         bool, typer.Option("--force", help="Go on where another input convention scores much better.")
     ] = False,
+    metrics: MetricsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Attack a network of your own and tabulate how it fares; what is done already is not done again."""
@@ -94,6 +95,7 @@ def eval_(
             name=name,
             defense=defense,
             seed=seed,
+            metrics=metrics or (),
             store=store,
             device=device,
             workers=workers,

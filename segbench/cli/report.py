@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from segbench.cli import output
-from segbench.cli.common import StoreOption
+from segbench.cli.common import MetricsOption, StoreOption
 from segbench.cli.output import JsonOption, verb
 from segbench.errors import SegbenchError
 
@@ -33,6 +34,7 @@ def report(
         str | None, typer.Option(help="Show a paper's values beside one's own: xu2021 or croce2024.", metavar="PAPER")
     ] = None,
     provenance: Annotated[bool, typer.Option("--provenance", help="Add dates, durations and machines.")] = False,
+    metrics: MetricsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Regenerate the tables of a matrix, or of all in a store, from records alone."""
@@ -54,6 +56,8 @@ def report(
         if result is None:
             known = ", ".join(kept.manifests()) or "none yet"
             raise SegbenchError(f"{what}: no such matrix in store {kept.root}, which holds: {known}")
+        if metrics:
+            result = replace(result, manifest=result.manifest.model_copy(update={"metrics": tuple(metrics)}))
         target = out if out is None or len(names) == 1 else out / name
         formats: Any = format_ or FORMATS
         paths = result.report(target, formats, published=published, provenance=provenance)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from segbench.reports.evidence import NOTHING, Evidence
 from segbench.reports.formats.frames import plain
 from segbench.reports.labels import Labels
+from segbench.reports.metrics.registry import Metric
+from segbench.reports.metrics.values import chosen, value_of
 from segbench.reports.records import Record
 from segbench.reports.tables.layouts import row_label
 from segbench.reports.visible import one_line
@@ -26,21 +31,52 @@ WIDE = 10_000
 """A width, in characters, at which every table fits."""
 
 
-def results_tables(records: Sequence[Record], console: Console) -> list[Table]:
-    """Return a table per dataset and setting: a row per network, a column per attack, mIoU in per cent.
+class Shown(NamedTuple):
+    """What a table shows of each record.
+
+    Attributes:
+        heading: its name and unit.
+        digits: number of decimals.
+        value: the record's value; None where it was not tallied, NaN where it has none.
+    """
+
+    heading: str
+    digits: int
+    value: Callable[[Record], float | None]
+
+
+MIOU = Shown("mIoU in per cent", 1, lambda record: record.scores.miou if record.scores else None)
+
+
+def results_tables(
+    records: Sequence[Record], console: Console, metrics: Sequence[str] = (), evidence: Evidence = NOTHING
+) -> list[Table]:
+    """Return a table per dataset and setting: a row per network, a column per attack; of mIoU, then of each metric.
 
     Args:
         records: evaluations in the order of the matrix; failed and missing ones are shown as such.
         console: the console of the tables; a table that is too wide for it is split.
+        metrics: names of metrics.
+        evidence: the source of their values, where they do not stand in records.
     """
+    further = [_shown(own, evidence) for own in chosen(metrics, records)]
+    return [table for shown in (MIOU, *further) for table in _tables(records, shown, console)]
+
+
+def _shown(own: Metric, evidence: Evidence) -> Shown:
+    unit, better = " in per cent" * own.per_cent, "higher" if own.higher_is_better else "lower"
+    return Shown(f"{own.heading}{unit}, {better} is better", own.digits, partial(value_of, own=own, evidence=evidence))
+
+
+def _tables(records: Sequence[Record], shown: Shown, console: Console) -> list[Table]:
     tables: list[Table] = []
     for dataset in dict.fromkeys(r.dataset.short for r in records):
         for setting in ("white-box", "black-box"):
-            chosen = [r for r in records if r.dataset.short == dataset and r.setting == setting]
+            own = [r for r in records if r.dataset.short == dataset and r.setting == setting]
             if setting == "white-box":
-                chosen += [r for r in records if r.dataset.short == dataset and r.setting == "clean"]
-            attacks = sorted(dict.fromkeys(r.attack.short for r in chosen), key=lambda short: short != "clean")
-            tables += _fitting(f"{dataset}, {setting}, mIoU in per cent", chosen, attacks, console)
+                own += [r for r in records if r.dataset.short == dataset and r.setting == "clean"]
+            attacks = sorted(dict.fromkeys(r.attack.short for r in own), key=lambda short: short != "clean")
+            tables += _fitting(f"{dataset}, {setting}, {shown.heading}", own, attacks, shown, console)
     return tables
 
 
@@ -55,19 +91,23 @@ def as_plain(result: Result) -> dict[str, Any]:
     }
 
 
-def _fitting(title: str, records: Sequence[Record], attacks: Sequence[str], console: Console) -> list[Table]:
+def _fitting(
+    title: str, records: Sequence[Record], attacks: Sequence[str], shown: Shown, console: Console
+) -> list[Table]:
     """Return tables of these attacks, each narrow enough for the console if that is possible."""
     if not attacks:
         return []
-    table = _table(title, records, attacks)
+    table = _table(title, records, attacks, shown)
     wanted = console.measure(table, options=console.options.update(width=WIDE)).maximum
     if len(attacks) == 1 or wanted <= console.width:
         return [table]
     half = (len(attacks) + 1) // 2
-    return [table for part in (attacks[:half], attacks[half:]) for table in _fitting(title, records, part, console)]
+    return [
+        table for part in (attacks[:half], attacks[half:]) for table in _fitting(title, records, part, shown, console)
+    ]
 
 
-def _table(title: str, records: Sequence[Record], attacks: Sequence[str]) -> Table:
+def _table(title: str, records: Sequence[Record], attacks: Sequence[str], shown: Shown) -> Table:
     table = Table(title=_plain(title), title_justify="left")
     for heading in ("model", "defense"):
         table.add_column(heading)
@@ -79,7 +119,7 @@ def _table(title: str, records: Sequence[Record], attacks: Sequence[str]) -> Tab
         row = rows.setdefault((labels.model(record.target), row_label(record, labels)), {})
         row.setdefault(record.attack.short, []).append(record)
     for (model, defense), row in rows.items():
-        table.add_row(_plain(model), _plain(defense), *(_cell(row.get(short, [])) for short in attacks))
+        table.add_row(_plain(model), _plain(defense), *(_cell(row.get(short, []), shown) for short in attacks))
     return table
 
 
@@ -88,17 +128,21 @@ def _plain(text: str) -> str:
     return escape(one_line(text))
 
 
-def _cell(records: Sequence[Record]) -> str:
+def _cell(records: Sequence[Record], shown: Shown) -> str:
     """Return mean and sample standard deviation over seeds (and pairs), with a flag; or the status without numbers."""
-    scores = [r.scores.miou for r in records if r.scores is not None]
-    absent = len(records) - len(scores)
+    done = [record for record in records if record.scores is not None]
+    absent = len(records) - len(done)
     if not records:
         return ""
-    if not scores:
+    if not done:
         return f"[red]{records[0].status}[/]"
-    text = f"{fmean(scores):.1f}"
-    if len(scores) > 1:
-        text += f" [dim]±{stdev(scores):.1f}[/]"
+    tallied = [value for value in map(shown.value, done) if value is not None]
+    values = [value for value in tallied if not math.isnan(value)]
+    if not values:
+        return "-" if tallied else "[dim]not tallied[/]"
+    text = f"{fmean(values):.{shown.digits}f}"
+    if len(values) > 1:
+        text += f" [dim]±{stdev(values):.{shown.digits}f}[/]"
     if any(record.flags for record in records):
         text += f" [yellow]{FLAG}[/]"
     return f"{text} [red]({absent} {next(r.status for r in records if r.scores is None)})[/]" if absent else text

@@ -11,6 +11,7 @@ from segbench.cli.common import (
     DataOption,
     LimitOption,
     MatrixArgument,
+    MetricsOption,
     SetOption,
     StoreOption,
     interruptible,
@@ -30,6 +31,7 @@ def run(
     ] = None,
     data: DataOption = None,
     limit: LimitOption = None,
+    metrics: MetricsOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -38,5 +40,5 @@ def run(
     with interruptible(terminal), output.display(terminal) as shown:
         from segbench.api import run_matrix
 
-        result = run_matrix(load(matrix, store, device, workers, data, limit, set_), shown)
+        result = run_matrix(load(matrix, store, device, workers, data, limit, set_, metrics), shown)
     show_result(result, terminal, "run" if json else None)

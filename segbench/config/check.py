@@ -89,6 +89,7 @@ def matrix_of(data: Mapping[Any, Any], name: str) -> Matrix | list[Problem]:
         split=entry.split,
         limit=entry.limit,
         attack_seed=entry.attack_seed,
+        report=entry.report,
         runtime=with_environment(entry.runtime, [bound.component.name for _, bound in datasets.bound]),
     )
 

@@ -22,6 +22,7 @@ OPTIONS = {
     "--device": ("runtime", "device"),
     "--workers": ("runtime", "workers"),
     "--limit": ("limit",),
+    "--metrics": ("report", "metrics"),
 }
 """Options of the command line, with the path of the value in a matrix."""
 

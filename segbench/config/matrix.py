@@ -15,6 +15,7 @@ from segbench.config.fields import IDENTITY, LAYOUT, RUNTIME
 from segbench.config.names import matrix_name
 from segbench.config.network import ExternalNetwork
 from segbench.errors import shown
+from segbench.reports.metrics.registry import is_metric
 from segbench.reports.metrics.tallied import Family
 from segbench.reports.records import Frozen
 
@@ -97,6 +98,22 @@ def _many(value: Any) -> Any:
     return value if isinstance(value, list | tuple | None) else [value]
 
 
+def _metric(value: str) -> str:
+    if not is_metric(value):
+        raise mistake(f"no metric is called {shown(value)}; docs/metrics.md names all, such as ece or person.iou")
+    return value
+
+
+class Report(Frozen):
+    """What a report shows beside mIoU; changes no identities.
+
+    Attributes:
+        metrics: names of metrics (see docs/metrics.md), for a further table with a column for each.
+    """
+
+    metrics: Annotated[tuple[Annotated[Text, AfterValidator(_metric)], ...], BeforeValidator(_many), LAYOUT] = ()
+
+
 class Runtime(Frozen):
     """How and where cells run; changes none of their identities.
 
@@ -166,6 +183,7 @@ class MatrixFile(Frozen):
         split: the split that is scored.
         limit: number of its first images that are scored; None for all.
         attack_seed: seed of the attacks' randomness.
+        report: what its report shows beside mIoU.
         runtime: how and where cells run.
     """
 
@@ -186,6 +204,7 @@ class MatrixFile(Frozen):
     split: Annotated[Text, IDENTITY] = "val"
     limit: Annotated[Whole | None, IDENTITY] = Field(default=None, ge=1)
     attack_seed: Annotated[Whole, IDENTITY] = Field(default=0, ge=0)
+    report: Annotated[Report, LAYOUT] = Report()
     runtime: Annotated[Runtime, RUNTIME] = Runtime()
 
 
@@ -219,4 +238,5 @@ class Matrix(Frozen):
     split: str
     limit: int | None
     attack_seed: int
+    report: Report
     runtime: Runtime

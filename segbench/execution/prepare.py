@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from segbench.plan.cells import Data, ExternalCell, needs_root
 from segbench.plan.plan import Plan, build
 from segbench.plan.traits import defense_needs
 from segbench.protocols.base import EvaluationProtocol
+from segbench.reports.metrics.registry import metric
 from segbench.store import Store
 from segbench.training import batches
 
@@ -69,6 +70,7 @@ def checked_plan(matrix: Matrix, store: Store, say: Callable[[str], None] = lamb
     try_out(matrix)
     matrix = with_own_names(matrix)
     fingerprints: dict[str, Data] = {}
+    classes: list[str] = []
     externals: dict[str, list[ExternalCell]] = {}
     for bound in matrix.datasets:
         dataset = open_bound(bound, matrix.runtime.data)
@@ -77,16 +79,31 @@ def checked_plan(matrix: Matrix, store: Store, say: Callable[[str], None] = lamb
             dataset.split(split)
         _offers(dataset, matrix)
         _targets(dataset, matrix)
+        classes += dataset.classes
         learnt_from = {trained.recipe.split for trained in matrix.defenses}
         first = {matrix.split: matrix.limit} if matrix.limit and matrix.split not in learnt_from else {}
         summary = check(dataset, splits=list(used), cache=store.cache_dir, first=first)
         data = fingerprints[bound.short] = Data(bound, summary.fingerprint, summary.warnings)
         externals[bound.short] = [_checked_network(matrix, one, data, dataset, store) for one in matrix.networks]
+    _metrics(matrix, classes)
     said = [f"{data.dataset.short}: {warning}" for data in fingerprints.values() for warning in data.warnings]
     said += [f"{cell.external.name}: {note}" for cells in externals.values() for cell in cells for note in cell.notes]
     for text in dict.fromkeys(said):
         say(text)
     return build(matrix, fingerprints, externals)
+
+
+def _metrics(matrix: Matrix, classes: Sequence[str]) -> None:
+    """See that the classes which metrics name are there.
+
+    Raises:
+        MatrixError: one is not.
+    """
+    for name in matrix.report.metrics:
+        try:
+            metric(name, classes)
+        except ValueError as error:
+            raise MatrixError(f"report.metrics: {error}") from error
 
 
 def try_out(matrix: Matrix) -> None:

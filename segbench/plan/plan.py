@@ -85,6 +85,7 @@ class Plan:
             title=self.matrix.title,
             records=tuple(records.values()),
             worst_of=self.matrix.worst_of,
+            metrics=self.matrix.report.metrics,
             threads=threads,
         )
 
