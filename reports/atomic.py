@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import time
 import uuid
+import zlib
 from pathlib import Path
 
-_TEMPORARY = re.compile(r"\..+\.(?P<process>\d+)\.[0-9a-f]{8}\.tmp")
+MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+"""What tells this machine's unfinished files from those of others that share the folder."""
+FORGOTTEN = 24 * 3600.0
+"""Seconds after which an unfinished file of another machine was left behind."""
+
+_TEMPORARY = re.compile(r"\..+?(\.on-(?P<machine>[0-9a-f]{8}))?\.(?P<process>\d+)\.[0-9a-f]{8}\.tmp")
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -18,7 +26,7 @@ def write(path: Path, content: str | bytes) -> None:
         content: text is written in UTF-8.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = path.with_name(f".{path.name[:100]}.on-{MACHINE}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -35,10 +43,15 @@ def is_temporary(path: Path) -> bool:
 
 
 def left_behind(path: Path) -> bool:
-    """Whether a file was begun by a process of this machine that has ended."""
+    """Whether a file was begun by a process of this machine that has ended, or by another machine a day ago."""
     match = _TEMPORARY.fullmatch(path.name)
     if match is None:
         return False
+    if match["machine"] not in (None, MACHINE):
+        try:
+            return time.time() - path.stat().st_mtime > FORGOTTEN
+        except FileNotFoundError:
+            return False
     try:
         os.kill(int(match["process"]), 0)
     except ProcessLookupError:

@@ -206,6 +206,20 @@ def run_plan(plan: Plan, display: Display = SILENT) -> Result:
     return result
 
 
+def submit_matrix(matrix: Matrix, display: Display = SILENT) -> tuple[str, ...]:
+    """Check and plan a matrix, hand what is left of it to SLURM, and return the numbers of SLURM's jobs.
+
+    `run_matrix` of the same matrix waits for them and collects what they found.
+
+    Raises:
+        SegbenchError: the matrix is wrong, data or networks are not what it needs, its engine is not SLURM, or SLURM
+            refuses the jobs.
+    """
+    store = Store(matrix.runtime.store)
+    plan = prepare.checked_plan(matrix, store, display.say)
+    return execute.submit(plan, store, matrix.runtime, display)
+
+
 def attack(
     model: GivenNetwork,
     images: Tensor,

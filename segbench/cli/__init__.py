@@ -21,6 +21,7 @@ from segbench.cli.report import report
 from segbench.cli.run import run
 from segbench.cli.schema import schema
 from segbench.cli.show import show
+from segbench.cli.status import status
 from segbench.cli.store import store_app
 from segbench.cli.zoo import zoo_app
 from segbench.processors import wait_passively
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.command(epilog="Example: segbench run camvid --data camvid=data/CamVid --workers 2 --set seeds=[0,1]")(run)
 app.command(epilog="Example: segbench plan voc2012-paper --estimate")(plan)
+app.command(epilog="Example: segbench status runs --watch")(status)
 app.command(epilog="Example: segbench report quickstart --store runs --out report")(report)
 app.command(epilog="Example: segbench compare runs-before runs-after --out changes.md")(compare)
 app.command("list", epilog="Example: segbench list attacks")(list_)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +23,10 @@ from segbench.cli.common import (
     show_result,
 )
 from segbench.cli.output import JsonOption, verb
+from segbench.errors import SegbenchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @verb(plugins=True)

@@ -21,6 +21,9 @@ OPTIONS = {
     "--store": ("runtime", "store"),
     "--device": ("runtime", "device"),
     "--workers": ("runtime", "workers"),
+    "--engine": ("runtime", "engine"),
+    "--address": ("runtime", "address"),
+    "--slurm": ("runtime", "slurm"),
     "--limit": ("limit",),
     "--metrics": ("report", "metrics"),
 }

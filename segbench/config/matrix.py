@@ -114,6 +114,33 @@ class Report(Frozen):
     metrics: Annotated[tuple[Annotated[Text, AfterValidator(_metric)], ...], BeforeValidator(_many), LAYOUT] = ()
 
 
+def _slurm_value(value: Any) -> str:
+    if isinstance(value, bool | float) or not isinstance(value, str | int):
+        raise mistake(f"expected text or a whole number, got {shown(value)}; put times such as 4:00:00 in quotes")
+    text = str(value)
+    if not text.isprintable():
+        raise mistake(f"expected text of one line, got {shown(text)}")
+    return text
+
+
+def _slurm(written: Any) -> Any:
+    if isinstance(written, Mapping):
+        for key in written:
+            if not isinstance(key, str) or not re.fullmatch(r"[a-z][a-z_-]*", key):
+                raise mistake(f"an option of sbatch is written like partition or cpus_per_task, got {shown(key)}")
+            if key.replace("-", "_") in TAKEN_OF_SLURM:
+                raise mistake(f"segbench sets {key} of its jobs itself; leave it out")
+    return written
+
+
+TAKEN_OF_SLURM = (
+    "array", "chdir", "dependency", "input", "job_name", "no_requeue", "open_mode", "output", "parsable", "requeue",
+    "signal", "wait", "wrap",
+)  # fmt: skip
+"""Options of sbatch that segbench sets."""
+SlurmValue = Annotated[str, BeforeValidator(_slurm_value)]
+
+
 class Runtime(Frozen):
     """How and where cells run; changes none of their identities.
 
@@ -130,6 +157,9 @@ class Runtime(Frozen):
         tallies: what is counted on each image beside the pixels of each class: "confidence", "boundary" and "objects"
             (see docs/metrics.md). A finished evaluation is not repeated for more of them.
         recompute: keep fewer activations in training and compute them again: less memory, more time, same weights.
+        engine: what runs cells: "local" (this machine), "ray" or "slurm".
+        address: of a Ray cluster, HOST:PORT or "auto" for the one of this machine; None starts one here.
+        slurm: options of sbatch, such as `partition` or `time`, and `array_parallelism`, jobs of an array at once.
     """
 
     store: Annotated[Place, RUNTIME] = Path("runs")
@@ -142,6 +172,9 @@ class Runtime(Frozen):
     keep_images: Annotated[Whole, RUNTIME] = Field(default=4, ge=0)
     tallies: Annotated[tuple[Family, ...], BeforeValidator(_many), RUNTIME] = get_args(Family)
     recompute: Annotated[Truth, RUNTIME] = False
+    engine: Annotated[Literal["local", "ray", "slurm"], RUNTIME] = "local"
+    address: Annotated[Text | None, RUNTIME] = None
+    slurm: Annotated[Mapping[Text, SlurmValue], BeforeValidator(_slurm), RUNTIME] = Field(default_factory=dict)
 
 
 class Transfer(Frozen):

@@ -28,10 +28,12 @@ class Ended(NamedTuple):
     Attributes:
         error: what went wrong, as a sentence; None where nothing did.
         elsewhere: another process is doing it.
+        said: what the user should know, a sentence each, where the job could not say it at once.
     """
 
     error: str | None = None
     elsewhere: bool = False
+    said: tuple[str, ...] = ()
 
 
 @dataclass
@@ -44,7 +46,6 @@ class JobBoard:
         notes: why results that are there are made again, a sentence each.
         failed: networks that could not be trained, with the reason.
         running: jobs under way.
-        tries: how often a job was under way when its process died.
         paused: jobs that another process does, and when to try them again.
     """
 
@@ -53,7 +54,6 @@ class JobBoard:
     notes: list[str]
     failed: dict[str, str] = field(default_factory=dict)
     running: dict[Future[Ended], tuple[str, Job]] = field(default_factory=dict)
-    tries: dict[str, int] = field(default_factory=dict)
     paused: dict[str, float] = field(default_factory=dict)
 
     @property

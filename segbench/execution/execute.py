@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import torch
-
 from segbench.config.matrix import Runtime
-from segbench.errors import Busy, SegbenchError, Stopped, StoreError, describe
-from segbench.evaluation.sweep import run_sweep
+from segbench.errors import SegbenchError, Stopped, StoreError
 from segbench.execution import workers
 from segbench.execution.board import PAUSE, Ended, Job, JobBoard, outdated, pending
 from segbench.execution.cost import job_passes
-from segbench.plan.cells import EvalCell
+from segbench.execution.engines.base import Engine, Lost
+from segbench.execution.engines.choose import chosen
+from segbench.execution.engines.slurm import SlurmEngine
+from segbench.execution.work import store_failure, without_failed
+from segbench.plan.cells import ExternalCell
 from segbench.plan.plan import Plan, Sweep
-from segbench.processors import usable
 from segbench.store import Store
 from segbench.store.base import fault
 from segbench.store.store import lacking
-from segbench.training.train import run_training
 
 
 class Display(Protocol):
@@ -81,12 +76,40 @@ def run(plan: Plan, store: Store, runtime: Runtime, display: Display) -> None:
 
     Raises:
         Stopped: the user asked to stop; what was done is kept.
-        StoreError: the store cannot be written.
+        StoreError: the store cannot be written, or its file system cannot be shared.
+        SegbenchError: the engine is not there, or cannot run what the plan asks for.
     """
+    board, make = _opened(plan, store, runtime, display)
+    if board.jobs:
+        stop = threading.Event()
+        with make(display, stop) as engine:
+            _Execution(plan, board, store, engine, display, stop).go()
+
+
+def submit(plan: Plan, store: Store, runtime: Runtime, display: Display) -> tuple[str, ...]:
+    """Hand everything that a plan leaves to do to SLURM, and return the numbers of its jobs.
+
+    Raises:
+        StoreError: the store cannot be written, or its file system cannot be shared.
+        SegbenchError: the engine is another one, or SLURM refuses the jobs.
+    """
+    if runtime.engine != "slurm":
+        raise SegbenchError(f"--detach: jobs of the engine {runtime.engine} end with this process; use --engine slurm")
+    board, make = _opened(plan, store, runtime, display)
+    engine = make(display, threading.Event())
+    assert isinstance(engine, SlurmEngine)  # noqa: S101 - the engine was asked for by name
+    engine.offer(board.jobs)
+    return engine.numbers
+
+
+def _opened(
+    plan: Plan, store: Store, runtime: Runtime, display: Display
+) -> tuple[JobBoard, Callable[[Display, threading.Event], Engine]]:
+    """Write down what a plan asks for, and return what is left of it and how its engine is made."""
+    _movable(plan, runtime)
     store.open_for_writing()
-    count = len(plan.trainings) + len(plan.sweeps)
-    devices = workers.resolve_devices(runtime.device, runtime.workers, count)
-    threads = _threads(plan, store, len(devices), display)
+    engine = chosen(store, runtime, len(plan.trainings) + len(plan.sweeps))
+    threads = _threads(plan, store, engine.threads, display)
     store.write_manifest(plan.manifest(threads))
     _restore_cells(plan, store, display)
     board = pending(plan, store)
@@ -98,24 +121,27 @@ def run(plan: Plan, store: Store, runtime: Runtime, display: Display) -> None:
         display.say(f"{note}; it is done again")
     if unsealed := store.unsealed():
         display.say(lacking(store.root, unsealed))
-    if jobs:
-        run = _Execution(plan, board, store, runtime, display)
-        if len(devices) == 1:
-            run.inline(devices[0], threads)
-        else:
-            run.processes(devices[: max(1, len(jobs))], threads)
+    return board, lambda shown, stop: engine.make(threads, len(jobs), shown, stop)
 
 
-def _threads(plan: Plan, store: Store, count: int, display: Display) -> int:
+def _movable(plan: Plan, runtime: Runtime) -> None:
+    """See that no network lives in the memory of this process alone, where jobs go elsewhere."""
+    for cell in {cell.target.digest: cell.target for cell in plan.evaluations}.values():
+        if runtime.engine != "local" and isinstance(cell, ExternalCell) and cell.external.load.startswith("memory:"):
+            raise SegbenchError(
+                f"{cell.external.name}: lives in the memory of this process, where the engine {runtime.engine} cannot "
+                "reach it; use the engine local, or name what builds it, such as file.py:factory"
+            )
+
+
+def _threads(plan: Plan, store: Store, fitting: int, display: Display) -> int:
     """Return the CPU threads of each worker: decided by a matrix's first run and kept, because numbers depend on it."""
     try:
         before = store.manifest(plan.matrix.name, filled=False)
     except StoreError as error:
         display.say(f"{fault(error)}; it is written again")
         before = None
-    if before is not None and before.threads is not None:
-        return before.threads
-    return min(torch.get_num_threads(), usable()) if count == 1 else max(1, usable() // count)
+    return fitting if before is None or before.threads is None else before.threads
 
 
 def _restore_cells(plan: Plan, store: Store, display: Display) -> None:
@@ -135,96 +161,75 @@ class _Execution:
     plan: Plan
     board: JobBoard
     store: Store
-    runtime: Runtime
+    engine: Engine
     display: Display
+    stop: threading.Event
+    tries: dict[str, int] = field(default_factory=dict)
 
-    def inline(self, device: torch.device, threads: int) -> None:
-        """Do one job after the other in this process."""
-        stop = threading.Event()
-        channel = workers.DirectChannel(self.display, stop)
-        before = torch.get_num_threads()
-        workers.set_up(channel, device, threads)
-        try:
-            with _interruptible(stop):
-                while self.board.jobs and not stop.is_set():
-                    job = next(self.board.ready(), None)
-                    if job is None:
+    def go(self) -> None:
+        """Keep the engine busy until nothing is left."""
+        asked = False
+        with _interruptible(self.stop):
+            try:
+                self.engine.offer(self.board.jobs)
+                while self.board.running or (self.board.jobs and not self.stop.is_set()):
+                    if self.stop.is_set() and not asked:
+                        asked = True
+                        self.engine.stop()
+                    self._fill()
+                    if not self.board.running:
                         time.sleep(0.2)
                         continue
-                    self._submit(workers.InlineExecutor(), *job)
-                    for future in list(self.board.running):
+                    finished, _ = wait(self.board.running, timeout=0.2, return_when=FIRST_COMPLETED)
+                    self._show()
+                    for future in finished:
                         self._settle(future)
-                if stop.is_set():
-                    raise Stopped
-        finally:
-            torch.set_num_threads(before)
+            except KeyboardInterrupt:
+                self.stop.set()
+                self.engine.stop()
+        self._show()
+        if self.stop.is_set():
+            raise Stopped
 
-    def processes(self, devices: list[torch.device], threads: int) -> None:
-        """Keep a pool of processes busy, and start a new one where a process died."""
-        context = multiprocessing.get_context("spawn")
-        stop: Any = context.Event()
-        with _interruptible(stop):
-            while not stop.is_set():
-                # A worker that was killed may hold the lock of its queue for ever: a new pool gets a new one.
-                updates: Any = context.Queue()
-                try:
-                    with workers.local(devices, threads, updates, stop) as executor:
-                        whole = self._work_off(executor, len(devices), updates, stop)
-                except KeyboardInterrupt:
-                    stop.set()
-                    break
-                self._show(updates)
-                if whole:
-                    break
-            if stop.is_set():
-                raise Stopped
+    def _fill(self) -> None:
+        while len(self.board.running) < self.engine.slots and not self.stop.is_set():
+            key, job = next(self.board.ready(), (None, None))
+            if key is None or job is None:
+                return
+            self.board.start(key, job, self.engine.submit(key, job))
 
-    def _work_off(self, executor: Executor, count: int, updates: Any, stop: Any) -> bool:
-        """Keep the workers busy until nothing is left; False if a worker died and a new pool is needed."""
-        while True:
-            while len(self.board.running) < count and not stop.is_set():
-                job = next(self.board.ready(), None)
-                if job is None:
-                    break
-                self._submit(executor, *job)
-            if not self.board.running:
-                if stop.is_set() or not self.board.jobs:
-                    return True
-                time.sleep(0.2)
-                continue
-            finished, _ = wait(self.board.running, timeout=0.2, return_when=FIRST_COMPLETED)
-            self._show(updates)
-            if not all([self._settle(future) for future in finished]):
-                for future in list(self.board.running):
-                    self._settle(future)
-                return False
-
-    def _submit(self, executor: Executor, key: str, job: Job) -> None:
-        self.board.start(key, job, executor.submit(work, key, job, self.store.root, self.runtime))
-
-    def _settle(self, future: Future[Ended]) -> bool:
-        """Book a finished job; False if its process died."""
+    def _settle(self, future: Future[Ended]) -> None:
+        """Book a job that ended, or that got lost."""
         key, job = self.board.running.pop(future)
         try:
             ended = future.result()
-        except BrokenProcessPool:
-            self.board.tries[key] = self.board.tries.get(key, 0) + 1
-            if self.board.tries[key] < 2:
-                self.board.put_back(key, job)
-            else:
-                error = "its process died twice (killed, perhaps for want of memory): try fewer --workers"
-                _store_failure(job, self.store, RuntimeError(error))
-                self._book(key, job, error)
-            return False
-        except Stopped:
-            return True
+        except (Stopped, CancelledError):
+            return
+        except Lost as error:
+            self._put_back(key, job, error)
+            return
+        for text in ended.said:
+            self.display.say(text)
         if ended.elsewhere:
             if key not in self.board.paused:
                 self.display.say(f"running elsewhere: {job.label}; waiting for it")
             self.board.put_back(key, job, PAUSE)
         else:
             self._book(key, job, ended.error)
-        return True
+
+    def _put_back(self, key: str, job: Job, error: Lost) -> None:
+        """Put a job that got lost back into the queue, or fail it where that happens each time."""
+        self.tries[key] = self.tries.get(key, 0) + 1
+        if self.tries[key] < self.engine.tries:
+            if not self.stop.is_set():
+                self.display.say(f"{job.label}: {error}; it is started again")
+            self.board.put_back(key, job)
+            return
+        times = {2: "twice"}.get(self.tries[key], f"{self.tries[key]} times")
+        advice = f" ({self.engine.advice})" if self.engine.advice else ""
+        reason = f"{error}, {times}{advice}"
+        store_failure(job, self.store, RuntimeError(reason))
+        self._book(key, job, reason)
 
     def _book(self, key: str, job: Job, error: str | None) -> None:
         """Book a job that is done or failed, and fail the evaluations that needed it."""
@@ -241,62 +246,20 @@ class _Execution:
         self.board.failed[key] = error
         reason = f"{job.label} could not be trained"
         for other, sweep in list(self.board.sweeps.items()):
-            # Targets that were trained are still worth scoring; those that need the failed network are not.
-            kept = tuple(c for c in sweep.cells if key not in (c.target.digest, c.source.digest))
-            lost = [cell for cell in sweep.cells if cell not in kept]
-            if not lost:
-                continue
-            for cell in lost:
-                _fail_cell(cell, self.store, SegbenchError(f"{reason}: {error}"))
-            self.display.finish(other, len(lost), reason)
+            kept = without_failed(sweep, {key: f"{reason}: {error}"}, self.store)
+            if lost := len(sweep.cells) - (len(kept.cells) if kept else 0):
+                self.display.finish(other, lost, reason)
             if kept:
-                self.board.sweeps[other] = Sweep(sweep.source, kept)
+                self.board.sweeps[other] = kept
             else:
                 del self.board.sweeps[other]
 
-    def _show(self, updates: Any) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                update = updates.get_nowait()
-                if isinstance(update, str):
-                    self.display.say(update)
-                else:
-                    self.display.update(update)
-
-
-def work(key: str, job: Job, root: Path, runtime: Runtime) -> Ended:
-    """Do one job in the process that this is called in."""
-    channel, device = workers.here()
-    store, reporter = Store(root), workers.JobReporter(channel, key)
-    try:
-        if isinstance(job, Sweep):
-            run_sweep(job, store, runtime, device, reporter)
-        else:
-            run_training(job, store, runtime, device, reporter)
-    except Stopped:
-        raise
-    except Busy:
-        return Ended(elsewhere=True)
-    except Exception as error:
-        _store_failure(job, store, error)
-        return Ended(describe(error))
-    return Ended()
-
-
-def _store_failure(job: Job, store: Store, error: Exception) -> None:
-    """Store why a job failed; where even that cannot be written, the error of the job is what counts."""
-    with contextlib.suppress(StoreError):
-        if isinstance(job, Sweep):
-            for cell in job.cells:
-                _fail_cell(cell, store, error)
-        else:
-            store.write_training_failure(job.digest, error, job.to_plain())
-
-
-def _fail_cell(cell: EvalCell, store: Store, error: Exception) -> None:
-    if not store.current(cell.digest):
-        record = cell.expected().model_copy(update={"status": "failed", "error": describe(error)})
-        store.write_failed_record(record, error)
+    def _show(self) -> None:
+        for update in self.engine.news():
+            if isinstance(update, str):
+                self.display.say(update)
+            else:
+                self.display.update(update)
 
 
 @contextlib.contextmanager

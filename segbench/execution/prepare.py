@@ -11,7 +11,7 @@ import torch
 from segbench.attacks.tools.targets import read_labels
 from segbench.components.specs import Bound
 from segbench.config.load import data_variable
-from segbench.config.matrix import Matrix
+from segbench.config.matrix import Matrix, Runtime
 from segbench.config.network import Convention, ExternalNetwork
 from segbench.config.own import with_own_names
 from segbench.datasets.base import Dataset
@@ -66,7 +66,7 @@ def checked_plan(matrix: Matrix, store: Store, say: Callable[[str], None] = lamb
         SegbenchError: a network cannot be loaded, does not fit the dataset, or is fed what it does not expect; or there
             is no such device.
     """
-    workers.resolve_devices(matrix.runtime.device, matrix.runtime.workers, 1)
+    _device(matrix.runtime)
     try_out(matrix)
     matrix = with_own_names(matrix)
     fingerprints: dict[str, Data] = {}
@@ -104,6 +104,11 @@ def _metrics(matrix: Matrix, classes: Sequence[str]) -> None:
             metric(name, classes)
         except ValueError as error:
             raise MatrixError(f"report.metrics: {error}") from error
+
+
+def _device(runtime: Runtime) -> torch.device:
+    """Return the device of what is done before jobs start; those of another engine may have one that is not here."""
+    return workers.resolve_devices(runtime.device if runtime.engine == "local" else "auto", 1, 1)[0]
 
 
 def try_out(matrix: Matrix) -> None:
@@ -200,7 +205,7 @@ def _checked_network(
     cell = replace(opened.cell, notes=(*opened.cell.notes, *opened.adapter.notes), answers=found)
     key = {"protocol": matrix.protocol.short, "split": matrix.split}
     if external.check and not opened.assured and store.remembered("networks", cell.digest) != key:
-        device = workers.resolve_devices(matrix.runtime.device, 1, 1)[0]
+        device = _device(matrix.runtime)
         doubt = convention_check.check(opened.adapter, dataset, matrix.split, protocol, device=device)
         if doubt is not None:
             raise convention_check.refuse(external.name, Convention.model_validate(cell.convention), doubt)

@@ -1,7 +1,4 @@
-"""Where jobs run: any `concurrent.futures.Executor`. Here: processes of this machine, or this process itself.
-
-Distributed systems offer the same interface for their clusters; a job needs nothing but the store's folder.
-"""
+"""A process that does jobs: the way back to whoever waits for them, its device and its threads."""
 
 from __future__ import annotations
 
@@ -9,19 +6,15 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
-from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from segbench.errors import SegbenchError, Stopped
 from segbench.processors import usable
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Update(NamedTuple):
@@ -58,20 +51,31 @@ class Channel(Protocol):
         ...
 
 
+class Heard(Protocol):
+    """Something that hears how far a job is."""
+
+    def update(self, done: int, total: int, note: str) -> None:
+        """The job went on."""
+        ...
+
+
 class JobReporter:
     """A `Reporter` that talks through a channel.
 
     Args:
         channel: where updates go.
         job: the job's digest or key.
+        heartbeat: hears of updates too, and tells the store.
     """
 
-    def __init__(self, channel: Channel, job: str) -> None:
+    def __init__(self, channel: Channel, job: str, heartbeat: Heard) -> None:
         self.channel = channel
         self.job = job
+        self.heartbeat = heartbeat
 
     def update(self, done: int, total: int, note: str) -> None:
         """Report progress; raises `Stopped` once the user asked to stop."""
+        self.heartbeat.update(done, total, note)
         self.channel.send(Update(self.job, os.getpid(), done, total, note))
         if done < total and self.channel.stopping():
             raise Stopped
@@ -156,19 +160,6 @@ def set_up(channel: Channel, device: torch.device, threads: int) -> None:
     torch.set_num_threads(threads)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-
-
-class InlineExecutor(Executor):
-    """Runs a job in this process as soon as it is submitted."""
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run a call and return its finished future."""
-        future: Future[T] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 def local(devices: list[torch.device], threads: int, queue: Queue[Update | str], stop: Event) -> Executor:

@@ -6,7 +6,7 @@
       matrices/<name>.json        what a matrix asked for
       reports/<name>/             what was rendered from it
       crash-<date>.txt            traceback of a command that broke
-      cache/                      checks that passed, and sweeps that are not finished
+      cache/                      checks that passed, sweeps that are not finished, running/<key>.json, slurm/<array>/
 
 A folder of `train` is complete once it has done.json, one of `eval` once it has record.json; both are written last and
 hold the hashes of the files beside them. JSON files carry a checksum of their content and of their place in the store,

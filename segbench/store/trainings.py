@@ -16,10 +16,11 @@ from segbench.files import (
 )
 from segbench.reports.evidence import Measurements
 from segbench.reports.sanity import from_plain, to_plain
-from segbench.store.base import Folder, fault, folders, lock
+from segbench.store.base import fault, folders, lock
+from segbench.store.arrays import Arrays
 
 
-class Trainings(Folder):
+class Trainings(Arrays):
     """The trainings of a store."""
 
     def trainings(self) -> list[str]:
@@ -145,6 +146,15 @@ class Trainings(Folder):
     def write_measured(self, digest: str, measured: Measurements) -> None:
         """Store the sanity measurements of a network."""
         self._write(self.train_dir(digest) / "sanity.json", to_plain(measured))
+
+    def training_failure(self, digest: str) -> str | None:
+        """Return why a training failed, or None where it did not.
+
+        Raises:
+            StoreError: what is stored of it is damaged.
+        """
+        content = self._read(self.train_dir(digest) / "failed.json")
+        return None if content is None else str(content.get("error"))
 
     def write_training_failure(self, digest: str, error: BaseException, cell: Mapping[str, Any]) -> None:
         """Store that a training failed, with its traceback."""
