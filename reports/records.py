@@ -67,7 +67,7 @@ class RecordedThreat(Frozen):
     Attributes:
         norm: "linf", "l2", "rms" or None.
         eps: the bound in [0, 1] units, or None.
-        access: "none", "logits" or "gradients".
+        access: "none", "labels", "logits" or "gradients".
     """
 
     norm: str | None

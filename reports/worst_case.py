@@ -113,7 +113,7 @@ def _worst(column: str, members: Iterable[str], group: list[Record], evidence: E
 def _threat(records: list[Record]) -> RecordedThreat:
     """Return the common threat model: norm and eps are None if the attacks differ, access is the strongest."""
     norms, radii = {r.threat.norm for r in records}, {r.threat.eps for r in records}
-    access = next(a for a in ("gradients", "logits", "none") if a in {r.threat.access for r in records})
+    access = next(a for a in ("gradients", "logits", "labels", "none") if a in {r.threat.access for r in records})
     same = len(norms) == len(radii) == 1
     return RecordedThreat(norm=norms.pop() if same else None, eps=radii.pop() if same else None, access=access)
 
