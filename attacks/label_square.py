@@ -50,8 +50,8 @@ def label_square(
         ignore_index: label of void pixels.
         generator: random generators for the squares, one per image.
 
-    Source: Andriushchenko et al. 2020, algorithms 1 and 2, https://arxiv.org/abs/1912.00049; the count of pixels as what
-        a decision-based attack on segmentation follows is that of Chen et al. 2024, https://arxiv.org/abs/2402.01220.
+    Source: Andriushchenko et al. 2020, algorithms 1 and 2, https://arxiv.org/abs/1912.00049; the count of pixels as
+        what a decision-based attack on segmentation follows is that of Chen et al. 2024, https://arxiv.org/abs/2402.01220.
     Departs from it in: the number of correct pixels replaces the margin loss, ties are accepted, the schedule is that
         for 10,000 queries whatever `steps` is, and squares under "l2" have one colour and no concentric pattern.
     """

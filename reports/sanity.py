@@ -19,7 +19,7 @@ from segbench.reports.records import Record
 SENTENCES: Mapping[str, str] = MappingProxyType(
     {
         "black-box-beats-white-box": "images made on another network, or around its defense, fool it more than its own",
-        "square-beats-gradients": "a random search of logits or labels is stronger than every gradient attack of this budget",
+        "square-beats-gradients": "a random search is stronger than every gradient attack of this budget",
         "survives-large-eps": "much stays right at an eps at which any image can be made grey",
         "one-step-beats-iterative": "one step is stronger than many of the same budget",
         "zero-loss": "many right pixels have a cross-entropy of exactly zero, so that no gradient attacks them",

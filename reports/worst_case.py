@@ -80,9 +80,11 @@ def _worst(column: str, members: Iterable[str], group: list[Record], evidence: E
         "flags": (),
     }
     if len(done) < len(chosen):
-        failed = next(record for record in chosen if record.status != "done")
-        reason = f"{failed.attack.short} is {failed.status}"
-        return chosen[0].model_copy(update={**changed, "status": "missing", "scores": None, "error": reason})
+        undone = [record for record in chosen if record.status != "done"]
+        lacking = next((record for record in undone if record.status != "not applicable"), undone[0])
+        reason = f"{lacking.attack.short} is {lacking.status}"
+        status = "not applicable" if lacking.status == "not applicable" else "missing"
+        return chosen[0].model_copy(update={**changed, "status": status, "scores": None, "error": reason})
     parts = [part for record in done for part in evidence.parts(record.digest)]
     if not parts:
         raise ValueError(

@@ -90,7 +90,7 @@ def _body(table: Table) -> list[str]:
 
 def _mean(cell: Cell) -> str:
     if cell.mean is None:
-        return {"failed": "failed", "missing": "not run"}.get(cell.state, "")
+        return {"failed": "failed", "missing": "not run", "not applicable": "n/a"}.get(cell.state, "")
     mean = {1: rf"\textbf{{{cell.mean:.1f}}}", 2: rf"\underline{{{cell.mean:.1f}}}"}.get(cell.rank, f"{cell.mean:.1f}")
     return mean + ("$^{*}$" if cell.significant else "") + (r"$^{\dagger}$" if cell.flags else "")
 

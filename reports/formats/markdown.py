@@ -60,7 +60,7 @@ def _head(column: Column) -> str:
 
 def _cell(cell: Cell) -> str:
     if cell.mean is None:
-        state = {"failed": "failed", "missing": "not run", "not asked for": ""}[cell.state]
+        state = {"failed": "failed", "missing": "not run", "not applicable": "n/a", "not asked for": ""}[cell.state]
         return " ".join(filter(None, [state, _published(cell)]))
     mean = {1: f"**{cell.mean:.1f}**", 2: f"<ins>{cell.mean:.1f}</ins>"}.get(cell.rank, f"{cell.mean:.1f}")
     if cell.significant:

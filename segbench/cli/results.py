@@ -79,7 +79,8 @@ def _cell(records: Sequence[Record]) -> str:
     if not records:
         return ""
     if not scores:
-        return f"[red]{records[0].status}[/]"
+        status = next((r.status for r in records if r.status != "not applicable"), None)
+        return "[dim]n/a[/]" if status is None else f"[red]{status}[/]"
     text = f"{fmean(scores):.1f}"
     if len(scores) > 1:
         text += f" [dim]±{stdev(scores):.1f}[/]"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 from torch.utils.data import default_collate
 
@@ -87,6 +88,7 @@ def summary(plan: Plan, store: Store, *, estimate: bool) -> RenderableType:
     parts: list[RenderableType] = [table, _sharing(sweeps, known)]
     if None in known.iterations.values() or None in known.images.values():
         parts.append("Some data is not there, so its number of images is not known; name its folder with --data.")
+    parts += [Text(reason) for reason in plan.refusals]
     if estimate:
         parts.append(_estimate(plan, trainings, sweeps, known))
     return Group(*parts)

@@ -101,6 +101,7 @@ def open_external(external: ExternalNetwork, data: Data, dataset: Dataset) -> Op
         convention=found.adapter.convention.model_dump(mode="json"),
         traits=traits(_ready(found.adapter, found.assured, ordered)),
         notes=found.notes,
+        access=found.adapter.access,
     )
     return Opened(cell, found.adapter, found.assured)
 
@@ -187,6 +188,7 @@ def _open(external: ExternalNetwork, num_classes: int | None, classes: Sequence[
         name=external.name,
         output=external.output,
         binary=external.binary,
+        access=external.access or loaded.access,
     )
     adapter.eval().requires_grad_(False)
     return _Found(adapter, identity, loaded.assured and convention == loaded.convention, tuple(notes))
