@@ -156,9 +156,9 @@ def _substitutes(
     for model in models:
         load, own = (model, None) if isinstance(model, str) else _keep(model)
         name = default_name(model) if isinstance(model, str) else _class_name(model)
-        number = 1
-        while (shown := name if number == 1 and name not in taken else f"{name}-{number}") in taken:
-            number += 1
+        shown, number = name, 2
+        while shown in taken:
+            shown, number = f"{name}-{number}", number + 1
         taken.add(shown)
         entries.append({"load": load, "name": shown, "scored": False, "trust": trust})
         kept.append(own)

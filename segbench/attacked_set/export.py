@@ -53,6 +53,7 @@ def export(
     data: Mapping[str, Path] | None = None,
     store: Path = Path("runs"),
     trust: bool = False,
+    force: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> AttackedSet:
     """Write an attacked set; images of an unfinished call with the same arguments are kept.
@@ -70,6 +71,7 @@ def export(
         data: folders of datasets.
         store: folder that remembers which checks of data and networks passed.
         trust: load TorchScript and torch.export files.
+        force: go on where another input convention of a substitute scores much better.
         say: hears of progress.
 
     Raises:
@@ -77,7 +79,9 @@ def export(
     """
     content = {
         "datasets": [dataset],
-        "networks": [{"load": load, "name": default_name(load), "trust": trust} for load in substitutes],
+        "networks": [
+            {"load": load, "name": default_name(load), "trust": trust, "check": not force} for load in substitutes
+        ],
         "attacks": [CLEAN, *(attack for attack in attacks if attack != CLEAN)],
         "protocol": protocol,
         "split": split,

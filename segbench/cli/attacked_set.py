@@ -41,6 +41,9 @@ def export(
     trust: Annotated[
         bool, typer.Option("--trust", help="Load a TorchScript or torch.export file, which can run code.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on where another input convention of a substitute scores much better.")
+    ] = False,
 ) -> None:
     """Write an attacked copy of a split as PNG files, with a manifest; the budget holds for the files."""
     from segbench.attacked_set.export import export as export_set
@@ -59,6 +62,7 @@ def export(
         data=folders(data, (specs.bound("dataset", dataset).component.name,)),
         store=store,
         trust=trust,
+        force=force,
         say=lambda text: typer.echo(text),
     )
     for name, condition in made.conditions.items():

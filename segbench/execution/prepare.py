@@ -144,7 +144,7 @@ def tentative_plan(matrix: Matrix) -> Plan:
 
 def _unseen(data: Data, external: ExternalNetwork) -> ExternalCell:
     """Return the cell of a network that was not loaded."""
-    return ExternalCell(data, external, {"state": UNKNOWN}, {})
+    return ExternalCell(data, external, {"state": UNKNOWN}, {}, access=external.access or "gradients")
 
 
 def _offers(dataset: Dataset, matrix: Matrix) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -20,9 +20,6 @@ from segbench.networks.loaded import Loaded, failing
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 """Types of an input that images can be given as."""
 WHOLE = ("tensor(uint8)", "tensor(int8)", "tensor(uint16)", "tensor(int16)", "tensor(int32)", "tensor(int64)")
-
-_sessions: WeakKeyDictionary[nn.Module, dict[str, Any]] = WeakKeyDictionary()
-"""The sessions of each network by provider; they are no part of what identifies it."""
 
 
 def from_onnx(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
@@ -62,7 +59,7 @@ class OnnxNetwork(nn.Module):
         self.name_or_path = str(path)
         content = b"".join(bytes.fromhex(file_sha256(file)) for file in (path, *_beside(path)))
         self.register_buffer("sha256", torch.frombuffer(bytearray(hashlib.sha256(content).digest()), dtype=torch.uint8))
-        session = self._session("CPUExecutionProvider")
+        session = self._session(torch.device("cpu"))
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in TYPES:
             found = ", ".join(f"{own.name} {own.type} {own.shape}" for own in inputs)
@@ -91,7 +88,7 @@ class OnnxNetwork(nn.Module):
                     f"{images.shape[2]} x {images.shape[3]}; resize them with the protocol "
                     f"whole-v1(size=[{height}, {width}]), or export it with dynamic axes"
                 )
-        session = self._session(_provider(images.device))
+        session = self._session(images.device)
         size = self.batch or len(images)
         parts = [self._run(session, images[start : start + size], size) for start in range(0, len(images), size)]
         joined = [torch.from_numpy(np.concatenate(own)).to(images.device) for own in zip(*parts, strict=True)]
@@ -108,18 +105,24 @@ class OnnxNetwork(nn.Module):
         values = np.ascontiguousarray(np.rint(values) if kind is np.uint8 else values).astype(kind)
         return [np.asarray(output)[: len(images)] for output in session.run(None, {taken.name: values})]
 
-    def _session(self, provider: str) -> Any:
-        """Return the session of a provider, made once and with torch's number of threads."""
-        own = _sessions.setdefault(self, {})
-        if provider not in own:
-            runtime = _imported("onnxruntime")
-            options = runtime.SessionOptions()
-            options.intra_op_num_threads = torch.get_num_threads()
-            options.inter_op_num_threads = 1
-            options.log_severity_level = 3
-            with failing(f"{self.name_or_path}: not readable as an ONNX network"):
-                own[provider] = runtime.InferenceSession(self.name_or_path, options, providers=[provider])
-        return own[provider]
+    def _session(self, device: torch.device) -> Any:
+        digest = self.sha256.cpu().numpy().tobytes()
+        return _session(self.name_or_path, digest, _provider(device), torch.get_num_threads())
+
+
+@lru_cache(maxsize=8)
+def _session(path: str, digest: bytes, provider: str, threads: int) -> Any:
+    """Return a session of a file; the same one for the same content, so that it is loaded once.
+
+    Sessions are kept here and not in the network, because they are no part of what identifies it.
+    """
+    runtime = _imported("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    with failing(f"{path}: not readable as an ONNX network"):
+        return runtime.InferenceSession(path, options, providers=[provider])
 
 
 def _provider(device: torch.device) -> str:

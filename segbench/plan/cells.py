@@ -301,9 +301,10 @@ class EvalCell:
     @property
     def lacks(self) -> str | None:
         """Why the attack cannot be made on its source, as a sentence; None where it can."""
-        access = self.source.access if isinstance(self.source, ExternalCell) else "gradients"
-        needed = self.attack.attack().threat.access
-        return None if allows(access, needed) else refusal(self.attack.short, needed, self.source.label, access)
+        if isinstance(self.source, TrainCell):
+            return None
+        given, needed = self.source.access, self.attack.attack().threat.access
+        return None if allows(given, needed) else refusal(self.attack.short, needed, self.source.external.name, given)
 
     def expected(self) -> records.Record:
         """Return the record of this evaluation before it has been done, or of one that cannot be done."""
