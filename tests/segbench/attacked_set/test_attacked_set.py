@@ -260,7 +260,7 @@ def test_an_interrupted_export_goes_on_and_gives_the_same_bytes(made: Path, tmp_
         export(tmp_path / "set", DATA, *arguments, limit=2, device="cpu", force=True, store=made / "runs")
     export(tmp_path / "set", DATA, *arguments, limit=3, device="cpu", force=True, store=made / "runs")
     assert kept.stat().st_mtime_ns == before
-    for path in sorted((made / "set").rglob("*.*")):
+    for path in sorted((made / "set").rglob("*.png")):
         assert (tmp_path / "set" / path.relative_to(made / "set")).read_bytes() == path.read_bytes()
     with pytest.raises(SegbenchError, match="holds an attacked set already"):
         export(tmp_path / "set", DATA, *arguments, limit=3, device="cpu", force=True, store=made / "runs")
