@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from segbench.cli import output
 from segbench.cli.common import folders, show_result
+from segbench.cli.output import JsonOption, verb
 
 attacked_set_app = typer.Typer(
     help="Judge networks that nobody hands over: write attacked images, score the label maps that come back.",
@@ -23,6 +25,7 @@ DataOption = Annotated[
 @attacked_set_app.command(
     epilog="Example: segbench attacked-set export set -d camvid --data camvid=CamVid -s net.py:build -a bim -a segpgd"
 )
+@verb(plugins=True)
 def export(
     out: Annotated[Path, typer.Argument(help="Folder of the set; one that was left unfinished goes on.")],
     dataset: Annotated[str, typer.Option("--dataset", "-d", help='Dataset: "camvid(size=[120, 160])".')],
@@ -63,7 +66,7 @@ def export(
         store=store,
         trust=trust,
         force=force,
-        say=lambda text: typer.echo(text),
+        say=lambda text: typer.echo(text, err=True),
     )
     for name, condition in made.conditions.items():
         used = "" if condition.budget_used is None else f", largest change {condition.budget_used:.5f}"
@@ -72,6 +75,7 @@ def export(
 
 
 @attacked_set_app.command(epilog="Example: segbench attacked-set score set predictions --name ours --store runs")
+@verb(plugins=True)
 def score(
     folder: Annotated[Path, typer.Argument(help="The attacked set; only its manifest is read.")],
     predictions: Annotated[
@@ -82,10 +86,9 @@ def score(
     seed: Annotated[int, typer.Option(help="Tells runs of one training apart.", min=0)] = 0,
     data: DataOption = None,
     store: Annotated[Path, typer.Option(help="Folder of records and reports.")] = Path("runs"),
+    json: JsonOption = False,
 ) -> None:
     """Score label maps of an attacked set against the dataset's masks, and show them beside those of others."""
-    from rich.console import Console
-
     from segbench.attacked_set.manifest import read_set
     from segbench.attacked_set.score import score as score_files
 
@@ -99,4 +102,4 @@ def score(
         data=folders(data, (component,)),
         store=store,
     )
-    show_result(result, Console())
+    show_result(result, output.console(stderr=json), "attacked-set score" if json else None)

@@ -125,7 +125,7 @@ def test_the_plan_says_what_it_leaves_out(matrix: Callable[..., Matrix], tmp_pat
 
     plan = prepare.tentative_plan(matrix({"load": "build", "access": "labels"}))
     console = Console(file=io.StringIO(), width=200)
-    console.print(cost.summary(plan, Store(tmp_path / "runs"), estimate=False))
+    console.print(cost.summary(cost.measured(plan, Store(tmp_path / "runs"), estimate=False)))
     written = console.file.getvalue()  # type: ignore[attr-defined]
     assert "not applicable: bim(steps=1) needs gradients, and build gives only labels" in written
 
