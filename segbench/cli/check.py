@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segbench.cli import output
-from segbench.cli.common import interruptible, load
+from segbench.cli.common import MatrixArgument, interruptible, load
 from segbench.cli.output import verb
 from segbench.errors import SegbenchError
 
@@ -26,7 +26,7 @@ EXAMPLE = "Example: segbench check ci.yaml --baseline robustness.json --summary 
 @verb(plugins=True)
 def check(
     baseline: Annotated[Path, typer.Option(help="The committed baseline (JSON).", metavar="FILE")],
-    matrix: Annotated[str, typer.Argument(help="Name of a built-in matrix, or a YAML file.")] = "ci",
+    matrix: MatrixArgument = "ci",
     update: Annotated[
         bool, typer.Option("--update", help="Write the baseline anew, after showing what changed.")
     ] = False,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segbench.cli.known import complete_matrix
 from segbench.errors import SegbenchError, Stopped
 from segbench.reports.visible import visible
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 MOST_REASONS = 5
 """Reasons for failures that are printed; the report has them all."""
 
-MatrixArgument = Annotated[str, typer.Argument(help="Name of a built-in matrix, or a YAML file.")]
+MatrixArgument = Annotated[
+    str, typer.Argument(help="Name of a built-in matrix, or a YAML file.", autocompletion=complete_matrix)
+]
 StoreOption = Annotated[
     Path | None, typer.Option(help="Folder of checkpoints, records and reports.", show_default="runs")
 ]

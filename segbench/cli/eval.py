@@ -9,6 +9,7 @@ import typer
 
 from segbench.cli import output as words
 from segbench.cli.common import folders, interruptible, show_result
+from segbench.cli.known import complete_attack, complete_dataset, complete_network
 from segbench.cli.output import JsonOption, verb
 
 
@@ -21,11 +22,18 @@ def eval_(
             "hf:ORG/NAME, a network of the zoo, a TorchScript, torch.export, ONNX or official checkpoint file, or an "
             "architecture such as pspnet(encoder=tiny).",
             metavar="MODEL",
+            autocompletion=complete_network,
         ),
     ],
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help='Dataset: "camvid(size=[120, 160])".')],
+    dataset: Annotated[
+        str,
+        typer.Option("--dataset", "-d", help='Dataset: "camvid(size=[120, 160])".', autocompletion=complete_dataset),
+    ],
     attack: Annotated[
-        list[str] | None, typer.Option("--attack", "-a", help="Attack, repeatable.", show_default="clean, bim")
+        list[str] | None,
+        typer.Option(
+            "--attack", "-a", help="Attack, repeatable.", show_default="clean, bim", autocompletion=complete_attack
+        ),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="File of weights to load into the network.")] = None,
     convention: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import pkgutil
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from segbench.components import plugins
 from segbench.components.imports import GIVEN
 from segbench.errors import SegbenchError
+from segbench.errors import unknown as unknown
 
 PACKAGES = {
     "attack": "segbench.attacks",
@@ -71,13 +71,6 @@ def find(kind: str, name: str) -> Definition:
         missing = "".join(f"; {sentence}" for sentence in refused())
         raise SegbenchError(f"{unknown(kind, name, known)}{missing}")
     return known[name]
-
-
-def unknown(what: str, name: str, known: Mapping[str, Any]) -> str:
-    """Say that a name is not known, and which one was probably meant."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-    return f"there is no {what} {name!r}; {hint}"
 
 
 def add_plugins(written: Iterable[str], folder: Path = Path()) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import queue
 import signal
 import threading
@@ -26,6 +25,7 @@ from segbench.execution.board import PAUSE, Ended, Job, JobBoard, outdated, pend
 from segbench.execution.cost import job_passes
 from segbench.plan.cells import EvalCell
 from segbench.plan.plan import Plan, Sweep
+from segbench.processors import usable
 from segbench.store import Store
 from segbench.store.base import fault
 from segbench.store.store import lacking
@@ -115,7 +115,7 @@ def _threads(plan: Plan, store: Store, count: int, display: Display) -> int:
         before = None
     if before is not None and before.threads is not None:
         return before.threads
-    return torch.get_num_threads() if count == 1 else max(1, len(os.sched_getaffinity(0)) // count)
+    return min(torch.get_num_threads(), usable()) if count == 1 else max(1, usable() // count)
 
 
 def _restore_cells(plan: Plan, store: Store, display: Display) -> None:
