@@ -39,7 +39,7 @@ def wrong(model: nn.Module, images: Tensor) -> list[int]:
 def test_it_reaches_the_linf_optimum() -> None:
     model = Separate()
     best = int((model.margins < 3 * EPS).sum())
-    assert wrong(model, label_square(model, GREY, TRUE, eps=EPS, steps=300)) == [best, best]
+    assert wrong(model, label_square(model, GREY, TRUE, eps=EPS, steps=3000)) == [best, best]
 
 
 def test_it_comes_near_the_l2_optimum() -> None:
