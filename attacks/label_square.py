@@ -13,7 +13,7 @@ from segbench.attacks.tools.losses import right_pixels
 from segbench.attacks.tools.noise import Generators
 from segbench.attacks.tools.projections import l2_radius, project
 
-SCHEDULED = 1000
+SCHEDULED: dict[Norm, int] = {"linf": 1_000, "l2": 10_000, "rms": 10_000}
 """Number of queries that the schedule of the squares' sides is stretched to, whatever `steps` is."""
 FACTORS = (0.0, 0.8, 1.25)
 """By these a square is weakened or strengthened under "l2" and "rms", every other time in place of a new colour."""
@@ -53,13 +53,14 @@ def label_square(
     Source: Andriushchenko et al. 2020, algorithms 1 and 2, https://arxiv.org/abs/1912.00049; the count of pixels as
         what a decision-based attack on segmentation follows is that of Chen et al. 2024, https://arxiv.org/abs/2402.01220.
     Departs from it in: the number of correct pixels replaces the margin loss, ties are accepted, the schedule is that
-        for 1,000 queries whatever `steps` is, and squares under "l2" have one colour and no concentric pattern.
+        for 1,000 queries ("l2" and "rms": 10,000) whatever `steps` is, and squares under "l2" have one colour and no
+        concentric pattern.
     """
     valid = (masks != ignore_index).flatten(1).any(1)
     fewest = torch.where(valid, torch.inf, -1.0)
     change, adversarial = torch.zeros_like(images), images
     for query in range(steps):
-        side = window_side(query, SCHEDULED, share, images.shape[2:])
+        side = window_side(query, SCHEDULED[norm], share, images.shape[2:])
         tried = torch.stack(
             [
                 _proposal(own, query, side, norm, eps, source).to(images)
