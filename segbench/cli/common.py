@@ -114,7 +114,7 @@ def show_result(result: Result, console: Console, as_json: str | None = None) ->
     page = result.report()[0]
     if as_json is not None:
         print_json(as_json, {**as_plain(result), "report": str(page)})
-        if any(record.status != "done" for record in result.records):
+        if any(record.status not in ("done", "not applicable") for record in result.records):
             raise typer.Exit(1)
         return
     evidence = Store(result.store).evidence()
@@ -123,7 +123,10 @@ def show_result(result: Result, console: Console, as_json: str | None = None) ->
     for sentence in flag_sentences(result.records):
         console.print(visible(f"{FLAG} {sentence}"), soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
-    failed = [record for record in result.records if record.status != "done"]
+    impossible = [record for record in result.records if record.status == "not applicable"]
+    for reason in dict.fromkeys(record.error for record in impossible):
+        console.print(visible(f"n/a: {reason}"), markup=False, highlight=False, soft_wrap=True)
+    failed = [record for record in result.records if record.status not in ("done", "not applicable")]
     if failed:
         reasons = dict.fromkeys(f"{r.attack.short} on {r.target.model.short}: {r.error}" for r in failed)
         for reason in list(reasons)[:MOST_REASONS]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from segbench.components.specs import Problem
 from segbench.components.values import Number, Text, Truth, Whole, explained
@@ -20,7 +20,9 @@ Channels = tuple[Number, Number, Number]
 Spread = Annotated[Number, Field(gt=0)]
 Index = Annotated[Whole, Field(ge=0)]
 Side = Annotated[Whole, Field(ge=1)]
-FILES = (".py", ".pth", ".pt", ".pt2", ".ts", ".safetensors", ".torchscript")
+NetworkAccess = Literal["gradients", "scores", "labels"]
+"""What a network gives, from most to least: each gives all that stands after it."""
+FILES = (".py", ".pth", ".pt", ".pt2", ".ts", ".safetensors", ".torchscript", ".onnx")
 """Ends of file names that a network's name goes without."""
 
 
@@ -67,12 +69,16 @@ class Convention(Frozen):
         return self.model_dump(mode="json", exclude={"size"} if self.size is None else None)
 
 
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class ExternalNetwork(Frozen):
     """A network that was not trained here.
 
     Attributes:
         load: what to load: package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE, hf:NAME, a
-            TorchScript, torch.export or official checkpoint file, a network of the zoo, or one of segbench's own
+            TorchScript, torch.export, ONNX or official checkpoint file, a network of the zoo, or one of segbench's own
             architectures with options; by default the file of `weights`.
         weights: file of weights that are loaded into it.
         name: what tables call it.
@@ -83,6 +89,10 @@ class ExternalNetwork(Frozen):
         output: key, attribute or place of the logits in what the network returns; by default they are looked for.
         binary: the network has one channel, the logit of the second of two classes.
         incomplete: accept weights that lack part of the network; that part has random weights.
+        access: what it gives, "gradients", "scores" or "labels"; by default this is found out. Attacks that need more
+            are not applicable to it.
+        substitutes: names of networks of the matrix on which the attacks are made that need more than this one gives.
+        scored: attack and score it; false for one that is only a substitute.
         check: compare its score on clean images with that under other conventions first.
         trust: load a TorchScript or torch.export file, which can run code.
     """
@@ -97,6 +107,9 @@ class ExternalNetwork(Frozen):
     output: Annotated[Text | None, IDENTITY] = None
     binary: Annotated[Truth, IDENTITY] = False
     incomplete: Annotated[Truth, IDENTITY] = False
+    access: Annotated[NetworkAccess | None, IDENTITY] = None
+    substitutes: Annotated[tuple[Text, ...], BeforeValidator(_listed), LAYOUT] = ()
+    scored: Annotated[Truth, LAYOUT] = True
     check: Annotated[Truth, RUNTIME] = True
     trust: Annotated[Truth, RUNTIME] = False
 
@@ -107,7 +120,7 @@ _INDICES = TypeAdapter(tuple[Index, ...])
 def default_name(load: str) -> str:
     """Return what a network is called when the user does not say."""
     prefix, colon, rest = load.partition(":")
-    name = rest.partition("?")[0] if colon and prefix in ("torchvision", "smp", "hf", "memory") else load
+    name = rest.partition("?")[0] if colon and prefix in ("torchvision", "smp", "hf", "memory", "onnx") else load
     if colon and name == load:
         name = prefix.rpartition(".")[2] if not prefix.endswith(".py") else prefix
     if "(" in name:
