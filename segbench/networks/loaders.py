@@ -22,14 +22,15 @@ from segbench.model_zoo.official import load_official
 from segbench.networks.factories import from_factory
 from segbench.networks.libraries import from_hf, from_smp, from_torchvision
 from segbench.networks.loaded import Loaded, failing, with_weights
+from segbench.networks.published import from_mmseg, from_sea
 from segbench.plan.identity import component_identity
 from segbench.zoo.cards import is_name
 
 FACTORY = re.compile(r"(?P<module>.+):(?P<name>[A-Za-z_]\w*)")
 FORMS = (
-    "package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE?encoder_name=NAME, hf:ORG/NAME, a "
-    "TorchScript, torch.export or official checkpoint file, a network of the zoo such as digits/pspnet-tiny/sat/0, or "
-    "an architecture such as pspnet(encoder=tiny)"
+    "package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE?encoder_name=NAME, hf:ORG/NAME, "
+    "mmseg:CONFIG?weights=FILE, sea:NAME?weights=FILE, a TorchScript, torch.export or official checkpoint file, a "
+    "network of the zoo such as digits/pspnet-tiny/sat/0, or an architecture such as pspnet(encoder=tiny)"
 )
 
 in_memory: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
@@ -180,4 +181,6 @@ LIBRARIES: dict[str, Callable[[str, str | None, int | None], Loaded]] = {
     "memory": _memory,
     "torchvision": from_torchvision,
     "smp": from_smp,
+    "mmseg": from_mmseg,
+    "sea": from_sea,
 }
