@@ -203,7 +203,8 @@ class SwinEncoder(nn.Module):
         self.patch_embed = nn.ModuleDict(
             {"proj": nn.Conv2d(3, size.channels, 4, stride=4), "norm": nn.LayerNorm(size.channels)}
         )
-        rates = torch.linspace(0, drop_path, sum(size.depths)).tolist()
+        blocks = sum(size.depths)
+        rates = [drop_path * index / (blocks - 1) for index in range(blocks)]
         ends = [sum(size.depths[: index + 1]) for index in range(len(size.depths))]
         self.layers = nn.Sequential(
             *(

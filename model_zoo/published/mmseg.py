@@ -143,6 +143,7 @@ def _dilated(config: Config, num_classes: int, auxiliary: bool) -> tuple[Segment
             mmseg_keys.DEEPLABV3PLUS,
         )
     context: PyramidPooling | AtrousPooling
+    rules: tuple[Rule, ...]
     if config.family == "pspnet":
         context, rules = PyramidPooling(encoder.channels, (1, 2, 3, 6), align_corners=aligned), mmseg_keys.PSPNET
     else:

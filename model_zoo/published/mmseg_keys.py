@@ -31,7 +31,7 @@ def _linear(convolution: Tensor) -> Tensor:
 
 def _by_place(merged: Tensor) -> Tensor:
     """Reorder features of 2x2 places: from channel, row, column to column, row, channel."""
-    parts = merged.unflatten(-1, (-1, 2, 2))
+    parts = merged.reshape(*merged.shape[:-1], -1, 2, 2)
     return parts.transpose(-1, -3).flatten(-3)
 
 

@@ -119,13 +119,13 @@ def load(name: str, state: State, *, where: str) -> tuple[Segmenter, tuple[str, 
     robust = NETWORKS[name]
     heads = ("decode_head.", "decoder.", *CONTEXTS)
     tensors = dict(state.tensors)
-    scale = {part: tensors.pop(f"normalize.{part}", None) for part in ("mean", "std")}
+    scale = [tensors.pop(key) for key in ("normalize.mean", "normalize.std") if key in tensors]
     tensors, prefix = without_prefix(tensors, lambda keys: any(key.startswith(heads) for key in keys))
     network, told = robust.build(tensors, where)
     network.mean, network.std = torch.zeros_like(network.mean), torch.ones_like(network.std)
     notes = [f"removed the prefix {prefix!r}"] if prefix else []
-    if scale["mean"] is not None and scale["std"] is not None:
-        network.mean, network.std = (scale[part].float().view(1, 3, 1, 1) for part in ("mean", "std"))
+    if len(scale) == 2:
+        network.mean, network.std = (values.float().view(1, 3, 1, 1) for values in scale)
         notes.append("took the normalisation from the file")
     if network.num_classes != robust.num_classes:
         notes.append(f"it has {network.num_classes} classes, and the authors' {robust.num_classes}")

@@ -12,6 +12,7 @@ from segbench.cli.common import (
     MatrixArgument,
     SetOption,
     StoreOption,
+    WeightsOption,
     interruptible,
     load,
     show_result,
@@ -28,15 +29,21 @@ def run(
     data: DataOption = None,
     limit: LimitOption = None,
     set_: SetOption = None,
+    weights: WeightsOption = None,
 ) -> None:
     """Train, attack and tabulate a matrix; what is done already is not done again."""
     from rich.console import Console
 
     from segbench.api import run_matrix
     from segbench.cli import progress
+    from segbench.config.given_weights import without_awaiting
+    from segbench.reports.visible import visible
 
     console = Console()
-    loaded = load(matrix, store, device, workers, data, limit, set_)
+    loaded = load(matrix, store, device, workers, data, limit, set_, weights)
+    loaded, left_out = without_awaiting(loaded)
+    for sentence in left_out:
+        console.print(visible(sentence), soft_wrap=True, highlight=False, markup=False)
     with interruptible(console), progress.display(console) as shown:
         result = run_matrix(loaded, shown)
     show_result(result, console)

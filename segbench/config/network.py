@@ -93,6 +93,11 @@ class ExternalNetwork(Frozen):
     check: Annotated[Truth, RUNTIME] = True
     trust: Annotated[Truth, RUNTIME] = False
 
+    @property
+    def awaits_weights(self) -> bool:
+        """Whether its weights are published, and no file of them is named."""
+        return self.weights is None and self.load.partition(":")[0] in PUBLISHED
+
 
 _INDICES = TypeAdapter(tuple[Index, ...])
 

@@ -27,7 +27,7 @@ Formula = Callable[[nn.Module], dict[str, Tensor]]
 References = dict[str, Callable[[int], nn.Module]]
 
 
-SLOW = ("deeplabv3", "deeplabv3plus", "upernet-convnext", "upernet-resnet")
+SLOW = ("pspnet", "deeplabv3", "deeplabv3plus", "upernet-convnext", "upernet-resnet")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in CONFIGS])
@@ -150,6 +150,6 @@ def test_what_does_not_fit_is_named_in_the_file_s_own_names(small: dict[str, Ten
 
 
 def test_aligned_corners_of_crops_of_769_pixels() -> None:
-    for crop, aligned in (("769x769", True), ("512x1024", False)):
-        network, _ = mmseg.build(mmseg.parse(f"pspnet_r50-d8_4xb2-80k_cityscapes-{crop}"), 19, auxiliary=False)
-        assert network.align_corners == network.trunk.context.align_corners == aligned
+    network, _ = mmseg.build(mmseg.parse("pspnet_r50-d8_4xb2-80k_cityscapes-769x769"), 19, auxiliary=False)
+    assert network.align_corners
+    assert network.trunk.context.align_corners
