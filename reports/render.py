@@ -113,6 +113,19 @@ def render(
     return paths
 
 
+def figures(records: Manifest, evidence: Evidence) -> list[Figure]:
+    """Return the figures of a report.
+
+    Args:
+        records: a manifest with its records filled in and judged.
+        evidence: the data behind the records.
+
+    Raises:
+        ValueError: matplotlib is missing.
+    """
+    return _figures(compose(records, evidence=evidence), evidence)
+
+
 def _figures(page: Page, evidence: Evidence) -> list[Figure]:
     """Return all figures; matplotlib is imported only here, because it is slow."""
     _needs("matplotlib", "figures")

@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segbench.api import Result, attack, evaluate, load_model, predict
+    from segbench.api import Result, attack, evaluate, load_model, predict, run_matrix
 
-__all__ = ["Result", "attack", "evaluate", "load_model", "predict"]
+__all__ = ["Result", "attack", "evaluate", "load_model", "predict", "run_matrix"]
 
 
 def __getattr__(name: str) -> Any:

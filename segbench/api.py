@@ -17,7 +17,7 @@ from segbench.attacks.base import BoundAttack
 from segbench.attacks.tools.budget import check_budget
 from segbench.attacks.tools.guard import guarded, prepared
 from segbench.components import specs
-from segbench.config.load import matrix_from_data
+from segbench.config.load import load_matrix, matrix_from_data
 from segbench.config.matrix import Matrix
 from segbench.config.names import as_name
 from segbench.config.network import Convention, default_name, external_network
@@ -154,17 +154,39 @@ def _beside_earlier(plan: Plan, store: Store, display: Display) -> Plan:
     return replace(plan, matrix=matrix, earlier=() if again is None else again.records)
 
 
-def run_matrix(matrix: Matrix, display: Display = SILENT) -> Result:
+def run_matrix(
+    matrix: Matrix | str | Path,
+    display: Display = SILENT,
+    *,
+    overrides: Sequence[str] = (),
+    store: str | Path | None = None,
+    device: str | None = None,
+    workers: int | None = None,
+    limit: int | None = None,
+    data: Mapping[str, str | Path] | None = None,
+) -> Result:
     """Check, plan and run a matrix; what its store holds already is not done again.
 
     Args:
-        matrix: the matrix, as `segbench.config.load.load_matrix` reads it.
+        matrix: name of a built-in matrix, a YAML file, or a matrix that `segbench.config.load` has read.
         display: hears of progress.
+        overrides: values that are laid over the file, such as "seeds=[0, 1]".
+        store: folder of checkpoints and records.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        workers: processes on this machine.
+        limit: score only so many of the first images.
+        data: folders of datasets by name.
 
     Raises:
-        SegbenchError: data or networks are not what the matrix needs.
+        SegbenchError: the matrix is wrong, or data or networks are not what it needs.
         Stopped: the user asked to stop; what was done is kept.
     """
+    if not isinstance(matrix, Matrix):
+        options = {"--store": store, "--device": device, "--workers": workers, "--limit": limit}
+        matrix = load_matrix(str(matrix), overrides, options)
+        if data:
+            places = {**matrix.runtime.data, **{name: Path(folder) for name, folder in data.items()}}
+            matrix = matrix.model_copy(update={"runtime": matrix.runtime.model_copy(update={"data": places})})
     plan = prepare.checked_plan(matrix, Store(matrix.runtime.store), display.say)
     return run_plan(plan, display)
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import pandas as pd
 
-from segbench.errors import SegbenchError
+from segbench.errors import SegbenchError, unknown
+from segbench.reports.figures.base import Figure
 from segbench.reports.formats.frames import tidy
 from segbench.reports.names import is_name
 from segbench.reports.records import Manifest, Record
-from segbench.reports.render import Format, judge, render
+from segbench.reports.render import Format, figures, judge, render
 from segbench.store import Store
 
 FORMATS: tuple[Format, ...] = ("html", "md", "csv")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What an evaluation found.
 
@@ -58,6 +60,53 @@ class Result:
                     raise SegbenchError(f"{short}: {record.error or 'was not evaluated'}")
                 return record.scores.miou
         raise SegbenchError(f"{short} was not evaluated; there are {', '.join(r.attack.short for r in self.records)}")
+
+    def __repr__(self) -> str:
+        """Return name, place and mean mIoU by attack, on one line."""
+        failed = sum(record.scores is None for record in self.records)
+        rest = f", {failed} without scores" if failed else ""
+        means = ", ".join(f"{attack} {miou:.1f}" for attack, miou in self._means().items())
+        return f"<Result {self.manifest.name} in {self.store}: {len(self.records)} evaluations{rest}; mIoU {means}>"
+
+    def _means(self) -> dict[str, float]:
+        """Return the mean mIoU of every attack, in per cent."""
+        scores: dict[str, list[float]] = {}
+        for record in self.records:
+            if record.scores is not None:
+                scores.setdefault(record.attack.short, []).append(record.scores.miou)
+        return {attack: fmean(own) for attack, own in scores.items()}
+
+    def _repr_html_(self) -> str:
+        """Show the results in a notebook: a row for every network, a column for every attack, mIoU in per cent."""
+        table = self.table[["dataset", "model", "defense", "setting", "seed", "attack", "miou"]]
+        columns = list(dict.fromkeys(table["attack"]))
+        rows = ["dataset", "model", "defense", "setting", "seed"]
+        wide = table.pivot_table("miou", rows, "attack", sort=False)
+        return wide.reindex(columns=columns).to_html(float_format="{:.1f}".format, na_rep="")
+
+    def figures(self) -> list[Figure]:
+        """Return the figures of the report, by name; a notebook shows each."""
+        return figures(self.manifest, Store(self.store).evidence())
+
+    def plot(self, name: str | None = None) -> Figure:
+        """Return a figure of the report, which a notebook shows.
+
+        Args:
+            name: its name in `figures()`; by default the first curve of mIoU, or the first figure there is.
+
+        Raises:
+            SegbenchError: there is no such figure, or the records give none.
+        """
+        drawn = {figure.name: figure for figure in self.figures()}
+        if not drawn:
+            raise SegbenchError(
+                f"{self.manifest.name}: its records give no figure; a curve needs an attack of two steps"
+            )
+        if name is None:
+            name = next((own for own in drawn if "steps" in own or "eps" in own), next(iter(drawn)))
+        if name not in drawn:
+            raise SegbenchError(unknown("figure", name, drawn))
+        return drawn[name]
 
     def report(
         self,

@@ -59,6 +59,10 @@ class Figure:
         """Return the figure as PNG on white."""
         return self._save("png", "light")
 
+    def _repr_png_(self) -> bytes:
+        """Show the figure in a notebook."""
+        return self.png()
+
     def _save(self, kind: str, theme: Theme) -> bytes:
         dates = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
         buffer = io.BytesIO()

@@ -12,15 +12,18 @@ from segbench.cli.check import EXAMPLE as CHECK_EXAMPLE
 from segbench.cli.check import check
 from segbench.cli.compare import compare
 from segbench.cli.data import data_app
+from segbench.cli.doctor import doctor
 from segbench.cli.eval import eval_
 from segbench.cli.leaderboard import leaderboard_app
 from segbench.cli.list import list_
 from segbench.cli.plan import plan
 from segbench.cli.report import report
 from segbench.cli.run import run
+from segbench.cli.schema import schema
 from segbench.cli.show import show
 from segbench.cli.store import store_app
 from segbench.cli.zoo import zoo_app
+from segbench.processors import wait_passively
 
 app = typer.Typer(
     name="segbench",
@@ -38,6 +41,8 @@ app.command("list", epilog="Example: segbench list attacks")(list_)
 app.command(epilog="Example: segbench show bim")(show)
 app.command("eval", epilog="Example: segbench eval net.py:build -d camvid --data camvid=CamVid -a bim -a sea")(eval_)
 app.command(epilog=CHECK_EXAMPLE)(check)
+app.command(epilog="Example: segbench doctor --store /scratch/runs")(doctor)
+app.command(epilog="Example: segbench schema > segbench.schema.json")(schema)
 app.add_typer(data_app, name="data")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(leaderboard_app, name="leaderboard")
@@ -46,6 +51,7 @@ app.add_typer(store_app, name="store")
 
 def main() -> None:
     """Run the command line; see `segbench.cli.endings` for what a mistake looks like."""
+    wait_passively()
     try:
         app()
     except SystemExit as ended:

@@ -7,22 +7,33 @@ from typing import Annotated
 
 import typer
 
+from segbench.cli import output as words
 from segbench.cli.common import folders, interruptible, show_result
+from segbench.cli.known import complete_attack, complete_dataset, complete_network
+from segbench.cli.output import JsonOption, verb
 
 
+@verb(plugins=True)
 def eval_(
     model: Annotated[
         str,
         typer.Argument(
             help="package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE?encoder_name=NAME, "
-            "hf:ORG/NAME, a network of the zoo, a TorchScript, torch.export or official checkpoint file, or an "
-            "architecture such as pspnet(encoder=tiny).",
+            "hf:ORG/NAME, mmseg:CONFIG, sea:NAME, a network of the zoo, a TorchScript, torch.export or official "
+            "checkpoint file, or an architecture such as pspnet(encoder=tiny).",
             metavar="MODEL",
+            autocompletion=complete_network,
         ),
     ],
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help='Dataset: "camvid(size=[120, 160])".')],
+    dataset: Annotated[
+        str,
+        typer.Option("--dataset", "-d", help='Dataset: "camvid(size=[120, 160])".', autocompletion=complete_dataset),
+    ],
     attack: Annotated[
-        list[str] | None, typer.Option("--attack", "-a", help="Attack, repeatable.", show_default="clean, bim")
+        list[str] | None,
+        typer.Option(
+            "--attack", "-a", help="Attack, repeatable.", show_default="clean, bim", autocompletion=complete_attack
+        ),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="File of weights to load into the network.")] = None,
     convention: Annotated[
@@ -59,17 +70,15 @@ def eval_(
     force: Annotated[
         bool, typer.Option("--force", help="Go on where another input convention scores much better.")
     ] = False,
+    json: JsonOption = False,
 ) -> None:
     """Attack a network of your own and tabulate how it fares; what is done already is not done again."""
-    from rich.console import Console
+    terminal = words.console(stderr=json)
+    with interruptible(terminal), words.display(terminal) as shown:
+        from segbench.api import evaluate
+        from segbench.components import specs
 
-    from segbench.api import evaluate
-    from segbench.cli import progress
-    from segbench.components import specs
-
-    console = Console()
-    component = specs.bound("dataset", dataset).component.name
-    with interruptible(console), progress.display(console) as shown:
+        component = specs.bound("dataset", dataset).component.name
         result = evaluate(
             model,
             dataset,
@@ -94,4 +103,4 @@ def eval_(
             force=force,
             display=shown,
         )
-    show_result(result, console)
+    show_result(result, terminal, "eval" if json else None)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from segbench.cli import output
 from segbench.cli.common import (
     DataOption,
     LimitOption,
@@ -17,8 +18,10 @@ from segbench.cli.common import (
     load,
     show_result,
 )
+from segbench.cli.output import JsonOption, verb
 
 
+@verb(plugins=True)
 def run(
     matrix: MatrixArgument = "quickstart",
     store: StoreOption = None,
@@ -30,20 +33,17 @@ def run(
     limit: LimitOption = None,
     set_: SetOption = None,
     weights: WeightsOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Train, attack and tabulate a matrix; what is done already is not done again."""
-    from rich.console import Console
+    terminal = output.console(stderr=json)
+    with interruptible(terminal), output.display(terminal) as shown:
+        from segbench.api import run_matrix
+        from segbench.config.given_weights import without_awaiting
+        from segbench.reports.visible import visible
 
-    from segbench.api import run_matrix
-    from segbench.cli import progress
-    from segbench.config.given_weights import without_awaiting
-    from segbench.reports.visible import visible
-
-    console = Console()
-    loaded = load(matrix, store, device, workers, data, limit, set_, weights)
-    loaded, left_out = without_awaiting(loaded)
-    for sentence in left_out:
-        console.print(visible(sentence), soft_wrap=True, highlight=False, markup=False)
-    with interruptible(console), progress.display(console) as shown:
+        loaded, left_out = without_awaiting(load(matrix, store, device, workers, data, limit, set_, weights))
+        for sentence in left_out:
+            terminal.print(visible(sentence), soft_wrap=True, highlight=False, markup=False)
         result = run_matrix(loaded, shown)
-    show_result(result, console)
+    show_result(result, terminal, "run" if json else None)

@@ -42,6 +42,12 @@ def split(doc: str) -> Sections:
     )
 
 
+def attributes(doc: str) -> dict[str, str]:
+    """Return what each attribute means that a docstring describes."""
+    section = re.search(r"^Attributes:\n((?:[ ]+.*\n?|\n)*)", inspect.cleandoc(doc), re.MULTILINE)
+    return dict(_arguments(section[1])) if section else {}
+
+
 def _arguments(text: str) -> Iterator[tuple[str, str]]:
     for entry in re.split(r"\n(?=\S)", inspect.cleandoc(text)):
         name, _, meaning = entry.partition(":")

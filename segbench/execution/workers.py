@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 import torch
 
 from segbench.errors import SegbenchError, Stopped
+from segbench.processors import usable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -214,7 +215,7 @@ def resolve_devices(device: str, workers: int | None, jobs: int) -> list[torch.d
     if device == "auto":
         device = "cuda" if available else "cpu"
     if device == "cpu":
-        return [torch.device("cpu")] * (workers or max(1, min(len(os.sched_getaffinity(0)), jobs)))
+        return [torch.device("cpu")] * (workers or max(1, min(usable(), jobs)))
     if not available:
         raise SegbenchError(f"--device {device}: torch finds no CUDA device on this machine; use --device cpu or auto")
     if device == "cuda":

@@ -17,7 +17,9 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("model", ["upernet", *(pytest.param(m, marks=pytest.mark.slow) for m in NETWORKS if m != "upernet")])
+@pytest.mark.parametrize(
+    "model", ["upernet", *(pytest.param(m, marks=pytest.mark.slow) for m in NETWORKS if m != "upernet")]
+)
 @pytest.mark.parametrize("name", catalog.components("defense"))
 def test_it_gives_a_loss_with_gradients_and_deploys_a_network(name: str, model: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
