@@ -44,7 +44,7 @@ class Attack(Generic[P]):
         version: increases whenever the same options give different images.
         function: the tagged function.
         nested: the function yields its iterates; iterate k is the result of `steps=k`.
-        access: what the attack reads from the network: "none", "logits" or "gradients".
+        access: what the attack reads from the network: "none", "labels", "logits" or "gradients".
         minimises: norm that a minimum-norm attack (such as DAG) minimises, else None. Without an eps, the result of
             such an attack is the distance of its images.
         ensemble: the function returns several results by name; see `parts`.
@@ -237,7 +237,7 @@ def attack(
         name: name in matrices and tables.
         version: increase it whenever the same options give different images.
         nested: the function yields its iterates; iterate k is the result of `steps=k`.
-        access: what the attack reads from the network: "none", "logits" or "gradients".
+        access: what the attack reads from the network: "none", "labels", "logits" or "gradients".
         minimises: norm that the attack minimises, for minimum-norm attacks.
         ensemble: the function returns several results by name, and takes `ignore_index`.
         fit: function of (model, batches), `ignore_index` and the attack's options that returns the `perturbation` for

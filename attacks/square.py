@@ -62,11 +62,11 @@ def square(
         side = window_side(query, queries, share, images.shape[2:])
         for i in running.tolist():
             if query == 0:
-                stripes = _signs(generator[i], images.shape[3]).view(3, 1, -1).to(images)
+                stripes = random_signs(generator[i], images.shape[3]).view(3, 1, -1).to(images)
                 tried[i] = (images[i] + eps * stripes).clamp(0, 1)
                 continue
-            rows, columns = _window(generator[i], side, images.shape[2:])
-            signs = _signs(generator[i], 1).view(3, 1, 1).to(images)
+            rows, columns = random_window(generator[i], side, images.shape[2:])
+            signs = random_signs(generator[i], 1).view(3, 1, 1).to(images)
             tried[i, :, rows, columns] = (images[i, :, rows, columns] + eps * signs).clamp(0, 1)
         labels = masks[running]
         with torch.no_grad():
@@ -98,10 +98,12 @@ def window_side(query: int, queries: int, share: float, size: torch.Size) -> int
     return min(side, size[0], size[1])
 
 
-def _signs(generator: torch.Generator, count: int) -> Tensor:
+def random_signs(generator: torch.Generator, count: int) -> Tensor:
+    """Draw `count` colours of -1 and 1 per channel, (3, count)."""
     return torch.randint(2, (3, count), generator=generator) * 2.0 - 1
 
 
-def _window(generator: torch.Generator, side: int, size: torch.Size) -> tuple[slice, slice]:
+def random_window(generator: torch.Generator, side: int, size: torch.Size) -> tuple[slice, slice]:
+    """Draw the rows and columns of a square inside an image of height and width `size`."""
     top, left = (int(torch.randint(length - side + 1, (1,), generator=generator)) for length in size)
     return slice(top, top + side), slice(left, left + side)

@@ -12,7 +12,7 @@ from segbench.reports.names import Digest
 
 SCHEMA_VERSION = 1
 
-Status = Literal["done", "failed", "missing"]
+Status = Literal["done", "failed", "missing", "not applicable"]
 Setting = Literal["clean", "white-box", "black-box"]
 
 
@@ -48,6 +48,8 @@ class Network(Frozen):
         seed: seed of its training.
         digest: identity of its training, or of the given network.
         weights_sha256: hash of the weights; None before the training has finished.
+        access: what a network from elsewhere gives: "gradients", "scores", "labels", or "files" where only its
+            predictions were given; None for a network that segbench trained, and in records of before it was noted.
     """
 
     model: Component
@@ -56,6 +58,7 @@ class Network(Frozen):
     seed: int
     digest: Digest
     weights_sha256: str | None = None
+    access: Literal["gradients", "scores", "labels", "files"] | None = None
 
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -67,7 +70,7 @@ class RecordedThreat(Frozen):
     Attributes:
         norm: "linf", "l2", "rms" or None.
         eps: the bound in [0, 1] units, or None.
-        access: "none", "logits" or "gradients".
+        access: "none", "labels", "logits" or "gradients".
     """
 
     norm: str | None
@@ -104,7 +107,8 @@ class Record(Frozen):
 
     Attributes:
         digest: identity of the evaluation; equal digests mean equal numbers.
-        status: "done", "failed" or "missing"; only a record that is "done" has scores.
+        status: "done", "failed", "missing", or "not applicable" where the attack needs more than its source network
+            gives; only a record that is "done" has scores.
         setting: "clean", "white-box" (source is the target) or "black-box".
         dataset: the dataset and its options.
         data_fingerprint: hash of the dataset's files.
@@ -132,7 +136,7 @@ class Record(Frozen):
         tallied: what was counted beside the pixels of each class (see `segbench.reports.metrics.tallied`); the metrics
             of other families are not in `metrics`.
         extras: other numbers that this attack or defense reports.
-        error: the reason, in one sentence, if the status is "failed".
+        error: the reason, in one sentence, if the status is "failed" or "not applicable".
         notes: what was chosen or noticed when the data and the networks were read, as sentences.
         answers: logits of the target at fixed places of the first image, by which a network from elsewhere is known
             again; empty where it answers differently each time.

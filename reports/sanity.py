@@ -19,7 +19,7 @@ from segbench.reports.records import Record, Scores
 SENTENCES: Mapping[str, str] = MappingProxyType(
     {
         "black-box-beats-white-box": "images made on another network, or around its defense, fool it more than its own",
-        "square-beats-gradients": "a random search of logits is stronger than every gradient attack of this budget",
+        "square-beats-gradients": "a random search is stronger than every gradient attack of this budget",
         "survives-large-eps": "much stays right at an eps at which any image can be made grey",
         "attack-helps": "the network scores higher under attack than on clean images, as with a negated gradient",
         "loss-does-not-rise": "the loss is nowhere higher along the attack than at its start",
@@ -177,7 +177,7 @@ def _compared_flags(record: Record, group: Sequence[Record]) -> set[str]:
         names.add("attack-helps")
     if any((o.setting == "black-box" or o.oblivious) and _accuracy(o) < strongest - MARGIN for o in within):
         names.add("black-box-beats-white-box")
-    if any(o.threat.access == "logits" and _accuracy(o) < strongest - MARGIN for o in within):
+    if any(o.threat.access in ("logits", "labels") and _accuracy(o) < strongest - MARGIN for o in within):
         names.add("square-beats-gradients")
     if any(_one_step(o) and _accuracy(o) < _accuracy(record) - MARGIN for o in own) and _many_steps(record):
         names.add("one-step-beats-iterative")

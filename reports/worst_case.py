@@ -83,9 +83,11 @@ def _worst(column: str, members: Iterable[str], group: list[Record], evidence: E
         "flags": (),
     }
     if len(done) < len(chosen):
-        failed = next(record for record in chosen if record.status != "done")
-        reason = f"{failed.attack.short} is {failed.status}"
-        gone: dict[str, object] = {"status": "missing", "scores": None, "metrics": {}, "tallied": (), "error": reason}
+        undone = [record for record in chosen if record.status != "done"]
+        lacking = next((record for record in undone if record.status != "not applicable"), undone[0])
+        reason = f"{lacking.attack.short} is {lacking.status}"
+        status = "not applicable" if lacking.status == "not applicable" else "missing"
+        gone: dict[str, object] = {"status": status, "scores": None, "metrics": {}, "tallied": (), "error": reason}
         return chosen[0].model_copy(update={**changed, **gone})
     parts = [part for record in done for part in evidence.parts(record.digest)]
     if not parts:
@@ -119,7 +121,7 @@ def _worst(column: str, members: Iterable[str], group: list[Record], evidence: E
 def _threat(records: list[Record]) -> RecordedThreat:
     """Return the common threat model: norm and eps are None if the attacks differ, access is the strongest."""
     norms, radii = {r.threat.norm for r in records}, {r.threat.eps for r in records}
-    access = next(a for a in ("gradients", "logits", "none") if a in {r.threat.access for r in records})
+    access = next(a for a in ("gradients", "logits", "labels", "none") if a in {r.threat.access for r in records})
     same = len(norms) == len(radii) == 1
     return RecordedThreat(norm=norms.pop() if same else None, eps=radii.pop() if same else None, access=access)
 

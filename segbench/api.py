@@ -20,7 +20,7 @@ from segbench.components import specs
 from segbench.config.load import load_matrix, matrix_from_data
 from segbench.config.matrix import Matrix
 from segbench.config.names import as_name
-from segbench.config.network import Convention, default_name, external_network
+from segbench.config.network import Convention, NetworkAccess, default_name, external_network
 from segbench.datasets.base import VOID
 from segbench.errors import SegbenchError, StoreError
 from segbench.execution import execute, prepare
@@ -62,6 +62,8 @@ def evaluate(
     binary: bool = False,
     incomplete: bool = False,
     trust: bool = False,
+    access: NetworkAccess | str | None = None,
+    substitutes: Sequence[str | GivenNetwork] = (),
     force: bool = False,
     display: Display = SILENT,
 ) -> Result:
@@ -70,7 +72,8 @@ def evaluate(
     The network is left as it was: a copy of it is evaluated. What is done is what `segbench eval` does.
 
     Args:
-        model: a network, its input -> logits, or what `segbench eval` takes, such as "torchvision:fcn_resnet50".
+        model: a network, its input -> logits or label maps, or what `segbench eval` takes, such as
+            "torchvision:fcn_resnet50".
         dataset: name with options, such as "camvid(size=[120, 160])", or several of them.
         attacks: attacks, such as "bim(steps=6)"; "clean" for the images as they are.
         protocol: how images are attacked and scored.
@@ -91,6 +94,8 @@ def evaluate(
         binary: the network has one channel, the logit of the second of two classes.
         incomplete: accept a checkpoint that lacks part of the network; that part has random weights.
         trust: load a TorchScript or torch.export file, which can run code.
+        access: what the network gives, "gradients", "scores" or "labels"; None to find it out.
+        substitutes: networks on which the attacks are made that need more than `model` gives.
         force: evaluate even where another input convention scores much better on clean images.
         display: hears of progress.
 
@@ -100,7 +105,7 @@ def evaluate(
     """
     name = name or (default_name(model) if isinstance(model, str) else _class_name(model))
     load, kept = (model, None) if isinstance(model, str) else _keep(model)
-    network = {
+    network: dict[str, Any] = {
         "load": load,
         "weights": None if weights is None else str(weights),
         "convention": str(convention) if isinstance(convention, Path) else convention or {},
@@ -111,15 +116,18 @@ def evaluate(
         "binary": binary,
         "incomplete": incomplete,
         "trust": trust,
+        "access": access,
         "check": not force,
     }
+    others, also_kept = _substitutes(substitutes, name, trust=trust)
+    network["substitutes"] = [own["name"] for own in others]
     datasets = [dataset] if isinstance(dataset, str) else list(dataset)
     names = dict.fromkeys(specs.parse(each)[0] for each in datasets)
     folders = data if isinstance(data, Mapping) else {} if data is None else dict.fromkeys(names, data)
     content = {
         "title": f"{name} on {', '.join(datasets)}",
         "datasets": datasets,
-        "networks": [network],
+        "networks": [network, *others],
         "attacks": list(attacks),
         "protocol": protocol,
         "split": split,
@@ -134,10 +142,31 @@ def evaluate(
         },
     }
     matrix = matrix_from_data(content, as_name(f"eval-{name}"))
-    with _left_as_found(kept):
+    with contextlib.ExitStack() as stack:
+        for own in (kept, *also_kept):
+            stack.enter_context(_left_as_found(own))
         results = Store(matrix.runtime.store)
         plan = prepare.checked_plan(matrix, results, display.say)
         return run_plan(_beside_earlier(plan, results, display), display)
+
+
+def _substitutes(
+    models: Sequence[str | GivenNetwork], target: str, *, trust: bool
+) -> tuple[list[dict[str, Any]], list[nn.Module | None]]:
+    """Return entries of a matrix for substitutes, under names that are not the target's, and the networks to keep."""
+    entries: list[dict[str, Any]] = []
+    kept: list[nn.Module | None] = []
+    taken = {target}
+    for model in models:
+        load, own = (model, None) if isinstance(model, str) else _keep(model)
+        name = default_name(model) if isinstance(model, str) else _class_name(model)
+        shown, number = name, 2
+        while shown in taken:
+            shown, number = f"{name}-{number}", number + 1
+        taken.add(shown)
+        entries.append({"load": load, "name": shown, "scored": False, "trust": trust})
+        kept.append(own)
+    return entries, kept
 
 
 def _beside_earlier(plan: Plan, store: Store, display: Display) -> Plan:

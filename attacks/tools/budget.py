@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 Norm = Literal["linf", "l2", "rms"]
-Access = Literal["none", "logits", "gradients"]
+Access = Literal["none", "labels", "logits", "gradients"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ThreatModel:
         norm: "linf" (largest change of any value), "l2" (Euclidean norm of the image's change) or "rms" (the L2 norm
             divided by the square root of the number of values). None if the change is unbounded.
         eps: radius of the ball, in [0, 1] units. None if the change is unbounded.
-        access: what the attack reads from the network: "none", "logits" or "gradients".
+        access: what the attack reads from the network: "none", "labels", "logits" or "gradients".
     """
 
     norm: Norm | None

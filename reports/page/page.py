@@ -50,7 +50,7 @@ class Page:
         facts: provenance: protocols, threat models, networks, software.
         records: all records, in order.
         labels: the labels of components and networks.
-        status: the numbers of done, failed and missing evaluations, in words.
+        status: the numbers of done, failed, missing and impossible evaluations, in words.
     """
 
     title: str
@@ -122,6 +122,8 @@ def explain(cell: Cell) -> str:
     """Return everything known of a cell, in words: "41.25; standard deviation 1.30; runs 40.33, 42.17"."""
     if cell.mean is None and cell.published is not None:
         return f"not run; {_published(cell)}"
+    if cell.state == "not applicable":
+        return "; ".join(dict.fromkeys(run.error for run in cell.records if run.error)) or "not applicable"
     if cell.mean is None:
         return {"missing": "not run yet", "no value": "it has no value here"}.get(cell.state, cell.state)
     parts = [cell.text(cell.mean, 1)]
@@ -154,7 +156,8 @@ def _published(cell: Cell) -> str:
 
 
 def _status(records: Sequence[Record]) -> str:
-    counts = {status: sum(record.status == status for record in records) for status in ("done", "failed", "missing")}
+    others = ("failed", "missing", "not applicable")
+    counts = {status: sum(record.status == status for record in records) for status in ("done", *others)}
     parts = [f"{counts['done']:,} of {len(records):,} evaluations done"]
-    parts += [f"{counts[status]:,} {status}" for status in ("failed", "missing") if counts[status]]
+    parts += [f"{counts[status]:,} {status}" for status in others if counts[status]]
     return ", ".join(parts)

@@ -165,6 +165,12 @@ def notes(table: Table) -> list[str]:
         found.append(f"{failed} evaluation{'s' if failed > 1 else ''} failed; the reasons are below.")
     if missing:
         found.append(f"{missing} evaluation{'s have' if missing > 1 else ' has'} not been run yet.")
+    found += [
+        f"n/a: {run.error}."
+        for _, cell in cells
+        for run in cell.records
+        if run.status == "not applicable" and run.error is not None
+    ]
     return list(dict.fromkeys([*found, *_certificates(cells), *_flagged(cells), *table.remarks]))
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from segbench.reports.records import Component, Record
 
-State = Literal["done", "partial", "failed", "missing", "not asked for", "not tallied", "no value"]
+State = Literal["done", "partial", "failed", "missing", "not applicable", "not asked for", "not tallied", "no value"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Cell:
     """The runs of one network, over all its seeds, under one attack.
 
     Attributes:
-        state: "partial" if only some of the runs are done; "not tallied" or "no value" where a metric is not there.
+        state: "partial" if only some of the runs are done; "not applicable" if the attack needs more than the network
+            that it would be made on gives; "not tallied" or "no value" where a metric is not there.
         mean: mean mIoU of the runs that are done, in per cent.
         std: their sample standard deviation (n - 1); None for fewer than two runs.
         low: lower end of the 95 % interval, or None.
@@ -86,7 +87,7 @@ class Cell:
     @property
     def words(self) -> str:
         """What stands in place of a value where there is none."""
-        shown: dict[str, str] = {"missing": "not run", "not asked for": "", "no value": "-"}
+        shown: dict[str, str] = {"missing": "not run", "not applicable": "n/a", "not asked for": "", "no value": "-"}
         return shown.get(self.state, self.state)
 
     @property

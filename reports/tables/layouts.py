@@ -13,7 +13,7 @@ from segbench.reports.comparable import condition
 from segbench.reports.labels import Labels
 from segbench.reports.records import Component, Record
 from segbench.reports.tables.captions import caption
-from segbench.reports.tables.grid import Block, Cell, Column, Row, Table
+from segbench.reports.tables.grid import Block, Cell, Column, Row, State, Table
 
 
 def layouts(records: Sequence[Record], labels: Labels) -> list[Table]:
@@ -143,13 +143,18 @@ def _options(label: str, name: str) -> list[str]:
     return re.split(r", (?![^\[({]*[\])}])", inside) if inside else []
 
 
+_WITHOUT_VALUES: tuple[State, ...] = ("failed", "missing", "not applicable")
+"""States of a cell without values, the first that one of its runs has."""
+
+
 def _cell(runs: Sequence[Record]) -> Cell:
     if not runs:
         return Cell("not asked for")
     values = [run.scores.miou for run in runs if run.scores]
     states = {run.status for run in runs}
     if not values:
-        return Cell("failed" if "failed" in states else "missing", expected=len(runs), records=tuple(runs))
+        state = next(own for own in _WITHOUT_VALUES if own in states)
+        return Cell(state, expected=len(runs), records=tuple(runs))
     only = runs[0].scores if len(runs) == 1 else None
     return Cell(
         state="done" if len(values) == len(runs) else "partial",

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from segbench.cli.attacked_set import attacked_set_app
 from segbench.cli.check import EXAMPLE as CHECK_EXAMPLE
 from segbench.cli.check import check
 from segbench.cli.compare import compare
@@ -48,6 +49,7 @@ app.command(epilog="Example: segbench schema > segbench.schema.json")(schema)
 app.add_typer(data_app, name="data")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(leaderboard_app, name="leaderboard")
+app.add_typer(attacked_set_app, name="attacked-set")
 app.add_typer(store_app, name="store")
 
 

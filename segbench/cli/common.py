@@ -44,6 +44,10 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a value of the matrix, key.path=value.", metavar="KEY=VALUE"),
 ]
+WeightsOption = Annotated[
+    list[str] | None,
+    typer.Option("--weights", help="Published weights of a network of the matrix.", metavar="NAME=FILE"),
+]
 
 
 def load(
@@ -54,14 +58,16 @@ def load(
     data: list[str] | None,
     limit: int | None,
     overrides: list[str] | None,
+    weights: list[str] | None = None,
     metrics: list[str] | None = None,
 ) -> Matrix:
     """Load a matrix and lay the command line's options over it."""
+    from segbench.config.given_weights import with_weights
     from segbench.config.load import load_matrix
 
     folders(data, ())  # a name of one's own is known before the matrix is read
     options = {"--store": store, "--device": device, "--workers": workers, "--limit": limit, "--metrics": metrics}
-    loaded = load_matrix(matrix, overrides or (), options)
+    loaded = with_weights(load_matrix(matrix, overrides or (), options), weights or ())
     places = {**loaded.runtime.data, **folders(data, [d.component.name for d in loaded.datasets])}
     return loaded.model_copy(update={"runtime": loaded.runtime.model_copy(update={"data": places})})
 
@@ -115,7 +121,7 @@ def show_result(result: Result, console: Console, as_json: str | None = None) ->
     page = result.report()[0]
     if as_json is not None:
         print_json(as_json, {**as_plain(result), "report": str(page)})
-        if any(record.status != "done" for record in result.records):
+        if any(record.status not in ("done", "not applicable") for record in result.records):
             raise typer.Exit(1)
         return
     evidence = Store(result.store).evidence()
@@ -124,7 +130,10 @@ def show_result(result: Result, console: Console, as_json: str | None = None) ->
     for sentence in flag_sentences(result.records):
         console.print(visible(f"{FLAG} {sentence}"), soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
-    failed = [record for record in result.records if record.status != "done"]
+    impossible = [record for record in result.records if record.status == "not applicable"]
+    for reason in dict.fromkeys(record.error for record in impossible):
+        console.print(visible(f"n/a: {reason}"), markup=False, highlight=False, soft_wrap=True)
+    failed = [record for record in result.records if record.status not in ("done", "not applicable")]
     if failed:
         reasons = dict.fromkeys(f"{r.attack.short} on {r.target.model.short}: {r.error}" for r in failed)
         for reason in list(reasons)[:MOST_REASONS]:

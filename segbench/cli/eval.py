@@ -19,8 +19,9 @@ def eval_(
         str,
         typer.Argument(
             help="package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE?encoder_name=NAME, "
-            "hf:ORG/NAME, a network of the zoo, a training such as runs/train/DIGEST, a TorchScript, torch.export or "
-            "official checkpoint file, or an architecture such as pspnet(encoder=tiny).",
+            "hf:ORG/NAME, mmseg:CONFIG, sea:NAME, a network of the zoo, a training such as runs/train/DIGEST, a "
+            "TorchScript, torch.export, ONNX or official checkpoint file, or an architecture such as "
+            "pspnet(encoder=tiny).",
             metavar="MODEL",
             autocompletion=complete_network,
         ),
@@ -69,6 +70,17 @@ def eval_(
     trust: Annotated[
         bool, typer.Option("--trust", help="Load a TorchScript or torch.export file, which can run code.")
     ] = False,
+    access: Annotated[
+        str | None,
+        typer.Option(help="What the network gives: gradients, scores or labels.", show_default="found out"),
+    ] = None,
+    substitute: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Network, as MODEL, on which attacks are made that need more than MODEL gives; repeatable.",
+            metavar="MODEL",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Go on where another input convention scores much better.")
     ] = False,
@@ -104,6 +116,8 @@ def eval_(
             binary=binary,
             incomplete=incomplete,
             trust=trust,
+            access=access,
+            substitutes=substitute or (),
             force=force,
             display=shown,
         )

@@ -86,7 +86,8 @@ def as_plain(result: Result) -> dict[str, Any]:
         "matrix": result.manifest.name,
         "title": result.manifest.title,
         "store": str(result.store),
-        "failed": sum(record.status != "done" for record in result.records),
+        "failed": sum(record.status not in ("done", "not applicable") for record in result.records),
+        "not_applicable": sum(record.status == "not applicable" for record in result.records),
         "records": plain(result.records),
     }
 
@@ -135,7 +136,8 @@ def _cell(records: Sequence[Record], shown: Shown) -> str:
     if not records:
         return ""
     if not done:
-        return f"[red]{records[0].status}[/]"
+        status = next((r.status for r in records if r.status != "not applicable"), None)
+        return "[dim]n/a[/]" if status is None else f"[red]{status}[/]"
     tallied = [value for value in map(shown.value, done) if value is not None]
     values = [value for value in tallied if not math.isnan(value)]
     if not values:

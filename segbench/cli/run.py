@@ -18,6 +18,7 @@ from segbench.cli.common import (
     MetricsOption,
     SetOption,
     StoreOption,
+    WeightsOption,
     interruptible,
     load,
     show_result,
@@ -41,12 +42,18 @@ def run(
     limit: LimitOption = None,
     metrics: MetricsOption = None,
     set_: SetOption = None,
+    weights: WeightsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Train, attack and tabulate a matrix; what is done already is not done again."""
     terminal = output.console(stderr=json)
     with interruptible(terminal), output.display(terminal) as shown:
         from segbench.api import run_matrix
+        from segbench.config.given_weights import without_awaiting
+        from segbench.reports.visible import visible
 
-        result = run_matrix(load(matrix, store, device, workers, data, limit, set_, metrics), shown)
+        loaded, left_out = without_awaiting(load(matrix, store, device, workers, data, limit, set_, weights, metrics))
+        for sentence in left_out:
+            terminal.print(visible(sentence), soft_wrap=True, highlight=False, markup=False)
+        result = run_matrix(loaded, shown)
     show_result(result, terminal, "run" if json else None)

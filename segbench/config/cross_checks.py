@@ -55,6 +55,7 @@ def all_of(
         Problem((key,), f"{key} must not be empty") for key, count in counts.items() if not count and key not in wrong
     ]
     found += _of_transfer(entry, models, defenses, networks, wrong)
+    found += _of_substitutes(models, networks, wrong)
     white = [bound for _, bound in attacks] if entry.white_box else []
     sides = None if wrong & {"attacks", "transfer", "white_box"} else (white, transferred)
     found += worst.problems_of(written.get("worst_of"), sides)
@@ -88,3 +89,17 @@ def _of_transfer(
         yield Problem(("transfer", "substitutes"), f"{message} (substitutes are networks of this matrix)")
     if len(models) + len({network.name for network in networks}) == 1 and "models" not in wrong:
         yield Problem(("transfer",), "transfer needs a second model: substitutes are other architectures")
+
+
+def _of_substitutes(models: Placed, networks: Sequence[ExternalNetwork], wrong: set[str | int]) -> Iterator[Problem]:
+    if wrong & {"models", "networks"}:
+        return
+    names = dict.fromkeys((*(bound.component.name for _, bound in models), *(network.name for network in networks)))
+    for index, network in enumerate(networks):
+        for name in network.substitutes:
+            others = {other: None for other in names if other != network.name}
+            if name not in others:
+                message = catalog.unknown("network", name, others)
+                yield Problem(("networks", index, "substitutes"), f"substitutes of {network.name}: {message}")
+    if networks and not models and not any(network.scored for network in networks):
+        yield Problem(("networks",), "every network is only a substitute (scored: false), so that nothing is scored")

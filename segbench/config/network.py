@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from segbench.components.specs import Problem
 from segbench.components.values import Number, Text, Truth, Whole, explained
@@ -20,8 +20,13 @@ Channels = tuple[Number, Number, Number]
 Spread = Annotated[Number, Field(gt=0)]
 Index = Annotated[Whole, Field(ge=0)]
 Side = Annotated[Whole, Field(ge=1)]
-FILES = (".py", ".pth", ".pt", ".pt2", ".ts", ".safetensors", ".torchscript")
+NetworkAccess = Literal["gradients", "scores", "labels"]
+"""What a network gives, from most to least: each gives all that stands after it."""
+FILES = (".py", ".pth", ".pt", ".pt2", ".ts", ".safetensors", ".torchscript", ".onnx")
 """Ends of file names that a network's name goes without."""
+
+PUBLISHED = ("mmseg", "sea")
+"""Beginnings of what is loaded with weights that others published, `mmseg:NAME?weights=FILE`."""
 
 
 class Convention(Frozen):
@@ -67,13 +72,17 @@ class Convention(Frozen):
         return self.model_dump(mode="json", exclude={"size"} if self.size is None else None)
 
 
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class ExternalNetwork(Frozen):
     """A network that was not trained here.
 
     Attributes:
-        load: what to load: package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE, hf:NAME, a
-            TorchScript, torch.export or official checkpoint file, a network of the zoo, or one of segbench's own
-            architectures with options; by default the file of `weights`.
+        load: what to load: package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE, hf:NAME,
+            mmseg:CONFIG, sea:NAME, a TorchScript, torch.export, ONNX or official checkpoint file, a network of the zoo,
+            or one of segbench's own architectures with options; by default the file of `weights`.
         weights: file of weights that are loaded into it.
         name: what tables call it.
         defense: how it was trained, as tables say it.
@@ -83,6 +92,10 @@ class ExternalNetwork(Frozen):
         output: key, attribute or place of the logits in what the network returns; by default they are looked for.
         binary: the network has one channel, the logit of the second of two classes.
         incomplete: accept weights that lack part of the network; that part has random weights.
+        access: what it gives, "gradients", "scores" or "labels"; by default this is found out. Attacks that need more
+            are not applicable to it.
+        substitutes: names of networks of the matrix on which the attacks are made that need more than this one gives.
+        scored: attack and score it; false for one that is only a substitute.
         check: compare its score on clean images with that under other conventions first.
         trust: load a TorchScript or torch.export file, which can run code.
     """
@@ -97,8 +110,16 @@ class ExternalNetwork(Frozen):
     output: Annotated[Text | None, IDENTITY] = None
     binary: Annotated[Truth, IDENTITY] = False
     incomplete: Annotated[Truth, IDENTITY] = False
+    access: Annotated[NetworkAccess | None, IDENTITY] = None
+    substitutes: Annotated[tuple[Text, ...], BeforeValidator(_listed), LAYOUT] = ()
+    scored: Annotated[Truth, LAYOUT] = True
     check: Annotated[Truth, RUNTIME] = True
     trust: Annotated[Truth, RUNTIME] = False
+
+    @property
+    def awaits_weights(self) -> bool:
+        """Whether its weights are published, and no file of them is named."""
+        return self.weights is None and self.load.partition(":")[0] in PUBLISHED
 
 
 _INDICES = TypeAdapter(tuple[Index, ...])
@@ -107,7 +128,8 @@ _INDICES = TypeAdapter(tuple[Index, ...])
 def default_name(load: str) -> str:
     """Return what a network is called when the user does not say."""
     prefix, colon, rest = load.partition(":")
-    name = rest.partition("?")[0] if colon and prefix in ("torchvision", "smp", "hf", "memory") else load
+    ways = (*PUBLISHED, "torchvision", "smp", "hf", "memory", "onnx")
+    name = rest.partition("?")[0] if colon and prefix in ways else load
     if colon and name == load:
         name = prefix.rpartition(".")[2] if not prefix.endswith(".py") else prefix
     if "(" in name:
@@ -152,11 +174,14 @@ def external_network(written: Any) -> ExternalNetwork:
 
 
 def _filled(entry: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Fill in what follows from the rest: `load` from `weights`, `name` from `load`."""
+    """Fill in what follows from the rest: `load` from `weights`, or `weights` and `name` from `load`."""
     filled = dict(entry)
     if "load" not in filled and isinstance(filled.get("weights"), str):
         filled["load"] = filled.pop("weights")
     if isinstance(filled.get("load"), str):
+        load, query, weights = filled["load"].partition("?weights=")
+        if query and load.partition(":")[0] in PUBLISHED and filled.get("weights") is None:
+            filled.update(load=load, weights=weights)
         filled.setdefault("name", default_name(filled["load"]) or filled["load"])
     return filled
 

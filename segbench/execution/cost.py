@@ -11,6 +11,7 @@ import torch
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 from torch.utils.data import default_collate
 
@@ -93,6 +94,7 @@ class Cost:
         seconds: about how long it takes, from a few timed steps; None where that was not asked for.
         workers: that share these seconds.
         device: that was timed.
+        refusals: what cannot be made because a network gives too little, a sentence each.
     """
 
     title: str
@@ -104,6 +106,7 @@ class Cost:
     seconds: float | None = None
     workers: int = 1
     device: str = ""
+    refusals: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """Return it as data."""
@@ -138,6 +141,7 @@ def measured(plan: Plan, store: Store, *, estimate: bool) -> Cost:
         len(sweeps),
         _saved(sweeps, known),
         beside(plan, sweeps, store, with_clean),
+        refusals=plan.refusals,
     )
     return _timed(found, plan, trainings, sweeps, known) if estimate else found
 
@@ -156,6 +160,7 @@ def summary(found: Cost) -> RenderableType:
     parts: list[RenderableType] = [table, f"{sharing}.", *found.beside.sentences]
     if found.trainings.passes is None or found.evaluations.passes is None:
         parts.append("Some data is not there, so its number of images is not known; name its folder with --data.")
+    parts += [Text(reason) for reason in found.refusals]
     if found.seconds is not None:
         hours = found.seconds / 3600
         shown_time = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"

@@ -12,7 +12,7 @@ from segbench.attacks.tools.targets import read_labels
 from segbench.components.specs import Bound
 from segbench.config.load import data_variable
 from segbench.config.matrix import Matrix, Runtime
-from segbench.config.network import Convention, ExternalNetwork
+from segbench.config.network import Convention, ExternalNetwork, NetworkAccess
 from segbench.config.own import with_own_names
 from segbench.datasets.base import Dataset
 from segbench.datasets.tools.check import check
@@ -29,6 +29,10 @@ from segbench.reports.metrics.registry import metric
 from segbench.store import Store
 from segbench.training import batches
 
+NO_GRADIENT = (
+    "no gradient reaches the images: it runs under no_grad, detaches, or leaves torch; attacks by gradients need one, "
+    "square, label-square and corruptions do not"
+)
 UNKNOWN = "unknown"
 """The fingerprint of a dataset that is not there."""
 
@@ -88,9 +92,12 @@ def checked_plan(matrix: Matrix, store: Store, say: Callable[[str], None] = lamb
     _metrics(matrix, classes)
     said = [f"{data.dataset.short}: {warning}" for data in fingerprints.values() for warning in data.warnings]
     said += [f"{cell.external.name}: {note}" for cells in externals.values() for cell in cells for note in cell.notes]
-    for text in dict.fromkeys(said):
+    plan = build(matrix, fingerprints, externals)
+    for text in dict.fromkeys([*said, *plan.refusals]):
         say(text)
-    return build(matrix, fingerprints, externals)
+    if plan.asked and not plan.evaluations:
+        raise SegbenchError(f"{matrix.name}: nothing can be run: {plan.refusals[0].removeprefix('not applicable: ')}")
+    return plan
 
 
 def _metrics(matrix: Matrix, classes: Sequence[str]) -> None:
@@ -148,7 +155,7 @@ def tentative_plan(matrix: Matrix) -> Plan:
             dataset = open_bound(bound, matrix.runtime.data)
             data = Data(bound, dataset.fingerprint())
             cells = [
-                _unseen(data, one) if loaders.runs_code(one.load) else open_external(one, data, dataset).cell
+                open_external(one, data, dataset).cell if _can_be_seen(one) else _unseen(data, one)
                 for one in matrix.networks
             ]
         except DataError:
@@ -162,9 +169,14 @@ def tentative_plan(matrix: Matrix) -> Plan:
     return build(matrix, fingerprints, externals)
 
 
+def _can_be_seen(external: ExternalNetwork) -> bool:
+    """Whether a network can be loaded for a plan: no code runs, and its weights are there."""
+    return not loaders.runs_code(external.load) and not external.awaits_weights
+
+
 def _unseen(data: Data, external: ExternalNetwork) -> ExternalCell:
     """Return the cell of a network that was not loaded."""
-    return ExternalCell(data, external, {"state": UNKNOWN}, {})
+    return ExternalCell(data, external, {"state": UNKNOWN}, {}, access=external.access or "gradients")
 
 
 def _offers(dataset: Dataset, matrix: Matrix) -> None:
@@ -200,9 +212,11 @@ def _checked_network(
     """Load a network, see that it fits the dataset, and compare its convention with others."""
     opened = open_external(external, data, dataset)
     protocol: EvaluationProtocol = matrix.protocol.make()
-    gradients = any(attack.attack().threat.access == "gradients" for attack in matrix.attacks)
-    found = _fits(opened.adapter, dataset, matrix.split, protocol, gradients=gradients)
-    cell = replace(opened.cell, notes=(*opened.cell.notes, *opened.adapter.notes), answers=found)
+    used = (*matrix.attacks, *matrix.transfer_attacks)
+    gradients = any(attack.attack().threat.access == "gradients" for attack in used)
+    found = _fits(opened.adapter, dataset, matrix.split, protocol, gradients=gradients, stated=external.access)
+    notes = (*opened.cell.notes, *opened.adapter.notes)
+    cell = replace(opened.cell, notes=notes, answers=found, access=opened.adapter.access)
     key = {"protocol": matrix.protocol.short, "split": matrix.split}
     if external.check and not opened.assured and store.remembered("networks", cell.digest) != key:
         device = _device(matrix.runtime)
@@ -214,33 +228,61 @@ def _checked_network(
 
 
 def _fits(
-    adapter: Adapter, dataset: Dataset, split: str, protocol: EvaluationProtocol, *, gradients: bool
+    adapter: Adapter,
+    dataset: Dataset,
+    split: str,
+    protocol: EvaluationProtocol,
+    *,
+    gradients: bool,
+    stated: NetworkAccess | None,
 ) -> tuple[float, ...]:
-    """Run one image through a network: it has to give finite logits for every class, and gradients for attacks.
+    """Run one image through a network: it has to give finite logits for every class, or labels; its access is found.
+
+    Args:
+        adapter: the network.
+        dataset: what it is to be evaluated on.
+        split: the split whose first image it is shown.
+        protocol: how that image is predicted.
+        gradients: see whether a gradient reaches the image.
+        stated: what the user says that the network gives.
 
     Returns:
         The network's answers, by which it is known again.
     """
     crops = protocol.crops(*dataset.split(split)[0][1:])
-    images = crops.images[:1].contiguous(memory_format=torch.channels_last).requires_grad_(gradients)
+    images = crops.images[:1].contiguous(memory_format=torch.channels_last)
+    network = protocol.network(adapter)
     try:
-        with torch.set_grad_enabled(gradients):
-            logits = protocol.network(adapter)(images)
+        with torch.no_grad():
+            logits = network(images)
+        if gradients and adapter.access == "gradients" and not _reached(network, images):
+            if stated == "gradients":
+                raise SegbenchError(f"{adapter.name}: {NO_GRADIENT}")
+            adapter.access = "scores"
+            adapter.notes[NO_GRADIENT] = None
     except CellError as error:
         raise SegbenchError(str(error)) from error
+    except SegbenchError:
+        raise
     except Exception as error:  # whatever a stranger's network raises
         reason = " ".join(str(error).split())[:300]
         raise SegbenchError(
             f"{adapter.name} cannot take an image {tuple(images.shape)} ({reason}); "
             "state its convention, such as 'multiple', or resize images with protocol whole-v1(size=[height, width])"
         ) from error
-    if gradients and not logits.requires_grad:
-        raise SegbenchError(
-            f"{adapter.name}: no gradient reaches the images: it runs under no_grad, detaches, or leaves torch; "
-            "attacks by gradients need one, square and corruptions do not"
-        )
-    _no_probabilities(adapter, logits.detach())
-    return answers(protocol.network(adapter), images.detach())
+    if adapter.access != "labels":
+        _no_probabilities(adapter, logits)
+    return answers(network, images)
+
+
+def _reached(network: torch.nn.Module, images: torch.Tensor) -> bool:
+    """Whether a gradient can flow from a network's answer back to the images."""
+    try:
+        with torch.enable_grad():
+            logits: torch.Tensor = network(images.detach().requires_grad_())
+    except RuntimeError:  # numpy and others refuse tensors that take gradients
+        return False
+    return logits.requires_grad
 
 
 def _no_probabilities(adapter: Adapter, logits: torch.Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import png
@@ -55,18 +56,33 @@ def decode(content: bytes, *, labels: bool = False) -> NDArray[np.uint8] | NDArr
     Raises:
         NotAnImage: the file is damaged, too large or of another kind.
     """
+    return _decoded(content, "8-bit grey" if labels else "16-bit RGB")
+
+
+def decode_confidence(content: bytes) -> NDArray[np.uint16]:
+    """Return the pixels of a 16-bit grey PNG file, (H, W).
+
+    Raises:
+        NotAnImage: the file is damaged, too large or of another kind.
+    """
+    found: NDArray[np.uint16] = _decoded(content, "16-bit grey")
+    return found
+
+
+def _decoded(content: bytes, wanted: str) -> NDArray[Any]:
+    planes = 3 if wanted.endswith("RGB") else 1
     try:
         header = png.Reader(bytes=content)
         header.preamble()
         width, height = header.width, header.height
         kind = f"{header.bitdepth}-bit {'grey' if header.greyscale else 'RGB'} of {header.planes} planes"
-        if kind != ("8-bit grey of 1 planes" if labels else "16-bit RGB of 3 planes") or header.interlace:
-            raise NotAnImage(f"expected {'8-bit grey' if labels else '16-bit RGB'}, got {kind}")
+        if kind != f"{wanted} of {planes} planes" or header.interlace:
+            raise NotAnImage(f"expected {wanted}, got {kind}")
         if width * height > LARGEST:
             raise NotAnImage(f"{width} x {height} pixels, more than {LARGEST:,}")
         _bounded(content, height * (width * header.planes * header.bitdepth // 8 + 1))
         _, _, rows, _ = png.Reader(bytes=content).read()
-        found = np.empty((height, width * header.planes), np.uint8 if labels else np.uint16)
+        found = np.empty((height, width * header.planes), np.uint8 if wanted.startswith("8") else np.uint16)
         read = 0
         for row in rows:
             found[read] = row
@@ -77,8 +93,7 @@ def decode(content: bytes, *, labels: bool = False) -> NDArray[np.uint8] | NDArr
         raise NotAnImage(f"not a PNG file, or a damaged one ({error})") from error
     if read != height:
         raise NotAnImage("a damaged PNG file: it ends early")
-    pixels: NDArray[np.uint16] = found if labels else found.reshape(height, width, 3)
-    return pixels
+    return found if planes == 1 else found.reshape(height, width, planes)
 
 
 def _bounded(content: bytes, most: int) -> None:

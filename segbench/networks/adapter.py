@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segbench.config.network import Convention
+from segbench.config.network import Convention, NetworkAccess
 from segbench.errors import CellError
 from segbench.networks import mask_classes
+from segbench.networks.label_maps import as_scores, holds_labels
 from segbench.networks.mask_classes import MaskClassifier
 
 ABSENT = -1e4
@@ -22,14 +24,20 @@ class Adapter(nn.Module):
     """A network under the contract of this house; gradients flow through.
 
     Args:
-        network: input of its own convention (N, 3, H, W) -> logits (N, K, h, w); or a mapping, an object or a sequence
-            that holds them. Logits of another size are resized, bilinear.
+        network: input of its own convention (N, 3, H, W) -> logits (N, K, h, w), or a label map (N, h, w) of whole
+            numbers, as a tensor or a numpy array; or a mapping, an object or a sequence that holds them. Logits of
+            another size are resized, bilinear; labels, nearest.
         convention: that input.
         num_classes: classes C of the dataset; null to take the network's own.
         classes: for each of them the network's channels, of which the largest logit counts; null where K is C.
         name: the network's name in errors.
         output: key, attribute or place of the logits in what the network returns; null to look for them.
         binary: the network has one channel, the logit of the second of two classes; the first is its complement.
+        access: what the network gives; one that answers with label maps is known as such from its first answer on.
+
+    Attributes:
+        access: "gradients", "scores" or "labels"; of labels, the logits here are 1 for the predicted class and 0 for
+            all others, so that they say nothing of confidence.
     """
 
     scale: Tensor
@@ -45,6 +53,7 @@ class Adapter(nn.Module):
         name: str = "the network",
         output: str | None = None,
         binary: bool = False,
+        access: NetworkAccess = "gradients",
     ) -> None:
         super().__init__()
         self.network = network
@@ -54,6 +63,7 @@ class Adapter(nn.Module):
         self.name = name
         self.output = output
         self.binary = binary
+        self.access: NetworkAccess = access
         self.contiguous = False
         self.notes: dict[str, None] = {}
         std = torch.tensor(convention.std or (1.0, 1.0, 1.0))
@@ -71,8 +81,14 @@ class Adapter(nn.Module):
             name=self.name,
             output=self.output,
             binary=self.binary,
+            access=self.access,
         )
         return other.to(self.scale.device).eval()
+
+    @property
+    def has_confidence(self) -> bool:
+        """Whether the logits say how sure the network is; those of labels do not."""
+        return self.access != "labels"
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, C, H, W) of images (N, 3, H, W) in [0, 1].
@@ -88,17 +104,25 @@ class Adapter(nn.Module):
         multiple, remainder = self.convention.multiple, self.convention.remainder
         bottom, right = (remainder - height) % multiple, (remainder - width) % multiple
         shown = F.pad(shown, (0, right, 0, bottom))
-        logits = self._mapped(self._logits(self._answer(shown), len(images)))
+        found = self._part(self._answer(shown)).to(images.device)
+        if self.access == "labels" or holds_labels(found):
+            self.access = "labels"
+            scores = as_scores(found, len(images), self.num_classes, self.classes, self.name)
+        else:
+            scores = self._mapped(self._checked(found, len(images)))
         if bottom or right:
-            logits = self._resized(logits, shown.shape[-2:])[..., :height, :width]
-        return self._resized(logits, own)
+            scores = self._resized(scores, shown.shape[-2:])[..., :height, :width]
+        return self._resized(scores, own)
 
-    def _resized(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+    def _resized(self, scores: Tensor, size: Sequence[int]) -> Tensor:
+        """Return scores at another size; label maps by their nearest pixel, class scores of masks as logarithms."""
+        if scores.shape[-2:] == tuple(size):
+            return scores
+        if self.access == "labels":
+            return F.interpolate(scores, tuple(size), mode="nearest-exact")
         if isinstance(self.network, MaskClassifier):
-            return mask_classes.resized(logits, (size[0], size[1]))
-        if logits.shape[-2:] == tuple(size):
-            return logits
-        return F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)
+            return mask_classes.resized(scores, (size[0], size[1]))
+        return F.interpolate(scores, tuple(size), mode="bilinear", align_corners=False)
 
     def _normalised(self, images: Tensor) -> Tensor:
         ordered = images.flip(1) if self.convention.channels == "bgr" else images
@@ -117,17 +141,23 @@ class Adapter(nn.Module):
         self.contiguous = True
         return self.network(shown.contiguous())
 
-    def _logits(self, answer: Any, count: int) -> Tensor:
-        """Find the logits in what the network returned."""
+    def _part(self, answer: Any) -> Tensor:
+        """Find the logits or labels in what the network returned."""
         found = self._named(answer) if self.output is not None else self._looked_for(answer)
+        if isinstance(found, np.ndarray):
+            found = torch.from_numpy(np.ascontiguousarray(found))
         if not isinstance(found, Tensor):
             raise CellError(
                 f"{self.name} returns {_described(answer)}, not logits: give a network whose output is a tensor "
                 "(N, C, H, W), or name the part that holds one with --output (in a matrix: output)"
             )
+        return found
+
+    def _checked(self, found: Tensor, count: int) -> Tensor:
         if found.ndim != 4 or len(found) != count:
             raise CellError(
-                f"{self.name} returns a tensor {tuple(found.shape)} for {count} image(s); expected logits (N, C, H, W)"
+                f"{self.name} returns a tensor {tuple(found.shape)} for {count} image(s); expected logits (N, C, H, W) "
+                "or whole numbers (N, H, W) as labels"
             )
         return found
 
@@ -144,7 +174,7 @@ class Adapter(nn.Module):
 
     def _looked_for(self, answer: Any) -> Any:
         """Return the part of an answer that holds logits by the conventions of the common libraries."""
-        if isinstance(answer, Tensor):
+        if isinstance(answer, Tensor | np.ndarray):
             return answer
         if isinstance(answer, Mapping):
             for key in ("out", "logits"):

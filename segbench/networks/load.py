@@ -101,6 +101,7 @@ def open_external(external: ExternalNetwork, data: Data, dataset: Dataset) -> Op
         convention=found.adapter.convention.plain,
         traits=traits(_ready(found.adapter, found.assured, found.external)),
         notes=found.notes,
+        access=found.adapter.access,
     )
     return Opened(cell, found.adapter, found.assured)
 
@@ -191,6 +192,7 @@ def _open(external: ExternalNetwork, num_classes: int | None, classes: Sequence[
         name=external.name,
         output=external.output,
         binary=external.binary,
+        access=external.access or loaded.access,
     )
     adapter.eval().requires_grad_(False)
     assured = loaded.assured and convention == loaded.convention

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from segbench.config.network import Convention
+from segbench.config.network import Convention, NetworkAccess
 from segbench.errors import failing as failing
 from segbench.model_zoo.weights import load_strict, read_state
 
@@ -23,6 +23,7 @@ class Loaded(NamedTuple):
         notes: what was chosen on the way, as sentences.
         class_names: names of its channels, where its library says them.
         modules: modules by which it was built, as far as they are not installed.
+        access: what it gives at most, as far as its kind says.
     """
 
     network: nn.Module
@@ -32,6 +33,7 @@ class Loaded(NamedTuple):
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
     modules: tuple[ModuleType, ...] = ()
+    access: NetworkAccess = "gradients"
 
 
 def with_weights(loaded: Loaded, weights: str | None) -> Loaded:

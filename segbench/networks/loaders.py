@@ -23,15 +23,18 @@ from segbench.networks.factories import from_factory
 from segbench.networks.huggingface import from_hf
 from segbench.networks.libraries import from_smp, from_torchvision
 from segbench.networks.loaded import Loaded, failing, with_weights
+from segbench.networks.onnx_files import from_onnx
+from segbench.networks.published import from_mmseg, from_sea
 from segbench.networks.stored import from_training, is_training
 from segbench.plan.identity import component_identity
 from segbench.zoo.cards import is_name
 
 FACTORY = re.compile(r"(?P<module>.+):(?P<name>[A-Za-z_]\w*)")
 FORMS = (
-    "package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE?encoder_name=NAME, hf:ORG/NAME, a "
-    "TorchScript, torch.export or official checkpoint file, a network of the zoo such as digits/pspnet-tiny/sat/0, a "
-    "training of a store such as runs/train/DIGEST, or an architecture such as pspnet(encoder=tiny)"
+    "package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE?encoder_name=NAME, hf:ORG/NAME, "
+    "mmseg:CONFIG?weights=FILE, sea:NAME?weights=FILE, a TorchScript, torch.export, ONNX or official checkpoint file, "
+    "a network of the zoo such as digits/pspnet-tiny/sat/0, a training of a store such as runs/train/DIGEST, or an "
+    "architecture such as pspnet(encoder=tiny)"
 )
 
 in_memory: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
@@ -60,6 +63,8 @@ def load(
         loaded = from_hf(rest, weights, num_classes, incomplete)
     elif colon and prefix in LIBRARIES:
         loaded = LIBRARIES[prefix](rest, weights, num_classes)
+    elif spec.endswith(".onnx"):
+        loaded = from_onnx(spec, weights, num_classes)
     elif is_name(spec):
         loaded = _zoo(spec, weights)
     elif is_training(spec):
@@ -86,7 +91,7 @@ def load(
 def runs_code(spec: str) -> bool:
     """Whether loading a network runs code that is not of a library: a file of the user's, or a program in a file."""
     prefix, colon, _ = spec.partition(":")
-    if colon and prefix in (*LIBRARIES, "hf"):
+    if (colon and prefix in (*LIBRARIES, "hf")) or spec.endswith(".onnx"):
         return False
     path = Path(spec)
     return FACTORY.fullmatch(spec) is not None or (
@@ -185,4 +190,7 @@ LIBRARIES: dict[str, Callable[[str, str | None, int | None], Loaded]] = {
     "memory": _memory,
     "torchvision": from_torchvision,
     "smp": from_smp,
+    "onnx": from_onnx,
+    "mmseg": from_mmseg,
+    "sea": from_sea,
 }

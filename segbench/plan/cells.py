@@ -17,7 +17,8 @@ import torch
 from segbench.attacks.base import Attack
 from segbench.components import catalog, specs
 from segbench.components.specs import Bound
-from segbench.config.network import ExternalNetwork
+from segbench.config.network import ExternalNetwork, NetworkAccess
+from segbench.plan.access import allows, refusal
 from segbench.plan.identity import component_identity, digest, plain
 from segbench.plan.traits import Trait
 from segbench.reports import records
@@ -168,6 +169,7 @@ class ExternalCell:
         notes: what was chosen when it was loaded, as sentences.
         answers: logits at fixed places of the split's first image, by which it is known again; empty where they differ
             each time, and before it was looked at.
+        access: what it gives.
     """
 
     data: Data
@@ -177,6 +179,7 @@ class ExternalCell:
     traits: tuple[Trait, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
     answers: tuple[float, ...] = field(default=(), compare=False)
+    access: NetworkAccess = field(default="gradients", compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -184,6 +187,7 @@ class ExternalCell:
         named = self.external.model_dump(
             mode="json", include={"name", "defense", "seed", "classes", "output", "binary"}
         )
+        declared = {} if self.external.access is None else {"access": self.external.access}
         return digest(
             {
                 "kind": "given",
@@ -192,6 +196,7 @@ class ExternalCell:
                 "identity": dict(self.identity),
                 "convention": plain(self.convention),
                 **named,
+                **declared,
             }
         )
 
@@ -214,6 +219,7 @@ class ExternalCell:
             seed=self.seed,
             digest=self.digest,
             weights_sha256=weights_sha256,
+            access=self.access,
         )
 
 
@@ -306,13 +312,22 @@ class EvalCell:
             return "black-box"
         return "clean" if self.attack.name == "clean" else "white-box"
 
+    @property
+    def lacks(self) -> str | None:
+        """Why the attack cannot be made on its source, as a sentence; None where it can."""
+        if isinstance(self.source, TrainCell):
+            return None
+        given, needed = self.source.access, self.attack.attack().threat.access
+        return None if allows(given, needed) else refusal(self.attack.short, needed, self.source.external.name, given)
+
     def expected(self) -> records.Record:
-        """Return the record of this evaluation before it has been done."""
+        """Return the record of this evaluation before it has been done, or of one that cannot be done."""
         threat = self.attack.attack().threat
         data = self.target.data
         return records.Record(
             digest=self.digest,
-            status="missing",
+            status="missing" if self.lacks is None else "not applicable",
+            error=self.lacks,
             setting=self.setting,
             dataset=data.dataset.identity,
             data_fingerprint=data.fingerprint,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from segbench.components.specs import Bound
@@ -61,16 +62,26 @@ class Plan:
     Attributes:
         matrix: the matrix.
         trainings: networks to train, each once, in the order of the matrix.
-        evaluations: evaluations, each once, in the order of the tables.
-        sweeps: the same evaluations, grouped.
+        asked: all evaluations, each once, in the order of the tables.
+        sweeps: those that can be made, grouped.
         earlier: evaluations of earlier plans that the report shows too.
     """
 
     matrix: Matrix
     trainings: tuple[TrainCell, ...]
-    evaluations: tuple[EvalCell, ...]
+    asked: tuple[EvalCell, ...]
     sweeps: tuple[Sweep, ...]
     earlier: tuple[Record, ...] = ()
+
+    @cached_property
+    def evaluations(self) -> tuple[EvalCell, ...]:
+        """The evaluations that can be made."""
+        return tuple(cell for cell in self.asked if cell.lacks is None)
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """Why the others cannot be made, each reason once."""
+        return tuple(dict.fromkeys(f"not applicable: {cell.lacks}" for cell in self.asked if cell.lacks is not None))
 
     def manifest(self, threads: int | None = None) -> Manifest:
         """Return what the store keeps of the plan, so that a report needs no matrix file.
@@ -79,7 +90,7 @@ class Plan:
             threads: CPU threads of each worker.
         """
         records = {record.digest: record for record in self.earlier}
-        records |= {cell.digest: cell.expected() for cell in self.evaluations}
+        records |= {cell.digest: cell.expected() for cell in self.asked}
         return Manifest(
             name=self.matrix.name,
             title=self.matrix.title,
@@ -112,11 +123,11 @@ def build(
         trainings += grid.values()
         networks: list[NetworkCell] = [*grid.values(), *(external or {}).get(dataset.short, ())]
         if matrix.white_box:
-            evaluations += [cell for target in networks for cell in _white_box(matrix, target)]
+            evaluations += [cell for target in _scored(networks) for cell in _white_box(matrix, target, networks)]
         evaluations += _transfers(matrix, networks)
     unique_trainings = tuple({cell.digest: cell for cell in trainings}.values())
-    unique_evaluations = tuple({cell.digest: cell for cell in evaluations}.values())
-    return Plan(matrix, unique_trainings, unique_evaluations, group(unique_evaluations))
+    asked = tuple({cell.digest: cell for cell in evaluations}.values())
+    return Plan(matrix, unique_trainings, asked, group([cell for cell in asked if cell.lacks is None]))
 
 
 def group(evaluations: Sequence[EvalCell]) -> tuple[Sweep, ...]:
@@ -127,12 +138,20 @@ def group(evaluations: Sequence[EvalCell]) -> tuple[Sweep, ...]:
     return tuple(Sweep(cells[0].source, tuple(cells)) for cells in groups.values())
 
 
-def _white_box(matrix: Matrix, target: NetworkCell) -> Iterator[EvalCell]:
-    """Every attack on a network itself; with a defense at inference, then those on the network without it."""
+def _white_box(matrix: Matrix, target: NetworkCell, networks: Sequence[NetworkCell]) -> Iterator[EvalCell]:
+    """Every attack on a network itself; with a defense at inference, then those on the network without it.
+
+    An attack that needs more than the network gives is made on its substitutes, where it names some.
+    """
     using = [attack for attack in matrix.attacks if attack.attack().threat.access != "none"]
     wrapped = "wrapped" in _traits(target)
+    substitutes = [cell for cell in networks if _name(cell) in _substitutes(target) and cell is not target]
     for attack in matrix.attacks:
-        yield _eval_cell(matrix, target, target, attack, adaptive=True if wrapped and attack in using else None)
+        own = _eval_cell(matrix, target, target, attack, adaptive=True if wrapped and attack in using else None)
+        if own.lacks is None or not substitutes:
+            yield own
+        else:
+            yield from (_eval_cell(matrix, target, source, attack) for source in substitutes)
     if wrapped:
         for attack in using:
             yield _eval_cell(matrix, target, target, attack, adaptive=False)
@@ -141,7 +160,7 @@ def _white_box(matrix: Matrix, target: NetworkCell) -> Iterator[EvalCell]:
 def _transfers(matrix: Matrix, networks: Sequence[NetworkCell]) -> Iterator[EvalCell]:
     """Every network against the substitutes of every other architecture."""
     substitutes = [cell for cell in networks if _defense(cell) == matrix.substitutes]
-    for target in networks:
+    for target in _scored(networks):
         for source in substitutes:
             if _architecture(source) != _architecture(target):
                 for attack in matrix.transfer_attacks:
@@ -186,6 +205,19 @@ def _defense(cell: NetworkCell) -> str:
 def _architecture(cell: NetworkCell) -> object:
     """Return what two networks of one architecture share: the model with its options, or the user's name for it."""
     return cell.model if isinstance(cell, TrainCell) else cell.external.name
+
+
+def _name(cell: NetworkCell) -> str:
+    """Return the name by which a network is named as a substitute."""
+    return cell.model.name if isinstance(cell, TrainCell) else cell.external.name
+
+
+def _substitutes(cell: NetworkCell) -> tuple[str, ...]:
+    return cell.external.substitutes if isinstance(cell, ExternalCell) else ()
+
+
+def _scored(networks: Sequence[NetworkCell]) -> list[NetworkCell]:
+    return [cell for cell in networks if isinstance(cell, TrainCell) or cell.external.scored]
 
 
 def _traits(cell: NetworkCell) -> tuple[Trait, ...]:

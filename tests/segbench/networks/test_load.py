@@ -165,7 +165,7 @@ def test_a_network_that_changed_since_the_plan_is_not_scored(matrix: Callable[..
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"load": "{file}:frozen"}, "no gradient reaches the images"),
+        ({"load": "{file}:frozen", "access": "gradients"}, "no gradient reaches the images"),
         ({"load": "{file}:large"}, r"large cannot take an image \(1, 3, 16, 16\)|net cannot take an image"),
         ({"load": "{file}:biuld"}, "did you mean 'build'"),
         ({"classes": {"background": 0, "0": 1}}, "must name every class of the dataset .*; it lacks 1"),
