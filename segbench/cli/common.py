@@ -60,13 +60,15 @@ def load(
     overrides: list[str] | None,
     weights: list[str] | None = None,
     metrics: list[str] | None = None,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> Matrix:
-    """Load a matrix and lay the command line's options over it."""
+    """Load a matrix and lay the command line's options over it; `more` holds those that only one verb has."""
     from segbench.config.given_weights import with_weights
     from segbench.config.load import load_matrix
 
     folders(data, ())  # a name of one's own is known before the matrix is read
-    options = {"--store": store, "--device": device, "--workers": workers, "--limit": limit, "--metrics": metrics}
+    own = {"--store": store, "--device": device, "--workers": workers, "--limit": limit, "--metrics": metrics}
+    options = {**own, **more}
     loaded = with_weights(load_matrix(matrix, overrides or (), options), weights or ())
     places = {**loaded.runtime.data, **folders(data, [d.component.name for d in loaded.datasets])}
     return loaded.model_copy(update={"runtime": loaded.runtime.model_copy(update={"data": places})})

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,11 +19,15 @@ from segbench.cli.common import (
     load,
     show_result,
 )
+from segbench.cli.engines import (
+    AddressOption,
+    DetachOption,
+    EngineOption,
+    SlurmOption,
+    engine_options,
+    show_submitted,
+)
 from segbench.cli.output import JsonOption, verb
-from segbench.errors import SegbenchError
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 @verb(plugins=True)
@@ -43,17 +43,31 @@ def run(
     metrics: MetricsOption = None,
     set_: SetOption = None,
     weights: WeightsOption = None,
+    engine: EngineOption = None,
+    address: AddressOption = None,
+    slurm: SlurmOption = None,
+    detach: DetachOption = False,
     json: JsonOption = False,
 ) -> None:
     """Train, attack and tabulate a matrix; what is done already is not done again."""
     terminal = output.console(stderr=json)
     with interruptible(terminal), output.display(terminal) as shown:
-        from segbench.api import run_matrix
+        from segbench.api import run_matrix, submit_matrix
         from segbench.config.given_weights import without_awaiting
         from segbench.reports.visible import visible
 
-        loaded, left_out = without_awaiting(load(matrix, store, device, workers, data, limit, set_, weights, metrics))
+        more = engine_options(engine, address, slurm)
+        asked = load(matrix, store, device, workers, data, limit, set_, weights, metrics, more)
+        loaded, left_out = without_awaiting(asked)
         for sentence in left_out:
             terminal.print(visible(sentence), soft_wrap=True, highlight=False, markup=False)
-        result = run_matrix(loaded, shown)
-    show_result(result, terminal, "run" if json else None)
+        if detach:
+            numbers = submit_matrix(loaded, shown)
+        else:
+            result = run_matrix(loaded, shown)
+    if not detach:
+        show_result(result, terminal, "run" if json else None)
+    elif json:
+        output.print_json("run", {"matrix": loaded.name, "store": str(loaded.runtime.store), "submitted": numbers})
+    else:
+        show_submitted(terminal, numbers, loaded.runtime.store)

@@ -97,7 +97,7 @@ def submit(plan: Plan, store: Store, runtime: Runtime, display: Display) -> tupl
         raise SegbenchError(f"--detach: jobs of the engine {runtime.engine} end with this process; use --engine slurm")
     board, make = _opened(plan, store, runtime, display)
     engine = make(display, threading.Event())
-    assert isinstance(engine, SlurmEngine)  # noqa: S101 - the engine was asked for by name
+    assert isinstance(engine, SlurmEngine)
     engine.offer(board.jobs)
     return engine.numbers
 

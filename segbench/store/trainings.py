@@ -16,8 +16,8 @@ from segbench.files import (
 )
 from segbench.reports.evidence import Measurements
 from segbench.reports.sanity import from_plain, to_plain
-from segbench.store.base import fault, folders, lock
 from segbench.store.arrays import Arrays
+from segbench.store.base import fault, folders, lock
 
 
 class Trainings(Arrays):

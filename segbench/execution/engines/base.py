@@ -1,0 +1,60 @@
+"""The seam between a plan and the machines that carry it out.
+
+An engine takes a job as data and returns a future of how it ended. Everything else lies in the store: a job reads
+networks and checkpoints there, and leaves weights, records, failures and its progress there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Protocol
+
+from segbench.execution.board import Ended, Job
+from segbench.execution.workers import Update
+
+
+class Lost(Exception):
+    """A job's process, node or place in a queue is gone; the job can be submitted again."""
+
+
+class Engine(Protocol):
+    """Something that does jobs.
+
+    Attributes:
+        slots: jobs that are submitted at once, at most.
+        tries: how often a job is submitted that gets lost each time.
+        advice: what may help when a job got lost that often.
+    """
+
+    @property
+    def slots(self) -> int: ...  # noqa: D102 - see the attributes
+
+    @property
+    def tries(self) -> int: ...  # noqa: D102 - see the attributes
+
+    @property
+    def advice(self) -> str: ...  # noqa: D102 - see the attributes
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def offer(self, jobs: Mapping[str, Job]) -> None:
+        """Hear of all jobs before the first is submitted."""
+        ...
+
+    def submit(self, key: str, job: Job) -> Future[Ended]:
+        """Start a job whose trainings are done; the future raises `Lost` or `Stopped`."""
+        ...
+
+    def news(self) -> Iterable[Update | str]:
+        """Return what jobs have told since the last call."""
+        ...
+
+    def stop(self) -> None:
+        """Ask all jobs to write their checkpoints and end."""
+        ...

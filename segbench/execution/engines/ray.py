@@ -1,0 +1,223 @@
+"""Ray as an engine: each training or sweep is a task with its share of processors and GPUs.
+
+Ray only places tasks. Progress, checkpoints and results go through the store, as with every engine.
+
+Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.remote_function.RemoteFunction.options.html
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from segbench.config.matrix import Runtime
+from segbench.errors import SegbenchError, Stopped
+from segbench.execution.board import Ended, Job
+from segbench.execution.engines import remote
+from segbench.execution.engines.base import Lost
+from segbench.execution.workers import Update
+from segbench.processors import usable
+from segbench.store import Store
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the progress in the store."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster of Ray that this process belongs to.
+
+    Attributes:
+        store: on a folder that its nodes share.
+        runtime: how jobs run.
+        threads: CPU threads that fit each job.
+        share: GPUs of each job; 0 where there are none or they are not to be used.
+        jobs: jobs at once, at most.
+    """
+
+    store: Store
+    runtime: Runtime
+    threads: int
+    share: float
+    jobs: int
+
+
+def connect(store: Store, runtime: Runtime) -> Cluster:
+    """Join the cluster that a runtime names, or start one on this machine.
+
+    Raises:
+        SegbenchError: Ray is not installed, there is no such cluster, or a node does not see the store.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        ray = _ray()
+    except ImportError as error:
+        raise SegbenchError("--engine ray: Ray is not installed; pip install 'segbench[ray]'") from error
+    if not ray.is_initialized():
+        own = {} if runtime.address else {"num_cpus": max(usable(), runtime.workers or 1), "include_dashboard": False}
+        try:
+            ray.init(address=runtime.address, log_to_driver=False, logging_level="ERROR", **own)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise SegbenchError(
+                f"--address {runtime.address}: no cluster of Ray answers there ({reason}); start one with "
+                "ray start --head, or leave --address out"
+            ) from error
+    _seen_by_all(store)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = sum(node.get("GPU", 0.0) for node in nodes) if runtime.device != "cpu" else 0.0
+    if runtime.device.startswith("cuda") and not gpus:
+        raise SegbenchError(f"--device {runtime.device}: the cluster of Ray has no GPU; use --device cpu or auto")
+    processors = sum(node.get("CPU", 0.0) for node in nodes)
+    smallest = min((node["CPU"] for node in nodes if node.get("CPU")), default=1.0)
+    together = runtime.workers or int(gpus or processors) or 1
+    threads = max(1, min(int(processors // together), int(smallest)))
+    share = min(1.0, gpus / together) if gpus else 0.0
+    return Cluster(store, runtime, threads, share, runtime.workers or sys.maxsize)
+
+
+class RayEngine:
+    """Gives jobs to a cluster of Ray.
+
+    Args:
+        cluster: the cluster.
+        threads: CPU threads of each job.
+    """
+
+    tries = 3
+    advice = "its nodes or processes died, perhaps for want of memory: try fewer --workers"
+
+    def __init__(self, cluster: Cluster, threads: int) -> None:
+        ray = _ray()
+        self.cluster, self.store = cluster, cluster.store
+        self.slots = cluster.jobs
+        self.shared = remote.envelope(cluster.runtime, threads)
+        largest = max((node["Resources"].get("CPU", 1.0) for node in ray.nodes() if node["Alive"]), default=1.0)
+        options = {"num_cpus": min(threads, largest), "num_gpus": cluster.share, "max_retries": 0}
+        self.task: Any = ray.remote(**options)(_task)
+        self.waiting: dict[str, Future[Ended]] = {}
+        self.heard: dict[str, float] = {}
+        self.looked = 0.0
+
+    def __enter__(self) -> RayEngine:
+        self.store.stop_file.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.cluster.runtime.address is None:
+            _ray().shutdown()
+
+    def offer(self, jobs: Mapping[str, Job]) -> None:
+        """Nothing is to be prepared."""
+
+    def submit(self, key: str, job: Job) -> Future[Ended]:
+        """Give a job to Ray, which starts it where its share is free."""
+        reference = self.task.remote(self.shared, key, remote.sent(job))
+        self.waiting[key] = future = _translated(reference.future())
+        return future
+
+    def news(self) -> Iterable[Update]:
+        """Return the progress that jobs have told the store."""
+        now = time.monotonic()
+        if now - self.looked < LOOK_EVERY:
+            return
+        self.looked = now
+        self.waiting = {key: future for key, future in self.waiting.items() if not future.done()}
+        for key in self.waiting:
+            running = self.store.running_job(key)
+            if running is not None and running.total and running.heard != self.heard.get(key):
+                self.heard[key] = running.heard
+                yield Update(key, running.process, running.done, running.total, running.note)
+
+    def stop(self) -> None:
+        """Ask all tasks to stop, those too that have not begun."""
+        self.store.ask_to_stop()
+
+
+def _ray() -> Any:
+    """Import Ray, which takes a second and is not always installed."""
+    return importlib.import_module("ray")
+
+
+def _task(shared: Mapping[str, Any], key: str, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Do a job on the node that Ray has chosen."""
+    store = Store(shared["runtime"]["store"])
+    ear = remote.Ear(store.stop_file, threading.Event())
+    if ear.stopping():
+        return {"stopped": True}
+    try:
+        return remote.do(shared, key, plain, ear)._asdict()
+    except Stopped:
+        return {"stopped": True}
+
+
+def _translated(inner: Future[Any]) -> Future[Ended]:
+    """Return a future that raises `Lost` where a node or a process of Ray died, and `Stopped` where a task stopped."""
+    errors = _ray().exceptions
+    outer: Future[Ended] = Future()
+
+    def pass_on(ended: Future[Any]) -> None:
+        error = ended.exception()
+        if error is None:
+            found = ended.result()
+            if "stopped" in found:
+                outer.set_exception(Stopped())
+            else:
+                outer.set_result(Ended(found["error"], found["elsewhere"], tuple(found["said"])))
+        elif isinstance(error, errors.RayError) and not isinstance(error, errors.RayTaskError):
+            outer.set_exception(Lost("its process or node died"))
+        else:
+            outer.set_exception(error)
+
+    inner.add_done_callback(pass_on)
+    return outer
+
+
+def _seen_by_all(store: Store) -> None:
+    """See that every node reads what this machine writes in the store, and that it can run segbench.
+
+    Raises:
+        SegbenchError: naming the nodes where that is not so.
+    """
+    ray = _ray()
+    on_node: Any = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+    sign, content = store.cache_dir / f"sign-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
+    sign.parent.mkdir(parents=True, exist_ok=True)
+    sign.write_text(content)
+    nodes = {node["NodeID"]: node["NodeName"] for node in ray.nodes() if node["Alive"]}
+    looking: Any = ray.remote(num_cpus=0, max_retries=0)(_look)
+    try:
+        asked = {
+            name: looking.options(scheduling_strategy=on_node(node, soft=False)).remote(str(sign.resolve()), content)
+            for node, name in nodes.items()
+        }
+        blind = [name for name, answer in asked.items() if not ray.get(answer, timeout=120)]
+    except ray.exceptions.RayError as error:
+        raise SegbenchError(
+            f"--engine ray: a node cannot run segbench ({' '.join(str(error).split())[-300:]}); install the same "
+            "segbench on every node"
+        ) from error
+    finally:
+        sign.unlink(missing_ok=True)
+    if blind:
+        raise SegbenchError(
+            f"{store.root}: {', '.join(sorted(blind))} cannot see the files that this machine writes there; name a "
+            "--store on a folder that all nodes share"
+        )
+
+
+def _look(path: str, content: str) -> bool:
+    """Whether a file of the store is seen on the node that this runs on."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read() == content
+    except OSError:
+        return False

@@ -1,0 +1,103 @@
+"""The commands of SLURM that segbench needs: sbatch, squeue, scancel, scontrol, and sacct where there is one.
+
+Source: https://slurm.schedmd.com/sbatch.html, squeue.html, sacct.html and scontrol.html
+"""
+
+from __future__ import annotations
+
+import getpass
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from segbench.errors import SegbenchError
+
+PATIENCE = 60
+"""Seconds that a command of SLURM may take."""
+WARNING = 90
+"""Seconds before a time limit at which a job hears of it."""
+
+
+def available() -> None:
+    """See that this machine can submit jobs.
+
+    Raises:
+        SegbenchError: it has no sbatch.
+    """
+    missing = [name for name in ("sbatch", "squeue", "scancel") if shutil.which(name) is None]
+    if missing:
+        raise SegbenchError(
+            f"--engine slurm: this machine has no {', '.join(missing)}; run it on a login node of the cluster"
+        )
+
+
+def submit(
+    script: str, folder: Path, count: int, options: Mapping[str, str], after: Sequence[str] = (), name: str = "segbench"
+) -> str:
+    """Submit an array of jobs and return its number.
+
+    Args:
+        script: what each task runs.
+        folder: where output goes.
+        count: number of tasks.
+        options: options of sbatch; `array_parallelism` is the number of tasks that may run at once.
+        after: names of tasks that must have ended before one of these starts.
+        name: of the jobs.
+
+    Raises:
+        SegbenchError: SLURM refuses it.
+    """
+    given = {key.replace("_", "-"): value for key, value in options.items()}
+    parallel = given.pop("array-parallelism", None)
+    command = [
+        "sbatch",
+        "--parsable",
+        f"--job-name={name}",
+        f"--array=0-{count - 1}{'' if parallel is None else f'%{parallel}'}",
+        f"--output={folder}/output/%a.txt",
+        "--open-mode=append",
+        "--requeue",
+        f"--signal=B:USR1@{WARNING}",
+        *([f"--dependency=afterany:{':'.join(after)}"] if after else []),
+        *(f"--{key}={value}" if value else f"--{key}" for key, value in given.items()),
+    ]
+    done = _run(command, script)
+    if done.returncode:
+        reason = " ".join(done.stderr.replace("sbatch: error:", "").split()) or f"exit code {done.returncode}"
+        raise SegbenchError(f"--engine slurm: sbatch refuses the jobs ({reason}); correct --slurm")
+    return done.stdout.strip().split(";")[0]
+
+
+def alive() -> set[str] | None:
+    """Return the names of this user's tasks that wait or run, or None where SLURM does not answer."""
+    done = _run(["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i"])
+    return None if done.returncode else set(done.stdout.split())
+
+
+def cancel(names: Iterable[str]) -> None:
+    """Ask tasks to end; they write their checkpoints first."""
+    listed = list(names)
+    for first in range(0, len(listed), 200):
+        _run(["scancel", *listed[first : first + 200]])
+
+
+def requeue(name: str) -> bool:
+    """Put a running task back into its queue; whether SLURM does so."""
+    return _run(["scontrol", "requeue", name]).returncode == 0
+
+
+def verdict(name: str) -> str | None:
+    """Return how a task ended, in SLURM's word, or None where there is no accounting."""
+    if shutil.which("sacct") is None:
+        return None
+    command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={name}", "--format=State"]
+    words = _run(command).stdout.split()
+    return words[0] if words else None
+
+
+def _run(command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=PATIENCE)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 1, "", str(error))

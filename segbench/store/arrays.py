@@ -1,0 +1,115 @@
+"""Arrays of jobs that were handed to SLURM: what each holds, and how each of its tasks ended.
+
+cache/slurm/<name>/  jobs.json  submitted.json  ended/<task>.json  output/<task>.txt
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segbench.errors import StoreError
+from segbench.store.running import RunningJobs
+
+
+@dataclass(frozen=True)
+class Task:
+    """A place in an array.
+
+    Attributes:
+        array: name of the array's folder.
+        number: number that SLURM gave the array.
+        index: of the task in it.
+        key: digest or key of its job.
+        label: what progress lines call the job.
+    """
+
+    array: str
+    number: str
+    index: int
+    key: str
+    label: str
+
+    @property
+    def name(self) -> str:
+        """What SLURM calls it."""
+        return f"{self.number}_{self.index}"
+
+
+class Arrays(RunningJobs):
+    """The arrays of a store."""
+
+    def array_dir(self, name: str) -> Path:
+        """Folder of an array."""
+        return self.cache_dir / "slurm" / name
+
+    def write_array(self, name: str, shared: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> None:
+        """Store the jobs of an array before it is submitted.
+
+        Args:
+            name: of its folder.
+            shared: what its jobs share.
+            jobs: for each task `key`, `label` and the `job` as plain data.
+        """
+        folder = self.array_dir(name)
+        for part in ("ended", "output"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        self._write(folder / "jobs.json", {"shared": dict(shared), "jobs": [dict(job) for job in jobs]})
+
+    def array(self, name: str) -> dict[str, Any]:
+        """Return what `write_array` stored.
+
+        Raises:
+            StoreError: it is damaged or missing.
+        """
+        path = self.array_dir(name) / "jobs.json"
+        content = self._read(path)
+        if content is None:
+            raise StoreError(f"{path}: missing; run the matrix again")
+        return content
+
+    def submitted(self, name: str, number: str) -> None:
+        """Store the number that SLURM gave an array."""
+        self._write(self.array_dir(name) / "submitted.json", {"number": number})
+
+    def tasks(self) -> list[Task]:
+        """Return the tasks of all arrays that have not ended; arrays that cannot be read are left out."""
+        found = []
+        for path in sorted((self.cache_dir / "slurm").glob("*/submitted.json")):
+            name = path.parent.name
+            try:
+                number = (self._read(path) or {}).get("number")
+                jobs = self.array(name)["jobs"]
+                tasks = [Task(name, str(number), i, str(job["key"]), str(job["label"])) for i, job in enumerate(jobs)]
+            except (StoreError, KeyError, TypeError):
+                continue
+            found += [task for task in tasks if not self._ended(task).is_file()]
+        return found
+
+    def task_ended(self, task: Task) -> dict[str, Any] | None:
+        """Return how a task ended, or None where it has not, or its file is just being written."""
+        try:
+            return self._read(self._ended(task))
+        except StoreError:
+            return None
+
+    def write_task_ended(self, task: Task, content: Mapping[str, Any]) -> None:
+        """Store how a task ended."""
+        self._write(self._ended(task), content)
+
+    def output(self, task: Task) -> str:
+        """Return the end of what a task printed."""
+        try:
+            return (self.array_dir(task.array) / "output" / f"{task.index}.txt").read_text(errors="replace")[-2000:]
+        except OSError:
+            return ""
+
+    def drop_array(self, name: str) -> None:
+        """Remove an array, whose tasks have all ended."""
+        shutil.rmtree(self.array_dir(name), ignore_errors=True)
+
+    def _ended(self, task: Task) -> Path:
+        return self.array_dir(task.array) / "ended" / f"{task.index}.json"
