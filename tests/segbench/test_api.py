@@ -70,7 +70,7 @@ def test_results_land_in_the_store_and_are_found_again(
     for record in first.records:
         kept = Store(tmp_path / "runs").record(record.digest)
         assert kept == record.model_copy(update={"flags": ()})
-    monkeypatch.setattr("segbench.execution.execute.work", lambda *arguments: pytest.fail("a cell was run again"))
+    monkeypatch.setattr("segbench.execution.work.work", lambda *arguments: pytest.fail("a cell was run again"))
     assert evaluate(network).records == first.records
 
 

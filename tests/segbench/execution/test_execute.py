@@ -10,7 +10,7 @@ import pytest
 
 from segbench.config.matrix import Matrix
 from segbench.errors import Stopped
-from segbench.execution import execute
+from segbench.execution import work
 from segbench.execution.board import pending
 from segbench.execution.prepare import tentative_plan
 from segbench.plan.plan import Plan
@@ -44,14 +44,14 @@ def test_a_failed_training_takes_only_its_dependants_down_and_is_tried_again(
     tiny_matrix: Callable[..., Matrix], run: Run, silent: type[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matrix = tiny_matrix()
-    real = execute.run_training
+    real = work.run_training
 
     def fail(cell: Any, *arguments: Any, **options: Any) -> None:
         if cell.model.name == "deeplabv3" and cell.defense.name == "sat":
             raise MemoryError("no memory left")
         real(cell, *arguments, **options)
 
-    monkeypatch.setattr(execute, "run_training", fail)
+    monkeypatch.setattr(work, "run_training", fail)
     records = run(matrix, silent())
     for record in records:
         touched = any(n.model.name == "deeplabv3" and n.defense.name == "sat" for n in (record.target, record.source))
@@ -62,7 +62,7 @@ def test_a_failed_training_takes_only_its_dependants_down_and_is_tried_again(
     failed = next(c for c in tentative_plan(matrix).trainings if c.label.endswith("sat seed 0") and "deep" in c.label)
     assert "MemoryError" in (store.train_dir(failed.digest) / "traceback.txt").read_text()
 
-    monkeypatch.setattr(execute, "run_training", real)
+    monkeypatch.setattr(work, "run_training", real)
     assert {record.status for record in run(matrix, silent())} == {"done"}
 
 

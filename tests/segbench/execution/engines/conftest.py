@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -40,18 +41,32 @@ class Cluster:
     def start_node(self, name: str) -> None:
         subprocess.run(["slurmd", "-N", name], check=True)
 
+    def revive(self, name: str) -> None:
+        """See that a node is up, and wait until it is idle."""
+        if tell("sinfo", "-h", "-n", name, "-o", "%t").strip() not in ("idle", "alloc", "mix"):
+            self.start_node(name)
+            tell("scontrol", "update", f"NodeName={name}", "State=RESUME")
+        deadline = time.monotonic() + 30
+        while tell("sinfo", "-h", "-n", name, "-o", "%t").strip() != "idle":
+            assert time.monotonic() < deadline, tell("sinfo")
+            time.sleep(0.5)
+
     def kill_node(self, name: str) -> None:
         """Kill a node's daemon, and with it whatever the node runs, as a power failure would."""
+        daemon = int((self.folder / f"slurmd_{name}.pid").read_text())
+        marks = {f"SLURM_CONF={os.environ['SLURM_CONF']}".encode(), f"SLURMD_NODENAME={name}".encode()}
+        doomed = [daemon]
         for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and entry.name != str(os.getpid()):
-                try:
-                    words = (entry / "environ").read_bytes().split(b"\0")
-                except OSError:
-                    continue
-                here = f"SLURM_CONF={os.environ['SLURM_CONF']}".encode() in words
-                if here and f"SLURMD_NODENAME={name}".encode() in words:
-                    os.kill(int(entry.name), signal.SIGKILL)
-        os.kill(int((self.folder / f"slurmd_{name}.pid").read_text()), signal.SIGKILL)
+            try:
+                words = set((entry / "environ").read_bytes().split(b"\0"))
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (OSError, ValueError):
+                continue
+            if marks <= words:  # a job, whose parent is the keeper that SLURM gives each
+                doomed += [parent, int(entry.name)]
+        for process in dict.fromkeys(doomed):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")
@@ -88,10 +103,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         tell("scancel", "--user=root")
     finally:
         for path in folder.glob("*.pid"):
-            try:
+            with contextlib.suppress(ProcessLookupError, ValueError):
                 os.kill(int(path.read_text()), signal.SIGTERM)
-            except (ProcessLookupError, ValueError):
-                pass
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -1,0 +1,83 @@
+"""A real cluster of Ray: two nodes on loopback, one of them killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'segbench[ray]'")
+
+LONG = {"optimizer": "adamw", "lr": 0.01, "batch_size": 4, "iterations": 1500}
+
+SCRIPT = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from segbench.store import Store
+
+matrix, root = sys.argv[1:]
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+second = cluster.add_node(num_cpus=1)
+command = [sys.executable, "-m", "segbench", "run", matrix, "--store", root, "--engine", "ray"]
+run = subprocess.Popen([*command, "--address", cluster.address])
+store = Store(Path(root))
+deadline = time.monotonic() + 200
+while len([job for job in store.running() if (store.train_dir(job.key) / "checkpoint.pt").is_file()]) < 2:
+    assert run.poll() is None and time.monotonic() < deadline, "two trainings never ran side by side"
+    time.sleep(0.1)
+cluster.remove_node(second, allow_graceful=False)
+code = run.wait(timeout=400)
+cluster.shutdown()
+sys.exit(code)
+"""
+
+
+def own_network(*command: str) -> list[str]:
+    """Return a command in a network of its own, where that can be had: Ray then takes loopback for the machine."""
+    inside = 'ip link set lo up && exec "$@"'
+    words = ["unshare", "-n", "sh", "-c", inside, "sh"]
+    try:
+        can = subprocess.run([*words, "true"], capture_output=True, timeout=20).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        can = False
+    return [*words, *command] if can else list(command)
+
+
+@pytest.mark.slow
+def test_a_killed_node_s_tasks_go_on_elsewhere_and_the_report_is_the_same(
+    small: Callable[..., Path], report_of: Callable[[Path], dict[str, bytes]], tmp_path: Path
+) -> None:
+    matrix = small(tmp_path, recipe=LONG, attacks=["clean"])
+    (tmp_path / "two_nodes.py").write_text(SCRIPT)
+    words = own_network(sys.executable, str(tmp_path / "two_nodes.py"), str(matrix), str(tmp_path / "cluster"))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "its process or node died; it is started again" in done.stdout
+    local = [sys.executable, "-m", "segbench", "run", str(matrix), "--store", str(tmp_path / "local")]
+    subprocess.run(local, check=True, capture_output=True, cwd=tmp_path)
+    assert report_of(tmp_path / "cluster") == report_of(tmp_path / "local")
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_checkpoints_and_no_process(small: Callable[..., Path], tmp_path: Path) -> None:
+    matrix = small(tmp_path, recipe={**LONG, "iterations": 100_000}, defenses=["none"], attacks=["clean"])
+    words = own_network(sys.executable, "-m", "segbench", "run", str(matrix), "--store", "runs", "--engine", "ray")
+    run: Any = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("runs/train/*/checkpoint.pt")):
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    os.kill(run.pid, signal.SIGINT)
+    output, _ = run.communicate(timeout=120)
+    assert run.returncode == 130, output
+    assert "Stopped; everything done is kept" in output
+    assert not list(tmp_path.glob("runs/cache/running/*.json"))

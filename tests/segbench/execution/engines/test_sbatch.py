@@ -1,0 +1,53 @@
+"""What is asked of SLURM, with commands that only write down what they were given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segbench.errors import SegbenchError
+from segbench.execution.engines import sbatch
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return tmp_path
+
+
+def command(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_an_array_depends_on_trainings_and_keeps_what_the_user_asks_for(commands: Path) -> None:
+    command(commands, "sbatch", f'printf "%s\\n" "$@" > {commands}/asked; cat > {commands}/script; echo "12;cluster"')
+    options = {"partition": "gpu", "cpus_per_task": "4", "array_parallelism": "2", "exclusive": ""}
+    assert sbatch.submit("run me", commands, 3, options, ("7_0", "7_2")) == "12"
+    asked = (commands / "asked").read_text().split()
+    assert {"--array=0-2%2", "--dependency=afterany:7_0:7_2", "--partition=gpu", "--cpus-per-task=4"} <= set(asked)
+    assert {"--exclusive", "--requeue"} <= set(asked)
+    assert (commands / "script").read_text() == "run me"
+
+
+def test_a_refusal_is_one_sentence(commands: Path) -> None:
+    command(commands, "sbatch", "echo 'sbatch: error: invalid partition specified: gpu' >&2; exit 1")
+    with pytest.raises(SegbenchError, match=r"refuses the jobs \(invalid partition specified: gpu\)"):
+        sbatch.submit("run me", commands, 1, {})
+
+
+def test_a_queue_that_does_not_answer_is_no_empty_queue(commands: Path) -> None:
+    command(commands, "squeue", "exit 1")
+    assert sbatch.alive() is None
+    command(commands, "squeue", "echo 12_0; echo 12_1")
+    assert sbatch.alive() == {"12_0", "12_1"}
+    command(commands, "squeue", "true")
+    assert sbatch.alive() == set()
+
+
+def test_the_word_of_the_accounting_is_used_where_there_is_one(commands: Path) -> None:
+    command(commands, "sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
+    assert sbatch.verdict("12_0") is None
+    command(commands, "sacct", "echo 'CANCELLED by 0'")
+    assert sbatch.verdict("12_0") == "CANCELLED"

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from segbench import cli
+from segbench.store import Store
+from segbench.store.running import Running
+from segbench.store.status import status
+
+
+@pytest.fixture
+def store(ran: Path, tmp_path: Path) -> Store:
+    shutil.copytree(ran, tmp_path / "runs")
+    return Store(tmp_path / "runs")
+
+
+def job(store: Store, digest: str, **changes: Any) -> Running:
+    now = time.time()
+    made = Running(digest, "a network", (digest,), "ray", "node7", 1, now - 10, now, 30, 100, 10, "loss 1.0")
+    return replace(made, **changes)
+
+
+def test_what_is_done_runs_failed_and_is_left_adds_up(store: Store) -> None:
+    assert status(store).matrices[0].done == status(store).matrices[0].total
+    first, second, third, *_ = [record.digest for record in store.all_records()]
+    for digest in (first, second, third):
+        (store.eval_dir(digest) / "record.json").unlink()
+    store.write_running(job(store, first))
+    record = next(r for r in store.manifest("tiny", filled=False).records if r.digest == second)  # type: ignore[union-attr]
+    store.write_failed_record(record.model_copy(update={"status": "failed", "error": "no memory"}), MemoryError("no memory"))
+    found = status(store)
+    (matrix,) = found.matrices
+    assert (matrix.running, matrix.failed, matrix.left) == (1, 1, 1)
+    assert matrix.total == matrix.done + 3
+    assert [(failure.digest, failure.reason) for failure in found.failures] == [(second, "MemoryError: no memory")]
+
+
+def test_the_time_that_is_left_follows_from_the_steps_of_this_process() -> None:
+    now = time.time()
+    made = Running("a", "a", ("a",), "local", "node7", 1, now - 10, now, 30, 100, 10)
+    assert made.left() == pytest.approx(10 / 20 * 70)
+    assert replace(made, done=10).left() is None
+
+
+def test_a_job_is_lost_when_its_process_is_gone_or_it_is_silent(store: Store) -> None:
+    digest = store.all_records()[0].digest
+    (store.eval_dir(digest) / "record.json").unlink()
+    gone = next(number for number in range(2**22 - 1, 1, -1) if not Path(f"/proc/{number}").exists())
+    for changes, lost in (
+        ({}, False),
+        ({"heard": time.time() - 61}, True),
+        ({"host": socket.gethostname(), "process": os.getpid()}, False),
+        ({"host": socket.gethostname(), "process": gone}, True),
+    ):
+        store.write_running(job(store, digest, **changes))
+        found = status(store)
+        assert (len(found.running), len(found.lost)) == ((0, 1) if lost else (1, 0)), changes
+        assert found.matrices[0].left == int(lost)
+
+
+def test_the_verb_shows_it_and_prints_json(store: Store) -> None:
+    digest = store.all_records()[0].digest
+    (store.eval_dir(digest) / "record.json").unlink()
+    store.write_running(job(store, digest))
+    runner = CliRunner()
+    shown = runner.invoke(cli.app, ["status", str(store.root)])
+    assert shown.exit_code == 0, shown.output
+    assert "on node7 (ray) since" in shown.output
+    assert "30/100, 35 s left, loss 1.0" in " ".join(shown.output.split())
+    told = json.loads(runner.invoke(cli.app, ["status", str(store.root), "--json"]).stdout)
+    assert told["kind"] == "status"
+    assert told["running"][0]["left_seconds"] == pytest.approx(35, abs=1)
+
+
+def test_a_store_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli.app, ["status", str(tmp_path / "none")])
+    assert "there is no such store" in str(result.exception)
