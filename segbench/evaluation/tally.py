@@ -13,6 +13,7 @@ from segbench.attacks.tools.passes import Passes
 from segbench.attacks.tools.targets import Target, goal
 from segbench.defenses.base import ABSTAIN
 from segbench.errors import CellError
+from segbench.evaluation.curve import Curve
 from segbench.reports.statistics import Counts
 
 
@@ -49,6 +50,7 @@ class Tally:
         radius: of the certificates.
         on_target: per image (2,): pixels that a targeted attack has brought to its labels, and pixels that it was to.
         kept: hashes of the images that were kept, by their position in the split.
+        curve: what the attack's best candidates so far left, by the number of passes.
     """
 
     counts: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class Tally:
     radius: float = 0.0
     on_target: list[NDArray[np.int64]] = field(default_factory=list)
     kept: dict[int, str] = field(default_factory=dict)
+    curve: Curve = field(default_factory=Curve)
 
     def add(self, outcome: Outcome) -> None:
         """Add the findings on one image."""
