@@ -90,6 +90,37 @@ def compare(
     return Comparison(tuple(pairs), tuple(only_a), only_b, Labels([*a, *b]))
 
 
+def to_plain(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison as data: a difference and its interval for every pair, and what only one set holds.
+
+    Args:
+        comparison: the comparison.
+    """
+    return {
+        "pairs": [
+            {
+                "digest_a": p.a.digest,
+                "digest_b": p.b.digest,
+                "dataset": p.a.dataset.short,
+                "model": comparison.labels.model(p.a.target),
+                "defense": p.a.target.defense.short,
+                "seed": p.a.target.seed,
+                "attack": p.a.attack.short,
+                "setting": p.a.setting,
+                "miou_a": p.a.scores.miou if p.a.scores else None,
+                "miou_b": p.b.scores.miou if p.b.scores else None,
+                "difference": p.difference,
+                "low": p.test.low if p.test else None,
+                "high": p.test.high if p.test else None,
+                "changed": list(p.changed),
+            }
+            for p in comparison.pairs
+        ],
+        "only_a": [record.digest for record in comparison.only_a],
+        "only_b": [record.digest for record in comparison.only_b],
+    }
+
+
 def to_markdown(comparison: Comparison, name_a: str = "A", name_b: str = "B") -> str:
     """Write a comparison as Markdown, the largest differences first.
 

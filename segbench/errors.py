@@ -11,7 +11,9 @@ Busy                 another process works on the same thing; it is done there, 
 
 from __future__ import annotations
 
+import contextlib
 import reprlib
+from collections.abc import Iterator
 
 from segbench.reports.visible import visible
 
@@ -70,3 +72,15 @@ def shown(value: object) -> str:
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
 _SHORT.maxlevel = 4
+
+
+@contextlib.contextmanager
+def failing(what: str) -> Iterator[None]:
+    """Turn any error of a library or of a user's code into one sentence; the cause stays attached."""
+    try:
+        yield
+    except SegbenchError:
+        raise
+    except Exception as error:  # whatever a stranger's code raises
+        reason = " ".join(str(error).split())[:300]
+        raise SegbenchError(f"{what} ({type(error).__name__}: {reason})") from error

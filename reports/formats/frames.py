@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -37,6 +38,21 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
     for column in YES_OR_NO:
         frame[column] = frame[column].astype("boolean")
     return frame
+
+
+def plain(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """Return the rows of `tidy` as data for JSON: options, recipes and the like as objects, flags as a list.
+
+    Args:
+        records: the records.
+    """
+    frame = tidy(records)
+    cleared = frame.astype(object).where(frame.notna(), None)
+    rows = [dict(zip(COLUMNS, values, strict=True)) for values in cleared.itertuples(index=False)]
+    for row in rows:
+        row.update({name: json.loads(row[name]) for name in WRITTEN if row[name] is not None})
+        row["flags"] = row["flags"].split()
+    return rows
 
 
 def cells(tables: Iterable[Table]) -> pd.DataFrame:
@@ -168,6 +184,9 @@ COLUMNS = (
     *("status", "flags", "error", "extras", "weights_sha256", "source_weights_sha256", "digest"),
 )
 """Columns of `tidy`, in order."""
+
+WRITTEN = (*(name for name in COLUMNS if name.endswith("_options")), "recipe", "class_iou", "extras")
+"""Columns of `tidy` that hold JSON."""
 
 CELL_COLUMNS = (
     *("table", "heading", "setting", "model", "defense", "attack", "state", "mean", "std", "low", "high"),

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segbench.cli import output
 from segbench.cli.common import interruptible, load
+from segbench.cli.output import verb
 from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 EXAMPLE = "Example: segbench check ci.yaml --baseline robustness.json --summary summary.md"
 
 
+@verb(plugins=True)
 def check(
     baseline: Annotated[Path, typer.Option(help="The committed baseline (JSON).", metavar="FILE")],
     matrix: Annotated[str, typer.Argument(help="Name of a built-in matrix, or a YAML file.")] = "ci",
@@ -50,10 +53,7 @@ def check(
     ] = None,
 ) -> None:
     """Measure a small matrix and fail if it got worse than its baseline: exit code 1, or 2 for a mistake."""
-    from rich.console import Console
-
     from segbench.api import run_plan
-    from segbench.cli import progress
     from segbench.execution import prepare
     from segbench.regression import baseline as baselines
     from segbench.regression import gate
@@ -72,8 +72,8 @@ def check(
         problems = baselines.unlike(then, list(expected.values())) if then else []
         if problems and not update:
             raise SegbenchError("\n".join([*problems, f"{baseline}: not comparable; if this is meant, use --update"]))
-        console = Console(stderr=True)
-        with interruptible(console), progress.display(console) as shown:
+        console = output.console(stderr=True)
+        with interruptible(console), output.display(console) as shown:
             result = run_plan(plan, shown)
         # A worst case is no row of a baseline: its members are.
         records = [record for record in result.records if record.digest in expected]
@@ -97,14 +97,13 @@ def check(
 
 
 def _show(name: str, rows: Sequence[VerdictRow], notes: Sequence[str]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from segbench.regression import gate
     from segbench.reports.visible import one_line
 
-    console = Console()
+    console = output.console()
     table = Table()
     for heading in gate.HEADINGS:
         table.add_column(heading, justify="left" if heading in ("what", "metric", "verdict") else "right")

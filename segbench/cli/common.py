@@ -85,12 +85,24 @@ def interruptible(console: Console) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def show_result(result: Result, console: Console) -> None:
-    """Write a result's report, print its tables, and exit with code 1 where an evaluation failed."""
-    from segbench.cli.results import FLAG, results_tables
+def show_result(result: Result, console: Console, as_json: str | None = None) -> None:
+    """Write a result's report, print its tables, and exit with code 1 where an evaluation failed.
+
+    Args:
+        result: the result.
+        console: where the tables go.
+        as_json: kind of the object that is printed instead of them.
+    """
+    from segbench.cli.output import print_json
+    from segbench.cli.results import FLAG, as_plain, results_tables
     from segbench.reports.flags import flag_sentences
 
     page = result.report()[0]
+    if as_json is not None:
+        print_json(as_json, {**as_plain(result), "report": str(page)})
+        if any(record.status != "done" for record in result.records):
+            raise typer.Exit(1)
+        return
     for table in results_tables(result.records, console):
         console.print(table)
     for sentence in flag_sentences(result.records):

@@ -7,13 +7,17 @@ from typing import Annotated
 
 import typer
 
+from segbench.cli import output
+from segbench.cli.output import JsonOption, verb
 from segbench.errors import SegbenchError
 
 
+@verb()
 def compare(
     store_a: Annotated[Path, typer.Argument(help="A store's folder.")],
     store_b: Annotated[Path, typer.Argument(help="Another store's folder.")],
     out: Annotated[Path | None, typer.Option(help="Write the Markdown to this file.", show_default="print it")] = None,
+    json: JsonOption = False,
 ) -> None:
     """Compare two stores: differences of what both evaluated, and what changed in recipes, weights and software."""
     from segbench.files import write_bytes
@@ -26,8 +30,10 @@ def compare(
             raise SegbenchError(f"{kept.root}: no matrix was run in this store")
     found = comparison.compare(a.records(), b.records(), a.counts, b.counts)
     text = comparison.to_markdown(found, str(store_a), str(store_b))
-    if out is None:
-        typer.echo(text)
-    else:
+    if out is not None:
         write_bytes(out, text.encode())
-        typer.echo(f"comparison: {out}")
+    if json:
+        stores = {"store_a": str(store_a), "store_b": str(store_b), "file": None if out is None else str(out)}
+        output.print_json("compare", {**stores, **comparison.to_plain(found)})
+    else:
+        typer.echo(text if out is None else f"comparison: {out}")

@@ -32,6 +32,8 @@ def explained(error: BaseException) -> int:
     """Say on stderr what went wrong, and return the exit code."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
+    if "--debug" in sys.argv:
+        sys.stderr.write("".join(traceback.format_exception(error)))
     sentence, code = sentences(error)
     for line in sentence.splitlines():
         _say(line)
@@ -81,8 +83,8 @@ def _store(arguments: Sequence[str]) -> Path:
 
 
 def _say(line: str) -> None:
-    from rich.console import Console
+    from segbench.cli.output import console
 
-    console = Console(stderr=True, soft_wrap=True)
-    console.print("[bold red]error:[/] ", end="")
-    console.print(line, markup=False, highlight=False)
+    terminal = console(stderr=True)
+    terminal.print("[bold red]error:[/] ", end="")
+    terminal.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from segbench.cli import output as words
 from segbench.cli.common import folders, interruptible, show_result
+from segbench.cli.output import JsonOption, verb
 
 
+@verb(plugins=True)
 def eval_(
     model: Annotated[
         str,
@@ -59,17 +62,15 @@ def eval_(
     force: Annotated[
         bool, typer.Option("--force", help="Go on where another input convention scores much better.")
     ] = False,
+    json: JsonOption = False,
 ) -> None:
     """Attack a network of your own and tabulate how it fares; what is done already is not done again."""
-    from rich.console import Console
+    terminal = words.console(stderr=json)
+    with interruptible(terminal), words.display(terminal) as shown:
+        from segbench.api import evaluate
+        from segbench.components import specs
 
-    from segbench.api import evaluate
-    from segbench.cli import progress
-    from segbench.components import specs
-
-    console = Console()
-    component = specs.bound("dataset", dataset).component.name
-    with interruptible(console), progress.display(console) as shown:
+        component = specs.bound("dataset", dataset).component.name
         result = evaluate(
             model,
             dataset,
@@ -94,4 +95,4 @@ def eval_(
             force=force,
             display=shown,
         )
-    show_result(result, console)
+    show_result(result, terminal, "eval" if json else None)

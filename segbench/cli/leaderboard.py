@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from segbench.cli.output import verb
+
 leaderboard_app = typer.Typer(
     help="A leaderboard: one JSON file per dataset, protocol, threat model and network, and the site made of them.",
     no_args_is_help=True,
@@ -17,6 +19,7 @@ EntryArgument = Annotated[Path, typer.Argument(help="An entry's JSON file.", met
 
 
 @leaderboard_app.command(epilog="Example: segbench leaderboard add runs --out entries --licence CC-BY-4.0")
+@verb()
 def add(
     store: Annotated[Path, typer.Argument(help="Folder of checkpoints and records.")],
     out: Annotated[Path, typer.Option(help="Folder of entries.", metavar="ENTRIES")],
@@ -52,6 +55,7 @@ def add(
 
 
 @leaderboard_app.command(epilog="Example: segbench leaderboard check entries")
+@verb()
 def check(
     files: Annotated[list[Path], typer.Argument(help="Entries, or folders of them.", metavar="FILE...")],
 ) -> None:
@@ -65,6 +69,7 @@ def check(
 @leaderboard_app.command(
     epilog="Example: segbench leaderboard build entries --out site --url https://example.org/board"
 )
+@verb()
 def build(
     entries: Annotated[Path, typer.Argument(help="Folder of entries.", metavar="ENTRIES")],
     out: Annotated[Path, typer.Option(help="Folder of the site.")] = Path("site"),
@@ -88,6 +93,7 @@ def build(
 
 
 @leaderboard_app.command(epilog="Example: segbench leaderboard bundle entries/.../pspnet-sat.json --store runs")
+@verb()
 def bundle(
     entry: EntryArgument,
     store: Annotated[Path, typer.Option(help="Folder of the records that it was made of.")] = Path("runs"),
@@ -107,6 +113,7 @@ def bundle(
 @leaderboard_app.command(
     epilog="Example: segbench leaderboard verify bundle.zip --weights weights.safetensors --entry entries/.../net.json"
 )
+@verb()
 def verify(
     bundle: Annotated[Path, typer.Argument(help="What `bundle` packed.", metavar="BUNDLE")],
     weights: Annotated[

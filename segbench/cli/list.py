@@ -6,16 +6,20 @@ from typing import Annotated
 
 import typer
 
+from segbench.cli import output
+from segbench.cli.output import JsonOption, verb
 from segbench.errors import SegbenchError
 
 
+@verb(plugins=True)
 def list_(
     kind: Annotated[
         str | None, typer.Argument(help="attacks, defenses, models, datasets, protocols or matrices; all by default.")
     ] = None,
+    json: JsonOption = False,
 ) -> None:
     """List what there is: attacks, defenses, models, datasets, protocols and matrices."""
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from segbench.components import catalog
@@ -25,13 +29,20 @@ def list_(
     known = [*kinds, "matrices"]
     if kind is not None and kind not in known:
         raise SegbenchError(catalog.unknown("list of", kind, dict.fromkeys(known)))
-    console = Console()
-    for name in [kind] if kind else known:
+    found = {
+        name: builtin_matrices()
+        if name == "matrices"
+        else {one.name: one.summary for one in catalog.components(kinds[name]).values()}
+        for name in ([kind] if kind else known)
+    }
+    for sentence in catalog.refused():
+        typer.echo(sentence, err=True)
+    if json:
+        output.print_json("list", found)
+        return
+    console = output.console()
+    for name, rows in found.items():
         table = Table(title=name, title_justify="left", show_header=False, box=None, padding=(0, 2))
-        if name == "matrices":
-            for matrix, title in builtin_matrices().items():
-                table.add_row(matrix, title)
-        else:
-            for component in catalog.components(kinds[name]).values():
-                table.add_row(component.name, component.summary)
+        for row in rows.items():
+            table.add_row(*map(escape, row))
         console.print(table)

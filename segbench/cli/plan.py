@@ -6,9 +6,12 @@ from typing import Annotated
 
 import typer
 
+from segbench.cli import output
 from segbench.cli.common import DataOption, LimitOption, MatrixArgument, SetOption, StoreOption, load
+from segbench.cli.output import JsonOption, verb
 
 
+@verb(plugins=True)
 def plan(
     matrix: MatrixArgument = "quickstart",
     store: StoreOption = None,
@@ -16,13 +19,16 @@ def plan(
     limit: LimitOption = None,
     set_: SetOption = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Time a few steps and estimate the whole.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Show what a run would do: cells, passes, what is cached and what sharing saves; run nothing."""
-    from rich.console import Console
-
     from segbench.execution import cost, prepare
     from segbench.store import Store
 
     loaded = load(matrix, store, None, None, data, limit, set_)
     planned = prepare.tentative_plan(loaded)
-    Console().print(cost.summary(planned, Store(loaded.runtime.store), estimate=estimate))
+    found = cost.measured(planned, Store(loaded.runtime.store), estimate=estimate)
+    if json:
+        output.print_json("plan", found.plain())
+    else:
+        output.console().print(cost.summary(found))

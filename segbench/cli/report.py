@@ -7,10 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from segbench.cli import output
 from segbench.cli.common import StoreOption
+from segbench.cli.output import JsonOption, verb
 from segbench.errors import SegbenchError
 
 
+@verb()
 def report(
     what: Annotated[
         str | None,
@@ -30,6 +33,7 @@ def report(
         str | None, typer.Option(help="Show a paper's values beside one's own: xu2021 or croce2024.", metavar="PAPER")
     ] = None,
     provenance: Annotated[bool, typer.Option("--provenance", help="Add dates, durations and machines.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Regenerate the tables of a matrix, or of all in a store, from records alone."""
     from segbench.result import FORMATS, stored_result
@@ -44,6 +48,7 @@ def report(
         raise SegbenchError(f"{kept.root}: no matrix was run in this store")
     if unsealed := kept.unsealed():
         typer.echo(lacking(kept.root, unsealed), err=True)
+    written = []
     for name in names:
         result = stored_result(kept, name)
         if result is None:
@@ -52,5 +57,9 @@ def report(
         target = out if out is None or len(names) == 1 else out / name
         formats: Any = format_ or FORMATS
         paths = result.report(target, formats, published=published, provenance=provenance)
-        page = next((path for path in paths if path.suffix == ".html"), paths[0])
-        typer.echo(f"report: {page}")
+        written.append({"matrix": name, "files": [str(path) for path in paths]})
+        if not json:
+            page = next((path for path in paths if path.suffix == ".html"), paths[0])
+            typer.echo(f"report: {page}")
+    if json:
+        output.print_json("report", {"store": str(kept.root), "reports": written})

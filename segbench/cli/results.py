@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from segbench.reports.formats.frames import plain
 from segbench.reports.labels import Labels
 from segbench.reports.records import Record
 from segbench.reports.tables.layouts import row_label
 from segbench.reports.visible import one_line
+
+if TYPE_CHECKING:
+    from segbench.result import Result
 
 FLAG = "⚑"
 """Marks a value that failed a sanity check, as in reports."""
@@ -37,6 +42,17 @@ def results_tables(records: Sequence[Record], console: Console) -> list[Table]:
             attacks = sorted(dict.fromkeys(r.attack.short for r in chosen), key=lambda short: short != "clean")
             tables += _fitting(f"{dataset}, {setting}, mIoU in per cent", chosen, attacks, console)
     return tables
+
+
+def as_plain(result: Result) -> dict[str, Any]:
+    """Return a result as data: the columns of records.csv for every record, numbers and options as such."""
+    return {
+        "matrix": result.manifest.name,
+        "title": result.manifest.title,
+        "store": str(result.store),
+        "failed": sum(record.status != "done" for record in result.records),
+        "records": plain(result.records),
+    }
 
 
 def _fitting(title: str, records: Sequence[Record], attacks: Sequence[str], console: Console) -> list[Table]:

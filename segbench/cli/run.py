@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from segbench.cli import output
 from segbench.cli.common import (
     DataOption,
     LimitOption,
@@ -16,8 +17,10 @@ from segbench.cli.common import (
     load,
     show_result,
 )
+from segbench.cli.output import JsonOption, verb
 
 
+@verb(plugins=True)
 def run(
     matrix: MatrixArgument = "quickstart",
     store: StoreOption = None,
@@ -28,15 +31,12 @@ def run(
     data: DataOption = None,
     limit: LimitOption = None,
     set_: SetOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Train, attack and tabulate a matrix; what is done already is not done again."""
-    from rich.console import Console
+    terminal = output.console(stderr=json)
+    with interruptible(terminal), output.display(terminal) as shown:
+        from segbench.api import run_matrix
 
-    from segbench.api import run_matrix
-    from segbench.cli import progress
-
-    console = Console()
-    loaded = load(matrix, store, device, workers, data, limit, set_)
-    with interruptible(console), progress.display(console) as shown:
-        result = run_matrix(loaded, shown)
-    show_result(result, console)
+        result = run_matrix(load(matrix, store, device, workers, data, limit, set_), shown)
+    show_result(result, terminal, "run" if json else None)

@@ -7,17 +7,28 @@ from typing import Annotated
 
 import typer
 
+from segbench.cli import output
+from segbench.cli.output import JsonOption, verb
+
 store_app = typer.Typer(help="Look after a folder of checkpoints, records and reports.", no_args_is_help=True)
 
 
 @store_app.command(epilog="Example: segbench store verify runs")
+@verb()
 def verify(
     store: Annotated[Path, typer.Argument(help="Folder of checkpoints, records and reports.")] = Path("runs"),
+    json: JsonOption = False,
 ) -> None:
     """Read every file of a store and make all scores again of their counts; exit code 1 if something is damaged."""
     from segbench.store.verify import check
 
     found = check(store)
+    if json:
+        damages = [damage._asdict() for damage in found.damages]
+        unsealed = [str(path) for path in found.unsealed]
+        content = {**found._asdict(), "store": str(store), "damages": damages, "unsealed": unsealed}
+        output.print_json("store verify", content)
+        raise typer.Exit(1 if found.damages else 0)
     for damage in found.damages:
         typer.echo(f"{damage.what}; {damage.then}")
     wrong = f"{len(found.damages)} damaged or missing" if found.damages else "nothing damaged"

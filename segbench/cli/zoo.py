@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segbench.cli.output import console, verb
+
 if TYPE_CHECKING:
     from segbench.zoo.cards import Card
 
@@ -29,6 +31,7 @@ LicenceOption = Annotated[str, typer.Option(help="SPDX identifier of the weights
 
 
 @zoo_app.command("list", epilog="Example: segbench zoo list --zoo hf://datasets/someone/zoo")
+@verb()
 def list_(zoo: ZooOption = None) -> None:
     """List the networks of all zoos that are searched."""
     from segbench.zoo import places
@@ -41,9 +44,9 @@ def list_(zoo: ZooOption = None) -> None:
 
 
 @zoo_app.command(epilog="Example: segbench zoo show digits/pspnet-tiny/sat/0@1")
+@verb()
 def show(name: NameArgument, zoo: ZooOption = None) -> None:
     """Show a network's card: architecture, training, licence, hash and numbers."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -61,10 +64,11 @@ def show(name: NameArgument, zoo: ZooOption = None) -> None:
         for n in card.numbers:
             named = (Text(one_line(text)) for text in (n.attack, n.protocol, n.split))
             table.add_row(*named, str(n.n_images), f"{n.miou:.1f}", f"{n.aacc:.1f}")
-        Console().print(table)
+        console().print(table)
 
 
 @zoo_app.command(epilog="Example: segbench zoo add quickstart --store runs --zoo zoo --licence CC-BY-4.0")
+@verb()
 def add(
     what: Annotated[str, typer.Argument(help="Name of a matrix that was run, or the digest of a training.")],
     store: Annotated[Path, typer.Option(help="Folder of checkpoints and records.")] = Path("runs"),
@@ -94,6 +98,7 @@ def add(
 
 
 @zoo_app.command(epilog="Example: segbench zoo pull digits/pspnet-tiny/sat/0 --zoo https://example.org/zoo")
+@verb()
 def pull(
     name: NameArgument,
     zoo: ZooOption = None,
@@ -107,6 +112,7 @@ def pull(
 
 
 @zoo_app.command(epilog="Example: segbench zoo push digits/pspnet-tiny/sat/0@1 --to s3://bucket/zoo")
+@verb()
 def push(
     name: NameArgument,
     to: Annotated[str, typer.Option(help="The zoo that it goes to.", metavar="URL")],
@@ -122,6 +128,7 @@ def push(
 
 
 @zoo_app.command("import", epilog="Example: segbench zoo import sat.pth --as voc2012/pspnet-resnet50-deepstem/sat/0")
+@verb()
 def import_(
     file: Annotated[Path, typer.Argument(help="A checkpoint of the authors of DDC-AT (.pth).")],
     as_: Annotated[str, typer.Option("--as", help="What it shall be called.", metavar="NAME")],
@@ -139,6 +146,7 @@ def import_(
 
 
 @zoo_app.command(epilog="Example: segbench zoo verify --zoo zoo")
+@verb()
 def verify(
     name: Annotated[str | None, typer.Argument(help="A network; by default all of them.", metavar="NAME")] = None,
     zoo: ZooOption = None,

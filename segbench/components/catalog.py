@@ -6,14 +6,15 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
-from segbench.components.sources import compiled_anew, package_sha256
+from segbench.components import plugins
+from segbench.components.imports import GIVEN
 from segbench.errors import SegbenchError
 
 PACKAGES = {
@@ -23,8 +24,6 @@ PACKAGES = {
     "dataset": "segbench.datasets",
     "protocol": "segbench.protocols",
 }
-ENTRY_POINT_GROUP = "segbench.components"
-"""A package on the path may name its modules under this group; their tagged components join the catalog."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class Definition:
         version: raised by its author when the same options give other numbers.
         object: the function or class itself.
         options: its options by name, in the order of the signature, without what the harness fills in.
-        module: where it is defined.
-        source: hash of the package that it comes from; None for those of segbench, whose versions tell.
+        module: where it is defined: a module, or a file that the user named.
+        source: hash of the package or the files that it comes from; None for those of segbench, whose versions tell.
     """
 
     kind: str
@@ -62,14 +61,15 @@ class Definition:
 
 def components(kind: str) -> Mapping[str, Definition]:
     """Return every component of a kind by name, sorted."""
-    return _all()[kind]
+    return _all().components[kind]
 
 
 def find(kind: str, name: str) -> Definition:
     """Return one component; an unknown name is an error that says what was probably meant."""
     known = components(kind)
     if name not in known:
-        raise SegbenchError(unknown(kind, name, known))
+        missing = "".join(f"; {sentence}" for sentence in refused())
+        raise SegbenchError(f"{unknown(kind, name, known)}{missing}")
     return known[name]
 
 
@@ -80,34 +80,73 @@ def unknown(what: str, name: str, known: Mapping[str, Any]) -> str:
     return f"there is no {what} {name!r}; {hint}"
 
 
+def add_plugins(written: Iterable[str], folder: Path = Path()) -> None:
+    """Let the components of plugins join the catalog.
+
+    Args:
+        written: files of Python code, or names of modules.
+        folder: where relative files lie.
+
+    Raises:
+        SegbenchError: one cannot be imported, or gives a name to a component that another one has.
+    """
+    if any([plugins.add(one, folder) for one in written]):
+        _all.cache_clear()
+        if _all().refused:
+            raise SegbenchError(_all().refused[-1])
+
+
+def refused() -> tuple[str, ...]:
+    """Say which plugins are not in the catalog and why, a sentence each."""
+    return _all().refused
+
+
+class _Catalog(NamedTuple):
+    """All components by kind and name, and the plugins that are left out."""
+
+    components: Mapping[str, Mapping[str, Definition]]
+    refused: tuple[str, ...]
+
+
 @cache
-def _all() -> Mapping[str, Mapping[str, Definition]]:
+def _all() -> _Catalog:
     found: dict[str, dict[str, Definition]] = {kind: {} for kind in PACKAGES}
-    for module, source in _modules():
-        for value in vars(module).values():
-            tag = getattr(value, "tag", value)
-            kind = getattr(tag, "kind", None)
-            if kind not in PACKAGES or getattr(value, "__module__", None) != module.__name__:
-                continue
-            if tag.name in found[kind]:
-                other = found[kind][tag.name].module
-                raise SegbenchError(
-                    f"{module.__name__}: the {kind} {tag.name!r} is defined in {other} already; rename one"
-                )
-            options = _options(value, _context(kind))
-            found[kind][tag.name] = Definition(kind, tag.name, tag.version, value, options, module.__name__, source)
-    return MappingProxyType({kind: MappingProxyType(dict(sorted(d.items()))) for kind, d in found.items()})
-
-
-def _modules() -> Iterator[tuple[ModuleType, str | None]]:
-    """Yield every module that may hold components, with the hash of its source where that is not segbench's."""
     for package in PACKAGES.values():
         for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
-            yield importlib.import_module(f"{package}.{info.name}"), None
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        with compiled_anew():
-            module = importlib.import_module(point.value)
-        yield module, package_sha256(point.value)
+            _join(found, importlib.import_module(f"{package}.{info.name}"), None)
+    refused = []
+    for plugin in plugins.found():
+        try:
+            if isinstance(plugin, str):
+                raise SegbenchError(plugin)
+            _join(found, plugin.module, plugin.source)
+        except SegbenchError as error:
+            refused.append(str(error))
+    ordered = {kind: MappingProxyType(dict(sorted(own.items()))) for kind, own in found.items()}
+    return _Catalog(MappingProxyType(ordered), tuple(refused))
+
+
+def _join(found: dict[str, dict[str, Definition]], module: ModuleType, source: str | None) -> None:
+    """Add the components of a module: all, or none where one has the name of another.
+
+    Args:
+        found: components by kind and name.
+        module: the module.
+        source: hash of its code; None for segbench's own.
+    """
+    own = []
+    where = str(module.__file__) if module.__name__.startswith(GIVEN) else module.__name__
+    for value in vars(module).values():
+        tag = getattr(value, "tag", value)
+        kind = getattr(tag, "kind", None)
+        if kind not in PACKAGES or getattr(value, "__module__", None) != module.__name__:
+            continue
+        if tag.name in found[kind]:
+            other = found[kind][tag.name].module
+            raise SegbenchError(f"{where}: the {kind} {tag.name!r} is defined in {other} already; rename one")
+        own.append(Definition(kind, tag.name, tag.version, value, _options(value, _context(kind)), where, source))
+    for definition in own:
+        found[definition.kind][definition.name] = definition
 
 
 def _context(kind: str) -> tuple[str, ...]:

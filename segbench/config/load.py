@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from segbench.components import catalog
+from segbench.components.specs import Problem
 from segbench.config.check import matrix_of
 from segbench.config.folders import data_variable
 from segbench.config.matrix import Matrix
 from segbench.config.overrides import lay, set_value
 from segbench.config.source import Source, builtin_matrices, from_data, read
+from segbench.errors import SegbenchError
 
 __all__ = ["OPTIONS", "builtin_matrices", "data_variable", "load_matrix", "matrix_from_data"]
 
@@ -56,9 +60,21 @@ def matrix_from_data(data: Mapping[str, Any], name: str) -> Matrix:
 
 
 def _checked(source: Source) -> Matrix:
+    _load_plugins(source)
     found = matrix_of(source.data, source.name)
     if isinstance(found, list):
         raise source.error(found)
     if source.mistakes or source.refused:
         raise source.error([])
     return found
+
+
+def _load_plugins(source: Source) -> None:
+    """Let the components of a matrix's plugins join the catalog; their files lie beside that of the matrix."""
+    written = source.data.get("plugins", ())
+    for index, plugin in enumerate([written] if isinstance(written, str) else written or ()):
+        if isinstance(plugin, str) and plugin:
+            try:
+                catalog.add_plugins([plugin], Path(source.where).parent if source.where else Path())
+            except SegbenchError as error:
+                raise source.error([Problem(("plugins", index), str(error))]) from error

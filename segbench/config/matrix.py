@@ -142,11 +142,12 @@ class MatrixFile(Frozen):
     """A matrix as it stands in a file; see `Matrix` for its meaning.
 
     A key at the top level that begins with `x-` is ignored: such keys hold YAML anchors. All paths (of weights, label
-    maps, conventions, folders and so on) are relative to the working directory, not to the file.
+    maps, conventions, folders and so on) are relative to the working directory, but those of plugins to the file.
 
     Attributes:
         name: name of the matrix, of letters, digits, ".", "_" and "-"; by default that of its file.
         title: head of its report.
+        plugins: files of Python code and names of modules whose components may stand here.
         datasets: datasets, each a name or a name with options; `dataset` for one.
         models: architectures.
         defenses: defenses; one written as a mapping may carry its own `recipe`, laid over the common one.
@@ -166,6 +167,7 @@ class MatrixFile(Frozen):
 
     name: Annotated[Annotated[str, BeforeValidator(matrix_name)] | None, LAYOUT] = None
     title: Annotated[Text | None, LAYOUT] = None
+    plugins: Annotated[tuple[Text, ...], BeforeValidator(_many), LAYOUT] = ()
     datasets: Many = ("digits",)
     models: Many = ("pspnet",)
     defenses: Many = ("none",)

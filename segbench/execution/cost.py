@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from torch import nn
 from torch.utils.data import default_collate
@@ -62,8 +63,56 @@ def lengths(plan: Plan) -> Lengths:
     return Lengths(iterations, scored)
 
 
-def summary(plan: Plan, store: Store, *, estimate: bool) -> RenderableType:
-    """Say what a plan would run: cells, passes, what is cached and what sharing saves.
+@dataclass(frozen=True)
+class Row:
+    """The cells of one kind in a plan.
+
+    Attributes:
+        total: number of cells.
+        left: number of those that are to do.
+        passes: that the ones to do take, in images; None where data is not there.
+    """
+
+    total: int
+    left: int
+    passes: Passes | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a plan would run.
+
+    Attributes:
+        title: of the matrix.
+        trainings: networks to train.
+        evaluations: what is attacked and scored.
+        sweeps: number of sweeps that share adversarial images.
+        saved: share of the backward passes that sharing saves, in per cent; None where it is not known.
+        seconds: about how long it takes, from a few timed steps; None where that was not asked for.
+        workers: that share these seconds.
+        device: that was timed.
+    """
+
+    title: str
+    trainings: Row
+    evaluations: Row
+    sweeps: int
+    saved: float | None
+    seconds: float | None = None
+    workers: int = 1
+    device: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as data."""
+        found = asdict(self)
+        for kind in ("trainings", "evaluations"):
+            row = found[kind]
+            row["cached"] = row["total"] - row["left"]
+        return found
+
+
+def measured(plan: Plan, store: Store, *, estimate: bool) -> Cost:
+    """Count what a plan would run: cells, passes, what is cached and what sharing saves.
 
     Args:
         plan: the plan.
@@ -74,22 +123,50 @@ def summary(plan: Plan, store: Store, *, estimate: bool) -> RenderableType:
     trainings = [cell for cell in plan.trainings if store.trained(cell.digest) is None]
     evaluations = [cell for cell in plan.evaluations if not store.evaluated(cell.digest)]
     sweeps = group(evaluations)
-    table = Table(title=plan.matrix.title, title_justify="left")
+    found = Cost(
+        plan.matrix.title,
+        Row(len(plan.trainings), len(trainings), _sum(_training(cell, known) for cell in trainings)),
+        Row(len(plan.evaluations), len(evaluations), _sum(_sweep(sweep, known) for sweep in sweeps)),
+        len(sweeps),
+        _saved(sweeps, known),
+    )
+    return _timed(found, plan, trainings, sweeps, known) if estimate else found
+
+
+def summary(found: Cost) -> RenderableType:
+    """Say what a plan would run, for a terminal."""
+    table = Table(title=escape(found.title), title_justify="left")
     for heading in ("", "cells", "cached", "to do", "forward passes", "backward passes"):
         table.add_column(heading, justify="left" if not heading else "right")
-    rows = (
-        ("trainings", len(plan.trainings), len(trainings), _sum(_training(cell, known) for cell in trainings)),
-        ("evaluations", len(plan.evaluations), len(evaluations), _sum(_sweep(sweep, known) for sweep in sweeps)),
-    )
-    for name, total, left, passes in rows:
-        shown = (f"{passes.forward:,}", f"{passes.backward:,}") if passes else ("unknown", "unknown")
-        table.add_row(name, str(total), str(total - left), str(left), *shown)
-    parts: list[RenderableType] = [table, _sharing(sweeps, known)]
-    if None in known.iterations.values() or None in known.images.values():
+    for name, row in (("trainings", found.trainings), ("evaluations", found.evaluations)):
+        shown = (f"{row.passes.forward:,}", f"{row.passes.backward:,}") if row.passes else ("unknown", "unknown")
+        table.add_row(name, str(row.total), str(row.total - row.left), str(row.left), *shown)
+    sharing = f"{found.evaluations.left} evaluations in {found.sweeps} sweeps"
+    if found.saved is not None:
+        sharing += f": sharing saves {found.saved:.0f} % of the backward passes"
+    parts: list[RenderableType] = [table, f"{sharing}."]
+    if found.trainings.passes is None or found.evaluations.passes is None:
         parts.append("Some data is not there, so its number of images is not known; name its folder with --data.")
-    if estimate:
-        parts.append(_estimate(plan, trainings, sweeps, known))
+    if found.seconds is not None:
+        hours = found.seconds / 3600
+        shown_time = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
+        parts.append(
+            f"About {shown_time} with {found.workers} worker(s) on {found.device}, from a few timed steps of each kind."
+        )
     return Group(*parts)
+
+
+def job_passes(plan: Plan, jobs: Mapping[str, TrainCell | Sweep]) -> dict[str, int]:
+    """Return the forward and backward passes of each job, in images; 0 where they are not known."""
+    known = lengths(plan)
+    found = {}
+    for key, job in jobs.items():
+        try:
+            passes = _sweep(job, known) if isinstance(job, Sweep) else _training(job, known)
+        except Exception:  # a user's attack or defense fails on the toy network; the job itself will say how
+            passes = None
+        found[key] = passes.forward + passes.backward if passes else 0
+    return found
 
 
 def _training(cell: TrainCell, known: Lengths) -> Passes | None:
@@ -124,17 +201,16 @@ def _sum(passes: Iterable[Passes | None]) -> Passes | None:
     return Passes(sum(p.forward for p in counted), sum(p.backward for p in counted))
 
 
-def _sharing(sweeps: Sequence[Sweep], known: Lengths) -> str:
+def _saved(sweeps: Sequence[Sweep], known: Lengths) -> float | None:
+    """Return the share of the backward passes that sweeps save against separate evaluations, in per cent."""
     alone = _sum(_sweep(Sweep(cell.source, (cell,)), known) for sweep in sweeps for cell in sweep.cells)
     shared = _sum(_sweep(sweep, known) for sweep in sweeps)
-    count = sum(len(sweep.cells) for sweep in sweeps)
     if not alone or not shared or not alone.backward:
-        return f"{count} evaluations in {len(sweeps)} sweeps."
-    saved = 100 * (1 - shared.backward / alone.backward)
-    return f"{count} evaluations in {len(sweeps)} sweeps: sharing saves {saved:.0f} % of the backward passes."
+        return None
+    return 100 * (1 - shared.backward / alone.backward)
 
 
-def _estimate(plan: Plan, trainings: Sequence[TrainCell], sweeps: Sequence[Sweep], known: Lengths) -> str:
+def _timed(found: Cost, plan: Plan, trainings: Sequence[TrainCell], sweeps: Sequence[Sweep], known: Lengths) -> Cost:
     """Time one step of each kind of job on this machine and add up."""
     runtime = plan.matrix.runtime
     devices = workers.resolve_devices(runtime.device, runtime.workers, len(trainings) + len(sweeps))
@@ -144,9 +220,7 @@ def _estimate(plan: Plan, trainings: Sequence[TrainCell], sweeps: Sequence[Sweep
         seconds += timer.training_step(cell) * (known.iterations[cell.digest] or 0)
     for sweep in sweeps:
         seconds += timer.image(sweep) * (known.images[sweep.cells[0].digest] or 0)
-    hours = seconds / len(devices) / 3600
-    shown = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
-    return f"About {shown} with {len(devices)} worker(s) on {devices[0]}, from a few timed steps of each kind."
+    return replace(found, seconds=seconds / len(devices), workers=len(devices), device=str(devices[0]))
 
 
 def _kind(cell: NetworkCell) -> str:

@@ -23,6 +23,7 @@ from segbench.errors import Busy, SegbenchError, Stopped, StoreError, describe
 from segbench.evaluation.sweep import run_sweep
 from segbench.execution import workers
 from segbench.execution.board import PAUSE, Ended, Job, JobBoard, outdated, pending
+from segbench.execution.cost import job_passes
 from segbench.plan.cells import EvalCell
 from segbench.plan.plan import Plan, Sweep
 from segbench.store import Store
@@ -34,8 +35,8 @@ from segbench.training.train import run_training
 class Display(Protocol):
     """Where progress is shown."""
 
-    def start(self, jobs: Mapping[str, str], cells: int, cached: int) -> None:
-        """Begin: labels of the jobs, number of cells in all and of those that are done already."""
+    def start(self, jobs: Mapping[str, str], cells: int, cached: int, passes: Mapping[str, int]) -> None:
+        """Begin: labels of the jobs, number of cells in all and of those that are done, passes that each job takes."""
         ...
 
     def update(self, update: workers.Update) -> None:
@@ -52,7 +53,7 @@ class Display(Protocol):
 
 
 class _Silent:
-    def start(self, jobs: Mapping[str, str], cells: int, cached: int) -> None:
+    def start(self, jobs: Mapping[str, str], cells: int, cached: int, passes: Mapping[str, int]) -> None:
         pass
 
     def update(self, update: workers.Update) -> None:
@@ -92,7 +93,7 @@ def run(plan: Plan, store: Store, runtime: Runtime, display: Display) -> None:
     cells = len(plan.trainings) + len(plan.evaluations)
     left = len(board.trainings) + sum(len(sweep.cells) for sweep in board.sweeps.values())
     jobs = board.jobs
-    display.start({key: job.label for key, job in jobs.items()}, cells, cells - left)
+    display.start({key: job.label for key, job in jobs.items()}, cells, cells - left, job_passes(plan, jobs))
     for note in board.notes:
         display.say(f"{note}; it is done again")
     if unsealed := store.unsealed():

@@ -17,8 +17,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from segbench.components.imports import used
 from segbench.datasets.tools.hashes import hash_files
-from segbench.networks.sources import used
 from segbench.networks.walk import Walk, tensor_bytes
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from segbench.components.imports import local_source, watched
 from segbench.config.network import Convention, ExternalNetwork
 from segbench.datasets.base import Dataset
 from segbench.errors import CellError, SegbenchError
@@ -19,7 +20,6 @@ from segbench.model_zoo.base import ModelError
 from segbench.networks import loaders
 from segbench.networks.adapter import Adapter
 from segbench.networks.fingerprint import fingerprint
-from segbench.networks.sources import local_source, watched
 from segbench.plan.cells import Data, ExternalCell, NetworkCell, TrainCell
 from segbench.plan.traits import traits
 from segbench.seeding import derive

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from types import ModuleType
 from typing import NamedTuple
 
 from torch import nn
 
 from segbench.config.network import Convention
-from segbench.errors import SegbenchError
+from segbench.errors import failing as failing
 from segbench.model_zoo.weights import load_strict, read_state
 
 
@@ -43,15 +41,3 @@ def with_weights(loaded: Loaded, weights: str | None) -> Loaded:
     state = read_state(weights)
     changed = load_strict(loaded.network, state.tensors, where=weights)
     return loaded._replace(notes=(*loaded.notes, *(f"weights: {note}" for note in (*state.notes, *changed))))
-
-
-@contextlib.contextmanager
-def failing(what: str) -> Iterator[None]:
-    """Turn any error of a library or of a user's code into one sentence; the cause stays attached."""
-    try:
-        yield
-    except SegbenchError:
-        raise
-    except Exception as error:  # whatever a stranger's code raises
-        reason = " ".join(str(error).split())[:300]
-        raise SegbenchError(f"{what} ({type(error).__name__}: {reason})") from error

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segbench.networks.sources import GIVEN, local_source
+from segbench.components.imports import GIVEN, local_source
 
 PLACES = {"_name_or_path", "name_or_path", "_commit_hash"}
 """Attributes of library objects that say where something was loaded from, which does not change what it is."""

@@ -92,7 +92,7 @@ class Silent:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def start(self, jobs: Any, cells: int, cached: int) -> None:
+    def start(self, jobs: Any, cells: int, cached: int, passes: Any) -> None:
         self.jobs, self.cells, self.cached = dict(jobs), cells, cached
 
     def update(self, *told: Any) -> None:

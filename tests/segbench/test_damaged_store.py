@@ -39,7 +39,7 @@ class Heard:
     def __init__(self, stop: bool = False) -> None:
         self.stop, self.said, self.jobs = stop, list[str](), 0
 
-    def start(self, jobs: Any, cells: int, cached: int) -> None:
+    def start(self, jobs: Any, cells: int, cached: int, passes: Any) -> None:
         self.jobs = len(jobs)
 
     def update(self, *told: Any) -> None:

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from segbench.attacks.base import attack
-from segbench.components import catalog, specs
-from segbench.errors import SegbenchError
+from segbench.components import catalog, plugins, specs
 from segbench.plan.identity import component_identity
 
 
@@ -45,7 +44,7 @@ def test_every_component_is_described(kind: str) -> None:
             assert f"{option}:" in component.doc, f"the docstring of {component.name} does not describe {option}"
 
 
-def test_a_name_that_two_modules_define_is_an_error(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_takes_a_name_is_left_out_and_said(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("stranger")
 
     @attack("bim")
@@ -57,9 +56,10 @@ def test_a_name_that_two_modules_define_is_an_error(fresh: None, monkeypatch: py
     module.other = other  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "stranger", module)
     point = types.SimpleNamespace(value="stranger")
-    monkeypatch.setattr(catalog, "entry_points", lambda group: [point])
-    with pytest.raises(SegbenchError, match=r"stranger: the attack 'bim' is defined in segbench\.attacks\.bim already"):
-        catalog.components("attack")
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
+    assert catalog.components("attack")["bim"].module == "segbench.attacks.bim"
+    (sentence,) = catalog.refused()
+    assert sentence == "stranger: the attack 'bim' is defined in segbench.attacks.bim already; rename one"
 
 
 def test_an_entry_point_joins_the_catalog(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_an_entry_point_joins_the_catalog(fresh: None, monkeypatch: pytest.Monke
     friendly.__module__ = "friend"
     module.friendly = friendly  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "friend", module)
-    monkeypatch.setattr(catalog, "entry_points", lambda group: [types.SimpleNamespace(value="friend")])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [types.SimpleNamespace(value="friend")])
     assert list(catalog.components("attack")["friendly"].options) == ["eps"]
 
 
@@ -100,7 +100,7 @@ def test_a_component_from_outside_counts_with_its_source(
     amount.write_text("AMOUNT = 0.25\n")
     times = amount.stat()
     point = types.SimpleNamespace(value="stranger_of_test.attacks")
-    monkeypatch.setattr(catalog, "entry_points", lambda group: [point])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
     monkeypatch.syspath_prepend(tmp_path)
 
     def met() -> tuple[object, object, float]:

@@ -95,7 +95,7 @@ def test_an_attack_that_needs_the_training_data_is_refused_before_training(
 ) -> None:
     plan = tiny_plan(defenses=[f"pgd-at(attack={attack})"], transfer=None)
     with pytest.raises(SegbenchError, match=rf"pgd-at\(attack={attack}.* cannot be trained: .*training"):
-        cost.summary(plan, Store(tmp_path / "none"), estimate=False)
+        cost.measured(plan, Store(tmp_path / "none"), estimate=False)
 
 
 def test_passes_through_what_a_defense_does_at_inference() -> None:
@@ -133,7 +133,7 @@ def test_the_table_of_defenses_says_what_is_counted() -> None:
 
 def test_the_summary_adds_up(tiny_plan: Callable[..., Plan], tmp_path: Path) -> None:
     console = Console(record=True, width=120)
-    console.print(cost.summary(tiny_plan(transfer=None), Store(tmp_path / "none"), estimate=False))
+    console.print(cost.summary(cost.measured(tiny_plan(transfer=None), Store(tmp_path / "none"), estimate=False)))
     shown = console.export_text()
     # Two architectures: none takes 4 x 4 images once, SAT three times.
     assert f"{2 * 16 * (1 + 3)}" in shown
@@ -145,7 +145,7 @@ def test_the_summary_adds_up(tiny_plan: Callable[..., Plan], tmp_path: Path) -> 
 def test_data_that_is_not_there_is_said(tiny_plan: Callable[..., Plan], tmp_path: Path) -> None:
     console = Console(record=True, width=120)
     plan = tiny_plan(dataset="camvid")
-    console.print(cost.summary(plan, Store(tmp_path / "none"), estimate=False))
+    console.print(cost.summary(cost.measured(plan, Store(tmp_path / "none"), estimate=False)))
     shown = console.export_text()
     assert "unknown" in shown
     assert "name its folder with --data" in shown
@@ -155,7 +155,7 @@ def test_the_summary_counts_what_a_defense_does_at_inference(tiny_plan: Callable
     smoothing = "randomized-smoothing(samples=2, picking=1, counting=9)"
     plan = tiny_plan(models=["pspnet(encoder=tiny)"], defenses=[smoothing], transfer=None)
     console = Console(record=True, width=120)
-    console.print(cost.summary(plan, Store(tmp_path / "none"), estimate=False))
+    console.print(cost.summary(cost.measured(plan, Store(tmp_path / "none"), estimate=False)))
     # Five images. Clean, certified: 2 + 10. BIM-3 by two attackers: 6 and 3; each is scored after 1 and 3 steps: 2 x 2.
     assert f"{5 * (12 + 6 + 4 + 3 + 4)}" in console.export_text()
 

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from segbench.components import imports as sources
 from segbench.components import specs
 from segbench.config.network import external_network
 from segbench.datasets.digits import Digits
-from segbench.networks import sources
 from segbench.networks.factories import as_network
 from segbench.networks.fingerprint import fingerprint
 from segbench.networks.load import open_external
