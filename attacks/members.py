@@ -152,8 +152,8 @@ MEMBERS = (
     Member("padam-cos", _padam, 5e-5, 2),
     Member("restart", partial(descend, start="random", first=2.0, widths=WIDTHS, balance=0.0), 1e-4, 4),
     Member("cospgd", _cospgd, 4e-5, 2),
-    Member("almaprox", partial(_least, attack=almaprox.function, alpha=0.001), 2e-5, 4),
-    Member("pdpgd", partial(_least, attack=pdpgd.function, alpha=0.01), 1e-5, 4),
+    Member("almaprox", partial(_least, attack=almaprox, alpha=0.001), 2e-5, 4),
+    Member("pdpgd", partial(_least, attack=pdpgd, alpha=0.01), 1e-5, 4),
 )
 """Their priors were measured on split `dev` of the digits scenes, on networks that no result reports."""
 SCORE_BASED = Member("square", _square, 1.0)

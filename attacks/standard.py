@@ -51,8 +51,9 @@ def standard(
     attack, which needs only logits.
 
     The attack keeps two of all images that it saw inside the ball, which are its parts: that with the fewest right
-    pixels, and that with the lowest mean IoU over the classes of the image. No pass can make them worse. Every decision
-    on an image depends on this image alone.
+    pixels, and that with the lowest mean IoU over the classes of the image. So it is never above a member for the
+    passes that it gave to this member, and no pass makes a part worse. That it is not above a member that gets all
+    passes cannot be promised: it is measured (docs/results/standard.md). Decisions on an image depend on it alone.
 
     Args:
         model: network, images -> logits.
@@ -64,8 +65,8 @@ def standard(
         generator: random generators for the starts and for Square, one per image.
 
     Source: ours. An ensemble with few settings is the idea of AutoAttack, Croce and Hein 2020,
-        https://arxiv.org/abs/2003.01690, and of SEA, Croce et al. 2024, https://arxiv.org/abs/2306.12941; that different
-        networks fall to different attacks was shown by Halmosi et al. 2024, https://arxiv.org/abs/2407.09150.
+        https://arxiv.org/abs/2003.01690, and of SEA, Croce et al. 2024, https://arxiv.org/abs/2306.12941. Halmosi et
+        al. 2024 showed that different networks fall to different attacks, https://arxiv.org/abs/2407.09150.
     """
     keeper = Keeper(images, masks, ignore_index=ignore_index)
     with watching(model, images, norm="linf", eps=eps, see=keeper.see):

@@ -42,8 +42,8 @@ def against_passes(table: Table, labels: Labels) -> list[Figure]:
         Figure(
             f"{table.name}-passes-{number}",
             f"{table.heading}: mIoU against passes",
-            "Each line is one run: what the best images that the attack had looked at so far leave, each image after as "
-            "many of its own forward passes. A line that still falls at its right end had not converged.",
+            "Each line is one run: what the best images that the attack had looked at so far leave, each image after "
+            "as many of its own forward passes. A line that still falls at its right end had not converged.",
             _alt({name: found[name] for name in part}),
             partial(_draw, {name: found[name] for name in part}),
         )

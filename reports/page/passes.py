@@ -29,8 +29,8 @@ def passes(records: Sequence[Record], labels: Labels) -> Facts:
     rows = tuple((*names, *_row(runs)) for names, runs in groups.items())
     shares = tuple(f"after {100 * share:.0f} %" for share in FIFTHS)
     caption = (
-        "mIoU of the best images that an attack had looked at so far (of each image that with the fewest right pixels), "
-        "after shares of its forward passes; each image counts its own passes. Means over runs."
+        "mIoU of the best images that an attack had looked at so far (of each image that with the fewest right "
+        "pixels), after shares of its forward passes; each image counts its own passes. Means over runs."
     )
     return Facts("Passes", ("attack", "network", "runs", "passes", *shares, "convergence"), rows, caption)
 
