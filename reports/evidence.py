@@ -50,9 +50,16 @@ class Measurements:
         zero_gradient: share of the images whose input gradient is exactly zero everywhere.
         difference: largest difference between the logits of two forward passes, as a share of the largest logit.
         optimises: the network computes gradients, or changes parameters or buffers, while it predicts in eval mode.
-        trajectory: mean cross-entropy on the clean images, then after each step of BIM.
-        by_scale: pixel accuracy under BIM, in per cent, by the factor that multiplies the logits.
-        at_large_eps: mIoU under C&W at a large eps, in per cent.
+        trajectory: mean cross-entropy at the iterates of an attack, from its start on; empty where none was watched.
+        by_scale: pixel accuracy under BIM, in per cent, by the factor that multiplies the logits; may be empty.
+        at_large_eps: mIoU under C&W at a large eps, in per cent; None where it was not tried.
+        doubts: names of the flags that the check of the input gradient raises.
+        rise: lowest rise of the loss by a small step along the gradient's sign, over the rise that the gradient
+            predicts; None where it was not measured.
+        beside_another: largest difference between the logits of an image alone and beside another one, as a share of
+            the largest logit.
+        images: number of images that the gradient was checked on.
+        passes: images that went forward and backward for all this, together; None where they were not counted.
     """
 
     zero_loss: float
@@ -61,7 +68,12 @@ class Measurements:
     optimises: bool
     trajectory: tuple[float, ...]
     by_scale: Mapping[float, float]
-    at_large_eps: float
+    at_large_eps: float | None
+    doubts: tuple[str, ...] = ()
+    rise: float | None = None
+    beside_another: float = 0.0
+    images: int = 0
+    passes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -14,24 +14,42 @@ from typing import Any
 
 from segbench.reports.comparable import condition
 from segbench.reports.evidence import Measurements
-from segbench.reports.records import Record
+from segbench.reports.records import Record, Scores
 
 SENTENCES: Mapping[str, str] = MappingProxyType(
     {
         "black-box-beats-white-box": "images made on another network, or around its defense, fool it more than its own",
         "square-beats-gradients": "a random search of logits is stronger than every gradient attack of this budget",
         "survives-large-eps": "much stays right at an eps at which any image can be made grey",
+        "attack-helps": "the network scores higher under attack than on clean images, as with a negated gradient",
+        "loss-does-not-rise": "the loss is nowhere higher along the attack than at its start",
         "one-step-beats-iterative": "one step is stronger than many of the same budget",
         "zero-loss": "many right pixels have a cross-entropy of exactly zero, so that no gradient attacks them",
         "zero-gradient": "the input gradient of an image is exactly zero",
+        "partial-gradient": "input values without a gradient change the logits",
+        "wrong-gradient": "a small step along the gradient does not raise the loss as the gradient predicts",
+        "jumps": "an invisible change of the image changes the logits as much as one that is 40 times as large",
+        "two-faced": "the logits differ when gradients are taken",
+        "saturated-logits": "many right pixels have the same largest margin, as behind a squashing function",
         "scale-dependent": "the attack grows stronger when the logits are multiplied by a constant",
-        "non-deterministic": "two forward passes of one image differ",
+        "non-deterministic": "two forward or backward passes of one image differ",
+        "batch-dependent": "the logits of an image depend on the images beside it",
         "budget-unused": "steps times alpha is less than eps: the budget cannot be used up",
         "test-time-optimisation": "the network takes gradients or changes its state while it predicts",
         "not-measured": "the measurements of the network that sanity checks need are missing; run the matrix again",
     }
 )
 """The meaning of each flag, as a clause without a full stop."""
+
+
+UNTRUSTED = frozenset(
+    (
+        *("black-box-beats-white-box", "square-beats-gradients", "attack-helps", "loss-does-not-rise"),
+        *("zero-gradient", "partial-gradient", "wrong-gradient", "jumps", "two-faced", "saturated-logits", "zero-loss"),
+        *("scale-dependent", "survives-large-eps"),
+    )
+)
+"""Flags that say that an attack by this gradient is no measure of robustness."""
 
 
 def explained(flag: str) -> str:
@@ -50,8 +68,10 @@ It is above 0 because an attack on the sum of cross-entropies leaves part of a l
 """
 ZERO_LOSS = 0.1
 """Largest share of correct pixels with a loss of exactly zero that is not flagged."""
-SCALE_MARGIN = 2.0
-"""Largest drop in pixel accuracy by scaling the logits that is not flagged, in percentage points."""
+SCALE_MARGIN = 12.0
+"""Largest drop in pixel accuracy by scaling the logits that is not flagged, in percentage points, on one image."""
+BESIDE = 0.02
+"""Largest effect of another image in the batch that rounding can have, as a share of the largest logit."""
 DIFFERENCE = 1e-4
 """Largest difference between the logits of two forward passes that rounding can cause, as a share of the largest."""
 
@@ -64,7 +84,8 @@ def to_plain(measured: Measurements) -> dict[str, object]:
 def from_plain(plain: Mapping[str, Any]) -> Measurements:
     """Return the measurements that `to_plain` turned into plain data."""
     by_scale = {float(factor): value for factor, value in plain["by_scale"].items()}
-    return Measurements(**{**plain, "trajectory": tuple(plain["trajectory"]), "by_scale": by_scale})
+    lists = {name: tuple(plain[name]) for name in ("trajectory", "doubts") if name in plain}
+    return Measurements(**{**plain, **lists, "by_scale": by_scale})
 
 
 def to_be_measured(record: Record) -> bool:
@@ -74,16 +95,19 @@ def to_be_measured(record: Record) -> bool:
 
 def network_flags(measured: Measurements) -> tuple[str, ...]:
     """Return the flags that the measurements of a network raise for every gradient attack on it."""
-    stronger = min(measured.by_scale.values()) < measured.by_scale[1.0] - SCALE_MARGIN
+    scales, path = measured.by_scale, measured.trajectory
     raised = {
-        "survives-large-eps": measured.at_large_eps > MIOU_AT_LARGE_EPS,
+        "survives-large-eps": measured.at_large_eps is not None and measured.at_large_eps > MIOU_AT_LARGE_EPS,
+        "loss-does-not-rise": len(path) > 1 and max(path[1:]) <= path[0],
         "zero-loss": measured.zero_loss > ZERO_LOSS,
         "zero-gradient": measured.zero_gradient > 0,
-        "scale-dependent": stronger,
+        "scale-dependent": bool(scales) and min(scales.values()) < scales[1.0] - SCALE_MARGIN,
         "non-deterministic": measured.difference > DIFFERENCE,
+        "batch-dependent": measured.difference <= DIFFERENCE and measured.beside_another > BESIDE,
         "test-time-optimisation": measured.optimises,
     }
-    return tuple(name for name, is_raised in raised.items() if is_raised)
+    found = {name for name, is_raised in raised.items() if is_raised} | set(measured.doubts)
+    return tuple(name for name in SENTENCES if name in found)
 
 
 def flagged(records: Iterable[Record], measured: Callable[[str], Measurements | None]) -> tuple[Record, ...]:
@@ -120,16 +144,12 @@ def flags(
     found: dict[str, tuple[str, ...]] = {}
     for group in groups.values():
         for record in group:
-            names = {*_own_flags(record), *_compared_flags(record, group)}
+            names = _compared_flags(record, group)
             if record.threat.access == "gradients" and not record.oblivious and record.source.digest in measured:
                 names.update(network_flags(measured[record.source.digest]))
             if names:
                 found[record.digest] = tuple(name for name in SENTENCES if name in names)
     return found
-
-
-def _own_flags(record: Record) -> set[str]:
-    return {"budget-unused"} if budget_unused(record.attack.options) else set()
 
 
 def budget_unused(options: Mapping[str, object]) -> bool:
@@ -152,6 +172,9 @@ def _compared_flags(record: Record, group: Sequence[Record]) -> set[str]:
     own = [other for other in peers if _is_white(other) and math.isclose(other.threat.eps or 0.0, eps)]
     strongest = min(_accuracy(other) for other in own)
     names = set()
+    clean = [other.scores for other in group if other.setting == "clean" and other.scores is not None]
+    if record.scores and any(_helped(record.scores, own) for own in clean):
+        names.add("attack-helps")
     if any((o.setting == "black-box" or o.oblivious) and _accuracy(o) < strongest - MARGIN for o in within):
         names.add("black-box-beats-white-box")
     if any(o.threat.access == "logits" and _accuracy(o) < strongest - MARGIN for o in within):
@@ -163,6 +186,11 @@ def _compared_flags(record: Record, group: Sequence[Record]) -> set[str]:
     if large and min(other.scores.miou for other in large if other.scores) > MIOU_AT_LARGE_EPS:
         names.add("survives-large-eps")
     return names
+
+
+def _helped(attacked: Scores, clean: Scores) -> bool:
+    """Return whether an attack left more than the clean images have, beyond what other images would give."""
+    return attacked.miou > clean.miou_high and attacked.aacc > clean.aacc + MARGIN
 
 
 def _is_white(record: Record) -> bool:

@@ -16,6 +16,8 @@ TINY = STEP / 40
 """Size of a step that hardly changes a continuous network, in [0, 1] units."""
 MOVED = 4.37 / 255
 """How far the second point of the check lies from each image, per value: off the grid of 8-bit images."""
+PASSES = 21
+"""Passes forward (17) and backward (4) that the check costs for each image."""
 BLOCK = 4
 """Side of the squares of equal sign in a random direction, in pixels: the effects of single pixels cancel out."""
 
@@ -42,6 +44,8 @@ SATURATED = 0.15
 """A share of right pixels at the largest margin above this accuses (0 to 0.02)."""
 ZERO_LOSS = 0.5
 """A share of right pixels without a loss above this accuses (0 to 0.1)."""
+GAP = 0.01
+"""A mean gap between the two highest logits below this accuses (5 to 15; of untrained networks 0.1)."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class GradientCheck:
         jump_size: change of the logits by the tiny step, over their spread.
         saturated: share of the right pixels whose margin is the image's largest, within 1 %.
         zero_loss: share of the right pixels whose cross-entropy is exactly zero.
+        gap: mean gap between the two highest logits of a pixel.
         logits: (N, C, H, W), of the first pass.
     """
 
@@ -78,32 +83,37 @@ class GradientCheck:
     jump_size: Tensor
     saturated: Tensor
     zero_loss: Tensor
+    gap: Tensor
     logits: Tensor
+
+    @property
+    def doubts(self) -> dict[str, Tensor]:
+        """What speaks against the gradient of each image: the name of a flag of reports -> (N,) bool."""
+        smooth = (self.jump > SMOOTH[0]) & (self.jump < SMOOTH[1])
+        lowest, highest = (torch.where(smooth, *limits) for limits in (RISE, OVERSHOOT))
+        noisy = self.forward > DIFFERENCE
+        return {
+            "zero-gradient": self.zero == 1,
+            "partial-gradient": self.dead > DEAD,
+            "wrong-gradient": (self.rise < lowest) | (self.overshoot > highest) | (smooth & (self.mismatch > MISMATCH)),
+            "non-deterministic": noisy | (self.backward > BACKWARD),
+            "two-faced": ~noisy & (self.unseen > DIFFERENCE),
+            "jumps": (self.jump > JUMP) & (self.jump_size > JUMP_SIZE),
+            "saturated-logits": self.saturated > SATURATED,
+            "zero-loss": self.zero_loss > ZERO_LOSS,
+            "scale-dependent": self.gap < GAP,
+        }
 
     @property
     def trusted(self) -> Tensor:
         """Whether nothing speaks against the gradient of an image, (N,) bool."""
-        smooth = (self.jump > SMOOTH[0]) & (self.jump < SMOOTH[1])
-        accused = (
-            (self.zero == 1)
-            | (self.dead > DEAD)
-            | (self.rise < torch.where(smooth, RISE[0], RISE[1]))
-            | (self.overshoot > torch.where(smooth, OVERSHOOT[0], OVERSHOOT[1]))
-            | (smooth & (self.mismatch > MISMATCH))
-            | (self.forward > DIFFERENCE)
-            | (self.unseen > DIFFERENCE)
-            | (self.backward > BACKWARD)
-            | ((self.jump > JUMP) & (self.jump_size > JUMP_SIZE))
-            | (self.saturated > SATURATED)
-            | (self.zero_loss > ZERO_LOSS)
-        )
-        return ~accused
+        return ~torch.stack(list(self.doubts.values())).any(0)
 
 
 def check_gradient(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: int = 255) -> GradientCheck:
     """Compare the input gradient of each image with finite differences, and the network with itself.
 
-    It costs 17 passes forward and 4 backward for each image, and 2 forward where gradients are zero in part. An image
+    It costs `PASSES` passes for each image, and 2 more where its gradient is zero in part. An image
     without a valid pixel has no gradient, so that nothing is said about it: it is never trusted.
 
     Args:
@@ -124,25 +134,25 @@ def _checked(model: nn.Module, images: Tensor, masks: Tensor, void: int) -> Grad
     logits_moved, slope_moved = _gradients(model, moved, masks, void, (True,))
     scale = logit_scale(first, masks, ignore_index=void)
 
-    @torch.no_grad()
-    def loss(at: Tensor) -> Tensor:
-        values = cross_entropy(model(at) / scale, masks, ignore_index=void)
+    def loss(logits: Tensor) -> Tensor:
+        values = cross_entropy(logits / scale, masks, ignore_index=void)
         return image_mean(values, masks, ignore_index=void).double()
 
-    def rises(at: Tensor, direction: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the measured and the predicted difference of the loss between two points, one on either side."""
-        ends = [(at + side * STEP * direction).clamp(0, 1) for side in (1, -1)]
-        predicted = ((ends[0] - ends[1]) * gradient).double().flatten(1).sum(1)
-        return loss(ends[0]) - loss(ends[1]), predicted
+    @torch.no_grad()
+    def rises(at: Tensor, direction: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the measured and the predicted difference of the loss between points on both sides, and logits."""
+        high, low = ((at + side * STEP * direction).clamp(0, 1) for side in (1, -1))
+        logits = model(high)
+        return loss(logits) - loss(model(low)), ((high - low) * gradient).double().flatten(1).sum(1), logits
 
     points = ((images, slope), (moved, slope_moved))
-    ratios = torch.stack([_over(*rises(at, gradient.sign(), gradient)) for at, gradient in points])
+    ratios = torch.stack([_over(*rises(at, gradient.sign(), gradient)[:2]) for at, gradient in points])
     random = [rises(at, direction, gradient) for at, gradient in points for direction in (one, other)]
-    apart = torch.stack([(measured - predicted).abs() for measured, predicted in random]).sum(0)
-    sizes = torch.stack([measured.abs() + predicted.abs() for measured, predicted in random]).sum(0)
+    apart = torch.stack([(measured - predicted).abs() for measured, predicted, _ in random]).sum(0)
+    sizes = torch.stack([measured.abs() + predicted.abs() for measured, predicted, _ in random]).sum(0)
     with torch.no_grad():
-        unseen, tiny, small = (model((images + size * one).clamp(0, 1)) for size in (0, TINY, STEP))
-    changes = [(logits - first).flatten(1).square().mean(1).sqrt() for logits in (tiny, small)]
+        unseen, tiny = (model((images + size * one).clamp(0, 1)) for size in (0, TINY))
+    changes = [_norm(logits - first) for logits in (tiny, random[0][2])]
     right = (first.argmax(1) == masks) & (masks != void)
     margins = margin(first, masks, ignore_index=void)
     top = margins.flatten(1).amax(1).view(-1, 1, 1)
@@ -157,9 +167,10 @@ def _checked(model: nn.Module, images: Tensor, masks: Tensor, void: int) -> Grad
         unseen=_difference(first, unseen),
         backward=_apart(plain, plain_again),
         jump=_over(*changes),
-        jump_size=changes[0] / first.flatten(1).std(1).clamp_min(1e-30),
+        jump_size=changes[0] / _norm(first - first.mean((1, 2, 3), keepdim=True)).clamp_min(1e-30),
         saturated=_share((margins >= 0.99 * top) & right, right),
         zero_loss=_share(no_loss & right, right),
+        gap=scale.flatten(),
         logits=first,
     )
 
@@ -207,8 +218,7 @@ def _dead(model: nn.Module, at: Tensor, logits: Tensor, zero: Tensor, direction:
     if not many.any():
         return torch.zeros_like(many, dtype=torch.float64)
     moved = [model((at + TINY * direction * part).clamp(0, 1)) for part in (zero, torch.ones_like(zero))]
-    changes = [((after - logits) * valid.unsqueeze(1)).flatten(1).double() for after in moved]
-    return many * _over(*(change.norm(dim=1) for change in changes))
+    return many * _over(*(_norm((after - logits) * valid.unsqueeze(1)) for after in moved))
 
 
 def _difference(one: Tensor, other: Tensor) -> Tensor:
@@ -216,8 +226,12 @@ def _difference(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _apart(one: Tensor, other: Tensor) -> Tensor:
-    norms = one.flatten(1).norm(dim=1) + other.flatten(1).norm(dim=1)
-    return 2 * (one - other).flatten(1).norm(dim=1) / norms.clamp_min(1e-30)
+    apart, first, second = (_norm(values) for values in (one - other, one, other))
+    return 2 * apart / (first + second).clamp_min(1e-30)
+
+
+def _norm(values: Tensor) -> Tensor:
+    return values.flatten(1).double().square().sum(1).sqrt()
 
 
 def _over(above: Tensor, below: Tensor) -> Tensor:

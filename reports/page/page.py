@@ -16,6 +16,7 @@ from segbench.reports.tables.grid import Cell, Table
 from segbench.reports.tables.inference import infer
 from segbench.reports.tables.layouts import layouts
 from segbench.reports.tables.paper import comparisons, shown
+from segbench.reports.tables.standing import with_standing
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,9 @@ def compose(
     """
     records = tuple({record.digest: record for record in manifest.records}.values())
     labels = Labels(records)
-    plain = layouts(records, labels)
-    tables = infer(shown(plain, comparisons(records, labels)), evidence.counts)
+    plain = with_standing(layouts(records, labels), records, labels)
+    special = with_standing(comparisons(records, labels), records, labels)
+    tables = infer(shown(plain, special), evidence.counts)
     status = _status(records)
     if published is not None:
         own, tables = tables, beside(tables, load(published))
@@ -126,6 +128,8 @@ def explain(cell: Cell) -> str:
     if cell.published is not None:
         parts.append(_published(cell))
     parts += [f"flagged {flag}" for flag in cell.flags]
+    if cell.stands_by:
+        parts.append(f"ranked by {cell.stands_by}: {cell.stands:.2f}")
     return "; ".join(parts)
 
 

@@ -85,7 +85,11 @@ def fates_of(table: Table, *, apart: bool = False) -> list[Fate]:
 def _fate(model: str, row: Row, columns: Sequence[int], table: Table) -> Fate | None:
     """Return the fate of a network from some columns of a row; None if a value is missing."""
     clean = next((row.cells[i] for i in columns if table.columns[i].attack is None), None)
-    attacked = [(row.cells[i].mean, table.columns[i].label) for i in columns if table.columns[i].attack is not None]
+    attacked = [
+        (row.cells[i].standing, row.cells[i].stands_by or table.columns[i].label)
+        for i in columns
+        if table.columns[i].attack is not None
+    ]
     values = [(mean, label) for mean, label in attacked if mean is not None]
     if clean is None or not clean.mean or not values or any(row.cells[i].state != "done" for i in columns):
         return None

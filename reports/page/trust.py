@@ -57,23 +57,35 @@ def _measured(records: Sequence[Record], labels: Labels, evidence: Evidence) -> 
                     str(network.seed),
                     f"{100 * measured.zero_loss:.1f} %",
                     f"{100 * measured.zero_gradient:.1f} %",
-                    "\N{NO-BREAK SPACE}".join(f"{loss:.2f}" for loss in measured.trajectory),
+                    "\N{NO-BREAK SPACE}".join(f"{loss:.2f}" for loss in _few(measured.trajectory)) or "-",
                     ", ".join(
                         f"{accuracy:.1f}\N{NO-BREAK SPACE}(x\N{NO-BREAK SPACE}{factor:g})"
                         for factor, accuracy in scales
-                    ),
-                    f"{measured.at_large_eps:.1f}",
+                    )
+                    or "-",
+                    "-" if measured.at_large_eps is None else f"{measured.at_large_eps:.1f}",
+                    "-" if measured.rise is None else f"{measured.rise:.2f}",
+                    "-" if measured.passes is None else f"{measured.passes} on {measured.images}",
                 )
             )
     columns = (
         *("attacked network", "seed", "right pixels at zero loss", "images of zero gradient"),
-        *("mean loss, clean and after each step", "pixel accuracy by scale of the logits", "mIoU left at a large eps"),
+        *("mean loss along an attack", "pixel accuracy by scale of the logits", "mIoU left at a large eps"),
+        *("rise of the loss over the predicted", "passes and images"),
     )
     caption = (
-        "Measured on a few images with attacks through each network. The loss should rise with every step; the scale "
-        "of the logits should make no attack stronger; a large eps should leave next to nothing."
+        "Measured through each network on as few images as the verdict needs; a dash stands for what the passes of a "
+        "small evaluation did not allow, or a flag made needless. The loss should rise along an attack; the scale of "
+        "the logits should make no attack much stronger; a large eps should leave next to nothing; a small step along "
+        "the gradient should raise the loss about as the gradient predicts (1)."
     )
     return Facts("Measurements", columns, tuple(rows), caption)
+
+
+def _few(losses: Sequence[float]) -> list[float]:
+    """Return at most eight losses, the first and the last among them, evenly spaced."""
+    last = len(losses) - 1
+    return [losses[place] for place in sorted({round(last * step / 7) for step in range(8)})] if losses else []
 
 
 def _worst_cases(records: Sequence[Record], labels: Labels) -> Facts:

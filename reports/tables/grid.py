@@ -44,6 +44,8 @@ class Cell:
         records: the runs.
         published: the value that a paper reports for this cell.
         significant: this is the best value, and it is significantly above the second best.
+        stands: mean mIoU that the cell is ranked by, because its gradient is not to be trusted; None: by its own mean.
+        stands_by: labels of the attacks that left it; empty where none is stronger.
     """
 
     state: State
@@ -58,6 +60,13 @@ class Cell:
     records: tuple[Record, ...] = ()
     published: Value | None = None
     significant: bool = False
+    stands: float | None = None
+    stands_by: str = ""
+
+    @property
+    def standing(self) -> float | None:
+        """The mean mIoU that the cell is ranked by."""
+        return self.mean if self.stands is None else self.stands
 
     @property
     def difference(self) -> float | None:

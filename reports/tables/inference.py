@@ -94,7 +94,11 @@ def _tested(table: Table, counts: CountsOf) -> Table:
 
 
 def _best_two(block: Block, column: int) -> tuple[int, int] | None:
-    means = [(row.cells[column].mean, index) for index, row in enumerate(block.rows) if not row.apart]
+    means = [
+        (row.cells[column].mean, index)
+        for index, row in enumerate(block.rows)
+        if not row.apart and row.cells[column].stands is None
+    ]
     done = [(m, i) for m, i in means if m is not None and block.rows[i].cells[column].state == "done"]
     order = sorted(done, key=lambda item: (-item[0], item[1]))
     return (order[0][1], order[1][1]) if len(order) > 1 else None

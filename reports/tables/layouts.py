@@ -98,7 +98,7 @@ def rows_of(rows: Sequence[Sequence[Sequence[Record]]], labels: Labels) -> tuple
         rows: for each row, the runs of each column.
         labels: the labels of their components.
     """
-    return _ranked([_row(columns, labels) for columns in rows])
+    return ranked([_row(columns, labels) for columns in rows])
 
 
 def _row(columns: Sequence[Sequence[Record]], labels: Labels) -> Row:
@@ -164,8 +164,8 @@ def _cell(runs: Sequence[Record]) -> Cell:
     )
 
 
-def _ranked(rows: list[Row]) -> tuple[Row, ...]:
-    """Mark the best and second best mean of every column.
+def ranked(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Mark the best and second best mean of every column, or what a cell stands for in its place.
 
     Only rows with all their runs are ranked. Means are equal if they are equal with one decimal, as the table shows
     them.
@@ -173,7 +173,7 @@ def _ranked(rows: list[Row]) -> tuple[Row, ...]:
     ranks: list[list[int]] = []
     for cells in zip(*(row.cells for row in rows), strict=True):
         shown = [
-            round(cell.mean, 1) if cell.state == "done" and cell.mean is not None and not row.apart else None
+            round(cell.standing, 1) if cell.state == "done" and cell.standing is not None and not row.apart else None
             for row, cell in zip(rows, cells, strict=True)
         ]
         best = sorted({value for value in shown if value is not None}, reverse=True)

@@ -45,18 +45,19 @@ class Curve:
         self.most = max(self.most, int(seen.passes.max()))
         self.first = max(self.first, seen.first)
 
-    def points(self, absent: Absent, share: float = 1.0) -> tuple[tuple[int, float], ...]:
+    def points(self, absent: Absent, share: float | None = None) -> tuple[tuple[int, float], ...]:
         """Return (passes, mIoU in per cent), from the first point at which every image has a candidate.
 
         Args:
             absent: what a class counts that is neither true nor predicted.
-            share: the part of the passes that count, for an evaluation whose attack is the beginning of this one.
+            share: the part of the passes that count, for an evaluation whose attack is the beginning of this one; the
+                curve then ends at a point of `GRID`. None for all passes; the curve then ends where the attack did.
         """
         if self.counts is None:
             return ()
-        most = round(self.most * share)
+        most = round(self.most * (1 if share is None else share))
         places = {int(passes): place for place, passes in enumerate(GRID) if self.first <= passes <= most}
-        if share == 1 and most >= self.first:
+        if share is None and most >= self.first:
             places[most] = _after(most)
         return tuple((passes, 100 * float(mean_iou(self.counts[place], absent))) for passes, place in places.items())
 

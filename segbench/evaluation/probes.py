@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,16 +11,29 @@ from torch.overrides import TorchFunctionMode
 
 from segbench.attacks.bim import bim
 from segbench.attacks.cw import cw
+from segbench.attacks.tools.gradient_check import PASSES, GradientCheck, check_gradient
 from segbench.attacks.tools.guard import guarded
-from segbench.attacks.tools.losses import cross_entropy, image_mean, input_gradient, objective, right_pixels
+from segbench.attacks.tools.losses import right_pixels
+from segbench.attacks.tools.passes import Passes, count_passes
 from segbench.evaluation.tally import confusion
 from segbench.reports.evidence import Measurements
 from segbench.reports.sanity import LARGE_EPS
 from segbench.reports.statistics import mean_iou
 
-SCALES = (0.1, 1.0, 10.0)
-LARGE_STEPS, LARGE_ALPHA = 50, 0.2
+SHARE = 0.25
+"""Largest share of an evaluation's passes that its probes cost, where one image allows."""
+IMAGES = 2
+"""Images whose gradient is checked, as far as the passes suffice."""
+SCALES = (0.01, 0.1, 1.0, 10.0, 100.0)
+"""Factors of the logits under which BIM is compared."""
+EPS, ALPHA, STEPS = 0.03, 0.01, 3
+"""Of that BIM."""
+LARGE_STEPS, LARGE_ALPHA = 20, 0.2
 """Of C&W at a large eps."""
+LEAST = PASSES + 2
+"""Passes that are spent at least."""
+MOST = IMAGES * (PASSES + 2) + 2 + len(SCALES) * (2 * STEPS + 1) + 2 * LARGE_STEPS + 2
+"""Passes that are spent at most."""
 
 
 class Scaled(nn.Module):
@@ -41,50 +55,95 @@ class Scaled(nn.Module):
         return logits * self.factor
 
 
+def allowance(evaluation: int) -> int:
+    """Return how many passes the probes of an evaluation may take.
+
+    Args:
+        evaluation: passes of the evaluation, forward and backward together, in images.
+    """
+    return min(MOST, max(LEAST, int(SHARE * evaluation)))
+
+
 def measure(
     model: nn.Module,
     images: Tensor,
     masks: Tensor,
     *,
-    eps: float = 0.03,
-    alpha: float = 0.01,
-    steps: int = 6,
+    passes: int = MOST,
+    trajectory: Sequence[float] = (),
     ignore_index: int = 255,
 ) -> Measurements:
-    """Take all measurements on one batch; a few images suffice.
+    """Take measurements on as few images as they need, and as many of them as the passes allow.
 
-    It costs 3 * steps + 50 passes forward and backward per image, and a few more forward.
+    The check of the gradient comes first, image by image; it ends at the first image whose gradient is not to be
+    trusted, and nothing else is then measured. Otherwise the scale of the logits and an attack at a large eps follow,
+    where passes are left.
 
     Args:
         model: network, images -> logits.
         images: (N, 3, H, W) in [0, 1].
         masks: (N, H, W).
-        eps: radius of BIM's ball, in [0, 1] units.
-        alpha: size of BIM's steps, in [0, 1] units.
-        steps: number of BIM's steps.
+        passes: how many images may go forward and backward, counted together.
+        trajectory: mean losses along an attack that was made already.
         ignore_index: label of void pixels.
     """
-    attack = bim.bind(eps=eps, alpha=alpha, steps=steps)
-    iterates = attack.iterates(range(1, steps + 1), model, images, masks, ignore_index=ignore_index)
-    iterates[0] = images
-    with guarded(model, images.device):
-        by_scale = {1.0: accuracy(model, iterates[steps], masks, ignore_index=ignore_index)}
-        for factor in SCALES:
-            if factor != 1:
-                attacked = attack(Scaled(model, factor), images, masks, ignore_index=ignore_index)
-                by_scale[factor] = accuracy(model, attacked, masks, ignore_index=ignore_index)
-        large = cw(model, images, masks, eps=LARGE_EPS, alpha=LARGE_ALPHA, steps=LARGE_STEPS, ignore_index=ignore_index)
-        return Measurements(
-            zero_loss=zero_loss(model, images, masks, ignore_index=ignore_index),
-            zero_gradient=zero_gradient(model, images, masks, ignore_index=ignore_index),
-            difference=difference(model, images),
-            optimises=optimises(model, images),
-            trajectory=tuple(
-                mean_loss(model, iterates[step], masks, ignore_index=ignore_index) for step in sorted(iterates)
-            ),
-            by_scale=by_scale,
-            at_large_eps=miou(model, large, masks, ignore_index=ignore_index),
-        )
+    useful = (masks != ignore_index).flatten(1).any(1).nonzero().flatten().tolist()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    checks: list[GradientCheck] = []
+    by_scale: dict[float, float] = {}
+    large: float | None = None
+    with count_passes(model) as spent:
+        for index in (useful or [0])[:IMAGES]:
+            if checks and (not checks[-1].trusted.all() or _left(passes, spent) < LEAST):
+                break
+            checks.append(check_gradient(model, images[[index]], masks[[index]], ignore_index=ignore_index))
+        first = images[(useful or [0])[:1]]
+        calls, apart = beside_another(model, first, checks[0].logits)
+        chosen, truth = images[useful[:1]], masks[useful[:1]]
+        sound = bool(useful) and all(check.trusted.all() for check in checks)
+        with guarded(model, images.device):
+            if sound and _left(passes, spent) >= len(SCALES) * (2 * STEPS + 1):
+                for factor in SCALES:
+                    scaled = Scaled(model, factor)
+                    attacked = bim(scaled, chosen, truth, eps=EPS, alpha=ALPHA, steps=STEPS, ignore_index=ignore_index)
+                    by_scale[factor] = accuracy(model, attacked, truth, ignore_index=ignore_index)
+            if sound and _left(passes, spent) >= 2 * LARGE_STEPS + 2:
+                options = {"eps": LARGE_EPS, "alpha": LARGE_ALPHA, "steps": LARGE_STEPS}
+                attacked = cw.bind(**options)(model, chosen, truth, ignore_index=ignore_index)
+                large = miou(model, attacked, truth, ignore_index=ignore_index)
+    changed = any(not torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    doubts = {name for check in checks for name, found in check.doubts.items() if useful and found.any()}
+    return Measurements(
+        zero_loss=max(float(check.zero_loss) for check in checks),
+        zero_gradient=sum(float(check.zero == 1) for check in checks) / len(checks) if useful else 0.0,
+        difference=max(float(check.forward) for check in checks),
+        optimises=calls > 0 or changed,
+        trajectory=tuple(trajectory),
+        by_scale=by_scale,
+        at_large_eps=large,
+        doubts=tuple(sorted(doubts)),
+        rise=min(float(check.rise) for check in checks) if useful else None,
+        beside_another=apart,
+        images=len(checks),
+        passes=spent.forward + spent.backward,
+    )
+
+
+def _left(passes: int, spent: Passes) -> int:
+    return passes - spent.forward - spent.backward
+
+
+@torch.no_grad()
+def beside_another(model: nn.Module, image: Tensor, alone: Tensor) -> tuple[int, float]:
+    """Predict an image (1, 3, H, W) in a batch with its negative.
+
+    Returns:
+        How often the network started a backward pass, and the largest difference from the logits of the image alone, as
+        a share of the largest logit.
+    """
+    with guarded(model, image.device), torch.no_grad(), _GradientCalls() as calls:
+        together = model(torch.cat([image, 1 - image]))
+    return calls.count, float((together[:1] - alone).abs().max() / alone.abs().max().clamp_min(1e-30))
 
 
 @torch.no_grad()
@@ -100,47 +159,6 @@ def miou(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: int =
     logits = model(images)
     counts = confusion(logits.argmax(1), masks, logits.shape[1], ignore_index)
     return 100 * float(mean_iou(counts, "skip")) if counts.any() else 0.0
-
-
-@torch.no_grad()
-def mean_loss(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: int = 255) -> float:
-    """Mean over images of their mean cross-entropy."""
-    losses = cross_entropy(model(images), masks, ignore_index=ignore_index)
-    return float(image_mean(losses, masks, ignore_index=ignore_index).mean())
-
-
-@torch.no_grad()
-def zero_loss(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: int = 255) -> float:
-    """Share of the right valid pixels whose cross-entropy is exactly zero."""
-    logits = model(images)
-    right = (logits.argmax(1) == masks) & (masks != ignore_index)
-    losses = cross_entropy(logits, masks, ignore_index=ignore_index)
-    return float(((losses == 0) & right).sum() / right.sum().clamp_min(1))
-
-
-def zero_gradient(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: int = 255) -> float:
-    """Share of the images with a valid pixel whose input gradient is exactly zero everywhere."""
-    gradient, _, _ = input_gradient(
-        model, images, masks, objective(cross_entropy, ignore_index=ignore_index), ignore_index=ignore_index
-    )
-    counted = (masks != ignore_index).flatten(1).any(1)
-    zero = (gradient == 0).flatten(1).all(1) & counted
-    return float(zero.sum() / counted.sum().clamp_min(1))
-
-
-@torch.no_grad()
-def difference(model: nn.Module, images: Tensor) -> float:
-    """Largest difference between two forward passes of the same images, as a share of the largest logit."""
-    first, second = model(images), model(images)
-    return float((first - second).abs().max() / first.abs().max().clamp_min(1e-30))
-
-
-def optimises(model: nn.Module, images: Tensor) -> bool:
-    """Whether the network takes gradients, or changes its parameters or buffers, while it predicts."""
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    with _GradientCalls() as calls, torch.no_grad():
-        model(images)
-    return calls.count > 0 or any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 class _GradientCalls(TorchFunctionMode):

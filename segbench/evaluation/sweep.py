@@ -26,10 +26,11 @@ from segbench.errors import CellError, Stopped, StoreError
 from segbench.evaluation import unfinished
 from segbench.evaluation.batching import Pack, packed
 from segbench.evaluation.curve import Seen
-from segbench.evaluation.probes import measure
+from segbench.evaluation.probes import IMAGES, allowance, measure
 from segbench.evaluation.results import as_record
 from segbench.evaluation.tally import Outcome, Tally, certified_confusion, confusion, on_target
 from segbench.evaluation.training_data import training_context
+from segbench.evaluation.trajectory import recorded
 from segbench.files import acquire
 from segbench.networks.load import load_network, weights_sha256
 from segbench.plan.cells import EvalCell
@@ -42,8 +43,8 @@ from segbench.reports.statistics import mean_iou
 from segbench.seeding import derive, generator
 from segbench.store import Store
 
-MEASURED_IMAGES = 8
-"""How many images or crops the sanity measurements of a network are taken on."""
+CANDIDATES = 8
+"""Images or crops of which the sanity measurements take the first few that have a label."""
 
 
 def run_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.device, reporter: Reporter) -> None:
@@ -107,6 +108,7 @@ class _SweepRun:
         self.attacked: nn.Module = source.plain if sweep.oblivious else source
         self.tallies = {cell.digest: Tally() for cell in sweep.cells}
         self.names: list[str] = []
+        self.trajectory: list[Tensor] = []
 
     def go(self, score: bool) -> None:
         """Score all images, write the records, and measure the source; only the last where nothing is left to score."""
@@ -166,7 +168,7 @@ class _SweepRun:
         generators = [generator(seed, attack.attack.name, *key) for key in pack.keys]
         context = {**self.context, "ignore_index": self.void, "generator": generators}
         made: dict[str, Tensor]
-        with count_passes(network) as passes, self._watched(network, pack):
+        with count_passes(network) as passes, self._watched(network, pack), self._curves(network, pack):
             if attack.attack.nested:
                 wanted = {int(cell.attack.options["steps"]) for cell in self.sweep.cells}
                 iterates = attack.iterates(wanted, network, pack.images, pack.masks, **context)
@@ -193,7 +195,7 @@ class _SweepRun:
         return made
 
     @contextlib.contextmanager
-    def _watched(self, network: nn.Module, pack: Pack) -> Iterator[None]:
+    def _curves(self, network: nn.Module, pack: Pack) -> Iterator[None]:
         """Add what the attack sees on its way to the curves of the white-box evaluations, where there is a budget."""
         threat = self.attack.threat
         if self.dynamic or self.sweep.oblivious or threat.access == "none" or threat.norm is None or threat.eps is None:
@@ -278,7 +280,7 @@ class _SweepRun:
     def _write(self, cell: EvalCell, seconds: float) -> None:
         tally = self.tallies[cell.digest]
         record, counts, parts = as_record(cell, tally, self.protocol.absent, tuple(self.dataset.classes))
-        share = 1.0
+        share = None
         if self.attack.attack.nested:
             share = int(cell.attack.options["steps"]) / int(self.attack.options["steps"])
         record = record.model_copy(
@@ -306,15 +308,40 @@ class _SweepRun:
             tally.passes.forward += fitting.forward
             tally.passes.backward += fitting.backward
 
+    @contextlib.contextmanager
+    def _watched(self, network: nn.Module, pack: Pack) -> Iterator[None]:
+        """Note the losses along the attack on the sweep's first images, for the sanity measurements."""
+        if self.names or self.trajectory or self.attack.options.get("target") is not None:
+            yield
+            return
+        with recorded(network, pack.masks, ignore_index=self.void) as losses:
+            yield
+        self.trajectory = losses
+
     def _measure(self) -> None:
         """Take the sanity measurements of the source; see `segbench.reports.sanity`."""
+        self.reporter.update(0, IMAGES, "sanity probes")
         self._reset()
-        samples = [self.split[index] for index in range(min(MEASURED_IMAGES, self.length))]
+        samples = [self.split[index] for index in range(min(CANDIDATES, self.length))]
         crops = [self.protocol.crops(sample.image, sample.mask) for sample in samples]
-        pack = next(packed(crops, range(len(crops)), MEASURED_IMAGES, self.device))
-        images, masks = pack.images[:MEASURED_IMAGES].contiguous(), pack.masks[:MEASURED_IMAGES]
+        pack = next(packed(crops, range(len(crops)), CANDIDATES, self.device))
+        images, masks = pack.images[:CANDIDATES].contiguous(), pack.masks[:CANDIDATES]
         network = self.protocol.network(self.networks[self.sweep.source.digest])
-        self.store.write_measured(self.sweep.source.digest, measure(network, images, masks, ignore_index=self.void))
+        measured = measure(
+            network,
+            images,
+            masks,
+            passes=allowance(self._passes()),
+            trajectory=[float(loss) for loss in self.trajectory],
+            ignore_index=self.void,
+        )
+        self.store.write_measured(self.sweep.source.digest, measured)
+
+    def _passes(self) -> int:
+        """Return how many images went through networks for this sweep, and for the clean images beside it."""
+        found = [self.store.record(cell.digest) for cell in self.sweep.cells]
+        attack = max((sum(record.passes.values()) for record in found if record is not None), default=0)
+        return attack + (len(self.sweep.cells) + 1) * self.length
 
     def _reset(self) -> None:
         """Return the networks to their state of deployment."""

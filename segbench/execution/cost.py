@@ -19,6 +19,7 @@ from segbench.components.specs import Bound
 from segbench.config.matrix import Recipe
 from segbench.errors import DataError
 from segbench.execution import prepare, workers
+from segbench.execution.beside import Beside, beside
 from segbench.execution.pass_counts import attack_passes, beside_predicting, context, scoring_passes, training_passes
 from segbench.networks.load import open_external
 from segbench.plan.cells import NetworkCell, TrainCell
@@ -88,6 +89,7 @@ class Cost:
         evaluations: what is attacked and scored.
         sweeps: number of sweeps that share adversarial images.
         saved: share of the backward passes that sharing saves, in per cent; None where it is not known.
+        beside: what is done beside the evaluations.
         seconds: about how long it takes, from a few timed steps; None where that was not asked for.
         workers: that share these seconds.
         device: that was timed.
@@ -98,6 +100,7 @@ class Cost:
     evaluations: Row
     sweeps: int
     saved: float | None
+    beside: Beside
     seconds: float | None = None
     workers: int = 1
     device: str = ""
@@ -123,12 +126,18 @@ def measured(plan: Plan, store: Store, *, estimate: bool) -> Cost:
     trainings = [cell for cell in plan.trainings if store.trained(cell.digest) is None]
     evaluations = [cell for cell in plan.evaluations if not store.evaluated(cell.digest)]
     sweeps = group(evaluations)
+
+    def with_clean(sweep: Sweep) -> int | None:
+        passes, images = _sweep(sweep, known), known.images[sweep.cells[0].digest]
+        return None if passes is None or images is None else passes.forward + passes.backward + images
+
     found = Cost(
         plan.matrix.title,
         Row(len(plan.trainings), len(trainings), _sum(_training(cell, known) for cell in trainings)),
         Row(len(plan.evaluations), len(evaluations), _sum(_sweep(sweep, known) for sweep in sweeps)),
         len(sweeps),
         _saved(sweeps, known),
+        beside(plan, sweeps, store, with_clean),
     )
     return _timed(found, plan, trainings, sweeps, known) if estimate else found
 
@@ -144,7 +153,7 @@ def summary(found: Cost) -> RenderableType:
     sharing = f"{found.evaluations.left} evaluations in {found.sweeps} sweeps"
     if found.saved is not None:
         sharing += f": sharing saves {found.saved:.0f} % of the backward passes"
-    parts: list[RenderableType] = [table, f"{sharing}."]
+    parts: list[RenderableType] = [table, f"{sharing}.", *found.beside.sentences]
     if found.trainings.passes is None or found.evaluations.passes is None:
         parts.append("Some data is not there, so its number of images is not known; name its folder with --data.")
     if found.seconds is not None:

@@ -75,7 +75,9 @@ def checked_plan(matrix: Matrix, store: Store, say: Callable[[str], None] = lamb
             dataset.split(split)
         _offers(dataset, matrix)
         _targets(dataset, matrix)
-        summary = check(dataset, splits=list(used), cache=store.cache_dir)
+        learnt_from = {trained.recipe.split for trained in matrix.defenses}
+        first = {matrix.split: matrix.limit} if matrix.limit and matrix.split not in learnt_from else {}
+        summary = check(dataset, splits=list(used), cache=store.cache_dir, first=first)
         data = fingerprints[bound.short] = Data(bound, summary.fingerprint, summary.warnings)
         externals[bound.short] = [_checked_network(matrix, one, data, dataset, store) for one in matrix.networks]
     said = [f"{data.dataset.short}: {warning}" for data in fingerprints.values() for warning in data.warnings]

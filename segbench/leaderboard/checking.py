@@ -107,8 +107,6 @@ def _claims(entry: Entry, result: EntryResult) -> Iterator[str]:
         threat = entry.threat
         if threat.eps is not None and (not _close(eps, threat.eps) or norm != threat.norm):
             yield f"its bound is {norm} {eps}, the entry's is {threat.norm} {threat.eps:g}; put it into another entry"
-        if sanity.budget_unused(result.attack.options) and "budget-unused" not in result.flags:
-            yield "steps times alpha is less than eps; add the flag budget-unused"
     for flag in result.flags:
         if flag not in sanity.SENTENCES:
             yield f"flags: {catalog.unknown('flag', flag, sanity.SENTENCES)}"

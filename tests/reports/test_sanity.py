@@ -133,9 +133,17 @@ def test_budget_unused(options: dict[str, Any], unused: bool) -> None:
     assert budget_unused(options) is unused
 
 
-def test_a_budget_that_is_not_used_up_is_flagged() -> None:
-    weak = record("bim", 30.0, alpha=0.01, steps=2)
-    assert flags([weak]) == {weak.digest: ("budget-unused",)}
+def test_a_budget_that_an_attack_was_told_not_to_use_is_no_flag() -> None:
+    assert flags([record("bim", 30.0, alpha=0.01, steps=2)]) == {}
+
+
+def test_an_attack_that_helps_is_flagged() -> None:
+    clean = record("clean", 70.0, eps=None, access="none", setting="clean")
+    helping = record("bim", 80.0, alpha=0.01, steps=6)
+    assert flags([clean, helping]) == {helping.digest: ("attack-helps",)}
+    noise = clean.model_copy(update={"scores": clean.scores.model_copy(update={"miou_high": 81.0})})
+    assert flags([noise, helping]) == {}
+    assert flags([clean, record("bim", 70.5, alpha=0.01, steps=6)]) == {}
 
 
 @pytest.mark.parametrize(
@@ -146,6 +154,9 @@ def test_a_budget_that_is_not_used_up_is_flagged() -> None:
         ({"difference": 0.01}, "non-deterministic"),
         ({"optimises": True}, "test-time-optimisation"),
         ({"by_scale": {0.1: 20.0, 1.0: 37.0, 10.0: 60.0}}, "scale-dependent"),
+        ({"trajectory": (1.0, 0.9, 1.0)}, "loss-does-not-rise"),
+        ({"beside_another": 0.1}, "batch-dependent"),
+        ({"doubts": ("wrong-gradient",)}, "wrong-gradient"),
         ({"at_large_eps": 11.0}, "survives-large-eps"),
     ],
 )

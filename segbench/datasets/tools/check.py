@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ class SplitSummary(BaseModel):
     """What a split holds.
 
     Attributes:
-        images: number of samples.
+        images: number of samples that were read.
+        left: number of samples that were not read, because they are not used.
         sizes: (height, width) of the samples with the fewest and the most pixels.
         class_pixels: number of pixels of each class.
         void_pixels: number of void pixels.
@@ -42,6 +44,7 @@ class SplitSummary(BaseModel):
     class_pixels: tuple[int, ...]
     void_pixels: int
     class_images: tuple[int, ...]
+    left: int = 0
 
     @property
     def class_shares(self) -> tuple[float, ...]:
@@ -74,26 +77,33 @@ class Summary(BaseModel):
 
 
 def check(
-    dataset: Dataset, *, splits: Sequence[str] | None = None, cache: Path | None = None, verify: bool = False
+    dataset: Dataset,
+    *,
+    splits: Sequence[str] | None = None,
+    cache: Path | None = None,
+    verify: bool = False,
+    first: Mapping[str, int] = MappingProxyType({}),
 ) -> Summary:
-    """Read every sample, and return a summary of them.
+    """Read every sample, or every one that is used, and return a summary of them.
 
     Args:
         dataset: what to read.
         splits: names of the splits to read; by default all that are there.
         cache: folder that remembers the summaries of good files by their fingerprint, so that they are read once.
         verify: read everything anew, whatever is remembered.
+        first: number of the first samples to read, of the splits of which only these are used.
 
     Raises:
         DataError: with all problems, one a line, each naming its file; of many like ones the first.
     """
     names = dataset.splits if splits is None else tuple(splits)
     fingerprint = dataset.fingerprint(verify=True) if verify else dataset.fingerprint()
-    key = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]
+    asked: object = [names, dict(sorted(first.items()))] if first else names
+    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
     stored = None if cache is None else cache / f"{fingerprint}-{key}.json"
     summary = None if stored is None or verify else _recalled(stored, fingerprint, dataset.classes, names)
     if summary is None:
-        summary = Summary(fingerprint=fingerprint, classes=dataset.classes, splits=_read(dataset, names))
+        summary = Summary(fingerprint=fingerprint, classes=dataset.classes, splits=_read(dataset, names, first))
         if stored is not None:
             write_sealed(stored, summary.model_dump(mode="json"), f"cache/{stored.name}")
     # Files that are left out do not change the fingerprint.
@@ -119,14 +129,15 @@ def describe(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def _read(dataset: Dataset, names: Sequence[str]) -> dict[str, SplitSummary]:
+def _read(dataset: Dataset, names: Sequence[str], first: Mapping[str, int]) -> dict[str, SplitSummary]:
     problems: list[str] = []
     summaries = {}
     with ThreadPoolExecutor(THREADS) as pool:
         for name in names:
             try:
                 split = dataset.split(name)
-                reads = list(pool.map(_reader(split, len(dataset.classes)), range(len(split))))
+                used = min(len(split), first.get(name, len(split)))
+                reads = list(pool.map(_reader(split, len(dataset.classes)), range(used)))
             except DataError as error:
                 problems += str(error).splitlines()
                 continue
@@ -135,7 +146,7 @@ def _read(dataset: Dataset, names: Sequence[str]) -> dict[str, SplitSummary]:
             if not reads:
                 problems.append(f"split {name!r} has no samples")
             elif len(good) == len(reads):
-                summaries[name] = _summarise(good, len(dataset.classes))
+                summaries[name] = _summarise(good, len(dataset.classes), len(split) - used)
     if problems:
         raise DataError("\n".join(fold(problems)))
     return summaries
@@ -155,10 +166,11 @@ def _warnings(dataset: Dataset, summary: Summary) -> tuple[str, ...]:
     said = list(dataset.warnings()) if isinstance(dataset, OffersWarnings) else []
     official = getattr(dataset, "lengths", {})
     for name, split in summary.splits.items():
-        if split.images != official.get(name, split.images):
-            said.append(f"{name}: the official split has {official[name]:,} images, this one {split.images:,}")
+        there = split.images + split.left
+        if there != official.get(name, there):
+            said.append(f"{name}: the official split has {official[name]:,} images, this one {there:,}")
         absent = [each for each, pixels in zip(summary.classes, split.class_pixels, strict=True) if not pixels]
-        if absent and split.void_pixels:
+        if absent and split.void_pixels and not split.left:
             said.append(
                 f"{name}: {count(absent, 'class')} without one pixel, while {100 * split.void_share:.1f} % of the "
                 "pixels are void, which no score counts; is a label taken for void that is a class?"
@@ -182,7 +194,7 @@ def _reader(split: Split, num_classes: int) -> Callable[[int], Counted | str]:
     return read
 
 
-def _summarise(reads: Sequence[Counted], num_classes: int) -> SplitSummary:
+def _summarise(reads: Sequence[Counted], num_classes: int, left: int) -> SplitSummary:
     sizes = sorted((size for size, _ in reads), key=lambda size: (size[0] * size[1], size))
     counts = np.stack([count for _, count in reads])
     return SplitSummary(
@@ -191,4 +203,5 @@ def _summarise(reads: Sequence[Counted], num_classes: int) -> SplitSummary:
         class_pixels=tuple(counts[:, :num_classes].sum(0).tolist()),
         void_pixels=int(counts[:, 255].sum()),
         class_images=tuple((counts[:, :num_classes] > 0).sum(0).tolist()),
+        left=left,
     )

@@ -60,7 +60,7 @@ def test_the_rise_of_a_linear_network_is_the_predicted_one(batch: tuple[Tensor, 
     found = check_gradient(Linear(), *batch)
     assert found.trusted.all()
     torch.testing.assert_close(found.rise, torch.ones(3).double(), rtol=0, atol=0.02)
-    torch.testing.assert_close(found.jump, torch.full((3,), 1 / 40), rtol=0, atol=1e-3)
+    torch.testing.assert_close(found.jump, torch.full((3,), 1 / 40).double(), rtol=0, atol=1e-3)
     assert (found.mismatch < 0.05).all()
     assert (torch.maximum(found.forward, found.backward) == 0).all()
 

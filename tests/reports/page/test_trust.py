@@ -1,5 +1,7 @@
 """Flags, measurements and bounds of worst cases are shown where there are any, and say what was measured."""
 
+from dataclasses import replace
+
 import pytest
 
 from segbench.reports.evidence import Evidence, Measurements
@@ -45,10 +47,17 @@ def test_every_flag_has_its_sentence_and_where_it_was_raised(flagged) -> None:
 def test_measurements_are_of_every_attacked_network(records) -> None:
     facts = by_heading(records, Evidence(measured=lambda digest: MEASURED))["Measurements"]
     assert len(facts.rows) == 12
-    name, seed, zero_loss, zero_gradient, trajectory, scales, large = facts.rows[0]
+    name, seed, zero_loss, zero_gradient, trajectory, scales, large, rise, passes = facts.rows[0]
     assert (name, seed, zero_loss, zero_gradient, large) == ("pspnet with none", "0", "79.0 %", "25.0 %", "33.3")
+    assert (rise, passes) == ("-", "-"), "measurements of an earlier version have neither"
     assert trajectory.split() == ["0.20", "0.50", "1.25"]
     assert scales.replace("\N{NO-BREAK SPACE}", " ") == "41.5 (x 0.1), 60.2 (x 1), 70.0 (x 10)"
+
+
+def test_what_was_not_measured_is_a_dash(records) -> None:
+    short = replace(MEASURED, trajectory=(), by_scale={}, at_large_eps=None, rise=0.93, passes=23, images=1)
+    facts = by_heading(records, Evidence(measured=lambda digest: short))["Measurements"]
+    assert facts.rows[0][4:] == ("-", "-", "-", "0.93", "23 on 1")
 
 
 def test_networks_that_no_gradient_attack_was_made_on_have_no_measurements(one, net) -> None:

@@ -14,6 +14,7 @@ from segbench.attacks.tools.passes import Passes
 from segbench.components import catalog
 from segbench.components.specs import bound
 from segbench.errors import SegbenchError
+from segbench.evaluation.probes import LEAST
 from segbench.execution import cost, pass_counts
 from segbench.model_zoo.pspnet import PyramidPooling
 from segbench.plan.plan import Plan
@@ -140,6 +141,8 @@ def test_the_summary_adds_up(tiny_plan: Callable[..., Plan], tmp_path: Path) -> 
     # Four networks, five images: clean forward, three BIM steps, two scored iterates.
     assert f"{4 * 5 * (1 + 3 + 2)}" in shown
     assert "12 evaluations in 8 sweeps: sharing saves 25 % of the backward passes." in shown
+    # A quarter of five images, clean and under BIM-3, is less than what one image takes.
+    assert f"sanity probes of 4 networks take at most {4 * LEAST} passes" in shown
 
 
 def test_data_that_is_not_there_is_said(tiny_plan: Callable[..., Plan], tmp_path: Path) -> None:

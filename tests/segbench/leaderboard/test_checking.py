@@ -44,7 +44,6 @@ SAID: list[tuple[Change, str]] = [
         ),
         "status: verified, but a result has no runs",
     ),
-    (lambda c: c["results"][1].update(flags=[]), "steps times alpha is less than eps; add the flag budget-unused"),
     (lambda c: c["results"][3]["attack"]["options"].pop("steps"), "results.3 (sea(steps=100)): not strong"),
     (lambda c: c["results"].pop(0), "results: 0 results on clean images"),
     (lambda c: c["results"].append(c["results"].pop(0)), "results: the result on clean images comes first"),

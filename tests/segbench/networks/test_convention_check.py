@@ -122,7 +122,7 @@ def test_an_untrained_network_is_not_doubted() -> None:
 def test_alternatives_all_differ_and_leave_out_the_stated_one() -> None:
     for stated in CONVENTIONS.values():
         others = [*convention_check.alternatives(stated), stated]
-        assert len(others) == 12
+        assert len(others) == convention_check.CONVENTIONS
         ramp = torch.linspace(0, 1, 12).reshape(1, 3, 2, 2)
         shown: list[Tensor] = []
         for other in others:
@@ -134,3 +134,13 @@ def test_a_dataset_of_one_image_is_too_little_to_doubt(networks: dict[str, nn.Mo
     data: Any = SimpleNamespace(split=lambda name: Patches().split(name)[:1], ignore_index=255)
     adapter = Adapter(networks["imagenet"], Convention(range="0-255"), 3)
     assert convention_check.check(adapter, data, "val", Whole(), device=CPU) is None
+
+
+def test_a_network_that_is_fed_well_costs_one_image_for_each_convention(networks: dict[str, nn.Module]) -> None:
+    calls: list[int] = []
+    handle = networks["imagenet"].register_forward_hook(lambda module, inputs, logits: calls.append(len(logits)))
+    try:
+        assert check(networks["imagenet"], CONVENTIONS["imagenet"]) is None
+    finally:
+        handle.remove()
+    assert sum(calls) <= 2 * 12

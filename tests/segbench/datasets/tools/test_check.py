@@ -178,3 +178,14 @@ def test_a_part_of_an_official_split_is_a_warning(kitti_root: Path, monkeypatch:
     assert not any("official" in text for text in check(Kitti(kitti_root)).warnings)
     monkeypatch.setattr(Kitti, "lengths", {"train": 160, "val": 41})
     assert "val: the official split has 41 images, this one 40" in check(Kitti(kitti_root)).warnings
+
+
+def test_files_that_are_not_used_are_not_read(camvid_root: Path, write: Write, tmp_path: Path) -> None:
+    write(camvid_root / "train" / "2.png", np.zeros((1, 1, 3)))
+    with pytest.raises(DataError):
+        check(Camvid(camvid_root), splits=["train"])
+    found = check(Camvid(camvid_root), splits=["train"], first={"train": 2}, cache=tmp_path)
+    assert (found.splits["train"].images, found.splits["train"].left) == (2, 1)
+    assert not any("without one pixel" in warning for warning in found.warnings), "other images may have the class"
+    with pytest.raises(DataError):
+        check(Camvid(camvid_root), splits=["train"], cache=tmp_path)
