@@ -12,10 +12,10 @@ from segbench.attacks.tools.keeper import Keeper
 from segbench.attacks.tools.noise import Generators
 from segbench.attacks.tools.watch import watching
 
-OPENING = 0.5
-"""Share of the passes of the first descent, which every image gets."""
-ROUNDS = 8
-"""Number of rounds into which the other passes are divided; a member's rounds get longer while it finds nothing."""
+OPENINGS = ((0.3, 0.0), (0.25, 1.0))
+"""Share of the passes, and balance of the classes, of the first two descents, which every image gets."""
+ROUNDS = 16
+"""A round has this part of the passes, times the member's share; it gets longer while the member finds nothing."""
 HOLDS = 0.5
 """The gradient is checked on images that keep this share of their right pixels after the opening."""
 CHECKED = 200
@@ -39,10 +39,11 @@ def standard(
 ) -> dict[str, Tensor]:
     """Standard attack: a budget of passes, spent for each image on the attacks that still lower its worst case.
 
-    Half of the passes go to a descent on the margins that ends as a count of right pixels. The rest goes in rounds to
-    the member that is expected to gain most on this image: descents that go on from the best image, for all pixels or
-    with small classes weighted up; APGD with the loss of SegPGD, masked cross-entropy and Jensen-Shannon divergence;
-    PAdam-Cos; CosPGD; a descent from a random start; PDPGD; ALMAProx. The expectation starts from fixed priors and
+    More than half of the passes go to two descents on the margins that end as a count of right pixels: one of all
+    pixels, and one in which each class of the image weighs the same. The rest goes in rounds to the member that is
+    expected to gain most on this image: descents that go on from the best image, for all pixels or with small classes
+    weighted up; APGD with the loss of SegPGD, masked cross-entropy and Jensen-Shannon divergence; PAdam-Cos; CosPGD; a
+    descent from a random start; PDPGD; ALMAProx. The expectation starts from fixed priors and
     follows what each member gained on the image. A round without a gain makes the member's next round twice as long.
     An image is finished when no pixel of it is right, when its passes are spent, or when every member in turn gained
     nothing since the last gain.
@@ -73,11 +74,11 @@ def standard(
         target = Target(model, images, masks, eps, ignore_index, generator, keeper)
         trusted = _differentiable(target)
         clean = keeper.right.clone()
-        everyone = (keeper.right > 0).nonzero().flatten()
-        opening = passes if passes <= ROUNDS else round(OPENING * passes)
-        rows = everyone[trusted[everyone]]
-        if len(rows) and opening > 2:
-            descend(target, rows, opening - 1, start="random", first=2.0, widths=WIDTHS, balance=0.0)
+        for share, balance in OPENINGS:
+            rows = ((keeper.right > 0) & trusted).nonzero().flatten()
+            length = round(share * passes)
+            if len(rows) and length > 1:
+                descend(target, rows, length, start="random", first=2.0, widths=WIDTHS, balance=balance)
         if passes >= CHECKED:
             doubtful = (trusted & (keeper.right > HOLDS * clean)).nonzero().flatten()
             trusted[doubtful] &= _checked(target, doubtful)
@@ -103,7 +104,7 @@ def _spend(target: Target, trusted: Tensor, passes: int) -> None:
     """Spend the passes that are left to each image, a round at a time."""
     keeper = target.keeper
     accounts = {
-        int(row): _Account(max(round((1 - OPENING) * passes / ROUNDS), 2), bool(trusted[row]))
+        int(row): _Account(max(passes // ROUNDS, 2), bool(trusted[row]))
         for row in (keeper.right > 0).nonzero().flatten()
     }
     while True:
