@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'segbench[ray]'")
 
-LONG = {"optimizer": "adamw", "lr": 0.01, "batch_size": 4, "iterations": 1500}
+LONG = {"optimizer": "adamw", "lr": 0.01, "batch_size": 4, "iterations": 800}
 
 SCRIPT = """
 import os, signal, subprocess, sys, time
@@ -27,7 +27,7 @@ matrix, root = sys.argv[1:]
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 second = cluster.add_node(num_cpus=1)
-command = [sys.executable, "-m", "segbench", "run", matrix, "--store", root, "--engine", "ray"]
+command = [sys.executable, "-m", "segbench", "run", matrix, "--store", root, "--engine", "ray", "--workers", "2"]
 run = subprocess.Popen([*command, "--address", cluster.address])
 store = Store(Path(root))
 deadline = time.monotonic() + 200
