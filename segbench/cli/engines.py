@@ -20,9 +20,7 @@ EngineOption = Annotated[
 ]
 AddressOption = Annotated[
     str | None,
-    typer.Option(
-        help="Ray cluster: auto or HOST:PORT.", show_default="start one on this machine", metavar="HOST:PORT"
-    ),
+    typer.Option(help="Ray cluster: auto or HOST:PORT.", show_default="start one on this machine", metavar="HOST:PORT"),
 ]
 SlurmOption = Annotated[
     list[str] | None,

@@ -37,7 +37,9 @@ def test_what_is_done_runs_failed_and_is_left_adds_up(store: Store) -> None:
         (store.eval_dir(digest) / "record.json").unlink()
     store.write_running(job(store, first))
     record = next(r for r in store.manifest("tiny", filled=False).records if r.digest == second)  # type: ignore[union-attr]
-    store.write_failed_record(record.model_copy(update={"status": "failed", "error": "no memory"}), MemoryError("no memory"))
+    store.write_failed_record(
+        record.model_copy(update={"status": "failed", "error": "no memory"}), MemoryError("no memory")
+    )
     found = status(store)
     (matrix,) = found.matrices
     assert (matrix.running, matrix.failed, matrix.left) == (1, 1, 1)

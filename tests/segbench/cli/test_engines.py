@@ -50,7 +50,10 @@ def test_a_matrix_says_what_is_wrong_with_its_engine(written: str, reason: str, 
 
 def test_a_matrix_names_its_engine(tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
-    path.write_text("runtime:\n  engine: slurm\n  slurm: {partition: gpu, time: '4:00:00', cpus_per_task: 8}\nrecipe: {iterations: 1}\n")
+    path.write_text(
+        "recipe: {iterations: 1}\nruntime:\n  engine: slurm\n"
+        "  slurm: {partition: gpu, time: '4:00:00', cpus_per_task: 8}\n"
+    )
     runtime = load_matrix(str(path)).runtime
     assert runtime.engine == "slurm"
     assert dict(runtime.slurm) == {"partition": "gpu", "time": "4:00:00", "cpus_per_task": "8"}

@@ -74,7 +74,8 @@ def test_ctrl_c_leaves_checkpoints_and_no_process(small: Callable[..., Path], tm
     run: Any = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
     deadline = time.monotonic() + 200
     while not list(tmp_path.glob("runs/train/*/checkpoint.pt")):
-        assert run.poll() is None and time.monotonic() < deadline
+        assert run.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.2)
     os.kill(run.pid, signal.SIGINT)
     output, _ = run.communicate(timeout=120)
