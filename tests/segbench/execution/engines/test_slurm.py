@@ -63,7 +63,8 @@ def test_requeued_cancelled_and_after_a_node_s_death_the_report_is_the_same(
     output, _ = run.communicate(timeout=400)
     assert run.returncode == 0, output
     assert "vanished" in output
-    assert local.wait(timeout=400) == 0
+    told, _ = local.communicate(timeout=400)
+    assert local.returncode == 0, told
     assert report_of(tmp_path / "cluster") == report_of(tmp_path / "local")
 
 
