@@ -18,9 +18,9 @@ import segbench
 from segbench.datasets.digits import Digits
 
 SIZE, DIGITS = 48, [0, 1, 2]
-ITERATIONS = {"maskformer": 3500, "upernet": 300}
+ITERATIONS = {"maskformer": 1200, "upernet": 150}
 """As many as the network needs to be about as accurate as the other."""
-BATCH, LIMIT = 16, 30
+BATCH, LIMIT = 16, 20
 RADII = {"1/255": "0.25/255", "4/255": "1/255"}
 """Step sizes of BIM and SegPGD by radius."""
 ATTACKS = ["clean"] + [

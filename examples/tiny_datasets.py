@@ -40,7 +40,7 @@ def save(pixels: np.ndarray, path: Path) -> None:
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
 
 
-def write_acdc(root: Path, per_split: int = 3) -> None:
+def write_acdc(root: Path, per_split: int = 6) -> None:
     """Write `rgb_anon` and `gt` with so many images for each condition and split."""
     generator = np.random.default_rng(1)
     for condition, (factor, shift) in LOOK.items():
