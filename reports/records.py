@@ -71,11 +71,16 @@ class RecordedThreat(Frozen):
         norm: "linf", "l2", "rms" or None.
         eps: the bound in [0, 1] units, or None.
         access: "none", "labels", "logits" or "gradients".
+        region: where pixels may change: "patch", or of an attack that hides objects "all", "object", "surroundings" or
+            "map"; None for every attack that may change all pixels and hides no object.
+        area: share of the image that a patch covers before it is scaled; None for all other regions.
     """
 
     norm: str | None
     eps: Amount | None
     access: str
+    region: str | None = None
+    area: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]

@@ -13,6 +13,9 @@ from segbench.attacks.tools.passes import Passes
 from segbench.errors import StoreError, describe
 from segbench.evaluation.tally import Tally
 
+LISTS = ("on_target", "outside", "hidden")
+"""What a tally holds of each image, where its attack has it."""
+
 
 @dataclass(frozen=True)
 class Unfinished:
@@ -58,8 +61,9 @@ def pack(found: Unfinished) -> bytes:
         if tally.certified:
             arrays[f"certified/{digest}"] = np.stack(tally.certified)
             arrays[f"radius/{digest}"] = np.array(tally.radius)
-        if tally.on_target:
-            arrays[f"on_target/{digest}"] = np.stack(tally.on_target)
+        for name in LISTS:
+            if getattr(tally, name):
+                arrays[f"{name}/{digest}"] = np.stack(getattr(tally, name))
         for part, counts in tally.counts.items():
             arrays[f"counts/{digest}/{part}"] = np.stack(counts)
     buffer = io.BytesIO()
@@ -103,6 +107,7 @@ def _tally(arrays: Any, digest: str) -> Tally:
     if f"certified/{digest}" in arrays.files:
         tally.certified = list(arrays[f"certified/{digest}"])
         tally.radius = float(arrays[f"radius/{digest}"])
-    if f"on_target/{digest}" in arrays.files:
-        tally.on_target = list(arrays[f"on_target/{digest}"])
+    for name in LISTS:
+        if f"{name}/{digest}" in arrays.files:
+            getattr(tally, name).extend(arrays[f"{name}/{digest}"])
     return tally
