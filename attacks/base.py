@@ -280,7 +280,7 @@ def attack(
         fit: function of (model, batches), `ignore_index` and the attack's options that returns the `perturbation` for
             the tagged function.
         region: function of (images, masks), `ignore_index`, `generator` and the attack's options that returns the
-            pixels that may change, (N, H, W) bool. Such an attack has an option `region`, or an option `size` of a patch.
+            pixels that may change, (N, H, W) bool. Such an attack has an option `region`, or `size`, that of a patch.
         objects: function of masks, `ignore_index` and the attack's options that returns the number of the object to
             hide at each pixel, (N, H, W), 0 for none.
     """

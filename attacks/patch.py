@@ -62,8 +62,8 @@ def patch(
     The attack starts from random colours and takes sign steps on the patch's own pixels, with no bound but [0, 1]. With
     random shifts, scales, rotations or brightness every step averages over `samples` poses (expectation over
     transformation), and the scored image holds the patch in one more pose, which the attack does not know before. With
-    a fixed pose the patch of the step that leaves the fewest pixels to fool is returned (of several, the last), else that
-    of the last step.
+    a fixed pose the patch of the step that leaves the fewest pixels to fool is returned (of several, the last), else
+    that of the last step.
 
     Args:
         model: network, images -> logits.

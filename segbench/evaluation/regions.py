@@ -99,8 +99,9 @@ def region_extras(
     """Return the further numbers of an attack with a region, in per cent.
 
     `miou_outside_patch`, or `miou_outside_objects`, is the mIoU without the pixels of the patch, or of the objects to
-    hide; None where no pixel is left. `objects` is the number of objects that are found on clean images, and `hidden_10` the share of them of which
-    less than 10 % is still found; "hidden_10.small" is that of small ones, None where there is none.
+    hide; None where no pixel is left. `objects` is the number of objects that are found on clean images, and
+    `hidden_10` the share of them of which less than 10 % is still found; "hidden_10.small" is that of small ones, None
+    where there is none.
 
     Args:
         outside: per image (3, C) pixels of every class, without those of the patch or the objects.

@@ -36,8 +36,7 @@ def nearest(mask: Tensor, hidden: Tensor, painted: Tensor) -> bool:
         far = {
             int(mask[i, j]): (r - i) ** 2 + (c - j) ** 2
             for i, j in (free & (mask != mask[r, c])).nonzero().tolist()
-            if int(mask[i, j]) in (int(painted[r, c]), int(reference[r, c]))
-            and (r - i) ** 2 + (c - j) ** 2 <= 10**6
+            if int(mask[i, j]) in (int(painted[r, c]), int(reference[r, c])) and (r - i) ** 2 + (c - j) ** 2 <= 10**6
         }
         least = {label: 10**6 for label in far}
         for i, j in (free & (mask != mask[r, c])).nonzero().tolist():

@@ -26,9 +26,7 @@ HIDDEN = {
 
 
 @pytest.fixture
-def attacked(
-    one: Callable[..., Record], net: Callable[..., Network], part: Callable[..., Component]
-) -> list[Record]:
+def attacked(one: Callable[..., Record], net: Callable[..., Network], part: Callable[..., Component]) -> list[Record]:
     network = net("pspnet", "none", 0)
     weaker = part("hide", "hide(region=surroundings)", region="surroundings", eps=0.03, steps=60)
     return [
@@ -88,7 +86,9 @@ def test_every_attack_with_a_region_has_an_example(attacked: list[Record], page:
     palette = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
     labels, pixels = np.zeros((4, 4), np.uint8), np.zeros((1, 4, 4, 3), np.uint16)
     image = KeptImage(0, "scene", palette, pixels, pixels, labels, labels)
-    titles = [figure.title for figure in gather(page, Evidence(kept=lambda digest: [image])) if "single" in figure.title]
+    titles = [
+        figure.title for figure in gather(page, Evidence(kept=lambda digest: [image])) if "single" in figure.title
+    ]
     assert [title.rpartition(" under ")[2] for title in titles] == ["fgsm", "patch", "hide"]
     names = [figure.name for figure in gather(page, Evidence(kept=lambda digest: [image])) if "examples" in figure.name]
     assert names == ["table-1-examples-1", "table-1-examples-2", "table-1-examples-3"]

@@ -136,9 +136,7 @@ def test_a_sweep_counts_hidden_objects_and_resumes_to_the_same(swept: Callable[.
     assert stopped.scores == whole.scores
 
 
-def test_a_sweep_refuses_what_leaves_its_region(
-    swept: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_refuses_what_leaves_its_region(swept: Callable[..., Record], monkeypatch: pytest.MonkeyPatch) -> None:
     def leaks(model: Any, images: Tensor, masks: Tensor, **options: Any) -> Tensor:
         made = images.clone()
         made[0, 0, 0, 0] = 1 - made[0, 0, 0, 0]
