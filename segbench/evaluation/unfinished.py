@@ -11,6 +11,7 @@ import numpy as np
 
 from segbench.attacks.tools.passes import Passes
 from segbench.errors import StoreError, describe
+from segbench.evaluation.curve import Curve
 from segbench.evaluation.tally import Tally
 
 LISTS = ("on_target", "outside", "hidden")
@@ -64,6 +65,9 @@ def pack(found: Unfinished) -> bytes:
         for name in LISTS:
             if getattr(tally, name):
                 arrays[f"{name}/{digest}"] = np.stack(getattr(tally, name))
+        if tally.curve.counts is not None:
+            arrays[f"curve/{digest}"] = tally.curve.counts
+            arrays[f"curve_passes/{digest}"] = np.array([tally.curve.first, tally.curve.most])
         for part, counts in tally.counts.items():
             arrays[f"counts/{digest}/{part}"] = np.stack(counts)
     buffer = io.BytesIO()
@@ -110,4 +114,7 @@ def _tally(arrays: Any, digest: str) -> Tally:
     for name in LISTS:
         if f"{name}/{digest}" in arrays.files:
             getattr(tally, name).extend(arrays[f"{name}/{digest}"])
+    if f"curve/{digest}" in arrays.files:
+        first, most = map(int, arrays[f"curve_passes/{digest}"])
+        tally.curve = Curve(arrays[f"curve/{digest}"], most, first)
     return tally
