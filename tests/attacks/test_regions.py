@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import segbench
 from segbench.attacks.hide import hide
 from segbench.attacks.patch import patch
 from segbench.attacks.tools.budget import BudgetExceeded, ThreatModel, check_budget
@@ -199,3 +200,12 @@ def test_a_footprint_is_the_square_that_its_options_say(grey: Tensor) -> None:
     expected = torch.zeros(12, 10, dtype=torch.bool)
     expected[7:, :5] = True
     assert torch.equal(own, expected.expand(2, -1, -1))
+
+
+def test_a_patch_can_be_made_from_python(grey: Tensor, whole_linear: WholeLinear) -> None:
+    masks = torch.zeros(2, 12, 10, dtype=torch.uint8)
+    for given in (None, torch.Generator().manual_seed(4)):
+        made = segbench.attack(whole_linear, grey, masks, "patch(size=0.1, place=null, steps=2)", generator=given)
+        assert (made != grey).any(1).flatten(1).sum(1).tolist() == [9, 9]
+    labels = segbench.predict(whole_linear, grey[0], masks=masks[0], attack="hide(source=0, steps=2)")
+    assert labels.shape == (12, 10)
