@@ -92,3 +92,11 @@ def test_every_attack_with_a_region_has_an_example(attacked: list[Record], page:
     assert [title.rpartition(" under ")[2] for title in titles] == ["fgsm", "patch", "hide"]
     names = [figure.name for figure in gather(page, Evidence(kept=lambda digest: [image])) if "examples" in figure.name]
     assert names == ["table-1-examples-1", "table-1-examples-2", "table-1-examples-3"]
+
+
+def test_threats_without_a_region_are_stored_as_before() -> None:
+    plain = {"norm": "linf", "eps": 0.03, "access": "gradients"}
+    assert RecordedThreat(norm="linf", eps=0.03, access="gradients").model_dump(mode="json") == plain
+    for threat in (PATCH, HIDE):
+        assert RecordedThreat.model_validate_json(threat.model_dump_json()) == threat
+    assert PATCH.model_dump() == {"norm": None, "eps": None, "access": "gradients", "region": "patch", "area": 0.05}
