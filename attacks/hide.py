@@ -73,7 +73,7 @@ def hide(
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
         ignore_index: label of void pixels.
 
-    Source: Metzen et al. 2017, sections 3.2 and 3.3 (dynamic target), https://arxiv.org/abs/1704.05712; an object's
+    Source: Metzen et al. 2017, section 3 (dynamic target), https://arxiv.org/abs/1704.05712; an object's
         surroundings as the only region that changes: Nakka and Salzmann 2020 (indirect local attacks),
         https://arxiv.org/abs/1911.13038.
     Departs from it in: labels come from the masks, where Metzen et al. take the prediction; the losses of objects and

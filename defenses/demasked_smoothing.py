@@ -94,7 +94,7 @@ class DemaskedSmoothing(nn.Module):
         ValueError: there are fewer than 5 copies, which two touched ones could outvote, or the strips are too wide for
             every copy to show one.
 
-    Source: Yatsura et al. 2023, section 4 (column masks, recovery), https://arxiv.org/abs/2209.14980.
+    Source: Yatsura et al. 2023 (column masks, recovery), https://arxiv.org/abs/2209.14980.
     Departs from it in: masked columns are interpolated, where the paper inpaints them with a network (ZITS), so that
         clean scores are lower; no certificate is computed.
     """

@@ -43,7 +43,7 @@ def local_gradient_smoothing(
         ValueError: `block` is less than 1, `overlap` does not lie between 0 and `block` - 1, or `threshold` or `factor`
             is negative.
 
-    Source: Naseer et al. 2019, section 3, https://arxiv.org/abs/1807.01216.
+    Source: Naseer et al. 2019, https://arxiv.org/abs/1807.01216.
     """
     if not 0 <= overlap < block:
         raise ValueError(

@@ -48,7 +48,7 @@ def surroundings(masks: Tensor, numbers: Tensor, *, ignore_index: int = 255) -> 
         numbers: of `instances`.
         ignore_index: label of void pixels.
 
-    Source: Metzen et al. 2017, section 3.3 (dynamic target), https://arxiv.org/abs/1704.05712.
+    Source: Metzen et al. 2017, section 3 (dynamic target), https://arxiv.org/abs/1704.05712.
     """
     painted = [
         _painted(mask, own > 0, ignore_index)
