@@ -1,8 +1,8 @@
 """What attacks reach on a mask classifier: `python benchmarks/mask_classification.py FOLDER`.
 
 A small MaskFormer and a small UPerNet with the same ResNet backbone learn the `digits` scenes, the first by the losses
-of its own library. Both are saved as transformers saves them, and segbench loads and attacks both as `hf:` networks. The
-trained networks and the records stay in FOLDER. It prints the mIoU under each attack.
+of its own library. Both are saved as transformers saves them, and segbench loads and attacks both as `hf:` networks.
+The trained networks and the records stay in FOLDER. It prints the mIoU under each attack.
 """
 
 import json
