@@ -16,7 +16,7 @@ RESAMPLES = 400
 def resampled(own: Metric, tallied: Tallied, resamples: int = RESAMPLES) -> Floats:
     """Return the value of a metric in every bootstrap sample of the images, (S,); NaN where a sample has none.
 
-    Two calls with as many images draw alike.
+    Two calls with as many images draw alike. Images that are void are not drawn where a metric is one of single images.
 
     Args:
         own: the metric, whose family was tallied.

@@ -8,7 +8,7 @@ from statistics import fmean
 
 import numpy as np
 
-from segbench.reports.corruptions import mean_corrupted
+from segbench.reports.corruptions import counted, mean_corrupted
 from segbench.reports.differences import over_runs, resampled_miou, trainings
 from segbench.reports.evidence import Evidence
 from segbench.reports.labels import Labels
@@ -56,7 +56,7 @@ def on_clean(records: Sequence[Record], evidence: Evidence) -> Measured:
 
 
 def under_attack(records: Sequence[Record], others: dict[str, Other], labels: Labels, evidence: Evidence) -> Measured:
-    """Return the mIoU under the white-box attack that leaves least; corruptions are none.
+    """Return the mIoU under the white-box attack that leaves least, once all of them are done; corruptions are none.
 
     Args:
         records: all records of one network that may be compared.
@@ -70,7 +70,10 @@ def under_attack(records: Sequence[Record], others: dict[str, Other], labels: La
             attacks.setdefault(labels.component("attack", record.attack), []).append(record)
     found = []
     for label, runs in attacks.items():
-        if not all(run.scores for run in runs):
+        undone = [run for run in runs if not run.scores]
+        if any(run.status != "not applicable" for run in undone):
+            return Measured(how=f"{label} is {undone[0].status}")
+        if undone:
             continue
         stands = [others[run.digest] for run in runs if run.digest in others]
         measured = _miou(runs, evidence, f"under {label}")
@@ -93,8 +96,9 @@ def under_corruption(records: Sequence[Record], labels: Labels, evidence: Eviden
     runs = next(iter(corrupted(records, labels).values()), [])
     if not runs or not all(run.complete for run in runs):
         return NOTHING
-    places = {place for run in runs for place in run.records}
-    kinds = {kind for kind, _ in places}
+    there = {place for run in runs for place in run.records}
+    kinds = counted(kind for kind, _ in there)
+    places = [place for place in there if place[0] in kinds]
     how = f"mean of {len(places)} corruptions of {len(kinds)} {'kind' if len(kinds) == 1 else 'kinds'}"
     found = mean_interval(runs, evidence)
     if found is None:
