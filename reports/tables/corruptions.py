@@ -324,6 +324,7 @@ def _caption(kinds: Sequence[str], places: Sequence[Place], record: Record) -> s
         f"{'one kind' if len(own) == 1 else f'{len(own)} kinds'}, and retained its share of the clean mIoU."
     )
     if held_out and len(own) < len(kinds):
-        text += f" It leaves out the {len(held_out)} kinds that the benchmark holds out."
+        those = "the kind" if len(held_out) == 1 else f"the {len(held_out)} kinds"
+        text += f" It leaves out {those} that the benchmark holds out."
     images = f"{record.n_images:,} images, " if record.n_images is not None else ""
     return f"{text} {images}protocol {record.protocol.short}. Best of each model in bold, second underlined."
