@@ -31,6 +31,9 @@ def to_markdown(page: Page) -> str:
     if page.cards:
         parts.append("## Reliability cards")
         parts += [part for group in page.cards for part in _cards(group, several=len(page.cards) > 1)]
+    if page.regions:
+        parts.append("## Patches and hidden objects")
+        parts += [_facts(facts) for facts in page.regions]
     if page.failures:
         parts.append(_facts(page.failures))
     if page.trust:

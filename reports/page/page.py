@@ -11,6 +11,7 @@ from segbench.reports.metrics.values import chosen
 from segbench.reports.page.cards import Cards, reliability
 from segbench.reports.page.facts import Facts, facts, failures
 from segbench.reports.page.reading import Fate, fates_of, notes, reading
+from segbench.reports.page.regions import regions
 from segbench.reports.page.trust import trust
 from segbench.reports.published import beside, load
 from segbench.reports.records import Manifest, Record
@@ -49,6 +50,7 @@ class Page:
         cards: a card for each network, with what it stands and what it does not.
         tables: the tables of all defenses, shown or not; figures are drawn from them.
         trust: flags, measurements and worst cases, which say whether the attacks were strong enough.
+        regions: what patches leave around them, and which objects were hidden.
         failures: failed evaluations with their reasons.
         facts: provenance: protocols, threat models, networks, software.
         records: all records, in order.
@@ -62,6 +64,7 @@ class Page:
     cards: tuple[Cards, ...]
     tables: tuple[Table, ...]
     trust: tuple[Facts, ...]
+    regions: tuple[Facts, ...]
     failures: Facts | None
     facts: tuple[Facts, ...]
     records: tuple[Record, ...]
@@ -100,6 +103,7 @@ def compose(
         cards=reliability(records, labels, evidence),
         tables=tuple(plain),
         trust=trust(records, labels, evidence),
+        regions=regions(records, labels),
         failures=failures(records, labels),
         facts=facts(records, labels, provenance=provenance),
         records=records,
