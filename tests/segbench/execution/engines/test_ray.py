@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'segbench[ray]'")
 
-LONG = {"optimizer": "adamw", "lr": 0.01, "batch_size": 4, "iterations": 800}
+LONG = {"optimizer": "adamw", "lr": 0.01, "batch_size": 4, "iterations": 500}
 
 SCRIPT = """
 import os, signal, subprocess, sys, time

@@ -16,7 +16,7 @@ import pytest
 from segbench.store import Store
 from segbench.store.running import Running
 
-LONG = {"optimizer": "adamw", "lr": 0.01, "batch_size": 4, "iterations": 800}
+LONG = {"optimizer": "adamw", "lr": 0.01, "batch_size": 4, "iterations": 500}
 
 
 def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
