@@ -23,6 +23,7 @@ from segbench.config.names import as_name
 from segbench.config.network import Convention, NetworkAccess, default_name, external_network
 from segbench.datasets.base import VOID
 from segbench.errors import SegbenchError, StoreError
+from segbench.evaluation.training_data import context_of_call
 from segbench.execution import execute, prepare
 from segbench.execution.execute import SILENT, Display
 from segbench.networks import loaders
@@ -243,6 +244,8 @@ def attack(
     *,
     ignore_index: int = 255,
     generator: torch.Generator | None = None,
+    class_pixels: Tensor | None = None,
+    perturbation: Tensor | None = None,
 ) -> Tensor:
     """Return adversarial images (N, 3, H, W), after checking that they keep their budget.
 
@@ -253,6 +256,9 @@ def attack(
         attack: the attack with its options, such as "segpgd(eps=4/255)".
         ignore_index: label of void pixels.
         generator: source of the attack's randomness.
+        class_pixels: (C,) number of training pixels of each class, which "sea" weighs classes by. None counts the
+            masks, with a warning.
+        perturbation: (3, H, W), what "universal" adds. None fits it on these images, with a warning.
 
     Raises:
         SegbenchError: the attack or an option is not known, or images or masks are not what is said here.
@@ -261,7 +267,17 @@ def attack(
     try:
         network = Adapter(model, Convention(), None)
         _labels_fit(network, images, masks, ignore_index)
-        adversarial = bound(network, images, masks, ignore_index=ignore_index, generator=generator)
+        context = context_of_call(
+            bound,
+            network,
+            images,
+            masks,
+            class_pixels=class_pixels,
+            perturbation=perturbation,
+            batch=len(images),
+            ignore_index=ignore_index,
+        )
+        adversarial = bound(network, images, masks, ignore_index=ignore_index, generator=generator, **context)
     except ValueError as error:
         raise SegbenchError(f"attack: {error}") from error
     check_budget(adversarial, images, bound.threat)
@@ -294,6 +310,8 @@ def predict(
     attack: str | BoundAttack | None = None,
     seed: int = 0,
     batch: int = 4,
+    class_pixels: Tensor | None = None,
+    perturbation: Tensor | None = None,
 ) -> Tensor:
     """Return the label map of one image under a protocol, after an attack if one is given.
 
@@ -308,6 +326,9 @@ def predict(
         attack: an attack with its options, or a short string such as "bim(steps=2)".
         seed: of the attack's randomness.
         batch: number of crops that are attacked and predicted at once.
+        class_pixels: (C,) number of training pixels of each class, which "sea" weighs classes by. None counts the
+            masks, with a warning.
+        perturbation: (3, H, W) of a crop, what "universal" adds. None fits it on the crops, with a warning.
 
     Raises:
         SegbenchError: a name or an option is not known, the image or the masks are not what is said here, or an attack
@@ -336,12 +357,20 @@ def predict(
     generator = torch.Generator().manual_seed(seed)
     scores = []
     with guarded(network, device):
+        context: dict[str, Any] = {}
+        if made is not None:
+            whole = crops.images.to(device), crops.masks.to(device)
+            given = {"class_pixels": class_pixels, "perturbation": perturbation}
+            try:
+                context = context_of_call(made, network, *whole, **given, batch=batch, ignore_index=VOID)
+            except ValueError as error:
+                raise SegbenchError(f"predict: {error}") from error
         for start in range(0, len(crops.images), batch):
             images = crops.images[start : start + batch].to(device)
             if made is not None:
                 own = crops.masks[start : start + batch].to(device)
                 try:
-                    adversarial = made(network, images, own, generator=generator)
+                    adversarial = made(network, images, own, generator=generator, **context)
                 except ValueError as error:
                     raise SegbenchError(f"predict: {error}") from error
                 check_budget(adversarial, images, made.threat)

@@ -17,6 +17,7 @@ from segbench.attacks.apgd import auto_pgd
 from segbench.attacks.bim import bim
 from segbench.attacks.dag import dag
 from segbench.attacks.fgsm import fgsm
+from segbench.attacks.pdpgd import pdpgd
 from segbench.attacks.pgd import pgd
 from segbench.attacks.tools.budget import distance
 from segbench.attacks.tools.losses import cross_entropy
@@ -216,3 +217,38 @@ def test_dag_fools_the_share_of_adv_lib(adv_lib: Any, colours: Any) -> None:
     assert found.sum() >= len(found) // 2
     assert shares[0] == pytest.approx(shares[1], abs=0.01)
     assert failures[0] == failures[1]
+
+
+def their_pdpgd(adv_lib: Any, task: Any, steps: int, alpha: float) -> Tensor:
+    """One image at a time, for the reason that `their_almaprox` gives."""
+    valid = task.masks != VOID
+    labels = task.masks.where(valid, 0)
+    options = {"norm": float("inf"), "num_steps": steps, "primal_lr": alpha}
+    made = [
+        adv_lib.pdpgd(task.model, task.images[i : i + 1], labels[i : i + 1], masks=valid[i : i + 1], **options)
+        for i in range(len(task.images))
+    ]
+    return torch.cat(made)
+
+
+def test_pdpgd_takes_the_first_steps_of_adv_lib(adv_lib: Any, colours: Any) -> None:
+    task = colours._replace(images=colours.images[:1], masks=colours.masks[:1])
+    ours = iterates(task.model, lambda: pdpgd(task.model, task.images, task.masks, alpha=0.01, steps=60))
+    theirs = iterates(task.model, lambda: their_pdpgd(adv_lib, task, 60, 0.01))
+    differences = [float((a - b).abs().max()) for a, b in zip(ours[:5], theirs[:5], strict=True)]
+    print(f"PDPGD: first iterates differ by {differences}")
+    assert max(differences) < 1e-3
+
+
+def test_pdpgd_reaches_the_distance_of_adv_lib(adv_lib: Any, colours: Any) -> None:
+    steps, alpha = 150, 0.01
+    ours = pdpgd(colours.model, colours.images, colours.masks, steps=steps, alpha=alpha)
+    theirs = their_pdpgd(adv_lib, colours, steps, alpha)
+    shares = [wrong_share(colours, made) for made in (ours, theirs)]
+    done = [share >= 0.99 for share in shares]
+    both = done[0] & done[1]
+    medians = [float(distance(made, colours.images, "linf")[both].quantile(0.5)) for made in (ours, theirs)]
+    print(f"PDPGD: median L_inf {medians[0]:.5f} ours, {medians[1]:.5f} theirs; fooled {[int(d.sum()) for d in done]}")
+    assert int(both.sum()) >= len(both) // 2
+    assert done[0].sum() >= done[1].sum() - 1
+    assert medians[0] <= 1.05 * medians[1]

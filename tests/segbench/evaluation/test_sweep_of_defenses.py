@@ -17,6 +17,7 @@ from segbench.config.matrix import Runtime
 from segbench.defenses.base import ABSTAIN
 from segbench.defenses.tools.certification import certified_scores
 from segbench.errors import Stopped
+from segbench.evaluation.anticipating import Anticipating
 from segbench.evaluation import results, tally
 from segbench.evaluation.sweep import run_sweep
 from segbench.networks.load import load_network
@@ -179,7 +180,8 @@ def test_a_dynamic_defense_meets_the_images_one_by_one_and_takes_each_in_before_
         network, attack = deployed(store, cell), cell.attack.attack()
         expected = []
         for index, images, masks in samples(cell):
-            made = attacked(attack, network.plain if oblivious else network, index, images, masks)
+            seen = network.plain if oblivious else Anticipating(network, lambda adapted: adapted)
+            made = attacked(attack, seen, index, images, masks)
             network.adapt(made)
             expected.append(confusion(network, made, masks))
         np.testing.assert_array_equal(store.counts(cell.digest), expected)
@@ -225,7 +227,7 @@ def test_of_an_ensemble_a_dynamic_defense_sees_the_worst_part_alone(
     class_pixels = torch.stack([(labels == c).sum() for c in range(3)])
     expected = []
     for index, images, masks in samples(cell):
-        made = attacked(attack, network, index, images, masks, class_pixels)
+        made = attacked(attack, Anticipating(network, lambda adapted: adapted), index, images, masks, class_pixels)
         network.adapt(made)
         expected.append(confusion(network, made, masks))
     np.testing.assert_array_equal(store.counts(cell.digest), expected)
