@@ -19,9 +19,9 @@ from segbench.attacks.tools.passes import Passes
 from segbench.components.specs import Bound
 from segbench.config.matrix import Recipe
 from segbench.errors import DataError
+from segbench.evaluation.anticipating import Anticipating
 from segbench.execution import prepare, workers
 from segbench.execution.beside import Beside, beside
-from segbench.evaluation.anticipating import Anticipating
 from segbench.execution.pass_counts import attack_passes, beside_predicting, context, scoring_passes, training_passes
 from segbench.networks.load import open_external
 from segbench.plan.cells import NetworkCell, TrainCell

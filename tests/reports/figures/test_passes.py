@@ -11,7 +11,9 @@ from segbench.reports.figures import passes
 def drawn(*lengths: int) -> list[tuple[list[str], bool]]:
     """Draw a network for each length of a curve, and return the tick labels of its panel and whether they show."""
     found: dict[str, Any] = {
-        f"network {number}": {"apgd": [SimpleNamespace(curve=[(k, 60 - 40 * k / length) for k in range(1, length + 1)])]}
+        f"network {number}": {
+            "apgd": [SimpleNamespace(curve=[(k, 60 - 40 * k / length) for k in range(1, length + 1)])]
+        }
         for number, length in enumerate(lengths)
     }
     canvas = passes._draw(found)

@@ -17,8 +17,8 @@ from segbench.config.matrix import Runtime
 from segbench.defenses.base import ABSTAIN
 from segbench.defenses.tools.certification import certified_scores
 from segbench.errors import Stopped
-from segbench.evaluation.anticipating import Anticipating
 from segbench.evaluation import results, tally
+from segbench.evaluation.anticipating import Anticipating
 from segbench.evaluation.sweep import run_sweep
 from segbench.networks.load import load_network
 from segbench.plan.cells import EvalCell
