@@ -42,7 +42,6 @@ class Target:
         ignore_index: label of void pixels.
         generator: random generators, one per image.
         keeper: watches the network, and keeps the best images.
-        class_pixels: (C,) number of training pixels of each class; None counts those of each image.
     """
 
     model: nn.Module
@@ -52,7 +51,6 @@ class Target:
     ignore_index: int
     generator: Generators
     keeper: Keeper
-    class_pixels: Tensor | None = None
 
     def of(self, rows: Tensor) -> tuple[nn.Module, Tensor, Tensor]:
         """Return the network, and images and masks of some rows."""
@@ -85,13 +83,12 @@ class Member:
 def descend(
     target: Target, rows: Tensor, passes: int, *, start: str, first: float, widths: tuple[float, float], balance: float
 ) -> None:
-    """Descend on the margins from random images, or from the best ones by pixels, classes or balance."""
+    """Descend on the margins from random images, or from the best ones by pixels or by classes."""
     keeper = target.keeper
     starts = {
         "random": lambda: target.random(rows),
         "pixels": lambda: keeper.by_pixels[rows],
         "classes": lambda: keeper.by_classes[rows],
-        "balance": lambda: keeper.by_balance[rows],
     }
     margin_descent(
         *target.of(rows),
@@ -101,7 +98,6 @@ def descend(
         first=first,
         widths=widths,
         balance=balance,
-        class_pixels=target.class_pixels,
         ignore_index=target.ignore_index,
     )
 
@@ -149,7 +145,6 @@ def _square(target: Target, rows: Tensor, passes: int) -> None:
 
 MEMBERS = (
     Member("classes", partial(descend, start="classes", first=0.5, widths=NEAR, balance=SMALL_CLASSES), 3e-4, 2),
-    Member("balance", partial(descend, start="balance", first=0.5, widths=NEAR, balance=1.0), 3e-4, 2),
     Member("pixels", partial(descend, start="pixels", first=0.5, widths=NEAR, balance=0.0), 2e-4, 2),
     Member("apgd-segpgd", partial(_apgd, loss=None), 8e-5, 2),
     Member("apgd-masked-ce", partial(_apgd, loss="masked-ce"), 7e-5, 2),

@@ -25,9 +25,6 @@ FORGETTING = 0.5
 DOUBT = 0.25
 """What is left of that expectation after a round without a gain."""
 
-LEAST = 1e-12
-"""Smallest score that a gain is a share of."""
-
 
 @attack("standard", ensemble=True)
 def standard(
@@ -39,12 +36,11 @@ def standard(
     passes: int = 300,
     ignore_index: int = 255,
     generator: Generators = (),
-    class_pixels: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Standard attack: a budget of passes, spent for each image on the attacks that still lower its worst case.
 
     More than half of the passes go to two descents on the margins that end as a count of right pixels: one of all
-    pixels, and one in which each class weighs the same. The rest goes in rounds to the member that is
+    pixels, and one in which each class of the image weighs the same. The rest goes in rounds to the member that is
     expected to gain most on this image: descents that go on from the best image, for all pixels or with small classes
     weighted up; APGD with the loss of SegPGD, masked cross-entropy and Jensen-Shannon divergence; PAdam-Cos; CosPGD; a
     descent from a random start; PDPGD; ALMAProx. The expectation starts from fixed priors and
@@ -55,10 +51,9 @@ def standard(
     If the gradient of an image is not to be trusted (`tools.gradient_check`), its remaining passes go to the Square
     attack, which needs only logits.
 
-    The attack keeps three of all images that it looked at inside the ball, which are its parts: that with the fewest
-    right pixels; that with the lowest mean IoU over the classes of the image; and that with the lowest share of right
-    pixels when each class weighs the same. Mean IoU over a split asks for the last: a class that few images show counts
-    as much as one that all show. Decisions on an image depend on it alone.
+    The attack keeps two of all images that it looked at inside the ball, which are its parts: that with the fewest
+    right pixels, and that with the lowest mean IoU over the classes of the image. Decisions on an image depend on it
+    alone.
 
     What holds of every image: a part is never above anything that the attack looked at. So it is not above a margin
     descent of 0.3 of the passes from the same start, nor above any member for the passes that this member got. What
@@ -74,16 +69,14 @@ def standard(
         passes: largest number of forward passes for each image.
         ignore_index: label of void pixels.
         generator: random generators for the starts and for Square, one per image.
-        class_pixels: (C,) number of training pixels of each class, by which classes weigh the same. None counts the
-            pixels of each image.
 
     Source: ours. An ensemble with few settings is the idea of AutoAttack, Croce and Hein 2020,
         https://arxiv.org/abs/2003.01690, and of SEA, Croce et al. 2024, https://arxiv.org/abs/2306.12941. Halmosi et
         al. 2024 showed that different networks fall to different attacks, https://arxiv.org/abs/2407.09150.
     """
-    keeper = Keeper(images, masks, ignore_index=ignore_index, class_pixels=class_pixels)
+    keeper = Keeper(images, masks, ignore_index=ignore_index)
     with watching(model, images, norm="linf", eps=eps, see=keeper.see):
-        target = Target(model, images, masks, eps, ignore_index, generator, keeper, class_pixels)
+        target = Target(model, images, masks, eps, ignore_index, generator, keeper)
         trusted = _differentiable(target)
         clean = keeper.right.clone()
         for share, balance in OPENINGS:
@@ -95,7 +88,7 @@ def standard(
             doubtful = (trusted & (keeper.right > HOLDS * clean)).nonzero().flatten()
             trusted[doubtful] &= _checked(target, doubtful)
         _spend(target, trusted, passes)
-    return {"pixels": keeper.by_pixels, "classes": keeper.by_classes, "balance": keeper.by_balance}
+    return {"pixels": keeper.by_pixels, "classes": keeper.by_classes}
 
 
 def _differentiable(target: Target) -> Tensor:
@@ -130,13 +123,17 @@ def _spend(target: Target, trusted: Tensor, passes: int) -> None:
             return
         for (name, length), rows in rounds.items():
             chosen = torch.tensor(rows, device=keeper.right.device)
-            before = torch.stack(keeper.scores, 1)[chosen]
+            before = keeper.right[chosen].tolist(), keeper.iou[chosen].tolist()
             member = SCORE_BASED if name == SCORE_BASED.name else next(own for own in MEMBERS if own.name == name)
             member.run(target, chosen, length)
-            after = torch.stack(keeper.scores, 1)[chosen]
-            gains = ((before - after) / before.clamp_min(LEAST)).sum(1)
-            for row, gain in zip(rows, gains.tolist(), strict=True):
-                accounts[row].note(name, length, gain)
+            after = keeper.right[chosen].tolist(), keeper.iou[chosen].tolist()
+            for row, *values in zip(rows, *before, *after, strict=True):
+                accounts[row].note(name, length, _gain(*values))
+
+
+def _gain(right: float, iou: float, right_after: float, iou_after: float) -> float:
+    """Return the share of right pixels plus the share of the mean IoU that a round took away."""
+    return (right - right_after) / max(right, 1) + (iou - iou_after) / max(iou, 1e-12)
 
 
 class _Account:

@@ -359,10 +359,17 @@ def predict(
     with guarded(network, device):
         context: dict[str, Any] = {}
         if made is not None:
-            whole = crops.images.to(device), crops.masks.to(device)
-            given = {"class_pixels": class_pixels, "perturbation": perturbation}
             try:
-                context = context_of_call(made, network, *whole, **given, batch=batch, ignore_index=VOID)
+                context = context_of_call(
+                    made,
+                    network,
+                    crops.images.to(device),
+                    crops.masks.to(device),
+                    class_pixels=class_pixels,
+                    perturbation=perturbation,
+                    batch=batch,
+                    ignore_index=VOID,
+                )
             except ValueError as error:
                 raise SegbenchError(f"predict: {error}") from error
         for start in range(0, len(crops.images), batch):

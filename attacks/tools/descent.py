@@ -20,7 +20,6 @@ def margin_descent(
     first: float,
     widths: tuple[float, float],
     balance: float = 0.0,
-    class_pixels: Tensor | None = None,
     ignore_index: int = 255,
 ) -> Tensor:
     """Take sign steps that lower the margins; an image is left alone as soon as no pixel of it is right.
@@ -37,12 +36,11 @@ def margin_descent(
         first: size of the first step, as a multiple of eps; it falls linearly to zero.
         widths: width of the margin loss at the first and at the last step (see `tools.losses.soft_margin`); it falls
             geometrically.
-        balance: a pixel weighs as many times as its class has pixels, to the power of -balance.
-        class_pixels: (C,) number of training pixels of each class; None counts those of the image.
+        balance: a pixel weighs as many times as its class has pixels in the image, to the power of -balance.
         ignore_index: label of void pixels.
     """
     adversarial = start.clone()
-    weights = class_weights(masks, balance, class_pixels, ignore_index=ignore_index)
+    weights = class_weights(masks, balance, ignore_index=ignore_index)
     running = torch.arange(len(images), device=images.device)
     for t in range(steps):
         now, labels, weight = adversarial[running], masks[running], weights[running]
@@ -63,24 +61,19 @@ def margin_descent(
     return adversarial
 
 
-def class_weights(
-    masks: Tensor, balance: float, class_pixels: Tensor | None = None, *, ignore_index: int = 255
-) -> Tensor:
+def class_weights(masks: Tensor, balance: float, *, ignore_index: int = 255) -> Tensor:
     """Return the weight of every pixel, with mean 1 over the valid pixels of an image, (N, H, W) float32.
 
     Args:
         masks: (N, H, W).
-        balance: a pixel weighs as many times as its class has pixels, to the power of -balance.
-        class_pixels: (C,) number of training pixels of each class; None counts those of the image.
+        balance: a pixel weighs as many times as its class has pixels in the image, to the power of -balance.
         ignore_index: label of void pixels.
     """
     weights = torch.zeros(masks.shape, device=masks.device)
     for own, labels in zip(weights, masks, strict=True):
         valid = labels != ignore_index
         if valid.any():
-            present, place, counts = labels[valid].unique(return_inverse=True, return_counts=True)
-            if class_pixels is not None:
-                counts = class_pixels.to(labels.device)[present].clamp_min(1)
+            _, place, counts = labels[valid].unique(return_inverse=True, return_counts=True)
             wanted = counts[place].float() ** -balance
             own[valid] = wanted / wanted.mean()
     return weights

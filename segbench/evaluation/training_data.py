@@ -93,7 +93,8 @@ def context_of_call(
             "of this call instead, so that it is stronger on them than on others",
             stacklevel=3,
         )
-        batches = list(zip(images.split(batch), masks.split(batch), strict=True))
+        firsts = range(0, len(images), batch)
+        batches = [(images[first : first + batch], masks[first : first + batch]) for first in firsts]
         perturbation = attack.fit(network, batches, ignore_index=ignore_index)
     return {"class_pixels": class_pixels, "perturbation": perturbation}
 

@@ -92,12 +92,10 @@ def test_every_member_shows_its_images_at_most_once_a_pass(task: Any) -> None:
         assert 0 < keeper.passes[[0, 2]].max() <= 12, member.name
 
 
-def test_the_parts_are_the_best_by_pixels_by_classes_and_by_balance(task: Any) -> None:
+def test_the_parts_are_the_best_by_pixels_and_by_classes(task: Any) -> None:
     parts = standard.parts(task.model, task.images, task.masks, eps=EPS, passes=40)
-    by_pixels, by_classes, by_balance = (left(task.model, own, task.masks) for own in parts.values())
-    assert list(parts) == ["pixels", "classes", "balance"]
+    by_pixels, by_classes = (left(task.model, parts[name], task.masks) for name in ("pixels", "classes"))
     assert (by_pixels <= by_classes).all()
-    assert (by_pixels <= by_balance).all()
     iou = [image_iou(task.model(parts[name]), task.masks) for name in ("pixels", "classes")]
     assert (iou[1] <= iou[0]).all()
 
@@ -111,17 +109,6 @@ def test_it_is_not_above_a_descent_of_its_first_share_from_the_same_start(task: 
     alone = margin_descent(task.model, task.images, task.masks, start, eps=eps, **options)
     parts = standard.parts(task.model, task.images, task.masks, eps=eps, passes=passes, generator=generators[1])
     assert (left(task.model, parts["pixels"], task.masks) <= left(task.model, alone, task.masks)).all()
-
-
-def test_classes_of_few_training_pixels_weigh_more_where_these_are_known(task: Any) -> None:
-    common = int(task.masks[task.masks != VOID].bincount().argmax())
-    known = torch.ones(4, dtype=torch.long)
-    known[common] = 1_000_000
-    made = standard.parts(task.model, task.images, task.masks, eps=0.01, passes=60, class_pixels=known)
-    rare = (task.masks != VOID) & (task.masks != common)
-    with torch.no_grad():
-        right = {name: ((task.model.eval()(own).argmax(1) == task.masks) & rare).sum() for name, own in made.items()}
-    assert right["balance"] <= right["pixels"]
 
 
 @pytest.mark.parametrize(("attack", "allowance"), [(apgd, 0), (padam, 0), (cw, 0.01)])
@@ -176,5 +163,3 @@ def test_small_classes_weigh_as_their_pixels_say() -> None:
     assert torch.allclose(weights[masks != VOID], wanted / wanted.mean())
     assert (weights[masks == VOID] == 0).all()
     assert torch.equal(class_weights(masks, 0.0)[masks != VOID], torch.ones(5))
-    known = class_weights(masks, 1.0, torch.tensor([30, 10, 7]))
-    assert torch.allclose(known[masks != VOID], torch.tensor([1.0, 1, 1, 1, 3]) * 5 / 7)
