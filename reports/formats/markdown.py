@@ -27,6 +27,9 @@ def to_markdown(page: Page) -> str:
         parts += [f"## {escape(section.table.heading)}", escape(section.table.caption), _table(section.table)]
         if section.notes:
             parts.append("\n".join(f"- {escape(note)}" for note in section.notes))
+    if page.regions:
+        parts.append("## Patches and hidden objects")
+        parts += [_facts(facts) for facts in page.regions]
     if page.failures:
         parts.append(_facts(page.failures))
     if page.trust:

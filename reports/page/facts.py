@@ -8,7 +8,8 @@ from typing import Any
 
 from segbench.reports.labels import Labels
 from segbench.reports.numbers import number
-from segbench.reports.records import Network, Record
+from segbench.reports.records import Network, Record, RecordedThreat
+from segbench.reports.threats import bound_in_words, region_in_words
 
 STEADY = ("versions", "git_revision", "platform", "device", "threads", "memory_format")
 """Parts of the provenance that stay the same if a run is repeated on the same machine."""
@@ -110,11 +111,11 @@ def _threats(records: Sequence[Record]) -> list[tuple[str, ...]]:
     for record in records:
         if record.budget_used is not None:
             largest[record.attack.short] = max(largest.get(record.attack.short, 0.0), record.budget_used)
-    attacks = {(r.attack.short, r.threat.norm, r.threat.eps): r for r in records}
+    attacks = {(r.attack.short, r.threat.norm, r.threat.eps, r.threat.region): r for r in records}
     return [
         (
             r.attack.short,
-            r.threat.norm or "none",
+            _norm(r.threat),
             number(r.threat.eps),
             number(largest.get(r.attack.short)) if r.attack.short in largest else "-",
             {"none": "nothing"}.get(r.threat.access, r.threat.access),
@@ -122,6 +123,13 @@ def _threats(records: Sequence[Record]) -> list[tuple[str, ...]]:
         )
         for r in attacks.values()
     ]
+
+
+def _norm(threat: RecordedThreat) -> str:
+    """Return the norm of a threat model, and the region where there is one."""
+    if threat.region == "patch":
+        return bound_in_words(threat)
+    return (threat.norm or "none") + (f", {region_in_words(threat)}" if threat.region not in (None, "all") else "")
 
 
 def _networks(records: Sequence[Record]) -> list[Network]:

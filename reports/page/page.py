@@ -10,6 +10,7 @@ from segbench.reports.labels import Labels
 from segbench.reports.metrics.values import chosen
 from segbench.reports.page.facts import Facts, facts, failures
 from segbench.reports.page.reading import Fate, fates_of, notes, reading
+from segbench.reports.page.regions import regions
 from segbench.reports.page.trust import trust
 from segbench.reports.published import beside, load
 from segbench.reports.records import Manifest, Record
@@ -46,6 +47,7 @@ class Page:
         sections: the tables that the report shows.
         tables: the tables of all defenses, shown or not; figures are drawn from them.
         trust: flags, measurements and worst cases, which say whether the attacks were strong enough.
+        regions: what patches leave around them, and which objects were hidden.
         failures: failed evaluations with their reasons.
         facts: provenance: protocols, threat models, networks, software.
         records: all records, in order.
@@ -58,6 +60,7 @@ class Page:
     sections: tuple[Section, ...]
     tables: tuple[Table, ...]
     trust: tuple[Facts, ...]
+    regions: tuple[Facts, ...]
     failures: Facts | None
     facts: tuple[Facts, ...]
     records: tuple[Record, ...]
@@ -93,6 +96,7 @@ def compose(
         sections=tuple(_sections(_with_metrics(tables, further))),
         tables=tuple(plain),
         trust=trust(records, labels, evidence),
+        regions=regions(records, labels),
         failures=failures(records, labels),
         facts=facts(records, labels, provenance=provenance),
         records=records,

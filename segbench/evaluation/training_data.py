@@ -83,7 +83,7 @@ def context_of_call(
                 f"class_pixels is one number for each class, got {tuple(class_pixels.shape)} for labels up to {highest}"
             )
     if perturbation is not None and attack.attack.fit is None:
-        raise ValueError(f"{name} takes no perturbation; universal does")
+        raise ValueError(f"{name} takes no perturbation; universal and universal-patch do")
     if attack.attack.fit is None:
         if attack.needs_training_data and class_pixels is None:
             class_pixels = counted_classes(masks, name, ignore_index=ignore_index)

@@ -263,7 +263,7 @@ def test_predict_makes_up_for_training_data_and_says_so(attack: str, missing: st
     ("attack", "context", "message"),
     [
         ("sea", {"class_pixels": torch.ones(2)}, "attack: class_pixels is one number for each class, got \\(2,\\)"),
-        ("bim", {"perturbation": torch.zeros(3, 16, 16)}, "attack: bim takes no perturbation; universal does"),
+        ("bim", {"perturbation": torch.zeros(3, 16, 16)}, "attack: bim takes no perturbation; universal"),
         ("universal", {"perturbation": torch.zeros(3, 8, 8)}, "attack: universal needs images of one size"),
     ],
 )
