@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from segbench.reports.corruptions import kinds_in_order, place_of
 from segbench.reports.labels import Labels
 from segbench.reports.numbers import number
 from segbench.reports.records import Network, Record, RecordedThreat
+from segbench.reports.tables.corruptions import MOST_SINGLE
 from segbench.reports.threats import bound_in_words, region_in_words
 
 STEADY = ("versions", "git_revision", "platform", "device", "threads", "memory_format")
@@ -112,7 +114,10 @@ def _threats(records: Sequence[Record]) -> list[tuple[str, ...]]:
         if record.budget_used is not None:
             largest[record.attack.short] = max(largest.get(record.attack.short, 0.0), record.budget_used)
     attacks = {(r.attack.short, r.threat.norm, r.threat.eps, r.threat.region): r for r in records}
-    return [
+    places = {place: key for key, r in attacks.items() if (place := place_of(r.attack)) is not None}
+    if len(places) > MOST_SINGLE:
+        attacks = {key: r for key, r in attacks.items() if key not in places.values()}
+    rows: list[tuple[str, ...]] = [
         (
             r.attack.short,
             _norm(r.threat),
@@ -123,6 +128,10 @@ def _threats(records: Sequence[Record]) -> list[tuple[str, ...]]:
         )
         for r in attacks.values()
     ]
+    if len(places) > MOST_SINGLE:
+        kinds = f"kind={_text(kinds_in_order(places))}, severity={_text(sorted({own for _, own in places}))}"
+        rows.append((f"corruption ({len(places)} of them)", "none", "none", "-", "nothing", kinds))
+    return rows
 
 
 def _norm(threat: RecordedThreat) -> str:
