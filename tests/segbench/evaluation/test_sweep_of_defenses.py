@@ -215,6 +215,7 @@ def test_a_stopped_sweep_of_a_dynamic_defense_starts_again(
     np.testing.assert_array_equal(store.counts(cell.digest), whole.counts(cell.digest))
 
 
+@pytest.mark.slow
 def test_of_an_ensemble_a_dynamic_defense_sees_the_worst_part_alone(
     plan: Plan, store: Store, silent: type[Any]
 ) -> None:
