@@ -58,8 +58,8 @@ def standard(
     What holds of every image: a part is never above anything that the attack looked at. So it is not above a margin
     descent of 0.3 of the passes from the same start, nor above any member for the passes that this member got. What
     does not hold: the attack may end above a member that gets all the passes alone, since it spends some on others,
-    and above itself with fewer passes, since all lengths follow from their number. How often that happens is measured
-    (docs/results/standard.md).
+    and above itself with fewer passes, since all lengths follow from their number. docs/results/standard.md says what
+    was measured.
 
     Args:
         model: network, images -> logits.
