@@ -24,6 +24,7 @@ from segbench.config.names import as_name
 from segbench.config.network import Convention, NetworkAccess, default_name, external_network
 from segbench.datasets.base import VOID
 from segbench.errors import SegbenchError, StoreError
+from segbench.evaluation.training_data import context_of_call
 from segbench.execution import execute, prepare
 from segbench.execution.execute import SILENT, Display
 from segbench.networks import loaders
@@ -244,6 +245,8 @@ def attack(
     *,
     ignore_index: int = 255,
     generator: torch.Generator | Generators | None = None,
+    class_pixels: Tensor | None = None,
+    perturbation: Tensor | None = None,
 ) -> Tensor:
     """Return adversarial images (N, 3, H, W), after checking that they keep their budget.
 
@@ -254,6 +257,9 @@ def attack(
         attack: the attack with its options, such as "segpgd(eps=4/255)".
         ignore_index: label of void pixels.
         generator: source of the attack's randomness: one generator, or one for each image.
+        class_pixels: (C,) number of training pixels of each class, which "sea" weighs classes by. None counts the
+            masks, with a warning.
+        perturbation: (3, H, W), what "universal" adds. None fits it on these images, with a warning.
 
     Raises:
         SegbenchError: the attack or an option is not known, or images or masks are not what is said here.
@@ -262,10 +268,20 @@ def attack(
     try:
         network = Adapter(model, Convention(), None)
         _labels_fit(network, images, masks, ignore_index)
+        context = context_of_call(
+            bound,
+            network,
+            images,
+            masks,
+            class_pixels=class_pixels,
+            perturbation=perturbation,
+            batch=len(images),
+            ignore_index=ignore_index,
+        )
         if bound.attack.region is not None:
             generator = per_image(generator, len(images))
         allowed = bound.allowed(images, masks, ignore_index=ignore_index, generator=generator)
-        adversarial = bound(network, images, masks, ignore_index=ignore_index, generator=generator)
+        adversarial = bound(network, images, masks, ignore_index=ignore_index, generator=generator, **context)
     except ValueError as error:
         raise SegbenchError(f"attack: {error}") from error
     check_budget(adversarial, images, bound.threat, allowed=allowed)
@@ -298,6 +314,8 @@ def predict(
     attack: str | BoundAttack | None = None,
     seed: int = 0,
     batch: int = 4,
+    class_pixels: Tensor | None = None,
+    perturbation: Tensor | None = None,
 ) -> Tensor:
     """Return the label map of one image under a protocol, after an attack if one is given.
 
@@ -312,6 +330,9 @@ def predict(
         attack: an attack with its options, or a short string such as "bim(steps=2)".
         seed: of the attack's randomness.
         batch: number of crops that are attacked and predicted at once.
+        class_pixels: (C,) number of training pixels of each class, which "sea" weighs classes by. None counts the
+            masks, with a warning.
+        perturbation: (3, H, W) of a crop, what "universal" adds. None fits it on the crops, with a warning.
 
     Raises:
         SegbenchError: a name or an option is not known, the image or the masks are not what is said here, or an attack
@@ -340,6 +361,21 @@ def predict(
     generator = torch.Generator().manual_seed(seed)
     scores = []
     with guarded(network, device):
+        context: dict[str, Any] = {}
+        if made is not None:
+            try:
+                context = context_of_call(
+                    made,
+                    network,
+                    crops.images.to(device),
+                    crops.masks.to(device),
+                    class_pixels=class_pixels,
+                    perturbation=perturbation,
+                    batch=batch,
+                    ignore_index=VOID,
+                )
+            except ValueError as error:
+                raise SegbenchError(f"predict: {error}") from error
         for start in range(0, len(crops.images), batch):
             images = crops.images[start : start + batch].to(device)
             if made is not None:
@@ -347,7 +383,7 @@ def predict(
                 drawn = generator if made.attack.region is None else per_image(generator, len(images))
                 try:
                     allowed = made.allowed(images, own, generator=drawn)
-                    adversarial = made(network, images, own, generator=drawn)
+                    adversarial = made(network, images, own, generator=drawn, **context)
                 except ValueError as error:
                     raise SegbenchError(f"predict: {error}") from error
                 check_budget(adversarial, images, made.threat, allowed=allowed)
