@@ -25,6 +25,7 @@ from segbench.datasets.base import VOID
 from segbench.errors import SegbenchError, StoreError
 from segbench.execution import execute, prepare
 from segbench.execution.execute import SILENT, Display
+from segbench.execution.telling import telling
 from segbench.networks import loaders
 from segbench.networks.adapter import Adapter
 from segbench.networks.factories import as_network
@@ -228,7 +229,8 @@ def run_plan(plan: Plan, display: Display = SILENT) -> Result:
     """Run a plan and return what its store then holds; see `run_matrix`."""
     matrix = plan.matrix
     store = Store(matrix.runtime.store)
-    execute.run(plan, store, matrix.runtime, display)
+    with telling(plan, store, display) as told:
+        execute.run(plan, store, matrix.runtime, told)
     result = stored_result(store, matrix.name)
     if result is None:
         raise StoreError(f"{store.root}: what {matrix.name} asked for is gone; run it again")
