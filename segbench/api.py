@@ -34,6 +34,7 @@ from segbench.plan.plan import Plan
 from segbench.protocols.base import EvaluationProtocol
 from segbench.result import Result, stored_result
 from segbench.store import Store
+from segbench.tracking.listener import tracked
 
 __all__ = ["Result", "attack", "evaluate", "load_model", "predict", "run_matrix"]
 
@@ -66,6 +67,7 @@ def evaluate(
     access: NetworkAccess | str | None = None,
     substitutes: Sequence[str | GivenNetwork] = (),
     force: bool = False,
+    track: Sequence[str] = (),
     display: Display = SILENT,
 ) -> Result:
     """Attack a network and score it; what the store holds already is not done again.
@@ -98,6 +100,7 @@ def evaluate(
         access: what the network gives, "gradients", "scores" or "labels"; None to find it out.
         substitutes: networks on which the attacks are made that need more than `model` gives.
         force: evaluate even where another input convention scores much better on clean images.
+        track: trackers that hear of the run, such as "tensorboard".
         display: hears of progress.
 
     Raises:
@@ -139,6 +142,7 @@ def evaluate(
             "store": str(store),
             "device": device,
             "workers": workers,
+            "track": list(track),
             "data": {key: str(path) for key, path in folders.items()},
         },
     }
@@ -198,6 +202,7 @@ def run_matrix(
     workers: int | None = None,
     limit: int | None = None,
     data: Mapping[str, str | Path] | None = None,
+    track: Sequence[str] | None = None,
 ) -> Result:
     """Check, plan and run a matrix; what its store holds already is not done again.
 
@@ -210,13 +215,20 @@ def run_matrix(
         workers: processes on this machine.
         limit: score only so many of the first images.
         data: folders of datasets by name.
+        track: trackers that hear of the run, such as "tensorboard".
 
     Raises:
         SegbenchError: the matrix is wrong, or data or networks are not what it needs.
         Stopped: the user asked to stop; what was done is kept.
     """
     if not isinstance(matrix, Matrix):
-        options = {"--store": store, "--device": device, "--workers": workers, "--limit": limit}
+        options = {
+            "--store": store,
+            "--device": device,
+            "--workers": workers,
+            "--limit": limit,
+            "--track": None if track is None else list(track),
+        }
         matrix = load_matrix(str(matrix), overrides, options)
         if data:
             places = {**matrix.runtime.data, **{name: Path(folder) for name, folder in data.items()}}
@@ -229,11 +241,12 @@ def run_plan(plan: Plan, display: Display = SILENT) -> Result:
     """Run a plan and return what its store then holds; see `run_matrix`."""
     matrix = plan.matrix
     store = Store(matrix.runtime.store)
-    with telling(plan, store, display) as told:
-        execute.run(plan, store, matrix.runtime, told)
-    result = stored_result(store, matrix.name)
-    if result is None:
-        raise StoreError(f"{store.root}: what {matrix.name} asked for is gone; run it again")
+    with telling(plan, store, display) as told, tracked(plan, store, told) as listener:
+        execute.run(plan, store, matrix.runtime, listener)
+        result = stored_result(store, matrix.name)
+        if result is None:
+            raise StoreError(f"{store.root}: what {matrix.name} asked for is gone; run it again")
+        listener.report(result)
     return result
 
 

@@ -14,6 +14,7 @@ from segbench.cli.common import (
     MetricsOption,
     SetOption,
     StoreOption,
+    TrackOption,
     interruptible,
     load,
     show_result,
@@ -33,6 +34,7 @@ def run(
     limit: LimitOption = None,
     metrics: MetricsOption = None,
     set_: SetOption = None,
+    track: TrackOption = None,
     json: JsonOption = False,
 ) -> None:
     """Train, attack and tabulate a matrix; what is done already is not done again."""
@@ -40,5 +42,5 @@ def run(
     with interruptible(terminal), output.display(terminal) as shown:
         from segbench.api import run_matrix
 
-        result = run_matrix(load(matrix, store, device, workers, data, limit, set_, metrics), shown)
+        result = run_matrix(load(matrix, store, device, workers, data, limit, set_, metrics, track), shown)
     show_result(result, terminal, "run" if json else None)

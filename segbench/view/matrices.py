@@ -37,11 +37,12 @@ def matrix(shown: Shown, manifest: Manifest) -> dict[str, Any]:
     under_way = {digest: job for job in jobs for digest in job["evaluations"]}
     live = {digest: miou for job in jobs for digest, miou in shown.live(job).items()}
     labels = Labels(manifest.records)
-    tables, states = [], Counter[str]()
-    for heading, records in _grouped(manifest.records):
-        cells = {r.digest: _cell(shown.record(r.digest), r, under_way.get(r.digest), live) for r in records}
-        states.update(cell["state"] for cell in cells.values())
-        tables.append(_table(heading, records, cells, labels))
+    cells = {r.digest: _cell(shown.record(r.digest), r, under_way.get(r.digest), live) for r in manifest.records}
+    states = Counter(cell["state"] for cell in cells.values())
+    if not jobs:  # flags need all records together, and would be made again for each that comes
+        flags = shown.flags(manifest.name, tuple((digest, cell.get("miou")) for digest, cell in cells.items()))
+        cells = {digest: {**cell, "flags": flags.get(digest, ())} for digest, cell in cells.items()}
+    tables = [_table(heading, records, cells, labels) for heading, records in _grouped(manifest.records)]
     active = {str(job["job"]) for job in jobs if not job["evaluations"]}
     return {
         "store": shown.key,
@@ -88,7 +89,7 @@ def _cell(found: Record | str | None, asked: Record, job: Mapping[str, Any] | No
     if isinstance(found, Record) and found.scores is not None:
         scores = found.scores
         cell |= {"state": "done", "miou": scores.miou, "low": scores.miou_low, "high": scores.miou_high}
-        cell |= {"macc": scores.macc, "aacc": scores.aacc, "images": found.n_images, "flags": list(found.flags)}
+        cell |= {"macc": scores.macc, "aacc": scores.aacc, "images": found.n_images}
         cell["classes"] = [[visible(name), iou] for name, iou in zip(found.classes, scores.class_iou, strict=True)]
     elif job is not None:
         cell |= {"state": "running", "done": job["done"], "total": job["total"], "note": _clean(job["note"])}
@@ -101,7 +102,7 @@ def _cell(found: Record | str | None, asked: Record, job: Mapping[str, Any] | No
 
 
 def _network(labels: Labels, network: Network) -> str:
-    return visible(f"{labels.network(network)}, seed {network.seed}")
+    return visible(labels.run(network))
 
 
 def _trained(records: Iterable[Record]) -> dict[str, Network]:

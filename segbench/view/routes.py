@@ -25,6 +25,7 @@ STATIC = {
         f"/static/{name}": (name, "text/javascript; charset=utf-8")
         for name in ("view.js", "dom.js", "matrix.js", "curves.js", "images.js")
     },
+    "/static/icon.svg": ("icon.svg", "image/svg+xml"),
     "/static/view.css": ("view.css", "text/css; charset=utf-8"),
 }
 """Files of the page: address -> name in the package and type."""

@@ -7,6 +7,7 @@ import io
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from segbench.errors import StoreError
 from segbench.files import sha256
 from segbench.reports.evidence import KeptImage
 from segbench.reports.records import Manifest, Record
+from segbench.reports.render import judge
 from segbench.reports.statistics import class_iou, mean_iou
 from segbench.reports.visible import visible
 from segbench.store import Store
@@ -63,6 +65,24 @@ class Shown:
         folder = self.store.eval_dir(digest)
         done = folder / "record.json"
         return self.records.get(done if done.is_file() else folder / "failed.json", digest, read)
+
+    def flags(self, name: str, states: Hashable) -> dict[str, tuple[str, ...]]:
+        """Return the flags of a matrix's evaluations as its report has them, by digest; none where it has no report.
+
+        Args:
+            name: of the matrix.
+            states: changes when an evaluation does.
+        """
+
+        def read() -> dict[str, tuple[str, ...]]:
+            try:
+                result = self.store.manifest(name)
+                records = () if result is None else judge(result, self.store.evidence()).records
+            except (StoreError, ValueError):
+                return {}
+            return {record.digest: record.flags for record in records}
+
+        return self.records.get(self.store.root / "matrices" / f"{name}.json", ("flags", states), read)
 
     def running(self) -> list[dict[str, Any]]:
         """Return the jobs that are under way in the store, whichever process does them."""
@@ -112,10 +132,6 @@ class Shown:
         """
         return self.images.get(self._image_file(digest, index), "pixels", lambda: self.store.kept_image(digest, index))
 
-    def picture_version(self, digest: str, index: int) -> str:
-        """Return a text that changes when the file of a kept image does."""
-        return str(_stamp(self._image_file(digest, index)))
-
     def image_rows(self, digest: str) -> dict[str, Any]:
         """Return the kept images of an evaluation: names, sizes, mIoU and IoU of the classes, in per cent.
 
@@ -123,14 +139,13 @@ class Shown:
             StoreError: one of them is damaged.
         """
         record = self.record(digest)
-        absent = record.absent if isinstance(record, Record) else "skip"
         rows, palette = [], None
         for index in self.store.kept_indices(digest):
             kept = self.kept(digest, index)
             if kept is not None:
                 palette = kept.palette
                 path = self._image_file(digest, index)
-                rows.append(self.records.get(path, (digest, "row"), lambda kept=kept: _row(kept, absent)))
+                rows.append(self.records.get(path, (digest, "row"), partial(_row, kept)))
         names = [visible(name) for name in record.classes] if isinstance(record, Record) else []
         colours = [] if palette is None else palette.tolist()
         if len(names) != len(colours):
@@ -176,7 +191,7 @@ def _stamp(path: Path) -> Hashable:
     return state.st_ino, state.st_mtime_ns, state.st_size
 
 
-def _row(kept: KeptImage, absent: str) -> dict[str, Any]:
+def _row(kept: KeptImage) -> dict[str, Any]:
     number = len(kept.palette)
     valid = kept.truth < number
     truth, preds = kept.truth[valid], kept.preds[valid]
