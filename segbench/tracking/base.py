@@ -31,12 +31,12 @@ class Example(NamedTuple):
     """An image to look at.
 
     Attributes:
-        index: position in the split.
+        position: in the split.
         caption: what it shows.
         pixels: (H, W, 3) in 0..255.
     """
 
-    index: int
+    position: int
     caption: str
     pixels: Pixels
 

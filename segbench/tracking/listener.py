@@ -163,9 +163,11 @@ class Listener:
             attack += f" from {self.labels.run(record.source)}"
         if record.oblivious:
             attack += " oblivious"
-        return "/".join(map(as_name, (record.dataset.short, self.labels.run(record.target), attack)))
+        return "/".join(
+            map(as_name, (self.labels.component("dataset", record.dataset), self.labels.run(record.target), attack))
+        )
 
 
 def as_name(text: str) -> str:
     """Return a text as every tracker takes it for a name: "bim(steps=3)" becomes "bim-steps-3"."""
-    return re.sub(r"[^A-Za-z0-9_. -]+", "-", text).strip("- ") or "-"
+    return re.sub(r"[ -]*[^A-Za-z0-9_. -][^A-Za-z0-9_.]*", "-", text).strip("- ") or "-"

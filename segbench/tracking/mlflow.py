@@ -44,7 +44,7 @@ class _MLflow:
 
     def images(self, name: str, examples: Sequence[Example]) -> None:
         for example in examples:
-            self.client.log_image(self.run, example.pixels, artifact_file=f"{name}/{example.index:06d}.png")
+            self.client.log_image(self.run, example.pixels, artifact_file=f"{name}/{example.position:06d}.png")
 
     def report(self, paths: Sequence[Path]) -> None:
         for path in paths:

@@ -37,7 +37,7 @@ class _Trackio:
 
     def images(self, name: str, examples: Sequence[Example]) -> None:
         for example in examples:
-            self.run.log({f"{name}/{example.index}": trackio.Image(example.pixels, caption=example.caption)})
+            self.run.log({f"{name}/{example.position}": trackio.Image(example.pixels, caption=example.caption)})
 
     def report(self, paths: Sequence[Path]) -> None:
         artifact = trackio.Artifact("report", "report")

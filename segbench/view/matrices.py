@@ -42,7 +42,7 @@ def matrix(shown: Shown, manifest: Manifest) -> dict[str, Any]:
     if not jobs:  # flags need all records together, and would be made again for each that comes
         flags = shown.flags(manifest.name, tuple((digest, cell.get("miou")) for digest, cell in cells.items()))
         cells = {digest: {**cell, "flags": flags.get(digest, ())} for digest, cell in cells.items()}
-    tables = [_table(heading, records, cells, labels) for heading, records in _grouped(manifest.records)]
+    tables = [_table(heading, records, cells, labels) for heading, records in _grouped(manifest.records, labels)]
     active = {str(job["job"]) for job in jobs if not job["evaluations"]}
     return {
         "store": shown.key,
@@ -59,11 +59,11 @@ def matrix(shown: Shown, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _grouped(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
+def _grouped(records: Iterable[Record], labels: Labels) -> list[tuple[str, list[Record]]]:
     groups: dict[str, list[Record]] = {}
     for record in records:
         setting = "black-box" if record.setting == "black-box" else "white-box"
-        groups.setdefault(f"{record.dataset.short}, {setting}", []).append(record)
+        groups.setdefault(f"{labels.component('dataset', record.dataset)}, {setting}", []).append(record)
     return list(groups.items())
 
 

@@ -91,7 +91,8 @@ class Shown:
     def live(self, job: Mapping[str, Any]) -> dict[str, float]:
         """Return the mIoU so far of the evaluations of a job that is under way, in per cent, by their digests."""
         path = self.store.cache_dir / "sweeps" / str(job["job"]) / "partial.npz"
-        absent = {digest: self._absent(digest, str(job["matrix"])) for digest in job["evaluations"]}
+        manifest = self.manifest(str(job["matrix"]))
+        absent = {r.digest: r.absent for r in manifest.records if r.digest in job["evaluations"]} if manifest else {}
 
         def read() -> dict[str, float]:
             try:
@@ -151,10 +152,6 @@ class Shown:
         if len(names) != len(colours):
             names = [f"class {number}" for number in range(len(colours))]
         return {"classes": names, "palette": colours, "images": rows}
-
-    def _absent(self, digest: str, matrix: str) -> str:
-        manifest = self.manifest(matrix)
-        return next((r.absent for r in manifest.records if r.digest == digest), "skip") if manifest else "skip"
 
     def _image_file(self, digest: str, index: int) -> Path:
         return self.store.eval_dir(digest) / "images" / f"{index:06d}.npz"

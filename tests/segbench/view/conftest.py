@@ -58,9 +58,7 @@ def page(chromium: Any) -> Iterator[Any]:
     complaints: list[str] = []
     opened.on("console", lambda message: complaints.append(message.text))
     opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on(
-        "request", lambda r: complaints.append(r.url) if not r.url.startswith("http://127.0.0.1:") else None
-    )
+    opened.on("request", lambda r: complaints.append(r.url) if not r.url.startswith("http://127.0.0.1:") else None)
     yield opened
     assert complaints == []
     opened.close()

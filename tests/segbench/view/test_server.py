@@ -143,10 +143,11 @@ def test_kept_images_have_the_scores_of_their_pixels(serve: Serve, store: Store)
     assert record is not None
     assert found["classes"] == list(record.classes)
     for row, image in zip(found["images"], kept, strict=True):
-        both = either = 0
         ious = []
         for label in range(len(image.palette)):
-            pairs = [(t, p) for t, p in zip(image.truth.ravel(), image.preds.ravel(), strict=True) if t < len(image.palette)]
+            pairs = [
+                (t, p) for t, p in zip(image.truth.ravel(), image.preds.ravel(), strict=True) if t < len(image.palette)
+            ]
             both = sum(t == label and p == label for t, p in pairs)
             either = sum(label in (t, p) for t, p in pairs)
             ious.append(100 * both / either if either else None)
@@ -225,7 +226,9 @@ def test_nothing_else_is_found(serve: Serve, store: Store, path: str) -> None:
     assert (status, json.loads(content)) == (404, {"error": "there is nothing here"})
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example:{port}", "127.0.0.1", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example:{port}", "127.0.0.1", ""]
+)
 def test_a_name_that_was_pointed_at_this_machine_is_refused(serve: Serve, store: Store, host: str) -> None:
     server = serve(store.root)
     status, content, _ = request(server, "/api/stores", Host=host.format(port=server.server_address[1]))
