@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import torch
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from segbench.model_zoo.base import ModelError
@@ -135,8 +138,11 @@ def building(what: str, weights: str | None) -> Iterator[None]:
         what: the network or encoder to build, for the message.
         weights: value of the option `weights`.
     """
+    # Mix transformers read numbers from tensors while they are built, which tensors without memory do not have.
+    device = torch.device("cpu") if "mit_b" in what else contextlib.nullcontext()
     try:
-        yield
+        with device:
+            yield
     except Exception as error:  # their downloads fail with the exceptions of four libraries
         reason = " ".join(str(error).split()).partition(". ")[0][:200] or type(error).__name__
         if weights == IMAGENET:
@@ -149,7 +155,8 @@ def building(what: str, weights: str | None) -> Iterator[None]:
 def load_encoder(encoder: nn.Module, path: str | Path) -> None:
     """Load ImageNet weights into an encoder, from a file of torchvision, timm or the semseg project.
 
-    The classifier in the file is ignored. All other keys must match those of the encoder.
+    The classifier in the file is ignored. All other keys must match those of the encoder. The position embeddings of a
+    vision transformer are interpolated if they are for images of another size.
 
     Args:
         encoder: an encoder created by `get_encoder`.
@@ -168,7 +175,20 @@ def load_encoder(encoder: nn.Module, path: str | Path) -> None:
     backbone = {
         key: value for key, value in renamed.items() if key in names.values() or not key.startswith(CLASSIFIERS)
     }
+    _fit_positions(encoder, backbone)
     load_strict(encoder, {**counters, **backbone}, where=str(path))
+
+
+def _fit_positions(encoder: nn.Module, state: dict[str, Tensor]) -> None:
+    """Interpolate the position embeddings of a square grid of patches to the grid of the encoder."""
+    for key, wanted in encoder.state_dict().items():
+        given = state.get(key)
+        if given is None or not key.endswith("pos_embed") or given.ndim != 3 or given.shape[::2] != wanted.shape[::2]:
+            continue
+        prefix = int(getattr(encoder.model, "num_prefix_tokens", 0))
+        side, old = (math.isqrt(count - prefix) for count in (wanted.shape[1], given.shape[1]))
+        if side != old and (side**2 + prefix, old**2 + prefix) == (wanted.shape[1], given.shape[1]):
+            state[key] = resample_abs_pos_embed(given, [side, side], num_prefix_tokens=prefix)
 
 
 def _flat(key: str) -> str:

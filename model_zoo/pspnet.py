@@ -15,19 +15,22 @@ class PyramidPooling(nn.Module):
     """Concatenation of the features with their averages over coarse grids, each reduced by a 1x1 convolution.
 
     Args:
-        in_channels: number of input channels; each grid's average is reduced to in_channels / number of grids.
+        in_channels: number of input channels.
         bins: number of cells of each grid along one side.
         align_corners: option of the bilinear resize of the averages.
+        width: number of channels that each grid's average is reduced to; None means in_channels / number of grids.
 
     Raises:
         ModelError: `bins` is empty, or a number of cells is not positive.
     """
 
-    def __init__(self, in_channels: int, bins: tuple[int, ...], *, align_corners: bool) -> None:
+    def __init__(
+        self, in_channels: int, bins: tuple[int, ...], *, align_corners: bool, width: int | None = None
+    ) -> None:
         super().__init__()
         if not bins or min(bins) < 1:
             raise ModelError(f"bins must hold at least one number of cells, each at least 1, got {list(bins)}")
-        width = in_channels // len(bins)
+        width = in_channels // len(bins) if width is None else width
         self.branches = nn.ModuleList(
             nn.Sequential(nn.AdaptiveAvgPool2d(size), *conv_bn_relu(in_channels, width, 1)) for size in bins
         )

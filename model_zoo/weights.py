@@ -28,6 +28,9 @@ WRAPPERS = (
 )
 """Names under which training code stores a network's state dict; the first one in a file is taken."""
 
+COUNTERS = ("n_averaged", "steps")
+"""Keys beside `module.` under which averaged models of PyTorch and mmengine count their updates."""
+
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 INDEX = ".safetensors.index.json"
 LARGEST_INDEX = 64 << 20
@@ -84,9 +87,10 @@ def read_state(path: str | Path, key: str | None = None) -> State:
     elif taken:
         notes.append(f"took {taken!r}")
     state = dict(found[taken])
-    if "n_averaged" in state and len(state) > 1 and all(k.startswith("module.") for k in state if k != "n_averaged"):
-        del state["n_averaged"]
-        notes.append("left out 'n_averaged', the counter of an averaged model")
+    others = [name for name in state if not name.startswith("module.")]
+    if len(others) == 1 < len(state) and others[0] in COUNTERS:
+        del state[others[0]]
+        notes.append(f"left out {others[0]!r}, the counter of an averaged model")
     return State(state, tuple(notes))
 
 
@@ -205,6 +209,9 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -> tuple[str, ...]:
     """Load a state dict; every key must fit, after removing at most one common prefix such as `module.`.
 
+    A file may hold more than the network: if the keys below exactly one prefix, such as `model.`, are those of the
+    network, the others are left out.
+
     Args:
         module: the network or a part of one.
         state: its weights, such as `read_state(path).tensors`.
@@ -222,6 +229,10 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -
     if fitted.keys() != expected.keys():
         fitted, prefix = without_prefix(state, lambda keys: not keys.isdisjoint(expected.keys()))
     common = next(iter(_prefixes(state)), "")
+    parts = [] if fitted.keys() == expected.keys() else _parts(state, expected.keys())
+    if len(parts) == 1:
+        prefix = parts[0]
+        fitted = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     if prefix:
         told = f" (without the prefix {prefix!r} of its keys)"
     else:
@@ -229,6 +240,8 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -
     check_keys(fitted, expected, where=f"{where}{told}")
     module.load_state_dict(fitted)
     notes = [f"removed the prefix {prefix!r}"] if prefix else []
+    if others := sorted(key for key in state if not key.startswith(prefix)):
+        notes.append(f"left out what is not below it: {_listed(others)}")
     changes = {(fitted[key].dtype, value.dtype) for key, value in expected.items() if value.is_floating_point()}
     notes += [f"converted {_plain(old)} to {_plain(new)}" for old, new in sorted(changes, key=str) if old != new]
     return tuple(notes)
@@ -248,6 +261,17 @@ def without_prefix(state: Mapping[str, Tensor], fits: Callable[[Set[str]], bool]
         if fits({key.removeprefix(prefix) for key in state}):
             return {key.removeprefix(prefix): value for key, value in state.items()}, prefix
     return dict(state), ""
+
+
+def _parts(state: Mapping[str, Tensor], expected: Set[str]) -> list[str]:
+    """Return the prefixes below which a state dict has exactly the expected keys."""
+    end = f".{min(expected, default='')}"
+    candidates = [key[: -len(end) + 1] for key in state if key.endswith(end)]
+    return [
+        prefix
+        for prefix in candidates
+        if {key.removeprefix(prefix) for key in state if key.startswith(prefix)} == expected
+    ]
 
 
 def _prefixes(state: Mapping[str, Tensor]) -> list[str]:

@@ -52,7 +52,7 @@ PAPERS = {
         "ddcat-crop-v1",
     ),
     "croce2024": (
-        "Croce, Singh and Hein 2024 (ECCV), Tables 1 and 2",
+        "Croce, Singh and Hein 2024 (ECCV), Tables 1 and 2, and its results on ADE20K",
         "https://arxiv.org/abs/2306.12941",
         "sea-v2",
     ),

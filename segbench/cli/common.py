@@ -47,6 +47,10 @@ TrackOption = Annotated[
     list[str] | None,
     typer.Option("--track", help="Let a tracker hear: tensorboard, mlflow, wandb or trackio; repeatable."),
 ]
+WeightsOption = Annotated[
+    list[str] | None,
+    typer.Option("--weights", help="Published weights of a network of the matrix.", metavar="NAME=FILE"),
+]
 
 
 def load(
@@ -57,10 +61,12 @@ def load(
     data: list[str] | None,
     limit: int | None,
     overrides: list[str] | None,
+    weights: list[str] | None = None,
     metrics: list[str] | None = None,
     track: list[str] | None = None,
 ) -> Matrix:
     """Load a matrix and lay the command line's options over it."""
+    from segbench.config.given_weights import with_weights
     from segbench.config.load import load_matrix
 
     folders(data, ())  # a name of one's own is known before the matrix is read
@@ -72,7 +78,7 @@ def load(
         "--metrics": metrics,
         "--track": track,
     }
-    loaded = load_matrix(matrix, overrides or (), options)
+    loaded = with_weights(load_matrix(matrix, overrides or (), options), weights or ())
     places = {**loaded.runtime.data, **folders(data, [d.component.name for d in loaded.datasets])}
     return loaded.model_copy(update={"runtime": loaded.runtime.model_copy(update={"data": places})})
 

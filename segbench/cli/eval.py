@@ -19,8 +19,9 @@ def eval_(
         str,
         typer.Argument(
             help="package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE?encoder_name=NAME, "
-            "hf:ORG/NAME, a network of the zoo, a training such as runs/train/DIGEST, a TorchScript, torch.export, "
-            "ONNX or official checkpoint file, or an architecture such as pspnet(encoder=tiny).",
+            "hf:ORG/NAME, mmseg:CONFIG, sea:NAME, a network of the zoo, a training such as runs/train/DIGEST, a "
+            "TorchScript, torch.export, ONNX or official checkpoint file, or an architecture such as "
+            "pspnet(encoder=tiny).",
             metavar="MODEL",
             autocompletion=complete_network,
         ),

@@ -85,7 +85,7 @@ def complete_dataset(incomplete: str) -> list[tuple[str, str]]:
 
 def complete_network(incomplete: str) -> list[str]:
     """Complete what names a network: an architecture, or the beginning of another way to name one."""
-    ways = ["torchvision:", "smp:", "hf:", "timm:"]
+    ways = ["torchvision:", "smp:", "hf:", "timm:", "mmseg:", "sea:"]
     return [name for name in (*known()["components"]["model"], *ways) if name.startswith(incomplete)]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from segbench.cli import output
-from segbench.cli.common import DataOption, LimitOption, MatrixArgument, SetOption, StoreOption, load
+from segbench.cli.common import DataOption, LimitOption, MatrixArgument, SetOption, StoreOption, WeightsOption, load
 from segbench.cli.output import JsonOption, verb
 
 
@@ -18,6 +18,7 @@ def plan(
     data: DataOption = None,
     limit: LimitOption = None,
     set_: SetOption = None,
+    weights: WeightsOption = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Time a few steps and estimate the whole.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -25,7 +26,7 @@ def plan(
     from segbench.execution import cost, prepare
     from segbench.store import Store
 
-    loaded = load(matrix, store, None, None, data, limit, set_)
+    loaded = load(matrix, store, None, None, data, limit, set_, weights)
     planned = prepare.tentative_plan(loaded)
     found = cost.measured(planned, Store(loaded.runtime.store), estimate=estimate)
     if json:

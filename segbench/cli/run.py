@@ -15,6 +15,7 @@ from segbench.cli.common import (
     SetOption,
     StoreOption,
     TrackOption,
+    WeightsOption,
     interruptible,
     load,
     show_result,
@@ -35,12 +36,19 @@ def run(
     metrics: MetricsOption = None,
     set_: SetOption = None,
     track: TrackOption = None,
+    weights: WeightsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Train, attack and tabulate a matrix; what is done already is not done again."""
     terminal = output.console(stderr=json)
     with interruptible(terminal), output.display(terminal) as shown:
         from segbench.api import run_matrix
+        from segbench.config.given_weights import without_awaiting
+        from segbench.reports.visible import visible
 
-        result = run_matrix(load(matrix, store, device, workers, data, limit, set_, metrics, track), shown)
+        asked = load(matrix, store, device, workers, data, limit, set_, weights, metrics, track)
+        loaded, left_out = without_awaiting(asked)
+        for sentence in left_out:
+            terminal.print(visible(sentence), soft_wrap=True, highlight=False, markup=False)
+        result = run_matrix(loaded, shown)
     show_result(result, terminal, "run" if json else None)

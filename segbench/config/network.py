@@ -25,6 +25,9 @@ NetworkAccess = Literal["gradients", "scores", "labels"]
 FILES = (".py", ".pth", ".pt", ".pt2", ".ts", ".safetensors", ".torchscript", ".onnx")
 """Ends of file names that a network's name goes without."""
 
+PUBLISHED = ("mmseg", "sea")
+"""Beginnings of what is loaded with weights that others published, `mmseg:NAME?weights=FILE`."""
+
 
 class Convention(Frozen):
     """The input that a network expects; segbench hands it images in [0, 1], RGB, changed to this.
@@ -77,9 +80,9 @@ class ExternalNetwork(Frozen):
     """A network that was not trained here.
 
     Attributes:
-        load: what to load: package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE, hf:NAME, a
-            TorchScript, torch.export, ONNX or official checkpoint file, a network of the zoo, or one of segbench's own
-            architectures with options; by default the file of `weights`.
+        load: what to load: package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE, hf:NAME,
+            mmseg:CONFIG, sea:NAME, a TorchScript, torch.export, ONNX or official checkpoint file, a network of the zoo,
+            or one of segbench's own architectures with options; by default the file of `weights`.
         weights: file of weights that are loaded into it.
         name: what tables call it.
         defense: how it was trained, as tables say it.
@@ -113,6 +116,11 @@ class ExternalNetwork(Frozen):
     check: Annotated[Truth, RUNTIME] = True
     trust: Annotated[Truth, RUNTIME] = False
 
+    @property
+    def awaits_weights(self) -> bool:
+        """Whether its weights are published, and no file of them is named."""
+        return self.weights is None and self.load.partition(":")[0] in PUBLISHED
+
 
 _INDICES = TypeAdapter(tuple[Index, ...])
 
@@ -120,7 +128,8 @@ _INDICES = TypeAdapter(tuple[Index, ...])
 def default_name(load: str) -> str:
     """Return what a network is called when the user does not say."""
     prefix, colon, rest = load.partition(":")
-    name = rest.partition("?")[0] if colon and prefix in ("torchvision", "smp", "hf", "memory", "onnx") else load
+    ways = (*PUBLISHED, "torchvision", "smp", "hf", "memory", "onnx")
+    name = rest.partition("?")[0] if colon and prefix in ways else load
     if colon and name == load:
         name = prefix.rpartition(".")[2] if not prefix.endswith(".py") else prefix
     if "(" in name:
@@ -165,11 +174,14 @@ def external_network(written: Any) -> ExternalNetwork:
 
 
 def _filled(entry: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Fill in what follows from the rest: `load` from `weights`, `name` from `load`."""
+    """Fill in what follows from the rest: `load` from `weights`, or `weights` and `name` from `load`."""
     filled = dict(entry)
     if "load" not in filled and isinstance(filled.get("weights"), str):
         filled["load"] = filled.pop("weights")
     if isinstance(filled.get("load"), str):
+        load, query, weights = filled["load"].partition("?weights=")
+        if query and load.partition(":")[0] in PUBLISHED and filled.get("weights") is None:
+            filled.update(load=load, weights=weights)
         filled.setdefault("name", default_name(filled["load"]) or filled["load"])
     return filled
 

@@ -150,7 +150,7 @@ def tentative_plan(matrix: Matrix) -> Plan:
             dataset = open_bound(bound, matrix.runtime.data)
             data = Data(bound, dataset.fingerprint())
             cells = [
-                _unseen(data, one) if loaders.runs_code(one.load) else open_external(one, data, dataset).cell
+                open_external(one, data, dataset).cell if _can_be_seen(one) else _unseen(data, one)
                 for one in matrix.networks
             ]
         except DataError:
@@ -162,6 +162,11 @@ def tentative_plan(matrix: Matrix) -> Plan:
         fingerprints[bound.short] = data
         externals[bound.short] = cells
     return build(matrix, fingerprints, externals)
+
+
+def _can_be_seen(external: ExternalNetwork) -> bool:
+    """Whether a network can be loaded for a plan: no code runs, and its weights are there."""
+    return not loaders.runs_code(external.load) and not external.awaits_weights
 
 
 def _unseen(data: Data, external: ExternalNetwork) -> ExternalCell:

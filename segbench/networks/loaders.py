@@ -24,16 +24,17 @@ from segbench.networks.huggingface import from_hf
 from segbench.networks.libraries import from_smp, from_torchvision
 from segbench.networks.loaded import Loaded, failing, with_weights
 from segbench.networks.onnx_files import from_onnx
+from segbench.networks.published import from_mmseg, from_sea
 from segbench.networks.stored import from_training, is_training
 from segbench.plan.identity import component_identity
 from segbench.zoo.cards import is_name
 
 FACTORY = re.compile(r"(?P<module>.+):(?P<name>[A-Za-z_]\w*)")
 FORMS = (
-    "package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE?encoder_name=NAME, hf:ORG/NAME, a "
-    "TorchScript, torch.export, ONNX or official checkpoint file, a network of the zoo such as "
-    "digits/pspnet-tiny/sat/0, a training of a store such as runs/train/DIGEST, or an architecture such as "
-    "pspnet(encoder=tiny)"
+    "package.module:factory, file.py:factory, torchvision:NAME, smp:ARCHITECTURE?encoder_name=NAME, hf:ORG/NAME, "
+    "mmseg:CONFIG?weights=FILE, sea:NAME?weights=FILE, a TorchScript, torch.export, ONNX or official checkpoint file, "
+    "a network of the zoo such as digits/pspnet-tiny/sat/0, a training of a store such as runs/train/DIGEST, or an "
+    "architecture such as pspnet(encoder=tiny)"
 )
 
 in_memory: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
@@ -190,4 +191,6 @@ LIBRARIES: dict[str, Callable[[str, str | None, int | None], Loaded]] = {
     "torchvision": from_torchvision,
     "smp": from_smp,
     "onnx": from_onnx,
+    "mmseg": from_mmseg,
+    "sea": from_sea,
 }

@@ -15,8 +15,14 @@ SMALL = {
     "pspnet": {"encoder": "tiny"},
     "deeplabv3": {"encoder": "tiny"},
     "smp": {"encoder": "tu-mobilenetv3_small_050"},
+    "deeplabv3plus": {"encoder": "tu-mobilenetv3_small_050", "channels": 32},
+    "segformer": {"encoder": "tu-test_convnext", "channels": 64},
+    "segmenter": {"encoder": "tu-test_vit", "patch_size": 4, "size": 48, "drop_path": 0.0},
+    "upernet": {"encoder": "tu-test_convnext", "channels": 32},
 }
 """Options that make a network small enough for tests; others are tested with their defaults."""
+LEARNING_RATES = {"segmenter": 1e-3}
+"""Learning rates at which a network overfits in 50 steps, where that is not 4e-3."""
 
 networks = pytest.mark.parametrize("name", catalog.components("model"))
 
@@ -87,7 +93,7 @@ def test_it_overfits_two_images(name: str) -> None:
     masks[0, 8:32, 16:40], masks[1, 16:48, :24] = 1, 2
     colours = torch.tensor([[0.1, 0.5, 0.2], [0.8, 0.2, 0.6], [0.3, 0.9, 0.9]])
     images = (colours[masks].permute(0, 3, 1, 2) + 0.1 * torch.rand(2, 3, 48, 48, generator=generator)).clamp(0, 1)
-    optimizer = torch.optim.AdamW(network.parameters(), 4e-3, fused=True)
+    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATES.get(name, 4e-3), fused=True)
     for _ in range(50):
         optimizer.zero_grad()
         F.cross_entropy(network(images), masks).backward()

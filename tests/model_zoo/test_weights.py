@@ -118,6 +118,26 @@ def test_an_averaged_model_loses_its_counter(tmp_path: Path) -> None:
     assert load_strict(Net(), state.tensors, where="w") == ("removed the prefix 'module.'",)
 
 
+def test_what_a_file_holds_beside_the_network_is_left_out_and_said() -> None:
+    whole = {**prefixed("model.net."), "loss.weight": torch.ones(3), "model.ema.decay": torch.ones(1)}
+    network = Net()
+    assert load_strict(network, whole, where="last.ckpt") == (
+        "removed the prefix 'model.net.'",
+        "left out what is not below it: loss.weight, model.ema.decay",
+    )
+    assert same(network.state_dict(), STATE)
+    twice = {**prefixed("student."), **prefixed("teacher.")}
+    with pytest.raises(ModelError, match=r"unexpected: student\.a\.bias"):
+        load_strict(Net(), twice, where="last.ckpt")
+
+
+def test_the_averaged_weights_of_mmengine_lose_their_counter(tmp_path: Path) -> None:
+    torch.save({"ema_state_dict": {"steps": torch.tensor(3), **prefixed("module.")}}, tmp_path / "epoch_1.pth")
+    state = read_state(tmp_path / "epoch_1.pth")
+    assert state.notes == ("took 'ema_state_dict'", "left out 'steps', the counter of an averaged model")
+    assert load_strict(Net(), state.tensors, where="w") == ("removed the prefix 'module.'",)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precision_is_converted_and_said(dtype: torch.dtype) -> None:
     network = Net()

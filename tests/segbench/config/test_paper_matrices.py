@@ -49,6 +49,21 @@ def test_lengths_are_known_without_the_data(plans: dict[str, Plan]) -> None:
     assert set(known.images.values()) == {500}
 
 
+def test_robust_networks_are_trained_and_evaluated_as_their_paper_does() -> None:
+    plan = prepare.tentative_plan(load_matrix("pir-at-voc"))
+    assert set(cost.lengths(plan).iterations.values()) == {50 * (10_582 // 32)}
+    for trained in plan.matrix.defenses:
+        recipe, attack = trained.recipe, trained.defense.options["attack"]
+        assert (recipe.optimizer, recipe.lr, recipe.weight_decay, recipe.power) == ("adamw", 1e-3, 1e-2, 1.0)
+        assert recipe.warmup == 10 * (10_582 // 32)
+        assert (attack.options["eps"], attack.options["alpha"], attack.options["steps"]) == (4 / 255, 0.01, 5)
+    for name in ("pir-at-voc", "croce2024"):
+        matrix = load_matrix(name)
+        assert matrix.protocol.options["size"] == 473
+        radii = [bound.options["eps"] for bound in matrix.attacks if bound.component.name == "sea"]
+        assert radii == [4 / 255, 8 / 255, 12 / 255]
+
+
 def test_cells_and_sharing(plans: dict[str, Plan]) -> None:
     plan = plans["voc2012-paper"]
     assert len(plan.trainings) == 2 * 3 * 2
