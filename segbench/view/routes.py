@@ -29,7 +29,7 @@ STATIC = {
     "/static/view.css": ("view.css", "text/css; charset=utf-8"),
 }
 """Files of the page: address -> name in the package and type."""
-THUMBNAIL = 4096
+LARGEST = 4096
 """Pixels of the longer side of a picture, at most."""
 
 
@@ -122,7 +122,7 @@ class Site:
         kept = shown.kept(digest, index)
         if kept is None:
             raise _NotFoundError
-        side = int(_number(query, "side", THUMBNAIL, THUMBNAIL))
+        side = int(_number(query, "side", LARGEST, LARGEST))
         piece, factor = int(_number(query, "piece", 0.0, 9999.0)), _number(query, "factor", 10.0, 255.0)
         body = png(kept, kind, piece, factor, max(1, side))
         return Answer(body, "image/png", tag=sha256(body)[:16])

@@ -112,6 +112,6 @@ function legend() {
   return make(
     "p",
     { class: "legend muted" },
-    "Darker is a higher mIoU. A running evaluation shows its mIoU so far and its share of the images; ⚑ is a flag of the report, shown once nothing runs.",
+    "A stronger colour is a higher mIoU. A running evaluation shows its mIoU so far and its share of the images; ⚑ is a flag of the report, shown once nothing runs.",
   );
 }
