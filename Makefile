@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV := $(VENV)/.dev
 PEERS := $(VENV)/.peers
+CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .PHONY: help install quickstart test slow check docs bench tree clean
 
@@ -25,8 +26,21 @@ $(STAMP): pyproject.toml
 	  { echo "segbench needs Python 3.11 or newer; $(PYTHON) is older: name another with make PYTHON=python3.12"; exit 1; }
 	@echo "==> creating $(VENV) and installing segbench with its dependencies (a few minutes the first time)"
 	@$(PYTHON) -m venv $(VENV)
+	@$(call cpu_build)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tables]'
 	@touch $@
+
+# The usual wheels of torch for Linux bring 6 GB of CUDA, which only a machine with an NVIDIA driver can use.
+# `make CPU_INDEX=` takes them anyhow.
+define cpu_build
+if [ -n "$(CPU_INDEX)" ] && [ "$$(uname -s)" = Linux ] && [ ! -e /proc/driver/nvidia/version ] \
+    && ! command -v nvidia-smi >/dev/null 2>&1; then \
+  echo "==> no NVIDIA driver is here: taking the CPU build of torch from $(CPU_INDEX)"; \
+  $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 0 --timeout 20 \
+    --index-url $(CPU_INDEX) 'torch>=2.6' 'torchvision>=0.21' \
+    || echo "==> that index does not offer it: taking the usual build of torch"; \
+fi
+endef
 
 $(DEV): $(STAMP)
 	@echo "==> installing what tests and checks need"

@@ -19,6 +19,7 @@ from segbench.reports.leaderboard.entries import (
     BoardThreat,
     Entry,
     EntryResult,
+    Links,
     Model,
     Procedure,
     Publication,
@@ -48,6 +49,9 @@ class Paper(NamedTuple):
         protocols: short string of the protocol for each dataset.
         extra_data: what networks learnt from besides the dataset's training split, for each dataset.
         notes: what must be known of a network's numbers, by setting, dataset and defense.
+        trainer: the paper that trained the others.
+        matrices: the matrix of segbench with network, attacks and protocol, by dataset and defense.
+        code: address of its code, where the authors offer the weights too.
     """
 
     cited: str
@@ -58,6 +62,9 @@ class Paper(NamedTuple):
     protocols: Mapping[str, str]
     extra_data: Mapping[str, str]
     notes: Mapping[tuple[str, str, str], str]
+    trainer: str
+    matrices: Mapping[tuple[str, str], str]
+    code: str
 
 
 BROKEN = "Croce et al. 2024 (Table 2) took the authors' PSPNet to 0.0 % at 4/255 with a stronger attack."
@@ -72,6 +79,13 @@ READ = {
         protocols={"voc2012": "ddcat-crop-v1", "cityscapes": "ddcat-crop-v1(size=[512, 1024], crop=449)"},
         extra_data={"voc2012": SBD, "cityscapes": "none"},
         notes={("white-box", "voc2012", "sat"): BROKEN, ("white-box", "voc2012", "ddcat"): BROKEN},
+        trainer="",
+        matrices={
+            (dataset, defense): f"{dataset}-paper"
+            for dataset in ("voc2012", "cityscapes")
+            for defense in ("none", "sat", "ddcat")
+        },
+        code="https://github.com/dvlab-research/Robust-Semantic-Segmentation",
     ),
     "croce2024": Paper(
         cited="Croce 2024",
@@ -82,6 +96,9 @@ READ = {
         protocols={"voc2012": "sea-v2"},
         extra_data={"voc2012": "further annotations of VOC (8,498 training images in all); ImageNet for the backbone"},
         notes={},
+        trainer="xu2021",
+        matrices={("voc2012", "pir-at"): "croce2024"},
+        code="https://github.com/nmndeep/Robust-Segmentation",
     ),
 }
 
@@ -125,6 +142,7 @@ def _entry(name: str, paper: Paper, rows: Sequence[Row], norm: str, eps: float) 
     first = rows[0]
     dataset, setting, defense = first["dataset"], first["setting"], first["defense"]
     _, extra_data = paper.others.get(defense, ("", paper.extra_data[dataset]))
+    code = READ[paper.trainer].code if defense in paper.others else paper.code
     illegible = [row for row in rows if not row["mean"]]
     notes = [paper.notes.get((setting, dataset, defense), "")]
     notes += [f"The value under {row['attack']} is illegible in our copy and left out." for row in illegible]
@@ -146,6 +164,8 @@ def _entry(name: str, paper: Paper, rows: Sequence[Row], norm: str, eps: float) 
         source=Publication(
             citation=PAPERS[name][0].partition(", Table")[0], url=PAPERS[name][1], where=f"Table {first['table']}"
         ),
+        links=Links(code=code, weights=code),
+        matrix=paper.matrices.get((dataset, defense)),
         notes=" ".join(note for note in notes if note),
     )
 

@@ -1,8 +1,8 @@
 """Write an attack, compare it with a built-in one, and check its budget: `python own_attack.py`.
 
 `@attack` tags the function. `segbench.predict` then runs it as it runs a built-in attack: under a guard that leaves the
-network as it was, and with a check of the budget in float64. To use the attack in matrix files too, put this file into
-a package of yours and name it under the entry point group `segbench.components` (see the page "Extend segbench").
+network as it was, and with a check of the budget in float64. To use the attack in matrix files too, name this file
+there: `plugins: [own_attack.py]` (see the page "Extend segbench").
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Write a defense, train a network with it and one without, and compare them: `python own_defense.py`.
 
 `@defense` tags the class. A defense gives the loss of one batch and the network to deploy; the loop below is the
-simplest that can train it. To use the defense in matrix files, put this file into a package of yours and name it under
-the entry point group `segbench.components` (see the page "Extend segbench"): `segbench run` then trains it with
-checkpoints, seeds and a recipe.
+simplest that can train it. To use the defense in matrix files, name this file there, `plugins: [own_defense.py]` (see
+the page "Extend segbench"): `segbench run` then trains it with checkpoints, seeds and a recipe.
 """
 
 from __future__ import annotations

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
+from segbench.reports.leaderboard.about import BoardAbout
 from segbench.reports.leaderboard.columns import AttackColumn, attack_key, columns, natural
 from segbench.reports.leaderboard.comparable import Scoring, scoring_of, told_apart
 from segbench.reports.leaderboard.entries import Entry, EntryResult, threat_name
@@ -60,6 +62,7 @@ class Board:
         columns: the attacks; strong ones, which decide the ranks, come first.
         groups: the entries; several groups if files or scoring differ.
         notes: sentences that a reader needs to understand the board.
+        about: what its file says about it.
     """
 
     path: str
@@ -69,6 +72,7 @@ class Board:
     columns: tuple[AttackColumn, ...]
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
+    about: BoardAbout
 
     @property
     def title(self) -> str:
@@ -91,17 +95,19 @@ class Board:
         return (*(standing for group in self.groups for standing in group.ranked), *self.unranked)
 
 
-def boards(entries: Iterable[Entry]) -> list[Board]:
-    """Return the boards of some entries, by dataset; boards with ranked entries come first.
+def boards(entries: Iterable[Entry], about: Mapping[str, BoardAbout] = MappingProxyType({})) -> list[Board]:
+    """Return the boards of some entries, by dataset: real data come first, and boards with ranked entries.
 
     Args:
         entries: the entries, in any order.
+        about: what files say about boards, by their paths.
     """
     grouped: dict[str, list[Entry]] = defaultdict(list)
     for entry in sorted(entries, key=lambda entry: entry.path):
         grouped[entry.board].append(entry)
-    found = [_board(path, own) for path, own in grouped.items()]
-    return sorted(found, key=_order)
+    found = [_board(path, own, about.get(path, BoardAbout())) for path, own in grouped.items()]
+    toys = {board.dataset for board in found if board.about.data == "toy"}
+    return sorted(found, key=lambda board: (board.dataset in toys, *_order(board)))
 
 
 def _order(board: Board) -> tuple[object, ...]:
@@ -116,7 +122,7 @@ def subset(entry: Entry) -> str:
     return f"{data.dataset.short}, {images}"
 
 
-def _board(path: str, entries: Sequence[Entry]) -> Board:
+def _board(path: str, entries: Sequence[Entry], about: BoardAbout) -> Board:
     attacks = columns(entries)
     groups = _groups([_standing(entry, attacks) for entry in entries])
     first = entries[0]
@@ -128,6 +134,7 @@ def _board(path: str, entries: Sequence[Entry]) -> Board:
         columns=attacks,
         groups=groups,
         notes=tuple(remarks(entries, len(groups))),
+        about=about,
     )
 
 

@@ -1,9 +1,7 @@
-"""Parts of the page of an entry: IoU per class, commands to load the network, and its provenance."""
+"""Parts of the page of an entry: IoU per class, where its weights are, and its provenance."""
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -11,12 +9,8 @@ from typing import Any
 
 from segbench.reports.leaderboard.columns import attack_key, attack_label
 from segbench.reports.leaderboard.entries import Entry, EntryResult
-from segbench.reports.names import is_name
+from segbench.reports.leaderboard.reproduce import is_spec, whereabouts
 from segbench.reports.numbers import number
-from segbench.reports.records import Component
-
-_SPEC = re.compile(r"[a-z][a-z0-9_-]*(\([^:\\\x00-\x1f\x7f-\x9f]*\))?")
-"""A component of the catalog: no file, no module and no address, which could bring code."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +28,14 @@ class Classes:
 
 @dataclass(frozen=True)
 class Loading:
-    """Instructions to load a network.
+    """Where the weights of a network are, and how to load them.
 
     Attributes:
         text: sentences.
-        shell: shell commands; may be empty.
         python: lines of Python; may be empty.
     """
 
     text: str
-    shell: str = ""
     python: str = ""
 
 
@@ -76,61 +68,35 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def loading(entry: Entry) -> Loading:
-    """Return instructions to load a network and to attack it again.
+    """Return where the weights of a network are, and how to load them.
 
     Args:
         entry: the entry of the network.
     """
     model = entry.model
-    if not model.weights:
-        return Loading("Its weights are not published: these numbers can be read, but not measured again.")
     zoo = next((weights.zoo for weights in model.weights if weights.zoo is not None), None)
     if zoo is not None:
         return Loading(
-            "It is in a zoo; SEGBENCH_ZOO names the zoos to search.",
-            shell=_evaluation(entry, [zoo]),
-            python=f"import segbench\n\nnetwork = segbench.load_model({zoo!r})  # images in [0, 1] -> logits",
+            "Its weights are in a zoo; SEGBENCH_ZOO names the zoos to search.",
+            f"import segbench\n\nnetwork = segbench.load_model({zoo!r})  # images in [0, 1] -> logits",
         )
+    text = "Its weights are published as a file; check its hash against the table before use."
+    if all(weights.url is None for weights in model.weights):
+        if entry.links.weights is not None:
+            return Loading("Its authors offer the weights on the page above.")
+        text = "Its weights are not public."
+        if not model.weights:
+            return Loading(text)
+        text += " If you have a file of them, its hash tells."
+    if not is_spec(model.architecture):
+        return Loading(f"{text} Its code is not part of segbench: its authors say how to load it.")
     short, classes = model.architecture.short, len(entry.data.classes)
-    if not _is_spec(model.architecture):
-        return Loading("Its code is not part of segbench: its authors say how to load it.")
-    where = next((weights.url for weights in model.weights if weights.url is not None), None)
-    text = (
-        "Its weights are published as a file; check its hash against the table before use."
-        if where
-        else "Where its weights are is not said; a file of them can be told by its hash."
-    )
     known = f", num_classes={classes}" if classes else ""
     return Loading(
         f"{text} What follows loads the plain network: whatever a defense adds at inference is not in it.",
-        shell=_evaluation(entry, [short, "--weights", "weights.safetensors"]),
-        python="import segbench\n\n"
+        "import segbench\n\n"
         f"network = segbench.load_model({short!r}{known}, weights='weights.safetensors')  # images in [0, 1] -> logits",
     )
-
-
-def _evaluation(entry: Entry, network: Sequence[str]) -> str:
-    """Return the command that scores the network again.
-
-    It is empty for black-box entries, which need a second network, and where a name in it could be something else than
-    a component's.
-    """
-    data, worst = entry.data, entry.worst
-    named = [data.dataset, entry.protocol.component, *([worst.attack] if worst and worst.attack else [])]
-    if entry.threat.setting == "black-box" or not all(map(_is_spec, named)) or not is_name(data.split):
-        return ""
-    limit = [] if data.limit is None else ["--limit", str(data.limit)]
-    attack = worst.attack.short if worst is not None and worst.attack is not None else "clean"
-    scored = ["--dataset", data.dataset.short, "--split", data.split, *limit]
-    return shlex.join(
-        ["segbench", "eval", *network, *scored, "--protocol", entry.protocol.component.short, "--attack", attack]
-    )
-
-
-def _is_spec(component: Component) -> bool:
-    """Return whether the short form of a component can be read as one of the catalog, and as nothing else."""
-    short, name = component.short, component.name
-    return _SPEC.fullmatch(short) is not None and short.partition("(")[0] == name
 
 
 def details(values: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -174,6 +140,7 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
         ("parameters", f"{model.parameters:,}" if model.parameters is not None else "not known"),
         ("extra data", model.extra_data),
         ("training seeds", ", ".join(str(weights.seed) for weights in model.weights) or "not known"),
+        ("weights", whereabouts(entry)),
         ("licence of the weights", entry.licence or "not known"),
         *([("changes with the images that it sees", "yes")] if model.dynamic else []),
     ]

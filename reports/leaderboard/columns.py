@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from segbench.reports.leaderboard.entries import Entry, EntryResult, slug
 
-FIXED = ("rank", "model", "defense", "architecture", "clean", "worst", "status", "extra")
+FIXED = ("rank", "model", "defense", "architecture", "clean", "worst", "status", "weights", "extra")
 """Names of the columns that every board has."""
 
 AttackKey = tuple[str, int, str | None, bool]

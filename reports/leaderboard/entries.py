@@ -18,6 +18,7 @@ Real = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Url = Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s\x00-\x20\x7f-\x9f<>\"]+$")]
+MatrixName = Annotated[str, StringConstraints(max_length=100, pattern=r"^[a-z][a-z0-9-]*$")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\n\r]*$")]
 
 
@@ -187,10 +188,12 @@ class Links(Frozen):
     Attributes:
         paper: address of the paper of the method.
         code: address of the code of the method.
+        weights: address at which its authors offer the weights, where these are not listed one by one.
     """
 
     paper: Url | None = None
     code: Url | None = None
+    weights: Url | None = None
 
 
 class Verification(Frozen):
@@ -224,6 +227,7 @@ class Entry(Frozen):
         results: the result on clean images, then those under attack.
         source: the publication of the numbers, if there is one.
         links: links to more information.
+        matrix: name of the matrix of segbench that has the network, the attacks and the protocol of the publication.
         licence: licence of the weights, as an SPDX identifier if there is one.
         provenance: software versions and hardware.
         verification: the outcome of the review; only if the status is "verified".
@@ -240,6 +244,7 @@ class Entry(Frozen):
     results: tuple[EntryResult, ...] = Field(min_length=1)
     source: Publication | None = None
     links: Links = Links()
+    matrix: MatrixName | None = None
     licence: Line | None = None
     provenance: Mapping[str, Any] = Field(default_factory=dict)
     verification: Verification | None = None

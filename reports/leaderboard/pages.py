@@ -19,8 +19,10 @@ from segbench.reports.leaderboard.card import described, details, facts, loading
 from segbench.reports.leaderboard.changes import Change
 from segbench.reports.leaderboard.columns import AttackColumn
 from segbench.reports.leaderboard.entries import Entry, slug
+from segbench.reports.leaderboard.findable import findable
 from segbench.reports.leaderboard.plots import curves, model_key, scatter
 from segbench.reports.leaderboard.preview import SIZE
+from segbench.reports.leaderboard.reproduce import reproduction, whereabouts
 from segbench.reports.sanity import explained
 
 NEWS = 50
@@ -40,7 +42,7 @@ class Site:
     Attributes:
         title: its title.
         url: address of the published site, with a slash at its end, or None.
-        sortable: readers can sort and filter tables.
+        sortable: readers can search, sort and filter.
         boards: its boards, in order.
         changes: all changes, the latest first.
     """
@@ -70,7 +72,9 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
         site: the content of the site.
     """
     environment = make_environment()
-    environment.filters.update(sentence=explained, label=result_label, details=details, slug=slug, rfc822=_rfc822)
+    environment.filters.update(
+        sentence=explained, label=result_label, details=details, slug=slug, rfc822=_rfc822, whereabouts=whereabouts
+    )
     write = partial(_page, environment, site)
     places = []
     for place, content in _all(write, site):
@@ -122,6 +126,9 @@ def _all(write: Write, site: Site) -> Iterator[tuple[str, str]]:
             entry = standing.entry
             others = [(other, where) for other, where in named[_network(entry)] if other is not entry]
             yield _entry(write, site, board, standing, same[model_key(entry)], others)
+            beside = [standing.entry for standing in board.standings]
+            if matrix := reproduction(entry, beside, "").matrix:
+                yield site.links[entry.path].removesuffix("html") + "yaml", matrix
 
 
 def _network(entry: Entry) -> str:
@@ -131,12 +138,20 @@ def _network(entry: Entry) -> str:
     return repr(hashes or (model.name, model.architecture.short, model.defense.short))
 
 
+def _name(link: str) -> str:
+    return link.rpartition("/")[2].removesuffix(".html")
+
+
 def _index(write: Write, site: Site) -> tuple[str, str]:
     entries = [standing.entry for board in site.boards for standing in board.standings]
     context = {
         "title": site.title,
         "description": "Robustness of networks for semantic segmentation under attack: ranked by the worst case.",
         "boards": site.boards,
+        "featured": sorted(
+            (board for board in site.boards if board.about.featured), key=lambda board: board.about.data == "toy"
+        ),
+        "found": list(findable(site.boards, site.links)),
         "datasets": [(name, list(own)) for name, own in groupby(site.boards, lambda board: board.dataset)],
         "count": len(entries),
         "verified": sum(entry.status == "verified" for entry in entries),
@@ -210,6 +225,7 @@ def _entry(
         "drawings": curves(entry, family),
         "classes": per_class(entry),
         "load": loading(entry),
+        "again": reproduction(entry, [other.entry for other in board.standings], _name(site.links[entry.path])),
         "others": others,
         "provenance": [
             ("Training recipe", details(entry.model.recipe)),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from segbench.reports.atomic import is_temporary, left_behind, write
 from segbench.reports.formats.datatables import bundle
 from segbench.reports.formats.templating import beside_templates
+from segbench.reports.leaderboard.about import BoardAbout
 from segbench.reports.leaderboard.boards import boards
 from segbench.reports.leaderboard.changes import changes
 from segbench.reports.leaderboard.downloads import as_csv, as_json, one_as_json
@@ -25,6 +27,7 @@ def build(
     title: str = "Robustness leaderboard",
     url: str | None = None,
     sortable: bool = True,
+    about: Mapping[str, BoardAbout] = MappingProxyType({}),
 ) -> list[Path]:
     """Write the site of a leaderboard; the same entries give the same bytes.
 
@@ -33,7 +36,8 @@ def build(
         out: folder of the site; created if missing.
         title: title of the site.
         url: address at which the site will be published; sitemap, canonical links and previews need it.
-        sortable: readers can sort and filter tables; needs the itables package.
+        sortable: readers can search, sort and filter; needs the itables package.
+        about: what files say about boards, by their paths.
 
     Returns:
         The files.
@@ -47,7 +51,7 @@ def build(
     places = Counter(entry.path for entry in entries)
     if twice := [place for place, number in sorted(places.items()) if number > 1]:
         raise ValueError(f"{twice[0]}: {places[twice[0]]} entries have this place; names must differ in more than case")
-    found = boards(entries)
+    found = boards(entries, about)
     site = Site(
         title=title,
         url=f"{url.rstrip('/')}/" if url is not None else None,
@@ -76,6 +80,7 @@ def _content(site: Site) -> Iterator[tuple[str, str | bytes]]:
         yield "tables.css", tables.style
         yield "tables.js", f"(() => {{\n{tables.script}\n}})();\n"
         yield "site.js", beside_templates("site.js")
+        yield "search.js", beside_templates("search.js")
     standings = [standing.entry for board in site.boards for standing in board.standings]
     yield "entries.csv", as_csv(site.boards)
     yield "entries.json", as_json(standings)

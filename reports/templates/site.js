@@ -20,9 +20,6 @@
       order: [],
       paging: false,
     }));
-  if (matchMedia("(max-width: 42rem)").matches) {
-    for (const box of boxes) if (["defense", "architecture"].includes(box.value)) box.checked = box.defaultChecked = false;
-  }
   const rows = tables.map((table) => table.rows().nodes().toArray());
   const shown = () => boxes.filter((box) => box.checked).map((box) => box.value).join("_");
   const standard = boxes.filter((box) => box.defaultChecked).map((box) => box.value).join("_");

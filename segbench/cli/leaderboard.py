@@ -60,9 +60,11 @@ def check(
     files: Annotated[list[Path], typer.Argument(help="Entries, or folders of them.", metavar="FILE...")],
 ) -> None:
     """Say every mistake of every entry; exit code 2 if there is one."""
+    from segbench.leaderboard import board_files
     from segbench.leaderboard import entry_files as entry_files
 
     entries = entry_files.load(files)
+    board_files.load(files, entries)
     typer.echo(f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}: no mistakes")
 
 
@@ -80,13 +82,15 @@ def build(
 ) -> None:
     """Make a static site of entries, for any host or none."""
     from segbench.errors import SegbenchError
+    from segbench.leaderboard import board_files
     from segbench.leaderboard import entry_files as entry_files
     from segbench.reports.leaderboard import site
 
     loaded = entry_files.load([entries])
+    about = board_files.load([entries], loaded)
     sortable = find_spec("itables") is not None
     try:
-        paths = site.build(loaded, out, title=title, url=url, sortable=sortable)
+        paths = site.build(loaded, out, title=title, url=url, sortable=sortable, about=about)
     except ValueError as error:
         raise SegbenchError(str(error)) from error
     typer.echo(f"site: {out / 'index.html'} ({len(paths)} files)")

@@ -30,7 +30,7 @@ ZooOption = Annotated[
 LicenceOption = Annotated[str, typer.Option(help="SPDX identifier of the weights' licence.")]
 
 
-@zoo_app.command("list", epilog="Example: segbench zoo list --zoo hf://datasets/someone/zoo")
+@zoo_app.command("list", epilog="Example: segbench zoo list --zoo hf://someone/zoo")
 @verb()
 def list_(zoo: ZooOption = None) -> None:
     """List the networks of all zoos that are searched."""
@@ -111,7 +111,7 @@ def pull(
     typer.echo(f"{card.name}: {places.export(path, card, out) if out else path}")
 
 
-@zoo_app.command(epilog="Example: segbench zoo push digits/pspnet-tiny/sat/0@1 --to s3://bucket/zoo")
+@zoo_app.command(epilog="Example: segbench zoo push digits/pspnet-tiny/sat/0@1 --to hf://someone/zoo")
 @verb()
 def push(
     name: NameArgument,

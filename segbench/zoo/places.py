@@ -2,6 +2,7 @@
 
     URL/<dataset>/<architecture>/<defense>/<seed>@<version>/  card.json  weights.safetensors
     URL/index.json    names; read from servers that cannot list folders
+    URL/README.md     the page of a zoo on the Hugging Face Hub
 
 A version never changes. Only these files are read, and none of them can run code, as a pickle file could.
 """
@@ -23,8 +24,10 @@ from segbench.documents import LARGEST_JSON, parse_json
 from segbench.errors import describe
 from segbench.files import acquire, cache_folder, file_sha256, write_bytes, write_json
 from segbench.zoo.cards import LARGEST_CARD, Card, Name, ZooError, is_name, parse_card, parse_name
+from segbench.zoo.hub import Place, commit, parse_place
+from segbench.zoo.model_card import MARK, model_card
 
-CARD, WEIGHTS, INDEX = "card.json", "weights.safetensors", "index.json"
+CARD, WEIGHTS, INDEX, PAGE = "card.json", "weights.safetensors", "index.json", "README.md"
 CHUNK = 1 << 20
 DOWNLOAD_PATIENCE = 600.0
 """Seconds to wait for another process that downloads the same network."""
@@ -48,6 +51,7 @@ class Zoo:
             raise ZooError(f"zoo {url}: cannot be opened ({error})") from error
         protocols = {self.files.protocol} if isinstance(self.files.protocol, str) else {*self.files.protocol}
         self.local, self.http = "file" in protocols, bool({"http", "https"} & protocols)
+        self.hub = parse_place(self.root) if "hf" in protocols else None
 
     def names(self) -> list[str]:
         """Return the names of all networks, sorted."""
@@ -120,6 +124,9 @@ class Zoo:
         if not intact(card, weights):
             raise ZooError(f"{weights}: not the file that the card of {name} describes")
         folder = f"{self.root}/{name}"
+        if self.hub is not None:
+            self._publish(self.hub, card, weights, fresh=there is None)
+            return
         try:
             self.files.makedirs(folder, exist_ok=True)
             if there is None:
@@ -128,6 +135,29 @@ class Zoo:
             self._write(f"{self.root}/{INDEX}", self.names())
         except Exception as error:  # every kind of place has errors of its own
             raise ZooError(f"zoo {self.url}: {name} cannot be written ({describe(error)})") from error
+
+    def _publish(self, place: Place, card: Card, weights: Path, *, fresh: bool) -> None:
+        """Add a network to a repository on the Hub, and write the page of the zoo anew if it is not the owner's own."""
+        names = sorted({*self.names(), card.name}, key=_order)
+        cards = [card if name == card.name else self.card(parse_name(name)) for name in names]
+        contents: dict[str, bytes | Path] = {
+            **({f"{card.name}/{WEIGHTS}": weights} if fresh else {}),
+            f"{card.name}/{CARD}": _as_json(card.model_dump(mode="json")),
+            INDEX: _as_json(names),
+        }
+        try:
+            if not place.folder and self._may_write_page():
+                page = model_card([each for each in cards if each is not None], self.url)
+                contents[PAGE] = page.encode()
+            commit(self.files, place, contents, f"Add {card.name}")
+        except Exception as error:  # the Hub has many errors of its own
+            raise ZooError(f"zoo {self.url}: {card.name} cannot be written ({describe(error)})") from error
+
+    def _may_write_page(self) -> bool:
+        try:
+            return MARK.encode() in self._head(f"{self.root}/{PAGE}", LARGEST_CARD)
+        except FileNotFoundError:
+            return True
 
     def weights(self, name: Name) -> Path:
         """Return the path of the weights of a network, in a zoo that is a folder."""
@@ -194,7 +224,7 @@ class Zoo:
             self.files.put_file(str(path), remote)
 
     def _write(self, remote: str, content: Any) -> None:
-        data = (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
+        data = _as_json(content)
         if self.local:
             write_bytes(Path(remote), data)
         else:
@@ -309,6 +339,10 @@ def _cached(zoo: Zoo, wanted: Name) -> tuple[Path, Card] | None:
     finally:
         lock.release()
     return weights, card
+
+
+def _as_json(content: Any) -> bytes:
+    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
 
 
 def _order(name: str) -> tuple[str, int]:

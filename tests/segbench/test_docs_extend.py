@@ -37,6 +37,15 @@ def test_the_attack_of_the_readme_runs_when_pasted(tmp_path: Path) -> None:
     assert re.fullmatch(r"\d+ of 2304 labels changed\n", run(sys.executable, "my_attack.py", cwd=tmp_path))
 
 
+def test_a_file_of_the_page_is_a_plugin(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+    files = {block["file"]: block["text"] for block in TITLED.finditer(page)}
+    (tmp_path / "my_attack.py").write_text(files["my_attack.py"], encoding="utf-8")
+    (line,) = re.findall(r"^segbench (show .*)$", page.partition("## The package")[0], re.MULTILINE)
+    shown = run(sys.executable, "-m", "segbench", *shlex.split(line), cwd=tmp_path)
+    assert "One step of size eps up the cross-entropy." in shown
+
+
 @pytest.mark.slow
 def test_the_package_of_the_page_joins_matrices_and_the_command_line(tmp_path: Path) -> None:
     source, site, work = (tmp_path / name for name in ("source", "site", "work"))

@@ -140,11 +140,48 @@ def test_nothing_sticks_out(page, site, name, width) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_phone_shows_the_worst_case_without_scrolling(page, site) -> None:
+def test_a_phone_shows_every_entry_in_two_lines_and_scrolls_as_a_whole(page, site) -> None:
     page.set_viewport_size({"width": 390, "height": 900})
     page.goto((site / f"{BOARD}.html").as_uri())
-    box = page.locator("table.board td.worst .mean").first.bounding_box()
-    assert box["x"] + box["width"] <= 390
+    inner = page.evaluate(
+        "() => [...document.querySelectorAll('main, main *')].filter((e) => /auto|scroll/.test("
+        "getComputedStyle(e).overflowX + getComputedStyle(e).overflowY) && e.checkVisibility()"
+        " && (e.scrollHeight > e.clientHeight + 1 || e.scrollWidth > e.clientWidth + 1)).map((e) => e.className)"
+    )
+    assert inner == []
+    rows = page.locator("table.board tbody tr")
+    assert rows.count() == 5
+    for row in rows.all():
+        boxes = [cell.bounding_box() for cell in row.locator("th:visible, td:visible").all()]
+        assert len({round(box["y"] + box["height"]) // 4 for box in boxes}) == 2, boxes
+        assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
+        assert row.bounding_box()["height"] < 80
+    worst = page.locator("table.board td.worst .mean").first.bounding_box()
+    assert worst["x"] + worst["width"] <= 390
+    page.locator("thead th[data-column=worst]").first.click()
+    page.locator("thead th[data-column=worst]").first.click()
+    assert models(page) == ["pspnet ddcat", "pspnet sat", "unet sat"]
+
+
+def test_the_index_finds_boards_networks_and_papers(page, site) -> None:
+    page.goto((site / "index.html").as_uri())
+    assert not page.locator("#everything li").first.is_visible()
+    field = page.get_by_label("find a network")
+    shown = page.locator("#everything li[data-kind]:visible")
+    field.fill("DDCAT pspnet")
+    assert [row.split(" digits")[0] for row in shown.all_inner_texts()] == ["pspnet ddcat"]
+    field.fill("board voc2012")
+    assert shown.count() == 1
+    link = page.url
+    page.goto("about:blank")
+    page.goto(link)
+    assert field.input_value() == "board voc2012"
+    assert shown.count() == 1
+    field.fill("nowhere at all")
+    assert page.get_by_role("status").inner_text() == "nothing found"
+    field.fill("pspnet ddcat")
+    shown.first.locator("a").first.click()
+    assert page.locator("h1").inner_text() == "pspnet ddcat"
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -16,10 +16,13 @@ from xml.etree import ElementTree
 import pytest
 from pydantic import ValidationError
 
-from segbench.reports.leaderboard.entries import Entry
+from segbench.reports.leaderboard.about import BoardAbout
+from segbench.reports.leaderboard.entries import Entry, Publication
 from segbench.reports.leaderboard.site import build
+from segbench.reports.records import Component
 
 BOARD = "boards/digits-val/whole-v1/white-box-linf-8-255"
+DIGITS = Component(name="digits", short="digits")
 EVIL = "<script>alert(1)</script>"
 
 
@@ -251,6 +254,37 @@ def test_a_build_that_was_killed_does_not_stop_the_next(entries, tmp_path) -> No
     working.write_text("half")
     build(entries, tmp_path, sortable=False)
     assert working.exists(), "another process still writes it"
+
+
+def test_featured_boards_come_first_and_toys_last(entry_of, result_of, attack_sea, tmp_path) -> None:
+    made = [
+        entry_of("net", [result_of(None, 70.0), result_of(attack_sea(), 30.0, strong=True)], dataset=name)
+        for name in ("camvid", "digits", "voc2012")
+    ]
+    toy, real = BoardAbout(featured=True, data="toy"), BoardAbout(featured=True)
+    build(made, tmp_path, sortable=False, about={made[1].board: toy, made[2].board: real})
+    text = (tmp_path / "index.html").read_text()
+    titles = re.findall(r"<h[23][^>]*>(?:<a [^>]*>)?([^<]*)", text)
+    assert titles[2:5] == ["Featured", "voc2012, val, white-box linf 8/255", "digits, val, white-box linf 8/255"]
+    assert [title for title in titles if title.endswith(", val")] == ["camvid, val", "voc2012, val", "digits, val"]
+
+
+def test_boards_networks_and_papers_are_listed_once(entry_of, result_of, tmp_path) -> None:
+    paper = Publication(citation="Doe 2020, Conf", url="https://example.org/doe", where="Table 1")
+    made = [entry_of("net", [result_of(None, 70.0)], dataset=name, source=paper) for name in ("camvid", "digits")]
+    build(made, tmp_path, sortable=False)
+    text = (tmp_path / "index.html").read_text()
+    found = re.findall(r'<li data-kind="(\w+)" data-words="([^"]*)"><a href="([^"]*)"', text)
+    assert [kind for kind, _, _ in found] == ["board", "board", "network", "paper"]
+    assert "Doe 2020" in found[2][1]
+    assert found[3][2] == "https://example.org/doe"
+
+
+def test_the_matrix_of_a_trained_network_lies_beside_its_page(entry_of, result_of, tmp_path) -> None:
+    entry = entry_of("net", [result_of(None, 70.0)], dataset="ADE")  # no zoo has such a name
+    build([entry.model_copy(update={"data": entry.data.model_copy(update={"dataset": DIGITS})})], tmp_path)
+    (page,) = tmp_path.glob("boards/*/*/*/net.html")
+    assert page.with_suffix(".yaml").read_text() in page.read_text().replace("&#34;", '"')
 
 
 def test_a_leaderboard_without_entries_is_a_page(tmp_path) -> None:

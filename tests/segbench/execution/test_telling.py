@@ -26,7 +26,7 @@ def test_the_store_knows_the_jobs_under_way(
     def jobs() -> list[Any]:
         return [job for told in running(store) for job in told["jobs"]]
 
-    with pytest.raises(Stopped), telling.telling(plan, store, display) as told:
+    with telling.telling(plan, store, display) as told:
         told.start({training: "a training", sweep.key: "a sweep"}, 2, 0, {})
         assert [each["matrix"] for each in running(store)] == [plan.matrix.name]
         told.update(Update(training, 1, 3, 9, "loss 1.0"))
@@ -38,11 +38,22 @@ def test_the_store_knows_the_jobs_under_way(
         assert second["evaluations"] == [cell.digest for cell in sweep.cells]
         told.finish(training, 1, None)
         assert [job["job"] for job in jobs()] == [sweep.key]
-        raise Stopped
     assert running(store) == []
     assert not (store.cache_dir / "running").exists()
     assert [heard[0].job for heard in display.heard] == [training, sweep.key, sweep.key]
     assert display.finished == {training: None}
+
+
+def test_a_run_that_breaks_is_forgotten(tiny_plan: Callable[..., Plan], tmp_path: Path, silent: Any) -> None:
+    store = Store(tmp_path / "runs")
+    with pytest.raises(Stopped), telling.telling(tiny_plan(), store, silent()) as told:
+        told.start({}, 0, 0, {})
+        raise_stopped()
+    assert running(store) == []
+
+
+def raise_stopped() -> None:
+    raise Stopped
 
 
 def test_a_store_that_cannot_be_written_does_not_stop_a_run(
