@@ -46,14 +46,15 @@ def test_the_store_knows_the_jobs_under_way(
 
 def test_a_run_that_breaks_is_forgotten(tiny_plan: Callable[..., Plan], tmp_path: Path, silent: Any) -> None:
     store = Store(tmp_path / "runs")
-    with pytest.raises(Stopped), telling.telling(tiny_plan(), store, silent()) as told:
-        told.start({}, 0, 0, {})
-        raise_stopped()
+
+    def broken() -> None:
+        with telling.telling(tiny_plan(), store, silent()) as told:
+            told.start({}, 0, 0, {})
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        broken()
     assert running(store) == []
-
-
-def raise_stopped() -> None:
-    raise Stopped
 
 
 def test_a_store_that_cannot_be_written_does_not_stop_a_run(
