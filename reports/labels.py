@@ -38,11 +38,13 @@ class Labels:
         kinds: dict[str, dict[str, Component]] = defaultdict(dict)
         networks: dict[tuple[str, str, str], dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
         self._recipes: dict[str, Mapping[str, Any]] = {}
+        self._seeds: set[int] = set()
         for record in records:
             kinds["dataset"][self.component_key(record.dataset)] = record.dataset
             kinds["protocol"][self.component_key(record.protocol)] = record.protocol
             kinds["attack"][self.component_key(record.attack)] = record.attack
             for network in (record.target, record.source):
+                self._seeds.add(network.seed)
                 key = self._plain_key(network)
                 kinds["model"][key[0]] = network.model
                 kinds["defense"][key[1]] = network.defense
@@ -95,6 +97,10 @@ class Labels:
     def network(self, network: Network) -> str:
         """Return a network's label: "pspnet with sat"."""
         return f"{self.model(network)} with {self.defense(network)}"
+
+    def run(self, network: Network) -> str:
+        """Return a network's label, with its seed where there are several: "pspnet with sat, seed 1"."""
+        return f"{self.network(network)}, seed {network.seed}" if len(self._seeds) > 1 else self.network(network)
 
     def _plain_key(self, network: Network) -> tuple[str, str, str]:
         known = self._network_keys.get(id(network))

@@ -27,6 +27,7 @@ from segbench.errors import SegbenchError, StoreError
 from segbench.evaluation.training_data import context_of_call
 from segbench.execution import execute, prepare
 from segbench.execution.execute import SILENT, Display
+from segbench.execution.telling import telling
 from segbench.networks import loaders
 from segbench.networks.adapter import Adapter
 from segbench.networks.factories import as_network
@@ -35,6 +36,7 @@ from segbench.plan.plan import Plan
 from segbench.protocols.base import EvaluationProtocol
 from segbench.result import Result, stored_result
 from segbench.store import Store
+from segbench.tracking.listener import tracked
 
 __all__ = ["Result", "attack", "evaluate", "load_model", "predict", "run_matrix"]
 
@@ -67,6 +69,7 @@ def evaluate(
     access: NetworkAccess | str | None = None,
     substitutes: Sequence[str | GivenNetwork] = (),
     force: bool = False,
+    track: Sequence[str] = (),
     display: Display = SILENT,
 ) -> Result:
     """Attack a network and score it; what the store holds already is not done again.
@@ -99,6 +102,7 @@ def evaluate(
         access: what the network gives, "gradients", "scores" or "labels"; None to find it out.
         substitutes: networks on which the attacks are made that need more than `model` gives.
         force: evaluate even where another input convention scores much better on clean images.
+        track: trackers that hear of the run, such as "tensorboard".
         display: hears of progress.
 
     Raises:
@@ -140,6 +144,7 @@ def evaluate(
             "store": str(store),
             "device": device,
             "workers": workers,
+            "track": list(track),
             "data": {key: str(path) for key, path in folders.items()},
         },
     }
@@ -199,6 +204,7 @@ def run_matrix(
     workers: int | None = None,
     limit: int | None = None,
     data: Mapping[str, str | Path] | None = None,
+    track: Sequence[str] | None = None,
 ) -> Result:
     """Check, plan and run a matrix; what its store holds already is not done again.
 
@@ -211,13 +217,20 @@ def run_matrix(
         workers: processes on this machine.
         limit: score only so many of the first images.
         data: folders of datasets by name.
+        track: trackers that hear of the run, such as "tensorboard".
 
     Raises:
         SegbenchError: the matrix is wrong, or data or networks are not what it needs.
         Stopped: the user asked to stop; what was done is kept.
     """
     if not isinstance(matrix, Matrix):
-        options = {"--store": store, "--device": device, "--workers": workers, "--limit": limit}
+        options = {
+            "--store": store,
+            "--device": device,
+            "--workers": workers,
+            "--limit": limit,
+            "--track": None if track is None else list(track),
+        }
         matrix = load_matrix(str(matrix), overrides, options)
         if data:
             places = {**matrix.runtime.data, **{name: Path(folder) for name, folder in data.items()}}
@@ -230,10 +243,12 @@ def run_plan(plan: Plan, display: Display = SILENT) -> Result:
     """Run a plan and return what its store then holds; see `run_matrix`."""
     matrix = plan.matrix
     store = Store(matrix.runtime.store)
-    execute.run(plan, store, matrix.runtime, display)
-    result = stored_result(store, matrix.name)
-    if result is None:
-        raise StoreError(f"{store.root}: what {matrix.name} asked for is gone; run it again")
+    with telling(plan, store, display) as told, tracked(plan, store, told) as listener:
+        execute.run(plan, store, matrix.runtime, listener)
+        result = stored_result(store, matrix.name)
+        if result is None:
+            raise StoreError(f"{store.root}: what {matrix.name} asked for is gone; run it again")
+        listener.report(result)
     return result
 
 

@@ -8,17 +8,14 @@ from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segbench.reports.evidence import KeptImage
 from segbench.reports.figures.base import Figure, new_canvas, plain
+from segbench.reports.pictures import AMPLIFIED, Pixels, amplified, coloured, in_8_bit
 from segbench.reports.tables.grid import Block, Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
-
-AMPLIFIED = 10
-"""Factor by which the shown perturbation is enlarged."""
 
 MOST_NETWORKS = 5
 """Number of networks in one figure; further networks get further figures."""
@@ -27,7 +24,6 @@ LONGEST = 160
 """Pixels of the longer side of a panel; larger images are subsampled."""
 
 KeptOf = Callable[[str], Sequence[KeptImage]]
-Pixels = NDArray[np.uint8]
 
 
 class NetworkImages(NamedTuple):
@@ -97,19 +93,6 @@ def pick(accuracy: dict[int, float]) -> dict[str, int]:
     if worst != best:
         chosen["worst"] = worst
     return chosen
-
-
-def coloured(labels: Pixels, palette: Pixels) -> Pixels:
-    """Return a label map (H, W) in the colours of a palette (C, 3); void is white."""
-    table = np.full((256, 3), 255, np.uint8)
-    table[: len(palette)] = palette
-    return table[labels]
-
-
-def amplified(adversarial: NDArray[np.uint16], image: NDArray[np.uint16]) -> Pixels:
-    """Return the enlarged difference of two images in 0..65535 as an image in 0..255; equal pixels are grey."""
-    change = (adversarial.astype(np.float64) - image.astype(np.float64)) / 257
-    return np.clip(128 + AMPLIFIED * change, 0, 255).round().astype(np.uint8)
 
 
 def _strongest(block: Block, clean: int, table: Table, kept: KeptOf) -> tuple[int, list[NetworkImages]]:
@@ -236,19 +219,15 @@ def _panels(name: str, index: int, pairs: Sequence[NetworkImages], attack: str) 
     """Return two rows of titled panels: one for the clean image, one for the attacked image."""
     first = pairs[0].attacked[index]
     image, adversarial = first.images[0], first.adversarial[0]
-    above = [(f"{name}: {first.name}", _in_8_bit(image)), ("truth", coloured(first.truth, first.palette))]
+    above = [(f"{name}: {first.name}", in_8_bit(image)), ("truth", coloured(first.truth, first.palette))]
     below = [
-        (f"attacked ({pairs[0].defense})", _in_8_bit(adversarial)),
+        (f"attacked ({pairs[0].defense})", in_8_bit(adversarial)),
         (f"its change x {AMPLIFIED}", amplified(adversarial, image)),
     ]
     for pair in pairs:
         for row, kept, state in ((above, pair.clean[index], "clean"), (below, pair.attacked[index], attack)):
             row.append((f"{pair.defense}, {state}: {100 * _right(kept):.0f} %", coloured(kept.preds, kept.palette)))
     return [above, below]
-
-
-def _in_8_bit(image: NDArray[np.uint16]) -> Pixels:
-    return (image / 257).round().astype(np.uint8)
 
 
 def _small(pixels: Pixels) -> Pixels:

@@ -14,6 +14,7 @@ from segbench.cli.common import (
     MetricsOption,
     SetOption,
     StoreOption,
+    TrackOption,
     WeightsOption,
     interruptible,
     load,
@@ -34,6 +35,7 @@ def run(
     limit: LimitOption = None,
     metrics: MetricsOption = None,
     set_: SetOption = None,
+    track: TrackOption = None,
     weights: WeightsOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -44,7 +46,8 @@ def run(
         from segbench.config.given_weights import without_awaiting
         from segbench.reports.visible import visible
 
-        loaded, left_out = without_awaiting(load(matrix, store, device, workers, data, limit, set_, weights, metrics))
+        asked = load(matrix, store, device, workers, data, limit, set_, weights, metrics, track)
+        loaded, left_out = without_awaiting(asked)
         for sentence in left_out:
             terminal.print(visible(sentence), soft_wrap=True, highlight=False, markup=False)
         result = run_matrix(loaded, shown)

@@ -23,6 +23,7 @@ OPTIONS = {
     "--workers": ("runtime", "workers"),
     "--limit": ("limit",),
     "--metrics": ("report", "metrics"),
+    "--track": ("runtime", "track"),
 }
 """Options of the command line, with the path of the value in a matrix."""
 

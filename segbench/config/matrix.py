@@ -116,6 +116,9 @@ class Report(Frozen):
     reference: Annotated[Text, LAYOUT] = ""
 
 
+TrackerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
+
+
 class Runtime(Frozen):
     """How and where cells run; changes none of their identities.
 
@@ -131,6 +134,7 @@ class Runtime(Frozen):
             split: reports show them, and others can check them; 0 for none.
         tallies: what is counted on each image beside the pixels of each class: "confidence", "boundary" and "objects"
             (see docs/metrics.md). A finished evaluation is not repeated for more of them.
+        track: trackers that hear of the run: "tensorboard", "mlflow", "wandb" and "trackio" (see docs/view.md).
         recompute: keep fewer activations in training and compute them again: less memory, more time, same weights.
     """
 
@@ -143,6 +147,7 @@ class Runtime(Frozen):
     checkpoint_every: Annotated[Number, RUNTIME] = Field(default=30.0, gt=0)
     keep_images: Annotated[Whole, RUNTIME] = Field(default=4, ge=0)
     tallies: Annotated[tuple[Family, ...], BeforeValidator(_many), RUNTIME] = get_args(Family)
+    track: Annotated[tuple[TrackerName, ...], BeforeValidator(_many), RUNTIME] = ()
     recompute: Annotated[Truth, RUNTIME] = False
 
 

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
 from segbench.reports.evidence import NOTHING, Evidence, KeptImage
-from segbench.reports.figures.examples import amplified, coloured, pick
+from segbench.reports.figures.examples import pick
 from segbench.reports.figures.gather import gather
 from segbench.reports.page.page import compose
 from segbench.reports.records import Manifest
@@ -193,15 +193,6 @@ def test_pick_is_deterministic_and_shows_nothing_twice() -> None:
     assert pick({5: 0.5}) == {"best": 5}
     assert pick({5: 0.5, 6: 0.4}) == {"best": 5, "worst": 6}
     assert pick({}) == {}
-
-
-def test_colours_and_changes() -> None:
-    palette = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
-    found = coloured(np.array([[0, 1, 255]], np.uint8), palette)
-    np.testing.assert_array_equal(found, [[[1, 2, 3], [4, 5, 6], [255, 255, 255]]])
-    before = np.full((1, 1, 3), 100 * 257, np.uint16)
-    after = np.array([[[102 * 257, 99 * 257, 65535]]], np.uint16)
-    np.testing.assert_array_equal(amplified(after, before), [[[148, 118, 255]]])
 
 
 def test_a_figure_draws_the_same_bytes_twice(records) -> None:
