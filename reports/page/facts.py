@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from segbench.reports.display import norm_label
 from segbench.reports.labels import Labels
 from segbench.reports.numbers import number
 from segbench.reports.records import Network, Record
@@ -87,8 +88,8 @@ def facts(records: Sequence[Record], labels: Labels, *, provenance: bool) -> tup
         ),
         _unique(
             "Threat models",
-            ("attack", "norm", "eps", "largest change made", "uses", "options"),
-            _threats(records),
+            ("attack", "in a matrix", "norm", "eps", "largest change made", "uses", "options"),
+            _threats(records, labels),
         ),
         _unique(
             "Networks",
@@ -105,7 +106,7 @@ def _unique(heading: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ..
     return Facts(heading, columns, tuple(dict.fromkeys(rows)))
 
 
-def _threats(records: Sequence[Record]) -> list[tuple[str, ...]]:
+def _threats(records: Sequence[Record], labels: Labels) -> list[tuple[str, ...]]:
     largest: dict[str, float] = {}
     for record in records:
         if record.budget_used is not None:
@@ -113,8 +114,9 @@ def _threats(records: Sequence[Record]) -> list[tuple[str, ...]]:
     attacks = {(r.attack.short, r.threat.norm, r.threat.eps): r for r in records}
     return [
         (
+            labels.component("attack", r.attack),
             r.attack.short,
-            r.threat.norm or "none",
+            norm_label(r.threat.norm),
             number(r.threat.eps),
             number(largest.get(r.attack.short)) if r.attack.short in largest else "-",
             {"none": "nothing"}.get(r.threat.access, r.threat.access),

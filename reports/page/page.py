@@ -9,8 +9,9 @@ from segbench.reports.evidence import NOTHING, Evidence
 from segbench.reports.labels import Labels
 from segbench.reports.metrics.values import chosen
 from segbench.reports.page.facts import Facts, facts, failures
-from segbench.reports.page.reading import Fate, fates_of, notes, reading
+from segbench.reports.page.reading import Fate, fates_of, notes, signs
 from segbench.reports.page.trust import trust
+from segbench.reports.page.verdict import Line, verdict
 from segbench.reports.published import beside, load
 from segbench.reports.records import Manifest, Record
 from segbench.reports.tables.grid import Cell, Table
@@ -42,7 +43,7 @@ class Page:
 
     Attributes:
         title: the title.
-        reading: a summary of the numbers in two sentences; empty if there are no numbers.
+        verdict: the numbers in at most five lines; empty if there are no numbers under attack.
         sections: the tables that the report shows.
         tables: the tables of all defenses, shown or not; figures are drawn from them.
         trust: flags, measurements and worst cases, which say whether the attacks were strong enough.
@@ -54,7 +55,7 @@ class Page:
     """
 
     title: str
-    reading: str
+    verdict: tuple[Line, ...]
     sections: tuple[Section, ...]
     tables: tuple[Table, ...]
     trust: tuple[Facts, ...]
@@ -77,19 +78,19 @@ def compose(
         evidence: the data behind the records.
     """
     records = tuple({record.digest: record for record in manifest.records}.values())
-    labels = Labels(records)
+    labels = Labels(records, manifest.labels)
     plain = with_standing(layouts(records, labels), records, labels)
     special = with_standing(comparisons(records, labels), records, labels)
     tables = infer(shown(plain, special), evidence.counts)
     further = metric_tables(tables, chosen(manifest.metrics, records), evidence)
     status = _status(records)
     if published is not None:
-        own, tables = tables, beside(tables, load(published))
+        own, tables = tables, beside(tables, load(published), labels.name)
         if own == tables:
             status += f"; {published} holds no value for any of them"
     return Page(
         title=manifest.title,
-        reading=reading(plain),
+        verdict=verdict(plain, _status(records), evidence),
         sections=tuple(_sections(_with_metrics(tables, further))),
         tables=tuple(plain),
         trust=trust(records, labels, evidence),
@@ -111,7 +112,7 @@ def _sections(tables: Sequence[Table]) -> Iterator[Section]:
     told: set[Fate] = set()
     for table in tables:
         if table.metrics:
-            yield Section(table, (), ())
+            yield Section(table, tuple(signs(table)), ())
             continue
         fates = fates_of(table)
         yield Section(table, tuple(notes(table)), () if told.issuperset(fates) else tuple(fates))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from segbench.reports.display import norm_label
 from segbench.reports.labels import Labels
 from segbench.reports.numbers import number
 from segbench.reports.records import Record
@@ -65,7 +66,7 @@ def _budget(records: Sequence[Record], labels: Labels) -> str:
     for record in records:
         if record.setting != "clean":
             eps = record.threat.eps
-            bound = "no bound" if eps is None else f"{record.threat.norm} eps = {number(eps)}"
+            bound = "no bound" if eps is None else f"{norm_label(record.threat.norm)}, eps = {number(eps)}"
             bounds.setdefault(bound, {})[labels.component("attack", record.attack)] = None
     if len(bounds) == 1:
         return f"All attacks: {next(iter(bounds))}."
