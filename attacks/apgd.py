@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from segbench.attacks.base import Norm, attack
+from segbench.attacks.segpgd import segpgd_loss, segpgd_weight
 from segbench.attacks.tools.ascent import Keep, random_start
 from segbench.attacks.tools.losses import (
-    LossName,
     PixelLoss,
     counted_classes,
     cross_entropy,
@@ -26,6 +27,8 @@ from segbench.attacks.tools.projections import project, step
 RHO = 0.75
 MOMENTUM = 0.75
 
+Loss = Literal["ce", "masked-ce", "balanced-masked-ce", "js", "masked-spherical", "cw-margin", "segpgd"]
+
 
 @attack("apgd", version=2)
 def apgd(
@@ -35,7 +38,7 @@ def apgd(
     *,
     eps: float = 0.03,
     steps: int = 100,
-    loss: LossName = "ce",
+    loss: Loss = "ce",
     keep: Keep = "accuracy",
     norm: Norm = "linf",
     ignore_index: int = 255,
@@ -55,8 +58,8 @@ def apgd(
         eps: radius of the ball, in [0, 1] units.
         steps: number of steps.
         loss: loss whose gradient is followed: "ce", "masked-ce" (correct pixels only), "balanced-masked-ce" (divided by
-            the training pixels of the class), "js" (Jensen-Shannon), "masked-spherical" or "cw-margin" (see
-            `tools.losses`).
+            the training pixels of the class), "js" (Jensen-Shannon), "masked-spherical", "cw-margin" (see
+            `tools.losses`), or "segpgd": cross-entropy with the weights of SegPGD, which change with the step.
         keep: the iterate that is returned for each image: "accuracy" keeps the one with the fewest correctly classified
             pixels, "loss" the one with the largest mean cross-entropy.
         norm: "linf", "l2" or "rms" (see `attacks.base.ThreatModel`).
@@ -66,7 +69,8 @@ def apgd(
             `masks`, with a warning.
 
     Source: Croce and Hein 2020, algorithm 1, https://arxiv.org/abs/2003.01690; losses and control by cross-entropy from
-        Croce et al. 2024, https://arxiv.org/abs/2306.12941.
+        Croce et al. 2024, https://arxiv.org/abs/2306.12941; weights of SegPGD by Gu et al. 2022,
+        https://arxiv.org/abs/2207.12391.
     Departs from it in: by default the iterate with the fewest correctly classified pixels is returned, because an
         attack seldom fools every pixel of an image. Checkpoints are rounded down as in the released code; the paper
         rounds them up. In two points this follows the paper and not the released code: the step size is halved if fewer
@@ -75,11 +79,21 @@ def apgd(
     """
     if class_pixels is None and loss == "balanced-masked-ce":
         class_pixels = counted_classes(masks, "apgd", ignore_index=ignore_index)
-    raised = named_loss(loss, ignore_index=ignore_index, class_pixels=class_pixels)
+    raised: PixelLoss | Sequence[PixelLoss]
+    if loss == "segpgd":
+        raised = segpgd_losses(steps, ignore_index=ignore_index)
+    else:
+        raised = named_loss(loss, ignore_index=ignore_index, class_pixels=class_pixels)
     start = random_start(images, masks, generator, eps=eps, norm=norm, ignore_index=ignore_index)
     return auto_pgd(
         model, images, masks, start, raised, eps=eps, steps=steps, keep=keep, norm=norm, ignore_index=ignore_index
     )
+
+
+def segpgd_losses(steps: int, *, ignore_index: int = 255) -> list[PixelLoss]:
+    """Return the losses of SegPGD for the gradients at the start and after each step; the last one takes no step."""
+    weights = (segpgd_weight(min(t, steps), max(steps, 1)) for t in range(1, steps + 2))
+    return [partial(segpgd_loss, weight=weight, ignore_index=ignore_index) for weight in weights]
 
 
 class _State(NamedTuple):
@@ -125,7 +139,7 @@ def auto_pgd(
     images: Tensor,
     masks: Tensor,
     start: Tensor,
-    raised: PixelLoss,
+    raised: PixelLoss | Sequence[PixelLoss],
     *,
     eps: float,
     steps: int,
@@ -140,7 +154,7 @@ def auto_pgd(
         images: clean images, the centres of the balls, (N, 3, H, W).
         masks: (N, H, W).
         start: first iterate, inside the balls, (N, 3, H, W).
-        raised: loss whose gradient is followed.
+        raised: loss whose gradient is followed; or one loss for the start and one for the iterate after each step.
         eps: radius of the ball, in [0, 1] units.
         steps: number of steps.
         keep: "accuracy" or "loss"; see `apgd`.
@@ -149,7 +163,8 @@ def auto_pgd(
     """
     result = start.clone()
     running = torch.arange(len(images), device=images.device)
-    state = _begin(model, images, masks, start, raised, eps, ignore_index)
+    losses = raised if isinstance(raised, Sequence) else [raised] * (steps + 1)
+    state = _begin(model, images, masks, start, losses[0], eps, ignore_index)
     checks = checkpoints(steps)
     last_check = 0
     for k in range(1, steps + 1):
@@ -162,7 +177,7 @@ def auto_pgd(
             if not len(running):
                 return result
         momentum = MOMENTUM if k > 1 else 1.0
-        state = _advance(model, state, raised, eps, norm, momentum, k == steps, ignore_index)
+        state = _advance(model, state, losses[k], eps, norm, momentum, k == steps, ignore_index)
         if k in checks:
             state = _check(state, k - last_check)
             last_check = k

@@ -79,6 +79,8 @@ def cost(attack: Attack[...]) -> str:
         return "0"
     if attack.fit is not None:
         return "fitting: epochs x training images, both ways; then 0"
+    if "passes" in options:
+        return "passes forward, at most as many backward; an image that is finished takes fewer"
     unit = next((unit for unit in ("steps", "queries") if unit in options), None)
     if unit is None:
         return _formula(*_measured(attack, {}))

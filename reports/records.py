@@ -130,6 +130,8 @@ class Record(Frozen):
         scores: the metrics.
         budget_used: largest distance of an adversarial image from its clean image, in the units of `threat.eps`.
         passes: number of images that went forward and backward through the source network.
+        curve: (forward passes of an image, mIoU of the attack's best candidates so far by right pixels) of a white-box
+            attack with a budget, each image after as many of its own passes; empty where it was not recorded.
         flags: names of the sanity checks that failed.
         metrics: every standard metric by its name (see `segbench.reports.metrics.registry`); None where it has
             none. Empty for a record of an earlier segbench.
@@ -165,6 +167,7 @@ class Record(Frozen):
     scores: Scores | None = None
     budget_used: Amount | None = None
     passes: Mapping[str, Count] = Field(default_factory=dict)
+    curve: tuple[tuple[Count, Percent], ...] = ()
     flags: tuple[str, ...] = ()
     metrics: Mapping[str, Percent | None] = Field(default_factory=dict)
     tallied: tuple[str, ...] = ()

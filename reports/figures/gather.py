@@ -9,6 +9,7 @@ from segbench.reports.evidence import NOTHING, Evidence
 from segbench.reports.figures.base import Figure
 from segbench.reports.figures.examples import examples, shared_images
 from segbench.reports.figures.heat import per_class, transfer
+from segbench.reports.figures.passes import against_passes
 from segbench.reports.figures.robustness import curves, scatter
 from segbench.reports.figures.tallies import distributions, reliability, sizes
 from segbench.reports.figures.training import training
@@ -41,7 +42,7 @@ def gather(page: Page, evidence: Evidence = NOTHING, images: Sequence[int] = ())
             white = table
             figures += examples(table, evidence.kept, images)
             figures += [*scatter(table), *curves(table, page.labels, "steps"), *curves(table, page.labels, "eps")]
-            figures += per_class(table, evidence.counts)
+            figures += [*against_passes(table, page.labels), *per_class(table, evidence.counts)]
             figures += [*distributions(table, evidence), *reliability(table, evidence), *sizes(table, evidence)]
         else:
             same = white is not None and condition(white.first) == condition(table.first)

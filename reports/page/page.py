@@ -90,7 +90,7 @@ def compose(
             status += f"; {published} holds no value for any of them"
     return Page(
         title=manifest.title,
-        verdict=verdict(plain, _status(records), evidence),
+        verdict=verdict(plain, evidence),
         sections=tuple(_sections(_with_metrics(tables, further))),
         tables=tuple(plain),
         trust=trust(records, labels, evidence),

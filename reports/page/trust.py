@@ -9,12 +9,13 @@ from segbench.reports.evidence import Evidence
 from segbench.reports.flags import attack_label, raised
 from segbench.reports.labels import Labels
 from segbench.reports.page.facts import Facts
+from segbench.reports.page.passes import passes
 from segbench.reports.records import Network, Record
 from segbench.reports.sanity import SENTENCES
 
 
 def trust(records: Sequence[Record], labels: Labels, evidence: Evidence) -> tuple[Facts, ...]:
-    """Return tables of the raised flags, of notes, of measurements of the attacked networks and of worst cases.
+    """Return tables of the raised flags, of notes, of measurements of the attacked networks, worst cases and passes.
 
     Args:
         records: the records.
@@ -26,6 +27,7 @@ def trust(records: Sequence[Record], labels: Labels, evidence: Evidence) -> tupl
         _notes(records),
         _measured(records, labels, evidence),
         _worst_cases(records, labels),
+        passes(records, labels),
     )
     return tuple(facts for facts in found if facts.rows)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import NamedTuple
 
+from segbench.reports.convergence import STEADY, last_fall
 from segbench.reports.differences import FEWEST_IMAGES
 from segbench.reports.evidence import Evidence
 from segbench.reports.page.reading import COLLAPSE, Fate, fates_of
@@ -29,20 +31,20 @@ class Line(NamedTuple):
     text: str
 
 
-def verdict(tables: Sequence[Table], status: str, evidence: Evidence) -> tuple[Line, ...]:
+def verdict(tables: Sequence[Table], evidence: Evidence) -> tuple[Line, ...]:
     """Return at most five lines on the first table with values under attack; none without such a table.
 
     Args:
         tables: the tables of a report, white-box first.
-        status: how many evaluations are done, in words.
         evidence: the source of counts, from which it is known how sure a difference is.
     """
     for table in tables:
         fates = fates_of(table)
         learnt = [fate for fate in fates if fate.classes > 1]
         if fates:
+            learnt.sort(key=lambda fate: (fate.kept < COLLAPSE, -fate.worst))
             said = _said(table, learnt, evidence) if learnt else [Line("Result", _untrained(fates))]
-            return (*said, Line("Believe it?", _trust(table, learnt)), Line("Basis", _basis(table, tables, status)))
+            return (*said, Line("Believe it?", _trust(table, learnt)), Line("Basis", _basis(table, tables)))
     return ()
 
 
@@ -55,10 +57,10 @@ def _untrained(fates: Sequence[Fate]) -> str:
 
 
 def _said(table: Table, fates: Sequence[Fate], evidence: Evidence) -> list[Line]:
-    """Return what the numbers say: the best network, its lead, and those that collapse."""
+    """Return what the numbers say: the best network, its lead, and those that collapse; the best one stands first."""
     kind = f"{'worst' if table.setting == 'both' else f'worst {table.setting}'} attack"
     standing = [fate for fate in fates if fate.kept >= COLLAPSE]
-    hit, best = min(fates, key=lambda fate: fate.kept), max(standing or fates, key=lambda fate: fate.worst)
+    hit, best = min(fates, key=lambda fate: fate.kept), fates[0]
     rows = sum(
         any(cell.expected for cell in row.cells) for block in table.blocks for row in block.rows if not row.apart
     )
@@ -138,7 +140,12 @@ def _p(value: float) -> str:
 
 
 def _trust(table: Table, fates: Sequence[Fate]) -> str:
-    """Return whether the values can be believed, and why not."""
+    """Return whether the values can be believed, and why not.
+
+    Args:
+        table: the table.
+        fates: those of networks that have learnt something, the best one first.
+    """
     runs = [run for *_, cell in table.cells for run in cell.records]
     attacked = [run for run in runs if run.setting != "clean"]
     flags = dict.fromkeys(flag for run in attacked for flag in run.flags)
@@ -150,11 +157,26 @@ def _trust(table: Table, fates: Sequence[Fate]) -> str:
         *([f"flagged {', '.join(others)}"] if others else []),
     ]
     strong = _strong(table)
-    word = "No" if grave or not fates else "With care" if doubts else "Yes"
-    held = [f"{', '.join(strong)} was run"] if strong else []
+    held = [f"{', '.join(strong)} {'were' if len(strong) > 1 else 'was'} run"] if strong else []
+    if fates:
+        steady, said = _convergence(table, fates[0])
+        (held if steady else doubts).append(said)
     held += [] if flags else ["no flag was raised"]
-    said = "; ".join([*doubts, *held])
-    return f"{word}: {said}."
+    word = "No" if grave or not fates else "With care" if doubts else "Yes"
+    return f"{word}: {'; '.join([*doubts, *held])}."
+
+
+def _convergence(table: Table, fate: Fate) -> tuple[bool, str]:
+    """Return whether the worst attack on a network had converged, and a clause that says so."""
+    cell = _cell(table, fate)
+    falls = [last_fall(run.curve) for run in cell.records] if cell is not None else []
+    known = [fall for fall in falls if fall is not None]
+    if not known or len(known) < len(falls):
+        return False, f"too few passes were watched to tell whether {fate.attack} had converged"
+    fall = fmean(known)
+    if fall < STEADY:
+        return True, f"{fate.attack} had converged"
+    return False, f"{fate.attack} was still falling, by {fall:.1f} points in the last fifth of its passes"
 
 
 def _strong(table: Table) -> list[str]:
@@ -180,7 +202,7 @@ def _weak(table: Table, attacked: Sequence[Record]) -> list[str]:
     return ["no strong attack (SEA or the standard attack) was run"]
 
 
-def _basis(table: Table, tables: Sequence[Table], status: str) -> str:
+def _basis(table: Table, tables: Sequence[Table]) -> str:
     """Return what the verdict rests on."""
     runs = [run for *_, cell in table.cells for run in cell.records]
     images = {run.n_images for run in runs if run.n_images is not None}
@@ -189,4 +211,4 @@ def _basis(table: Table, tables: Sequence[Table], status: str) -> str:
     counted = f"{max(images):,} image{'s' * (max(images) != 1)}" if images else "no image"
     more = len(tables) - 1
     rest = f"; {more} more table{'s' * (more > 1)} below" if more else ""
-    return f"{where}, {counted}, {seeds} seed{'s' * (seeds != 1)}; {status}{rest}."
+    return f"{where}, {counted}, {seeds} seed{'s' * (seeds != 1)}{rest}."

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from segbench.attacks.tools.budget import BudgetExceeded, check_budget, distance
 from segbench.attacks.tools.passes import count_passes
+from segbench.attacks.tools.watch import watching
 from segbench.config.matrix import Runtime
 from segbench.defenses.base import Certified, Dynamic
 from segbench.errors import CellError, Stopped, StoreError
 from segbench.evaluation import unfinished
 from segbench.evaluation.batching import Pack, packed
+from segbench.evaluation.curve import Seen
 from segbench.evaluation.disturbed import disturbed
 from segbench.evaluation.families import Truth, labelled, possible, seen, tallied
 from segbench.evaluation.probes import allowance, measure
@@ -174,7 +176,7 @@ class _SweepRun:
         generators = [generator(seed, attack.attack.name, *key) for key in pack.keys]
         context = {**self.context, "ignore_index": self.void, "generator": generators}
         made: dict[str, Tensor]
-        with count_passes(network) as passes, self._watched(network, pack):
+        with count_passes(network) as passes, self._watched(network, pack), self._curves(network, pack):
             if attack.attack.nested:
                 wanted = {int(cell.attack.options["steps"]) for cell in self.sweep.cells}
                 iterates = attack.iterates(wanted, network, pack.images, pack.masks, **context)
@@ -201,6 +203,20 @@ class _SweepRun:
             tally.passes.forward += passes.forward * steps // most
             tally.passes.backward += passes.backward * steps // most
         return made
+
+    @contextlib.contextmanager
+    def _curves(self, network: nn.Module, pack: Pack) -> Iterator[None]:
+        """Add what the attack sees on its way to the curves of the white-box evaluations, where there is a budget."""
+        threat = self.attack.threat
+        if self.dynamic or self.sweep.oblivious or threat.access == "none" or threat.norm is None or threat.eps is None:
+            yield
+            return
+        seen = Seen(pack.masks, self.classes, self.void)
+        with watching(network, pack.images, norm=threat.norm, eps=threat.eps, see=seen.see):
+            yield
+        for cell in self.sweep.cells:
+            if cell.white:
+                self.tallies[cell.digest].curve.add(seen)
 
     def _views(self, cell: EvalCell, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the adversarial images that a cell is scored on: one batch, or one for each part of an ensemble."""
@@ -284,8 +300,12 @@ class _SweepRun:
     def _write(self, cell: EvalCell, seconds: float) -> None:
         tally = self.tallies[cell.digest]
         found = as_record(cell, tally, self.protocol.absent, tuple(self.dataset.classes))
+        share = None
+        if self.attack.attack.nested:
+            share = int(cell.attack.options["steps"]) / int(self.attack.options["steps"])
         record = found.record.model_copy(
             update={
+                "curve": tally.curve.points(self.protocol.absent, share),
                 "target": cell.target.network(self.weights[cell.target.digest]),
                 "source": cell.source.network(self.weights[cell.source.digest]),
                 "provenance": {**provenance(self.device), "sweep_seconds": round(seconds, 3)},

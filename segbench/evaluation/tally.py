@@ -14,6 +14,7 @@ from segbench.attacks.tools.passes import Passes
 from segbench.attacks.tools.targets import Target, goal
 from segbench.defenses.base import ABSTAIN
 from segbench.errors import CellError
+from segbench.evaluation.curve import Curve
 from segbench.reports.statistics import Counts
 
 
@@ -54,6 +55,7 @@ class Tally:
         families: what is counted on each image beside `counts`.
         tallies: per image and family, of each part as in `counts`.
         kept: hashes of the images that were kept, by their position in the split.
+        curve: what the attack's best candidates so far left, by the number of passes.
     """
 
     counts: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class Tally:
     families: tuple[str, ...] = ()
     tallies: dict[str, dict[str, list[NDArray[Any]]]] = field(default_factory=dict)
     kept: dict[int, str] = field(default_factory=dict)
+    curve: Curve = field(default_factory=Curve)
 
     def add(self, outcome: Outcome) -> None:
         """Add the findings on one image."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from segbench.attacks.tools.passes import Passes
 from segbench.errors import StoreError, describe
+from segbench.evaluation.curve import Curve
 from segbench.evaluation.tally import Tally
 
 
@@ -60,6 +61,9 @@ def pack(found: Unfinished) -> bytes:
             arrays[f"radius/{digest}"] = np.array(tally.radius)
         if tally.on_target:
             arrays[f"on_target/{digest}"] = np.stack(tally.on_target)
+        if tally.curve.counts is not None:
+            arrays[f"curve/{digest}"] = tally.curve.counts
+            arrays[f"curve_passes/{digest}"] = np.array([tally.curve.first, tally.curve.most])
         for part, counts in tally.counts.items():
             arrays[f"counts/{digest}/{part}"] = np.stack(counts)
     buffer = io.BytesIO()
@@ -105,4 +109,7 @@ def _tally(arrays: Any, digest: str) -> Tally:
         tally.radius = float(arrays[f"radius/{digest}"])
     if f"on_target/{digest}" in arrays.files:
         tally.on_target = list(arrays[f"on_target/{digest}"])
+    if f"curve/{digest}" in arrays.files:
+        first, most = map(int, arrays[f"curve_passes/{digest}"])
+        tally.curve = Curve(arrays[f"curve/{digest}"], most, first)
     return tally

@@ -98,6 +98,7 @@ def test_more_steps_and_larger_eps_never_raise_accuracy(trained: Any, hardened: 
 TO_THE_END: dict[str, tuple[str, float]] = {
     "cw": ("cw(eps=0.5, alpha=0.2, steps=100)", 1.0),
     "cospgd": ("cospgd(eps=0.5, alpha=0.02, steps=200)", 3.0),
+    "padam": ("padam(eps=0.5, steps=200, alpha=0.02, loss=cos)", 3.0),
     "deepfool": ("deepfool(eps=0.5, steps=200)", 3.0),
     "apgd, margin": ("apgd(eps=0.5, steps=200, loss=cw-margin)", 1.0),
     "apgd, js": ("apgd(eps=0.5, steps=200, loss=js)", 5.0),

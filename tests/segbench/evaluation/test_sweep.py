@@ -172,6 +172,27 @@ def test_records_say_what_was_used(plan_and_store: tuple[Plan, Callable[[str], S
         assert {"versions", "device", "threads", "sweep_seconds"} <= set(record.provenance)
 
 
+def test_curves_begin_at_the_clean_images_and_end_with_the_passes(
+    plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any]
+) -> None:
+    plan, make = plan_and_store
+    store = make("curves")
+    for sweep in plan.sweeps:
+        sweep_into(store, sweep, silent())
+    records = [store.record(cell.digest) for cell in plan.evaluations]
+    clean = {record.target.digest: record.scores for record in records if record and record.setting == "clean"}
+    found = 0
+    for record in records:
+        assert record is not None
+        if record.setting == "white-box" and record.attack.name == "bim":
+            assert record.curve[0] == (1, clean[record.target.digest].miou)
+            assert record.curve[-1][0] == record.attack.options["steps"]
+            found += 1
+        elif record.setting != "white-box":
+            assert record.curve == ()
+    assert found
+
+
 def test_a_limit_takes_the_first_images(
     tiny_plan: Callable[..., Plan], trained: Callable[[TrainCell], Path], silent: type[Any]
 ) -> None:

@@ -1,0 +1,159 @@
+"""The members of the standard attack: each spends a number of passes on some of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segbench.attacks.almaprox import almaprox
+from segbench.attacks.apgd import auto_pgd, segpgd_losses
+from segbench.attacks.cospgd import cospgd_loss
+from segbench.attacks.padam import projected_adam
+from segbench.attacks.pdpgd import pdpgd
+from segbench.attacks.square import square
+from segbench.attacks.tools.ascent import ascend, last, random_start
+from segbench.attacks.tools.descent import margin_descent
+from segbench.attacks.tools.keeper import Keeper
+from segbench.attacks.tools.losses import LossName, named_loss
+from segbench.attacks.tools.noise import Generators
+
+WIDTHS = (3.0, 0.003)
+"""Widths of the margin loss of a descent from far."""
+NEAR = (0.3, 0.003)
+"""The same of a descent that goes on from the best image."""
+SMALL_CLASSES = 0.5
+"""Balance of the descents that weigh small classes up; see `tools.descent.margin_descent`."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the members attack.
+
+    Attributes:
+        model: network, images -> logits.
+        images: clean images, (N, 3, H, W).
+        masks: (N, H, W).
+        eps: L_inf radius of the balls, in [0, 1] units.
+        ignore_index: label of void pixels.
+        generator: random generators, one per image.
+        keeper: watches the network, and keeps the best images.
+    """
+
+    model: nn.Module
+    images: Tensor
+    masks: Tensor
+    eps: float
+    ignore_index: int
+    generator: Generators
+    keeper: Keeper
+
+    def of(self, rows: Tensor) -> tuple[nn.Module, Tensor, Tensor]:
+        """Return the network, and images and masks of some rows."""
+        return self.model, self.images[rows], self.masks[rows]
+
+    def random(self, rows: Tensor) -> Tensor:
+        """Return a random start for some rows."""
+        generators = [self.generator[row] for row in rows.tolist()]
+        _, images, masks = self.of(rows)
+        return random_start(images, masks, generators, eps=self.eps, norm="linf", ignore_index=self.ignore_index)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member of the standard attack.
+
+    Attributes:
+        name: its name.
+        run: function of the target, rows and passes that shows its images to the network, at most once a pass.
+        prior: gain that is expected of a pass on an image that was not tried yet; see `standard`.
+        share: length of its first round, in units of a round.
+    """
+
+    name: str
+    run: Callable[[Target, Tensor, int], Any]
+    prior: float
+    share: int = 1
+
+
+def descend(
+    target: Target, rows: Tensor, passes: int, *, start: str, first: float, widths: tuple[float, float], balance: float
+) -> None:
+    """Descend on the margins from random images, or from the best ones by pixels or by classes."""
+    keeper = target.keeper
+    starts = {
+        "random": lambda: target.random(rows),
+        "pixels": lambda: keeper.by_pixels[rows],
+        "classes": lambda: keeper.by_classes[rows],
+    }
+    margin_descent(
+        *target.of(rows),
+        starts[start](),
+        eps=target.eps,
+        steps=passes - 1,
+        first=first,
+        widths=widths,
+        balance=balance,
+        ignore_index=target.ignore_index,
+    )
+
+
+def _apgd(target: Target, rows: Tensor, passes: int, *, loss: LossName | None) -> None:
+    """APGD from the best image; without a loss, with that of SegPGD."""
+    void = target.ignore_index
+    raised = segpgd_losses(passes - 1, ignore_index=void) if loss is None else named_loss(loss, ignore_index=void)
+    start = target.keeper.by_pixels[rows]
+    auto_pgd(*target.of(rows), start, raised, eps=target.eps, steps=passes - 1, ignore_index=void)
+
+
+def _padam(target: Target, rows: Tensor, passes: int) -> None:
+    loss = partial(cospgd_loss, ignore_index=target.ignore_index)
+    start = target.keeper.by_pixels[rows]
+    alpha, void = target.eps / 4, target.ignore_index
+    projected_adam(*target.of(rows), start, loss, eps=target.eps, alpha=alpha, steps=passes - 1, ignore_index=void)
+
+
+def _cospgd(target: Target, rows: Tensor, passes: int) -> None:
+    model, images, masks = target.of(rows)
+    void = target.ignore_index
+    losses = [partial(cospgd_loss, ignore_index=void)] * (passes - 1)
+    start = target.random(rows)
+    options: dict[str, Any] = {"eps": target.eps, "alpha": target.eps / 4, "norm": "linf", "ignore_index": void}
+    reached = last(ascend(model, images, masks, start, losses, **options), start)
+    with torch.no_grad():
+        model(reached)
+
+
+def _least(target: Target, rows: Tensor, passes: int, *, attack: Callable[..., Tensor], alpha: float) -> None:
+    """Run an attack that minimises the norm; its images count once they are clipped to the ball."""
+    model, images, masks = target.of(rows)
+    options = {"eps": target.eps, "alpha": alpha, "steps": passes - 1, "ignore_index": target.ignore_index}
+    reached = attack(model, images, masks, **options)
+    with torch.no_grad():
+        model(reached)
+
+
+def _square(target: Target, rows: Tensor, passes: int) -> None:
+    generators = [target.generator[row] for row in rows.tolist()]
+    options: dict[str, Any] = {"ignore_index": target.ignore_index, "generator": generators}
+    square.function(*target.of(rows), eps=target.eps, queries=passes, **options)
+
+
+MEMBERS = (
+    Member("classes", partial(descend, start="classes", first=0.5, widths=NEAR, balance=SMALL_CLASSES), 3e-4, 2),
+    Member("pixels", partial(descend, start="pixels", first=0.5, widths=NEAR, balance=0.0), 2e-4, 2),
+    Member("apgd-segpgd", partial(_apgd, loss=None), 8e-5, 2),
+    Member("apgd-masked-ce", partial(_apgd, loss="masked-ce"), 7e-5, 2),
+    Member("apgd-js", partial(_apgd, loss="js"), 6e-5, 2),
+    Member("padam-cos", _padam, 5e-5, 2),
+    Member("restart", partial(descend, start="random", first=2.0, widths=WIDTHS, balance=0.0), 1e-4, 4),
+    Member("cospgd", _cospgd, 4e-5, 2),
+    Member("almaprox", partial(_least, attack=almaprox, alpha=0.001), 2e-5, 4),
+    Member("pdpgd", partial(_least, attack=pdpgd, alpha=0.01), 1e-5, 4),
+)
+"""Their priors were measured on split `dev` of the digits scenes, on networks that no result reports."""
+SCORE_BASED = Member("square", _square, 1.0)

@@ -1,0 +1,169 @@
+"""The standard attack: an adaptive ensemble that spends a number of passes where they still pay."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from segbench.attacks.base import attack
+from segbench.attacks.members import MEMBERS, SCORE_BASED, WIDTHS, Target, descend
+from segbench.attacks.tools.gradient_check import check_gradient
+from segbench.attacks.tools.keeper import Keeper
+from segbench.attacks.tools.noise import Generators
+from segbench.attacks.tools.watch import watching
+
+OPENINGS = ((0.3, 0.0), (0.25, 1.0))
+"""Share of the passes, and balance of the classes, of the first two descents, which every image gets."""
+ROUNDS = 16
+"""A round has this part of the passes, times the member's share; it gets longer while the member finds nothing."""
+HOLDS = 0.5
+"""The gradient is checked on images that keep this share of their right pixels after the opening."""
+CHECKED = 200
+"""The gradient is checked if an image has this many passes; the check costs 20 to 30 of them."""
+FORGETTING = 0.5
+"""Weight of the last round in what a member is expected to gain."""
+DOUBT = 0.25
+"""What is left of that expectation after a round without a gain."""
+
+
+@attack("standard", ensemble=True)
+def standard(
+    model: nn.Module,
+    images: Tensor,
+    masks: Tensor,
+    *,
+    eps: float = 4 / 255,
+    passes: int = 300,
+    ignore_index: int = 255,
+    generator: Generators = (),
+) -> dict[str, Tensor]:
+    """Standard attack: a budget of passes, spent for each image on the attacks that still lower its worst case.
+
+    More than half of the passes go to two descents on the margins that end as a count of right pixels: one of all
+    pixels, and one in which each class of the image weighs the same. The rest goes in rounds to the member that is
+    expected to gain most on this image: descents that go on from the best image, for all pixels or with small classes
+    weighted up; APGD with the loss of SegPGD, masked cross-entropy and Jensen-Shannon divergence; PAdam-Cos; CosPGD; a
+    descent from a random start; PDPGD; ALMAProx. The expectation starts from fixed priors and
+    follows what each member gained on the image. A round without a gain makes the member's next round twice as long.
+    An image is finished when no pixel of it is right, when its passes are spent, or when every member in turn gained
+    nothing since the last gain.
+
+    If the gradient of an image is not to be trusted (`tools.gradient_check`), its remaining passes go to the Square
+    attack, which needs only logits.
+
+    The attack keeps two of all images that it saw inside the ball, which are its parts: that with the fewest right
+    pixels, and that with the lowest mean IoU over the classes of the image. So it is never above a member for the
+    passes that it gave to this member, and no pass makes a part worse. That it is not above a member that gets all
+    passes cannot be promised: it is measured (docs/results/standard.md). Decisions on an image depend on it alone.
+
+    Args:
+        model: network, images -> logits.
+        images: (N, 3, H, W) in [0, 1].
+        masks: (N, H, W).
+        eps: L_inf radius of the ball, in [0, 1] units.
+        passes: largest number of forward passes for each image.
+        ignore_index: label of void pixels.
+        generator: random generators for the starts and for Square, one per image.
+
+    Source: ours. An ensemble with few settings is the idea of AutoAttack, Croce and Hein 2020,
+        https://arxiv.org/abs/2003.01690, and of SEA, Croce et al. 2024, https://arxiv.org/abs/2306.12941. Halmosi et
+        al. 2024 showed that different networks fall to different attacks, https://arxiv.org/abs/2407.09150.
+    """
+    keeper = Keeper(images, masks, ignore_index=ignore_index)
+    with watching(model, images, norm="linf", eps=eps, see=keeper.see):
+        target = Target(model, images, masks, eps, ignore_index, generator, keeper)
+        trusted = _differentiable(target)
+        clean = keeper.right.clone()
+        for share, balance in OPENINGS:
+            rows = ((keeper.right > 0) & trusted).nonzero().flatten()
+            length = round(share * passes)
+            if len(rows) and length > 1:
+                descend(target, rows, length, start="random", first=2.0, widths=WIDTHS, balance=balance)
+        if passes >= CHECKED:
+            doubtful = (trusted & (keeper.right > HOLDS * clean)).nonzero().flatten()
+            trusted[doubtful] &= _checked(target, doubtful)
+        _spend(target, trusted, passes)
+    return {"pixels": keeper.by_pixels, "classes": keeper.by_classes}
+
+
+def _differentiable(target: Target) -> Tensor:
+    """Look at the clean images, and return for each whether the network gives any gradient, (N,) bool."""
+    logits = target.model(target.images.detach().requires_grad_())
+    return torch.full_like(target.keeper.passes, logits.requires_grad, dtype=torch.bool)
+
+
+def _checked(target: Target, rows: Tensor) -> Tensor:
+    """Return for some images whether their gradient is to be trusted, (K,) bool."""
+    if not len(rows):
+        return torch.ones_like(rows, dtype=torch.bool)
+    found = check_gradient(target.model, target.images[rows], target.masks[rows], ignore_index=target.ignore_index)
+    return found.trusted
+
+
+def _spend(target: Target, trusted: Tensor, passes: int) -> None:
+    """Spend the passes that are left to each image, a round at a time."""
+    keeper = target.keeper
+    accounts = {
+        int(row): _Account(max(passes // ROUNDS, 2), bool(trusted[row]))
+        for row in (keeper.right > 0).nonzero().flatten()
+    }
+    while True:
+        rounds: dict[tuple[str, int], list[int]] = {}
+        for row, account in accounts.items():
+            left = passes - int(keeper.passes[row])
+            if left > 1 and keeper.right[row] > 0 and not account.exhausted:
+                name, length = account.choice(left)
+                rounds.setdefault((name, length), []).append(row)
+        if not rounds:
+            return
+        for (name, length), rows in rounds.items():
+            chosen = torch.tensor(rows, device=keeper.right.device)
+            before = keeper.right[chosen].tolist(), keeper.iou[chosen].tolist()
+            member = SCORE_BASED if name == SCORE_BASED.name else next(own for own in MEMBERS if own.name == name)
+            member.run(target, chosen, length)
+            after = keeper.right[chosen].tolist(), keeper.iou[chosen].tolist()
+            for row, *values in zip(rows, *before, *after, strict=True):
+                accounts[row].note(name, length, _gain(*values))
+
+
+def _gain(right: float, iou: float, right_after: float, iou_after: float) -> float:
+    """Return the share of right pixels plus the share of the mean IoU that a round took away."""
+    return (right - right_after) / max(right, 1) + (iou - iou_after) / max(iou, 1e-12)
+
+
+class _Account:
+    """What is expected of each member on one image.
+
+    Args:
+        length: passes of a member's first round.
+        trusted: the gradient of the image is to be trusted.
+    """
+
+    def __init__(self, length: int, trusted: bool) -> None:
+        members = MEMBERS if trusted else (SCORE_BASED,)
+        self.expected = {member.name: member.prior for member in members}
+        self.lengths = {member.name: length * member.share for member in members}
+        self.idle: set[str] = set()
+        self.trusted = trusted
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every member gained nothing since the last gain of any."""
+        return len(self.idle) == len(self.expected)
+
+    def choice(self, left: int) -> tuple[str, int]:
+        """Return the member of the next round, and its passes, at most `left`."""
+        waiting = [name for name in self.expected if name not in self.idle]
+        name = max(waiting, key=lambda own: self.expected[own])
+        length = min(self.lengths[name], left) if self.trusted else left
+        return name, left if left - length < 2 else length
+
+    def note(self, name: str, length: int, gain: float) -> None:
+        """Learn from a round of a member."""
+        if gain > 0:
+            self.idle.clear()
+            self.expected[name] += FORGETTING * (gain / length - self.expected[name])
+        else:
+            self.idle.add(name)
+            self.expected[name] *= DOUBT
+            self.lengths[name] *= 2

@@ -1,0 +1,116 @@
+"""The curve of an attack: what its best candidates so far leave, by the number of forward passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segbench.attacks.tools.watch import Candidates
+from segbench.reports.statistics import Absent, mean_iou
+
+
+def _grid() -> NDArray[np.int64]:
+    """Return the numbers of passes at which a curve has its points: 1 to 10, then each a tenth larger, up to 20000."""
+    points = [1]
+    while points[-1] < 20_000:
+        points.append(points[-1] + max(points[-1] // 10, 1))
+    return np.array(points)
+
+
+GRID = _grid()
+
+
+@dataclass
+class Curve:
+    """The sum over images of the best candidates' pixels after each number of passes of `GRID`.
+
+    Attributes:
+        counts: intersections, predicted and true pixels of every class, (len(GRID), 3, C); None before the first image.
+        most: largest number of passes that an image took.
+        first: smallest number of passes after which every image had a candidate that keeps the budget.
+    """
+
+    counts: NDArray[np.int64] | None = field(default=None)
+    most: int = 0
+    first: int = 1
+
+    def add(self, seen: Seen) -> None:
+        """Add the images of one batch."""
+        found = seen.counts()
+        self.counts = found if self.counts is None else self.counts + found
+        self.most = max(self.most, int(seen.passes.max()))
+        self.first = max(self.first, seen.first)
+
+    def points(self, absent: Absent, share: float | None = None) -> tuple[tuple[int, float], ...]:
+        """Return (passes, mIoU in per cent), from the first point at which every image has a candidate.
+
+        Args:
+            absent: what a class counts that is neither true nor predicted.
+            share: the part of the passes that count, for an evaluation whose attack is the beginning of this one; the
+                curve then ends at a point of `GRID`. None for all passes; the curve then ends where the attack did.
+        """
+        if self.counts is None:
+            return ()
+        most = round(self.most * (1 if share is None else share))
+        places = {int(passes): place for place, passes in enumerate(GRID) if self.first <= passes <= most}
+        if share is None and most >= self.first:
+            places[most] = _after(most)
+        return tuple((passes, 100 * float(mean_iou(self.counts[place], absent))) for passes, place in places.items())
+
+
+def _after(passes: int) -> int:
+    """Return the place in `GRID` of the first number that is not smaller."""
+    return int(np.searchsorted(GRID, passes))
+
+
+class Seen:
+    """The best candidate so far of each image of one batch, by right pixels, at the points of `GRID`.
+
+    Args:
+        masks: (N, H, W).
+        num_classes: number of classes C.
+        ignore_index: label of void pixels.
+    """
+
+    def __init__(self, masks: Tensor, num_classes: int, ignore_index: int) -> None:
+        self.masks, self.classes, self.void = masks, num_classes, ignore_index
+        self.passes = np.zeros(len(masks), np.int64)
+        self.right = np.full(len(masks), np.iinfo(np.int64).max)
+        self.found = np.zeros(len(masks), np.int64)
+        self.at = np.zeros((len(GRID), len(masks), 3, num_classes), np.int64)
+
+    def see(self, candidates: Candidates) -> None:
+        """Take note of the candidates of one forward pass."""
+        _, logits, own, inside = candidates
+        counts = self._confusions(logits.argmax(1), self.masks[own])
+        for image, keeps, found in zip(own.tolist(), inside.tolist(), counts, strict=True):
+            self.passes[image] += 1
+            if keeps and found[0].sum() < self.right[image]:
+                self.right[image] = found[0].sum()
+                self.found[image] = self.found[image] or self.passes[image]
+                # A better candidate writes over the later points, so that the last state stands at all of them.
+                self.at[_after(self.passes[image]) :, image] = found
+
+    @property
+    def first(self) -> int:
+        """Number of passes after which every image has a candidate; beyond `GRID` if one has none."""
+        return int(self.found.max()) if (self.found > 0).all() else int(GRID[-1]) + 1
+
+    def counts(self) -> NDArray[np.int64]:
+        """Return the sum over the images, (len(GRID), 3, C)."""
+        summed: NDArray[np.int64] = self.at.sum(1)
+        return summed
+
+    def _confusions(self, preds: Tensor, masks: Tensor) -> NDArray[np.int64]:
+        """Count right, predicted and true pixels of every class, (K, 3, C); classes beyond C are left out."""
+        valid = (masks != self.void) & (masks < self.classes) & (preds < self.classes)
+        row = torch.arange(len(masks), device=masks.device).view(-1, 1, 1) * self.classes
+        kinds = ((preds, valid & (preds == masks)), (preds, valid), (masks, valid))
+        size = len(masks) * self.classes
+        counted = [torch.bincount((row + labels)[where], minlength=size) for labels, where in kinds]
+        found: NDArray[np.int64] = torch.stack(counted).view(3, -1, self.classes).transpose(0, 1).cpu().numpy()
+        return found

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from segbench.attacks.tools.keeper import Keeper, image_iou
+from segbench.attacks.tools.watch import Candidates, watching
+
+VOID = 255
+
+
+class Grey(nn.Module):
+    """Two classes: dark and bright pixels."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        grey = images.mean(1) - 0.5
+        return torch.stack([-grey, grey], 1)
+
+
+def test_rows_belong_to_the_nearest_image_and_say_whether_they_keep_the_budget() -> None:
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    seen: list[Candidates] = []
+    network = Grey()
+    noise = 0.02 * torch.ones_like(images)
+    rows = torch.stack([images[2] + noise[2], images[0] - 3 * noise[0], images[3]])
+    with watching(network, images, norm="linf", eps=0.03, see=seen.append):
+        network(rows)
+        network(images[:, :, :4])  # another size: not shown
+    network(rows)  # after the context: not shown
+    (found,) = seen
+    assert found.own.tolist() == [2, 0, 3]
+    assert found.inside.tolist() == [True, False, True]
+    assert torch.equal(found.logits, network(rows))
+
+
+def test_the_keeper_keeps_the_best_candidate_inside_the_ball_and_counts_every_pass() -> None:
+    images = torch.full((2, 3, 2, 2), 0.49)
+    images[1] = 0.2
+    masks = torch.zeros(2, 2, 2, dtype=torch.long)
+    masks[1, 0] = VOID
+    keeper, network = Keeper(images, masks, ignore_index=VOID), Grey()
+    half = images[:1].clone()
+    half[0, :, 0] += 0.02
+    with watching(network, images, norm="linf", eps=0.03, see=keeper.see):
+        network(images)
+        network(half)  # half of the pixels of the first image are wrong
+        network(images[:1] + 0.2)  # all are, outside the ball
+        network(images[:1])
+    assert keeper.passes.tolist() == [4, 1]
+    assert keeper.right.tolist() == [2, 2]
+    assert torch.equal(keeper.by_pixels, torch.cat([half, images[1:]]))
+    assert torch.equal(keeper.by_classes, keeper.by_pixels)
+    assert keeper.iou.tolist() == [0.5, 1.0]
+
+
+def test_the_iou_of_an_image_is_that_of_a_slow_loop() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(5, 4, 6, 7, generator=generator)
+    masks = torch.randint(3, (5, 6, 7), generator=generator)  # one class is in no mask
+    masks[torch.rand(masks.shape, generator=generator) < 0.2] = VOID
+    masks[4] = VOID
+    slow = []
+    for preds, labels in zip(logits.argmax(1), masks, strict=True):
+        ious = []
+        for label in labels[labels != VOID].unique().tolist():
+            true, predicted = labels == label, (preds == label) & (labels != VOID)
+            ious.append(float((true & predicted).sum() / (true | predicted).sum()))
+        slow.append(sum(ious) / max(len(ious), 1))
+    assert torch.allclose(image_iou(logits, masks), torch.tensor(slow, dtype=torch.double), atol=1e-6)
