@@ -109,7 +109,7 @@ def _margin(table: Table, best: Fate, fates: Sequence[Fate], evidence: Evidence)
     if points < 0.05:
         lead = f"{next_}, is level with it ({second.worst:.1f})"
     cells = [_cell(table, fate) for fate in (best, second)]
-    if cells[0] is None or cells[1] is None:
+    if cells[0] is None or cells[1] is None or cells[0].stands is not None:
         return f"{lead}; not tested, because a gradient is not to be trusted."
     found = tested(cells[0], cells[1], evidence.counts, table.first.absent)
     images = table.first.n_images or 0
@@ -172,7 +172,7 @@ def _convergence(table: Table, fate: Fate) -> tuple[bool, str]:
     falls = [last_fall(run.curve) for run in cell.records] if cell is not None else []
     known = [fall for fall in falls if fall is not None]
     if not known or len(known) < len(falls):
-        return False, f"too few passes were watched to tell whether {fate.attack} had converged"
+        return False, f"whether {fate.attack} had converged is not known"
     fall = fmean(known)
     if fall < STEADY:
         return True, f"{fate.attack} had converged"

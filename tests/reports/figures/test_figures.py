@@ -151,17 +151,45 @@ def test_examples_are_of_the_strongest_attack_whose_images_were_kept(records, ke
     assert figure.title == "White-box: Digits (val): PSPNet on single images, clean and under BIM-6"
     assert "Of 4 images that were kept: best, median, worst" in figure.caption
     assert "averaged over 3 networks" in figure.caption
-    assert "best image, none: 90 % of the pixels right, 60 % under bim(steps=6)" in figure.alt
-    assert "median image, ddcat: 50 % of the pixels right, 20 %" in figure.alt
-    assert "worst image, sat: 30 % of the pixels right, 0 %" in figure.alt
+    assert "best image, none: 90 % of the pixels right, 60 % under BIM-6" in figure.alt
+    assert "median image, DDC-AT: 50 % of the pixels right, 20 %" in figure.alt
+    assert "worst image, SAT: 30 % of the pixels right, 0 %" in figure.alt
     assert not figure.themed
+
+
+def test_images_that_were_asked_for_are_shown_in_that_order_and_in_full_size(records, kept, tmp_path) -> None:
+    manifest = Manifest(name="x", title="x", records=tuple(records))
+    evidence = Evidence(kept=kept)
+    page = compose(manifest)
+    figure = next(own for own in gather(page, evidence, (9, 3)) if "examples" in own.name)
+    assert figure.caption.startswith("Chosen by hand from 4 images that were kept")
+    assert figure.alt.startswith("PSPNet. image 9, none: 30 % of the pixels right, 0 % under BIM-6; image 9, SAT")
+    titles = [ax.get_title() for ax in figure.draw().axes]
+    assert titles.index("image 9: scene-9") < titles.index("image 3: scene-3")
+    assert figure.pdf().startswith(b"%PDF")
+    with pytest.raises(ValueError, match="image 4 of the split was not kept; kept are 3, 5, 6, 9; runtime.keep_images"):
+        render(manifest, tmp_path, ["figures"], evidence=evidence, images=(3, 4))
+    with pytest.raises(ValueError, match="image 3 of the split was not kept; kept are none"):
+        render(manifest, tmp_path, ["figures"], images=(3,))
+
+
+def test_chosen_images_keep_their_pixels(one, net, attack_bim) -> None:
+    truth = np.zeros((300, 400), np.uint8)
+    image = np.full((1, 300, 400, 3), 100 * 257, np.uint16)
+    big = KeptImage(7, "big", PALETTE, image, image + np.uint16(514), truth, truth)
+    records = [one(net("pspnet", "none", 0), *a) for a in ((), (attack_bim(6),))]
+    page, evidence = compose(Manifest(name="x", title="x", records=tuple(records))), Evidence(kept=lambda _: [big])
+    sizes = {
+        images: gather(page, evidence, images)[0].draw().axes[0].images[0].get_array().shape for images in ((), (7,))
+    }
+    assert sizes == {(): (100, 134, 3), (7,): (300, 400, 3)}
 
 
 def test_an_attack_that_lacks_a_network_gives_way_to_one_that_all_share(records, kept) -> None:
     gone = next(r.digest for r in records if r.target.defense.name == "sat" and r.attack.short == "bim(steps=6)")
     figures = figures_of(records, Evidence(kept=lambda digest: [] if digest == gone else kept(digest)))
-    assert figures["table-1-examples-1"].title.endswith("under bim(steps=4)")
-    assert figures["table-1-examples-2"].title.endswith("under bim(steps=6)")
+    assert figures["table-1-examples-1"].title.endswith("under BIM-4")
+    assert figures["table-1-examples-2"].title.endswith("under BIM-6")
 
 
 def test_many_networks_fill_several_figures(one, net, attack_bim) -> None:
