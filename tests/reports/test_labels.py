@@ -117,7 +117,5 @@ def test_without_display_names_labels_are_those_of_the_catalog(records) -> None:
     found = {labels.network(r.target) for r in records}
     assert found == {
         f"{model} {rest}"
-        for model, rest in itertools.product(
-            ("pspnet", "deeplabv3"), ("without defense", "with sat", "with ddcat")
-        )
+        for model, rest in itertools.product(("pspnet", "deeplabv3"), ("without defense", "with sat", "with ddcat"))
     }

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from segbench.reports.compare import compare
+from segbench.reports.evidence import NOTHING
 from segbench.reports.figures.robustness import curves
 from segbench.reports.formats.frames import tidy
 from segbench.reports.labels import Labels
 from segbench.reports.page.page import compose
-from segbench.reports.evidence import NOTHING
 from segbench.reports.page.reading import fates_of, notes
 from segbench.reports.page.verdict import verdict
 from segbench.reports.records import Manifest

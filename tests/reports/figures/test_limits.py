@@ -51,7 +51,9 @@ def outside(canvas) -> list[str]:
 def inside(box, at, radius: float) -> bool:
     if np.isnan(at).any():
         return True
-    return box.x0 <= at[0] - radius and at[0] + radius <= box.x1 and box.y0 <= at[1] - radius and at[1] + radius <= box.y1
+    return (
+        box.x0 <= at[0] - radius and at[0] + radius <= box.x1 and box.y0 <= at[1] - radius and at[1] + radius <= box.y1
+    )
 
 
 @pytest.mark.parametrize("values", EXTREMES)
@@ -74,5 +76,7 @@ def test_nothing_is_cut_off(one, net, attack_bim, values) -> None:
     evidence = Evidence(counts=counts.get, tallies=lambda digest: tallies[digest])
     page = compose(Manifest(name="x", title="x", records=tuple(records)), evidence=evidence)
     figures = gather(page, evidence)
-    assert {"table-1-bim-steps-1", "table-1-scatter", "table-1-classes", "table-1-passes-1"} <= {f.name for f in figures}
+    assert {"table-1-bim-steps-1", "table-1-scatter", "table-1-classes", "table-1-passes-1"} <= {
+        f.name for f in figures
+    }
     assert {figure.name: cut for figure in figures if (cut := outside(figure.draw()))} == {}
