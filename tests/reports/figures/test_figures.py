@@ -169,8 +169,6 @@ def test_images_that_were_asked_for_are_shown_in_that_order_and_in_full_size(rec
     assert figure.pdf().startswith(b"%PDF")
     unkept = r"image 4 of the split was not kept; kept are 3, 5, 6, 9; runtime\.keep_images"
     with pytest.raises(ValueError, match=unkept):
-        ValueError, match=r"image 4 of the split was not kept; kept are 3, 5, 6, 9; runtime\.keep_images"
-    ):
         render(manifest, tmp_path, ["figures"], evidence=evidence, images=(3, 4))
     with pytest.raises(ValueError, match="image 3 of the split was not kept; kept are none"):
         render(manifest, tmp_path, ["figures"], images=(3,))
