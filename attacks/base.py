@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from segbench.attacks.tools.budget import Access, Norm, ThreatModel
 from segbench.attacks.tools.guard import guarded, prepared, stream_seed
-from segbench.attacks.tools.noise import Generators
+from segbench.attacks.tools.noise import Generators, per_image
 
 __all__ = ["CONTEXT", "Access", "Attack", "Batches", "BoundAttack", "Norm", "ThreatModel", "attack", "worst_part"]
 
@@ -49,6 +49,8 @@ class Attack(Generic[P]):
             such an attack is the distance of its images.
         ensemble: the function returns several results by name; see `parts`.
         fit: function that computes a universal perturbation from training batches, else None; see `BoundAttack.fit`.
+        region: function that returns the pixels that the attack may change, else None; see `BoundAttack.allowed`.
+        objects: function that returns the objects that the attack hides, else None; see `BoundAttack.hidden`.
     """
 
     name: str
@@ -59,6 +61,8 @@ class Attack(Generic[P]):
     minimises: Norm | None = None
     ensemble: bool = False
     fit: Callable[..., Tensor] | None = None
+    region: Callable[..., Tensor] | None = None
+    objects: Callable[..., Tensor] | None = None
 
     @property
     def kind(self) -> str:
@@ -193,6 +197,33 @@ class BoundAttack:
         with guarded(model, next(model.parameters(), torch.empty(0)).device, stream_seed(None, "fit")):
             return self.attack.fit(model, batches, ignore_index=ignore_index, **self.options).detach()
 
+    def allowed(
+        self, images: Tensor, masks: Tensor, *, ignore_index: int = 255, generator: Any = None
+    ) -> Tensor | None:
+        """Return the pixels that the attack may change, (N, H, W) bool; None if it may change all.
+
+        Args:
+            images: (N, 3, H, W) in [0, 1].
+            masks: (N, H, W).
+            ignore_index: label of void pixels.
+            generator: the generators that the attack gets, one per image, before or after it has drawn from them.
+        """
+        if self.attack.region is None:
+            return None
+        generators = per_image(generator, len(images))
+        return self.attack.region(images, masks.long(), ignore_index=ignore_index, generator=generators, **self.options)
+
+    def hidden(self, masks: Tensor, *, ignore_index: int = 255) -> Tensor | None:
+        """Return the number of the object that the attack hides at each pixel, 0 for none; None if it hides none.
+
+        Args:
+            masks: (N, H, W).
+            ignore_index: label of void pixels.
+        """
+        if self.attack.objects is None:
+            return None
+        return self.attack.objects(masks.long(), ignore_index=ignore_index, **self.options)
+
     @property
     def needs_training_data(self) -> bool:
         """Whether the attack takes `class_pixels` or a `perturbation` from the training data, with these options."""
@@ -215,10 +246,14 @@ class BoundAttack:
 
     @property
     def threat(self) -> ThreatModel:
-        """The threat model of the attack, from its options `norm` and `eps`."""
+        """The threat model of the attack, from its options `norm` and `eps`; of regions also `region` and `size`."""
         eps = self.options.get("eps")
         norm = self.options.get("norm", "linf") if eps is not None else None
-        return ThreatModel(norm, eps, self.attack.access)
+        if self.attack.region is None:
+            return ThreatModel(norm, eps, self.attack.access)
+        region = self.options.get("region", "patch")
+        area = self.options["size"] if region == "patch" else None
+        return ThreatModel(norm, eps, self.attack.access, region if isinstance(region, str) else "map", area)
 
 
 def attack(
@@ -230,6 +265,8 @@ def attack(
     minimises: Norm | None = None,
     ensemble: bool = False,
     fit: Callable[..., Tensor] | None = None,
+    region: Callable[..., Tensor] | None = None,
+    objects: Callable[..., Tensor] | None = None,
 ) -> Callable[[Callable[P, Images]], Attack[P]]:
     """Tag a function as an attack, so that the catalog finds it.
 
@@ -242,10 +279,14 @@ def attack(
         ensemble: the function returns several results by name, and takes `ignore_index`.
         fit: function of (model, batches), `ignore_index` and the attack's options that returns the `perturbation` for
             the tagged function.
+        region: function of (images, masks), `ignore_index`, `generator` and the attack's options that returns the
+            pixels that may change, (N, H, W) bool. Such an attack has an option `region`, or `size`, that of a patch.
+        objects: function of masks, `ignore_index` and the attack's options that returns the number of the object to
+            hide at each pixel, (N, H, W), 0 for none.
     """
 
     def tag(function: Callable[P, Images]) -> Attack[P]:
-        tagged = Attack(name, version, function, nested, access, minimises, ensemble, fit)
+        tagged = Attack(name, version, function, nested, access, minimises, ensemble, fit, region, objects)
         update_wrapper(tagged, function, updated=())
         return tagged
 

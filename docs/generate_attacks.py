@@ -37,6 +37,10 @@ of one map an image. segbench resizes the map to the attacked image by nearest n
 where the map holds the void label. The identity of an evaluation contains the content of the file, not its path. Scores
 always compare with the true masks.
 
+**Regions.** `patch` and `universal-patch` change no pixel outside of their patch, and `hide` none outside of its
+`region`. The evaluator works out the region by itself and compares every other pixel bit for bit. See
+[Patches and hidden objects](threats.md).
+
 **Random networks.** A network may draw random numbers in its forward pass. An attack seeds these from its own
 generator, so that the network draws other numbers when the images are scored.
 
@@ -67,6 +71,8 @@ def _row(name: str, component: catalog.Definition) -> str:
 def bound(attack: Attack[...]) -> str:
     """Return the norm and the radius that an attack keeps by default, or the norm that it minimises."""
     threat = attack.bind().threat
+    if threat.area is not None:
+        return f"none in {100 * threat.area:g} % of the image, 0 elsewhere"
     if threat.norm is not None:
         return f"{threat.norm} {threat.eps:g}"
     return f"least {attack.minimises}" if attack.minimises else "none"
@@ -94,6 +100,7 @@ def cost(attack: Attack[...]) -> str:
 def _measured(attack: Attack[...], options: Mapping[str, Any]) -> tuple[int, int]:
     model, images = _Pixelwise(), torch.full((1, 3, 8, 8), 0.5)
     masks = torch.zeros(1, 8, 8, dtype=torch.long)
+    masks[:, :, -1] = 1  # something that surrounds an object
     context = {"class_pixels": torch.ones(4)}
     made = attack.bind(**options)
     with count_passes(model) as passes:

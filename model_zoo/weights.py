@@ -139,9 +139,10 @@ def _read(file: Path) -> Any:
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
         which = f" ({named[1]})" if named else ""
+        trusted = f"torch.save(torch.load({file.name!r}, weights_only=False)['state_dict'], 'weights.pth')"
         raise ModelError(
             f"{file}: refused, because it is damaged or contains Python objects{which} beside tensors, which could run "
-            "code; save its state_dict() alone"
+            "code; save its state_dict() alone" + (f", or if you trust its origin, {trusted}" if named else "")
         ) from error
     except ModelError:
         raise

@@ -65,12 +65,21 @@ def runs_of(counts: Counts, records: Sequence[Record]) -> Runs:
         counts: (R, N, 3, C), one run for each record.
         records: the records.
     """
+    return Runs(counts, *trainings(records))
+
+
+def trainings(records: Sequence[Record]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return names of the networks that records scored, and of those that they were attacked through; see `Runs`.
+
+    Args:
+        records: the records.
+    """
     targets = tuple(record.target.weights_sha256 or record.target.digest for record in records)
     sources = tuple(
         (record.source.weights_sha256 or record.source.digest) if record.setting == "black-box" else target
         for record, target in zip(records, targets, strict=True)
     )
-    return Runs(counts, targets, sources)
+    return targets, sources
 
 
 def paired_bootstrap(
@@ -161,15 +170,36 @@ def interval_over_runs(runs: Runs, absent: Absent) -> Interval:
         runs: the runs.
         absent: see `statistics.mean_iou`.
     """
-    values = _values(runs, absent)
-    spreads = [_spread(values, runs.targets)]
-    if runs.sources != runs.targets:
-        spreads.append(_spread(values, runs.sources))
     drawn = resampled_miou(runs.counts, absent)
-    images = _of_images(drawn[~np.isnan(drawn)], runs.counts.shape[1])
-    reach = _reach(*_summed([images, *(own for own in spreads if own is not None)]))
+    found = over_runs(_values(runs, absent), runs.targets, runs.sources, drawn, runs.counts.shape[1])
+    return Interval(found.value, max(0.0, found.low), min(100.0, found.high))
+
+
+def over_runs(values: Floats, targets: Sequence[str], sources: Sequence[str], drawn: Floats, images: int) -> Interval:
+    """Return the mean of a number over runs with a 95 % interval, which is not cut to the range of the number.
+
+    With one run it is a percentile bootstrap over images; with several, that of Student's t with the variances over
+    images, trainings and sources added.
+
+    Args:
+        values: (R,) the number in each run.
+        targets: which network each run scored; two runs with one name are one training.
+        sources: which network each run was attacked through; equal to `targets` unless the attack is a transfer.
+        drawn: (S,) means over the runs in bootstrap samples of the images, the runs being kept.
+        images: number of images.
+    """
+    drawn = drawn[~np.isnan(drawn)]
     value = float(values.mean())
-    return Interval(value, max(0.0, value - reach), min(100.0, value + reach))
+    if not len(drawn):
+        return Interval(value, np.nan, np.nan)
+    if len(values) == 1:
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        return Interval(value, float(low), float(high))
+    spreads = [_spread(values, targets)]
+    if tuple(sources) != tuple(targets):
+        spreads.append(_spread(values, sources))
+    reach = _reach(*_summed([_of_images(drawn, images), *(own for own in spreads if own is not None)]))
+    return Interval(value, value - reach, value + reach)
 
 
 class _Spread(NamedTuple):

@@ -6,7 +6,7 @@ import marshal
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from segbench.reports.names import Digest
 
@@ -71,11 +71,22 @@ class RecordedThreat(Frozen):
         norm: "linf", "l2", "rms" or None.
         eps: the bound in [0, 1] units, or None.
         access: "none", "labels", "logits" or "gradients".
+        region: where pixels may change: "patch", or of an attack that hides objects "all", "object", "surroundings" or
+            "map"; None for every attack that may change all pixels and hides no object.
+        area: share of the image that a patch covers before it is scaled; None for all other regions.
     """
 
     norm: str | None
     eps: Amount | None
     access: str
+    region: str | None = None
+    area: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return plain data without what only an attack with a region has, so that digests of others stay."""
+        plain: dict[str, Any] = handler(self)
+        return {name: value for name, value in plain.items() if value is not None or name in ("norm", "eps", "access")}
 
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -193,6 +204,7 @@ class Manifest(Frozen):
         worst_of: column name -> attacks whose worst case the column shows.
         metrics: names of the metrics that its report shows beside mIoU.
         labels: display names of components and networks (see `segbench.reports.labels.Labels`).
+        reference: the network that errors under corruption are divided by, as "pspnet with none"; empty for none.
         threads: CPU threads of each worker, on which the last bits of numbers depend; None where it is not known.
     """
 
@@ -203,6 +215,7 @@ class Manifest(Frozen):
     worst_of: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     metrics: tuple[str, ...] = ()
     labels: Mapping[str, str] = Field(default_factory=dict)
+    reference: str = ""
     threads: int | None = Field(default=None, ge=1)
 
 

@@ -196,9 +196,10 @@ def _helped(attacked: Scores, clean: Scores) -> bool:
 def _is_white(record: Record) -> bool:
     """Return whether an attack uses the target's own gradients and is untargeted.
 
-    A targeted attack is left out: pixels that are already of its target class stay correct.
+    A targeted attack is left out: pixels that are already of its target class stay correct. So is one that keeps to a
+    region or hides objects.
     """
-    through = record.setting == "white-box" and not record.oblivious
+    through = record.setting == "white-box" and not record.oblivious and record.threat.region is None
     return through and record.threat.access == "gradients" and record.attack.options.get("target") is None
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from segbench.reports.comparable import condition
 from segbench.reports.evidence import Evidence
 from segbench.reports.metrics.registry import measured
-from segbench.reports.metrics.tallied import Tallied
+from segbench.reports.metrics.tallied import Tallied, Tallies
 from segbench.reports.records import Component, Manifest, Record, RecordedThreat
 from segbench.reports.statistics import Absent, Counts, image_accuracy, mean_iou, scores
 
@@ -96,6 +96,7 @@ def _worst(column: str, members: Iterable[str], group: list[Record], evidence: E
         )
     worst = worst_case(parts, done[0].absent)
     counts = np.stack(parts)[worst.choice, np.arange(len(worst.choice))]
+    tallies = _chosen(worst.choice, done, len(parts), evidence)
     extras = {
         "worst_image_accuracy": worst.image_accuracy,
         "worst_aacc": worst.aacc,
@@ -109,8 +110,8 @@ def _worst(column: str, members: Iterable[str], group: list[Record], evidence: E
         update={
             **changed,
             "scores": scores(counts, done[0].absent),
-            "metrics": measured(Tallied(counts, done[0].absent)),
-            "tallied": (),
+            "metrics": measured(Tallied(counts, done[0].absent, tallies)),
+            "tallied": tuple(tallies),
             "extras": extras,
             "passes": passes,
             "budget_used": max(used, default=None),
@@ -118,12 +119,39 @@ def _worst(column: str, members: Iterable[str], group: list[Record], evidence: E
     )
 
 
+def _chosen(choice: NDArray[np.int64], records: Sequence[Record], parts: int, evidence: Evidence) -> Tallies:
+    """Return what was tallied under the chosen attack of each image: the families that all the attacks have.
+
+    None where one of the attacks is an ensemble, whose parts are not tallied one by one.
+
+    Args:
+        choice: (N,) index of the attack of each image.
+        records: the attacks.
+        parts: number of results that the choice is among.
+        evidence: the source of tallies.
+    """
+    if parts != len(records):
+        return {}
+    found = [evidence.tallies(record.digest) for record in records]
+    shared = [family for family in found[0] if all(family in own for own in found)]
+    images = np.arange(len(choice))
+    return {family: np.stack([own[family] for own in found])[choice, images] for family in shared}
+
+
 def _threat(records: list[Record]) -> RecordedThreat:
-    """Return the common threat model: norm and eps are None if the attacks differ, access is the strongest."""
+    """Return the common threat model: norm, eps and region are None if the attacks differ, access is the strongest."""
     norms, radii = {r.threat.norm for r in records}, {r.threat.eps for r in records}
     access = next(a for a in ("gradients", "logits", "labels", "none") if a in {r.threat.access for r in records})
+    regions = {(r.threat.region, r.threat.area) for r in records}
     same = len(norms) == len(radii) == 1
-    return RecordedThreat(norm=norms.pop() if same else None, eps=radii.pop() if same else None, access=access)
+    region, area = regions.pop() if len(regions) == 1 else (None, None)
+    return RecordedThreat(
+        norm=norms.pop() if same else None,
+        eps=radii.pop() if same else None,
+        access=access,
+        region=region,
+        area=area,
+    )
 
 
 def worst_case(counts_by_attack: Sequence[Counts], absent: Absent) -> WorstCase:

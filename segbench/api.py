@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from segbench.attacks.base import BoundAttack
 from segbench.attacks.tools.budget import check_budget
 from segbench.attacks.tools.guard import guarded, prepared
+from segbench.attacks.tools.noise import Generators, per_image
 from segbench.components import specs
 from segbench.config.load import load_matrix, matrix_from_data
 from segbench.config.matrix import Matrix
@@ -242,7 +243,7 @@ def attack(
     attack: str,
     *,
     ignore_index: int = 255,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Generators | None = None,
 ) -> Tensor:
     """Return adversarial images (N, 3, H, W), after checking that they keep their budget.
 
@@ -252,7 +253,7 @@ def attack(
         masks: (N, H, W), whole numbers of any type.
         attack: the attack with its options, such as "segpgd(eps=4/255)".
         ignore_index: label of void pixels.
-        generator: source of the attack's randomness.
+        generator: source of the attack's randomness: one generator, or one for each image.
 
     Raises:
         SegbenchError: the attack or an option is not known, or images or masks are not what is said here.
@@ -261,10 +262,13 @@ def attack(
     try:
         network = Adapter(model, Convention(), None)
         _labels_fit(network, images, masks, ignore_index)
+        if bound.attack.region is not None:
+            generator = per_image(generator, len(images))
+        allowed = bound.allowed(images, masks, ignore_index=ignore_index, generator=generator)
         adversarial = bound(network, images, masks, ignore_index=ignore_index, generator=generator)
     except ValueError as error:
         raise SegbenchError(f"attack: {error}") from error
-    check_budget(adversarial, images, bound.threat)
+    check_budget(adversarial, images, bound.threat, allowed=allowed)
     return adversarial
 
 
@@ -340,11 +344,13 @@ def predict(
             images = crops.images[start : start + batch].to(device)
             if made is not None:
                 own = crops.masks[start : start + batch].to(device)
+                drawn = generator if made.attack.region is None else per_image(generator, len(images))
                 try:
-                    adversarial = made(network, images, own, generator=generator)
+                    allowed = made.allowed(images, own, generator=drawn)
+                    adversarial = made(network, images, own, generator=drawn)
                 except ValueError as error:
                     raise SegbenchError(f"predict: {error}") from error
-                check_budget(adversarial, images, made.threat)
+                check_budget(adversarial, images, made.threat, allowed=allowed)
                 images = adversarial
             scores.append(procedure.scores(model, images, attacked=made is not None and made.threat.access != "none"))
     return procedure.merge(torch.cat(scores), crops).cpu()

@@ -21,29 +21,46 @@ class ThreatModel:
             divided by the square root of the number of values). None if the change is unbounded.
         eps: radius of the ball, in [0, 1] units. None if the change is unbounded.
         access: what the attack reads from the network: "none", "labels", "logits" or "gradients".
+        region: where pixels may change: "patch", or of an attack that hides objects "all", "object", "surroundings" or
+            "map". None for every attack that may change all pixels and hides no object.
+        area: share of the image that a patch covers before it is scaled; None for all other regions.
     """
 
     norm: Norm | None
     eps: float | None
     access: Access
+    region: str | None = None
+    area: float | None = None
 
 
 class BudgetExceeded(RuntimeError):
     """An attack returned images outside its threat model."""
 
 
-def check_budget(adversarial: Tensor, images: Tensor, threat: ThreatModel, *, tolerance: float = 1e-6) -> None:
+def check_budget(
+    adversarial: Tensor,
+    images: Tensor,
+    threat: ThreatModel,
+    *,
+    allowed: Tensor | None = None,
+    tolerance: float = 1e-6,
+) -> None:
     """Check in float64 that adversarial images are finite, in [0, 1] and within their threat model.
 
     Args:
         adversarial: images after the attack, (N, 3, H, W).
         images: clean images, (N, 3, H, W).
         threat: the threat model of the attack.
+        allowed: pixels that may change, (N, H, W) bool, where the threat model has a region (see
+            `attacks.base.BoundAttack.allowed`); all others keep every bit.
         tolerance: allowance for rounding errors, in [0, 1] units.
 
     Raises:
         BudgetExceeded: the images break the threat model; the message says how and by how much.
+        ValueError: the threat model has a region, and the pixels of it are not given.
     """
+    if threat.region is not None and allowed is None:
+        raise ValueError(f"changes are limited to a region ({threat.region}): pass the pixels that may change, allowed")
     if adversarial.shape != images.shape:
         raise BudgetExceeded(
             f"the attack changed the shape of the images from {tuple(images.shape)} to {tuple(adversarial.shape)}"
@@ -53,6 +70,12 @@ def check_budget(adversarial: Tensor, images: Tensor, threat: ThreatModel, *, to
     low, high = adversarial.min().item(), adversarial.max().item()
     if low < -tolerance or high > 1 + tolerance:
         raise BudgetExceeded(f"adversarial images leave [0, 1]: they span {low:.6g} to {high:.6g}")
+    if allowed is not None:
+        changed = ((adversarial != images).any(1) & ~allowed).flatten(1).sum(1)
+        if changed.any():
+            raise BudgetExceeded(
+                f"{int(changed.max())} pixels of an image changed outside of its {threat.region} region"
+            )
     if threat.norm is not None and threat.eps is not None:
         used = distance(adversarial, images, threat.norm).max().item()
         if used > threat.eps + tolerance:

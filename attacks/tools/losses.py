@@ -32,6 +32,16 @@ def masked_cross_entropy(logits: Tensor, masks: Tensor, *, ignore_index: int = 2
     return cross_entropy(logits, masks, ignore_index=ignore_index) * (logits.argmax(1) == masks)
 
 
+def weighted_cross_entropy(logits: Tensor, masks: Tensor, *, weight: float, ignore_index: int = 255) -> Tensor:
+    """Cross-entropy, times `weight` at correctly classified pixels and times 1 - `weight` at wrong ones.
+
+    Source: Nesti et al. 2022, section 3, https://arxiv.org/abs/2108.06179.
+    """
+    right = logits.argmax(1) == masks
+    weights = torch.where(right, weight, 1 - weight).to(logits)
+    return cross_entropy(logits, masks, ignore_index=ignore_index) * weights
+
+
 def balanced_masked_cross_entropy(
     logits: Tensor, masks: Tensor, *, class_pixels: Tensor, ignore_index: int = 255
 ) -> Tensor:

@@ -44,6 +44,8 @@ class NetworkImages(NamedTuple):
 def examples(table: Table, kept: KeptOf, images: Sequence[int] = ()) -> list[Figure]:
     """Return figures with a few images per model, and the predictions of each network on them, clean and attacked.
 
+    The attack is the strongest one, and in further figures each one that has a region, such as a patch.
+
     Args:
         table: a white-box table.
         kept: digest of an evaluation -> its stored images.
@@ -54,27 +56,37 @@ def examples(table: Table, kept: KeptOf, images: Sequence[int] = ()) -> list[Fig
         return []
     figures: list[Figure] = []
     for block in table.blocks:
-        column, pairs = _strongest(block, clean, table, kept)
-        shared = _shared(pairs)
-        if images:
-            chosen = {f"image {index}": index for index in dict.fromkeys(images) if index in shared}
-        else:
-            chosen = pick({index: fmean(_right(pair.attacked[index]) for pair in pairs) for index in shared})
-        if not chosen:
-            continue
-        attack = table.columns[column].label
-        for start in range(0, len(pairs), MOST_NETWORKS):
-            own = pairs[start : start + MOST_NETWORKS]
-            figures.append(
-                Figure(
-                    f"{table.name}-examples-{len(figures) + 1}",
-                    f"{table.heading}: {block.label} on single images, clean and under {attack}",
-                    _caption(chosen, len(shared), len(pairs), own, asked=bool(images)),
-                    _alt(chosen, own, block.label, attack),
-                    partial(_draw, chosen, own, attack, table.first.classes, LONGEST_CHOSEN if images else LONGEST),
-                    themed=False,
-                )
+        shown = _strongest(block, clean, table, kept)
+        for column, pairs in (shown, *_limited(block, clean, table, kept, shown[0])):
+            figures += _of_attack(block.label, table, column, pairs, len(figures), images)
+    return figures
+
+
+def _of_attack(
+    model: str, table: Table, column: int, pairs: Sequence[NetworkImages], before: int, images: Sequence[int]
+) -> list[Figure]:
+    """Return the figures of one model under one attack; `before` counts those that the table has already."""
+    shared = _shared(pairs)
+    if images:
+        chosen = {f"image {index}": index for index in dict.fromkeys(images) if index in shared}
+    else:
+        chosen = pick({index: fmean(_right(pair.attacked[index]) for pair in pairs) for index in shared})
+    if not chosen:
+        return []
+    figures: list[Figure] = []
+    attack = table.columns[column].label
+    for start in range(0, len(pairs), MOST_NETWORKS):
+        own = pairs[start : start + MOST_NETWORKS]
+        figures.append(
+            Figure(
+                f"{table.name}-examples-{before + len(figures) + 1}",
+                f"{table.heading}: {model} on single images, clean and under {attack}",
+                _caption(chosen, len(shared), len(pairs), own, asked=bool(images)),
+                _alt(chosen, own, model, attack),
+                partial(_draw, chosen, own, attack, table.first.classes, LONGEST_CHOSEN if images else LONGEST),
+                themed=False,
             )
+        )
     return figures
 
 
@@ -147,6 +159,26 @@ def _strongest(block: Block, clean: int, table: Table, kept: KeptOf) -> tuple[in
         if len(pairs) == len(own):
             break
     return found
+
+
+def _limited(block: Block, clean: int, table: Table, kept: KeptOf, but: int) -> list[tuple[int, list[NetworkImages]]]:
+    """Return the columns of attacks with a region, but for one, each with the stored images of each network."""
+    found = []
+    for index, column in enumerate(table.columns):
+        cells = [(row, row.cells[index]) for row in block.rows if not row.apart]
+        if column.attack is None or index == but or not any(_has_region(cell) for _, cell in cells):
+            continue
+        pairs = [
+            NetworkImages(row.label, before, after)
+            for row, cell in cells
+            if (before := _images(row.cells[clean], kept)) and (after := _images(cell, kept))
+        ]
+        found.append((index, pairs))
+    return found
+
+
+def _has_region(cell: Cell) -> bool:
+    return any(record.threat.region is not None for record in cell.records)
 
 
 def _images(cell: Cell, kept: KeptOf) -> dict[int, KeptImage]:

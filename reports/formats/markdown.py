@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from segbench.reports.page.cards import Cards
 from segbench.reports.page.facts import Facts
 from segbench.reports.page.page import Page
 from segbench.reports.tables.grid import Cell, Column, Table
@@ -27,6 +28,12 @@ def to_markdown(page: Page) -> str:
         parts += [f"## {escape(section.table.heading)}", escape(section.table.caption), _table(section.table)]
         if section.notes:
             parts.append("\n".join(f"- {escape(note)}" for note in section.notes))
+    if page.cards:
+        parts.append("## Reliability cards")
+        parts += [part for group in page.cards for part in _cards(group, several=len(page.cards) > 1)]
+    if page.regions:
+        parts.append("## Patches and hidden objects")
+        parts += [_facts(facts) for facts in page.regions]
     if page.failures:
         parts.append(_facts(page.failures))
     if page.trust:
@@ -79,6 +86,20 @@ def _published(cell: Cell) -> str:
         return ""
     own = "" if cell.difference is None else f", {cell.difference:+.1f}"
     return escape(f"[{cell.published.mean:.1f}{own}]")
+
+
+def _cards(group: Cards, *, several: bool) -> list[str]:
+    """Return the parts of a page that show cards: a table for each network, and one of correlations."""
+    parts = [f"### {escape(group.heading)}"] if several else []
+    parts.append(escape(group.caption))
+    for card in group.cards:
+        rows = [
+            [escape(text) for text in (score.dimension, score.shown, score.between, score.place, score.how)]
+            for score in card.scores
+        ]
+        heads = ["", "value", "95 % interval", "rank", "measured"]
+        parts += [f"**{escape(card.network)}**", grid(heads, rows, numbers_from=len(heads))]
+    return [*parts, _facts(group.correlations)] if group.correlations else parts
 
 
 def _facts(facts: Facts) -> str:

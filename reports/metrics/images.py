@@ -52,15 +52,14 @@ def lowest(values: Floats, share: float) -> float:
     return float(np.sort(values)[: max(1, int(share / 100 * len(values)))].mean())
 
 
-def mean_of_classes(counts: NDArray[Any], share: float = 100.0) -> float:
+def mean_of_classes(iou: Floats, share: float = 100.0) -> float:
     """Return mIoU^C: the mean over classes of the mean IoU over those images that hold the class, in [0, 1].
 
     Args:
-        counts: (N, 3, C).
+        iou: (N, C) IoU of every class on every image, NaN where the class is not in the truth; see `class_image_iou`.
         share: of the images of each class, in per cent; the worst ones are taken.
     """
-    columns = class_image_iou(counts).T
-    means = [lowest(column[~np.isnan(column)], share) for column in columns if not np.isnan(column).all()]
+    means = [lowest(column[~np.isnan(column)], share) for column in iou.T if not np.isnan(column).all()]
     return float(np.mean(means)) if means else np.nan
 
 

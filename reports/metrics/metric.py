@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segbench.reports.metrics.tallied import Tallied
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,11 @@ class Metric:
         higher_is_better: True for IoU and recall, False for errors.
         family: the tallies that it needs beside the counts of pixels, or "counts" where those are all.
         of: the counts of an evaluation -> its value, NaN where it has none.
-        per_cent: values are from 0 to 100 and differences are percentage points; else from 0 to 1.
+        per_cent: values are from 0 to 100 and differences are percentage points.
+        most: the highest value that there can be; the lowest one is 0.
+        images: the counts of an evaluation -> what the metric needs of each image, (M,) or (M, C); None where the sums
+            over images of the counts are enough.
+        of_images: what `images` gives -> the value.
     """
 
     name: str
@@ -31,6 +38,9 @@ class Metric:
     family: str
     of: Callable[[Tallied], float]
     per_cent: bool = True
+    most: float = 100.0
+    images: Callable[[Tallied], Floats] | None = None
+    of_images: Callable[[Floats], float] | None = None
 
     @property
     def unit(self) -> str:
@@ -55,9 +65,50 @@ def counted(name: str, heading: str, sentence: str, of: Callable[[Tallied], floa
     return Metric(name, heading, sentence, True, "counts", lambda tallied: 100 * of(tallied))
 
 
-def confident(name: str, heading: str, sentence: str, of: Callable[..., float], *, higher: bool = False) -> Metric:
-    """Return a metric of confidence, from 0 to 1, which is better the lower it is unless `higher` says so."""
-    return Metric(name, heading, sentence, higher, "confidence", lambda t: of(t.tallies["confidence"]), per_cent=False)
+def of_each_image(
+    name: str,
+    heading: str,
+    sentence: str,
+    images: Callable[[Tallied], Floats],
+    of: Callable[[Floats], float],
+    *,
+    higher: bool = True,
+) -> Metric:
+    """Return a metric of what each image has, a share that is better the higher it is unless `higher` says no.
+
+    Args:
+        name: its name.
+        heading: what tables call it.
+        sentence: what it is.
+        images: the counts of an evaluation -> what each image has.
+        of: what each image has -> the share.
+        higher: higher values are better.
+    """
+
+    def whole(values: Floats) -> float:
+        return 100 * of(values)
+
+    return Metric(
+        name,
+        heading,
+        sentence,
+        higher,
+        "counts",
+        lambda tallied: whole(images(tallied)),
+        images=images,
+        of_images=whole,
+    )
+
+
+def confident(
+    name: str, heading: str, sentence: str, of: Callable[..., float], *, higher: bool = False, most: float = 1.0
+) -> Metric:
+    """Return a metric of confidence, not in per cent, which is better the lower it is unless `higher` says so."""
+
+    def value(tallied: Tallied) -> float:
+        return of(tallied.tallies["confidence"])
+
+    return Metric(name, heading, sentence, higher, "confidence", value, per_cent=False, most=most)
 
 
 def outlined(name: str, heading: str, sentence: str, of: Callable[..., float]) -> Metric:

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from segbench.reports.metrics import boundary, images
-from segbench.reports.metrics.metric import Metric, counted
+from segbench.reports.metrics.metric import Metric, of_each_image
 from segbench.reports.metrics.tallied import Tallied
 from segbench.reports.statistics import class_iou
 
@@ -22,50 +22,58 @@ def class_accuracy(tallied: Tallied) -> images.Floats:
     return share
 
 
-def of_images(of: Callable[[images.Floats], float]) -> Callable[[Tallied], float]:
-    """Return a function of the mean IoUs of single images as one of an evaluation."""
-    return lambda tallied: of(images.image_iou(tallied.counts))
+def mean_ious(tallied: Tallied) -> images.Floats:
+    """Return the mean IoU of every image that is not void, (M,)."""
+    return images.image_iou(tallied.counts)
+
+
+def class_ious(tallied: Tallied) -> images.Floats:
+    """Return the IoU of every class on every image, (N, C); NaN where the class is not in the truth."""
+    return images.class_image_iou(tallied.counts)
 
 
 def image_percentile(rank: float) -> Metric:
     """Return the metric of a percentile of the images' mean IoU."""
-    return counted(
+    return of_each_image(
         f"p{rank:g}_image_iou",
         f"p{rank:g} image IoU",
         f"Mean IoU of an image that {rank:g} % of the images do not reach.",
-        of_images(partial(images.percentile, rank=rank)),
+        mean_ious,
+        partial(images.percentile, rank=rank),
     )
 
 
 def worst_images(share: float) -> Metric:
     """Return the metric of the images with the lowest mean IoU."""
-    return counted(
+    return of_each_image(
         f"worst{share:g}_image_iou",
         f"worst {share:g} % image IoU",
         f"Mean over the worst {share:g} % of the images of their mean IoU.",
-        of_images(partial(images.lowest, share=share)),
+        mean_ious,
+        partial(images.lowest, share=share),
     )
 
 
 def worst_images_of_classes(share: float) -> Metric:
     """Return the metric of the images with the lowest IoU of each class."""
-    return counted(
+    return of_each_image(
         f"worst{share:g}_class_image_iou",
         f"worst {share:g} % class image IoU",
         f"Mean over classes of their mean IoU on the worst {share:g} % of the images that hold them.",
-        lambda tallied: images.mean_of_classes(tallied.counts, share),
+        class_ious,
+        partial(images.mean_of_classes, share=share),
     )
 
 
 def images_under(floor: float) -> Metric:
     """Return the metric of images under a floor."""
-    return Metric(
+    return of_each_image(
         f"images_under.{floor:g}",
         f"images under {floor:g}",
         f"Share of the images whose mean IoU is under {floor:g} %.",
-        False,
-        "counts",
-        lambda tallied: 100 * images.under(images.image_iou(tallied.counts), floor / 100),
+        mean_ious,
+        partial(images.under, floor=floor / 100),
+        higher=False,
     )
 
 

@@ -9,15 +9,16 @@ from functools import partial
 import numpy as np
 
 from segbench.reports.metrics import boundary, confidence, images, objects
-from segbench.reports.metrics.metric import Metric, confident, counted, of_objects, outlined
+from segbench.reports.metrics.metric import Metric, confident, counted, of_each_image, of_objects, outlined
 from segbench.reports.metrics.named import (
     ENDINGS,
     class_accuracy,
+    class_ious,
     image_percentile,
     images_under,
+    mean_ious,
     numbered,
     of_class,
-    of_images,
     worst_images,
     worst_images_of_classes,
 )
@@ -76,24 +77,27 @@ def _standard() -> Iterable[Metric]:
     )
     yield counted("aacc", "aAcc", "Share of the pixels that are right.", _pixel_accuracy)
     yield counted("worst_class_iou", "worst class IoU", "IoU of the class whose IoU is lowest.", _lowest_class)
-    yield counted(
+    yield of_each_image(
         "image_iou",
         "image IoU",
         "Mean over images of their mean IoU over the classes that they hold (mIoU^I).",
-        of_images(partial(images.lowest, share=100)),
+        mean_ious,
+        partial(images.lowest, share=100),
     )
-    yield counted(
+    yield of_each_image(
         "class_image_iou",
         "class image IoU",
         "Mean over classes of their mean IoU over the images that hold them (mIoU^C).",
-        lambda tallied: images.mean_of_classes(tallied.counts),
+        class_ious,
+        images.mean_of_classes,
     )
     yield image_percentile(5)
-    yield counted(
+    yield of_each_image(
         "worst_image_iou",
         "worst image IoU",
         "Mean IoU of the worst image.",
-        of_images(lambda values: float(values.min()) if len(values) else np.nan),
+        mean_ious,
+        lambda values: float(values.min()) if len(values) else np.nan,
     )
     yield worst_images(5)
     yield worst_images_of_classes(5)
@@ -103,7 +107,11 @@ def _standard() -> Iterable[Metric]:
     )
     yield confident("mce", "MCE", "Largest distance of confidence from accuracy in one of 20 bins.", confidence.mce)
     yield confident(
-        "brier", "Brier", "Mean squared distance of the probabilities of all classes from the truth.", confidence.brier
+        "brier",
+        "Brier",
+        "Mean squared distance of the probabilities of all classes from the truth.",
+        confidence.brier,
+        most=2.0,
     )
     yield confident(
         "auroc_error",

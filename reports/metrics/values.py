@@ -41,12 +41,26 @@ def value_of(record: Record, own: Metric, evidence: Evidence) -> float | None:
     if own.name in record.metrics:
         stated = record.metrics[own.name]
         return math.nan if stated is None else stated
-    counts = evidence.counts(record.digest)
-    tallies = {} if counts is None or own.family == "counts" else evidence.tallies(record.digest)
-    if counts is None or (own.family != "counts" and own.family not in tallies):
+    tallied = tallied_of(record, own, evidence)
+    if tallied is None:
         return None
-    value = own.on(Tallied(counts, record.absent, tallies))
+    value = own.on(tallied)
     return math.nan if value is None else value
+
+
+def tallied_of(record: Record, own: Metric, evidence: Evidence) -> Tallied | None:
+    """Return the counts that a metric of a record is computed from, or None where they are not all there.
+
+    Args:
+        record: the record.
+        own: the metric.
+        evidence: the source of counts.
+    """
+    counts = evidence.counts(record.digest)
+    if counts is None or own.family == "counts":
+        return None if counts is None else Tallied(counts, record.absent)
+    tallies = evidence.tallies(record.digest)
+    return Tallied(counts, record.absent, tallies) if own.family in tallies else None
 
 
 def chosen(names: Sequence[str], records: Sequence[Record]) -> list[Metric]:

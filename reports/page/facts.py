@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from segbench.reports.corruptions import kinds_in_order, place_of
 from segbench.reports.display import norm_label
 from segbench.reports.labels import Labels
 from segbench.reports.numbers import number
-from segbench.reports.records import Network, Record
+from segbench.reports.records import Network, Record, RecordedThreat
+from segbench.reports.tables.corruptions import MOST_SINGLE
+from segbench.reports.threats import bound_in_words, region_in_words
 
 STEADY = ("versions", "git_revision", "platform", "device", "threads", "memory_format")
 """Parts of the provenance that stay the same if a run is repeated on the same machine."""
@@ -111,12 +114,15 @@ def _threats(records: Sequence[Record], labels: Labels) -> list[tuple[str, ...]]
     for record in records:
         if record.budget_used is not None:
             largest[record.attack.short] = max(largest.get(record.attack.short, 0.0), record.budget_used)
-    attacks = {(r.attack.short, r.threat.norm, r.threat.eps): r for r in records}
-    return [
+    attacks = {(r.attack.short, r.threat.norm, r.threat.eps, r.threat.region): r for r in records}
+    places = {place: key for key, r in attacks.items() if (place := place_of(r.attack)) is not None}
+    if len(places) > MOST_SINGLE:
+        attacks = {key: r for key, r in attacks.items() if key not in places.values()}
+    rows: list[tuple[str, ...]] = [
         (
             labels.component("attack", r.attack),
             r.attack.short,
-            norm_label(r.threat.norm),
+            _norm(r.threat),
             number(r.threat.eps),
             number(largest.get(r.attack.short)) if r.attack.short in largest else "-",
             {"none": "nothing"}.get(r.threat.access, r.threat.access),
@@ -124,6 +130,17 @@ def _threats(records: Sequence[Record], labels: Labels) -> list[tuple[str, ...]]
         )
         for r in attacks.values()
     ]
+    if len(places) > MOST_SINGLE:
+        kinds = f"kind={_text(kinds_in_order(places))}, severity={_text(sorted({own for _, own in places}))}"
+        rows.append((f"corruption ({len(places)} of them)", "none", "none", "-", "nothing", kinds))
+    return rows
+
+
+def _norm(threat: RecordedThreat) -> str:
+    """Return the norm of a threat model, and the region where there is one."""
+    if threat.region == "patch":
+        return bound_in_words(threat)
+    return norm_label(threat.norm) + (f", {region_in_words(threat)}" if threat.region not in (None, "all") else "")
 
 
 def _networks(records: Sequence[Record]) -> list[Network]:

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from segbench.reports.evidence import NOTHING, Evidence
 from segbench.reports.labels import Labels
 from segbench.reports.metrics.values import chosen
+from segbench.reports.page.cards import Cards, reliability
 from segbench.reports.page.facts import Facts, facts, failures
 from segbench.reports.page.reading import Fate, fates_of, notes, signs
+from segbench.reports.page.regions import regions
 from segbench.reports.page.trust import trust
 from segbench.reports.page.verdict import Line, verdict
 from segbench.reports.published import beside, load
 from segbench.reports.records import Manifest, Record
+from segbench.reports.tables.corruptions import corruption_tables, without_many
 from segbench.reports.tables.grid import Cell, Table
 from segbench.reports.tables.inference import infer
 from segbench.reports.tables.layouts import layouts
@@ -45,8 +48,10 @@ class Page:
         title: the title.
         verdict: the numbers in at most five lines; empty if there are no numbers under attack.
         sections: the tables that the report shows.
+        cards: a card for each network, with what it stands and what it does not.
         tables: the tables of all defenses, shown or not; figures are drawn from them.
         trust: flags, measurements and worst cases, which say whether the attacks were strong enough.
+        regions: what patches leave around them, and which objects were hidden.
         failures: failed evaluations with their reasons.
         facts: provenance: protocols, threat models, networks, software.
         records: all records, in order.
@@ -57,8 +62,10 @@ class Page:
     title: str
     verdict: tuple[Line, ...]
     sections: tuple[Section, ...]
+    cards: tuple[Cards, ...]
     tables: tuple[Table, ...]
     trust: tuple[Facts, ...]
+    regions: tuple[Facts, ...]
     failures: Facts | None
     facts: tuple[Facts, ...]
     records: tuple[Record, ...]
@@ -79,10 +86,12 @@ def compose(
     """
     records = tuple({record.digest: record for record in manifest.records}.values())
     labels = Labels(records, manifest.labels)
-    plain = with_standing(layouts(records, labels), records, labels)
-    special = with_standing(comparisons(records, labels), records, labels)
+    single = without_many(records, labels)
+    plain = with_standing(layouts(single, labels), records, labels)
+    special = with_standing(comparisons(single, labels), records, labels)
     tables = infer(shown(plain, special), evidence.counts)
     further = metric_tables(tables, chosen(manifest.metrics, records), evidence)
+    corruptions = corruption_tables(records, labels, manifest.reference, evidence)
     status = _status(records)
     if published is not None:
         own, tables = tables, beside(tables, load(published), labels.name)
@@ -91,9 +100,11 @@ def compose(
     return Page(
         title=manifest.title,
         verdict=verdict(plain, evidence),
-        sections=tuple(_sections(_with_metrics(tables, further))),
+        sections=tuple(_sections([*_with_metrics(tables, further), *corruptions])),
+        cards=reliability(records, labels, evidence),
         tables=tuple(plain),
         trust=trust(records, labels, evidence),
+        regions=regions(records, labels),
         failures=failures(records, labels),
         facts=facts(records, labels, provenance=provenance),
         records=records,
@@ -112,7 +123,7 @@ def _sections(tables: Sequence[Table]) -> Iterator[Section]:
     told: set[Fate] = set()
     for table in tables:
         if table.metrics:
-            yield Section(table, tuple(signs(table)), ())
+            yield Section(table, tuple(dict.fromkeys([*table.remarks, *signs(table)])), ())
             continue
         fates = fates_of(table)
         yield Section(table, tuple(notes(table)), () if told.issuperset(fates) else tuple(fates))
@@ -131,7 +142,7 @@ def explain(cell: Cell) -> str:
     if cell.std is not None:
         parts.append(f"standard deviation {cell.text(cell.std, 1)}")
     if cell.low is not None and cell.high is not None:
-        parts.append(f"95 % interval {cell.low:.2f} to {cell.high:.2f}")
+        parts.append(f"95 % interval {cell.text(cell.low, 1)} to {cell.text(cell.high, 1)}")
     if cell.done > 1:
         runs = ", ".join(cell.text(value, 1) for value in cell.values)
         parts.append(f"runs {runs}" if cell.done <= 8 else f"{cell.done} runs")

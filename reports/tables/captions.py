@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from segbench.reports.display import norm_label
 from segbench.reports.labels import Labels
-from segbench.reports.numbers import number
 from segbench.reports.records import Record
 from segbench.reports.tables.grid import Cell
+from segbench.reports.threats import bound_in_words
 
 
 def caption(setting: str, records: Sequence[Record], cells: Sequence[Cell], labels: Labels) -> str:
@@ -65,9 +64,7 @@ def _budget(records: Sequence[Record], labels: Labels) -> str:
     bounds: dict[str, dict[str, None]] = {}
     for record in records:
         if record.setting != "clean":
-            eps = record.threat.eps
-            bound = "no bound" if eps is None else f"{norm_label(record.threat.norm)}, eps = {number(eps)}"
-            bounds.setdefault(bound, {})[labels.component("attack", record.attack)] = None
+            bounds.setdefault(bound_in_words(record.threat), {})[labels.component("attack", record.attack)] = None
     if len(bounds) == 1:
         return f"All attacks: {next(iter(bounds))}."
     return "; ".join(f"{bound}: {', '.join(attacks)}" for bound, attacks in bounds.items()) + "." if bounds else ""

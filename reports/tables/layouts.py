@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Literal
 
 from segbench.reports.comparable import condition
-from segbench.reports.display import Parts
+from segbench.reports.display import Parts, with_defense
 from segbench.reports.labels import Labels
 from segbench.reports.records import Component, Record
 from segbench.reports.tables.captions import caption
@@ -37,7 +37,7 @@ def layouts(records: Sequence[Record], labels: Labels) -> list[Table]:
         for defense, black in substitutes.items():
             targets = {labels.key(r.target) for r in black}
             own_clean = [r for r in clean if labels.key(r.target) in targets]
-            heading = f"Black-box: {where}, substitutes trained with {defense}"
+            heading = f"Black-box: {where}, {with_defense('substitutes trained', defense)}"
             tables.append(_table(f"table-{len(tables) + 1}", "black-box", heading, [*own_clean, *black], labels))
     return tables
 

@@ -6,12 +6,21 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
+import numpy as np
+
+from segbench.reports.differences import over_runs, trainings
 from segbench.reports.evidence import Evidence
 from segbench.reports.metrics.registry import Metric, metric
-from segbench.reports.metrics.values import value_of
+from segbench.reports.metrics.resampled import resampled
+from segbench.reports.metrics.values import tallied_of, value_of
+from segbench.reports.records import Record
 from segbench.reports.tables.grid import Block, Cell, Column, Row, Table
 from segbench.reports.tables.layouts import ranked
+
+KEPT = 32
+"""Evaluations whose counts are kept in memory, because several metrics need them."""
 
 
 def metric_tables(tables: Sequence[Table], metrics: Sequence[Metric], evidence: Evidence) -> list[Table]:
@@ -22,7 +31,8 @@ def metric_tables(tables: Sequence[Table], metrics: Sequence[Metric], evidence: 
         metrics: what the columns of an attack show, in order; of one class only where the table has that class.
         evidence: the source of counts, for metrics that do not stand in records.
     """
-    return [_table(table, metrics, evidence) for table in tables] if metrics else []
+    kept = replace(evidence, counts=lru_cache(KEPT)(evidence.counts), tallies=lru_cache(KEPT)(evidence.tallies))
+    return [_table(table, metrics, kept) for table in tables] if metrics else []
 
 
 def _table(table: Table, metrics: Sequence[Metric], evidence: Evidence) -> Table:
@@ -81,14 +91,31 @@ def _cell(cell: Cell, own: Metric, evidence: Evidence) -> Cell:
     values = tuple(value for value in tallied if not math.isnan(value))
     if not values:
         return replace(shown, state="no value" if tallied else "not tallied", done=0)
+    low, high = _interval([run for run in cell.records if run.scores], own, evidence)
     return replace(
         shown,
+        low=low,
+        high=high,
         state="done" if len(values) == cell.expected else "partial",
         mean=statistics.fmean(values),
         std=statistics.stdev(values) if len(values) > 1 else None,
         done=len(values),
         values=values,
     )
+
+
+def _interval(runs: Sequence[Record], own: Metric, evidence: Evidence) -> tuple[float | None, float | None]:
+    """Return the 95 % interval of a metric over images and runs; None where a run has no counts or no value."""
+    counted = [tallied_of(run, own, evidence) for run in runs]
+    known = [tallied for tallied in counted if tallied is not None]
+    values = [value for value in map(own.on, known) if value is not None]
+    if not values or len(values) < len(runs):
+        return None, None
+    drawn = np.mean([resampled(own, tallied) for tallied in known], axis=0)
+    found = over_runs(np.array(values), *trainings(runs), drawn, len(known[0].counts))
+    if math.isnan(found.low):
+        return None, None
+    return max(0.0, found.low), min(own.most, found.high)
 
 
 def _caption(table: Table, metrics: Sequence[Metric]) -> str:

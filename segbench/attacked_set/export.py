@@ -27,11 +27,10 @@ from segbench.evaluation.training_data import training_context
 from segbench.execution import prepare, workers
 from segbench.files import is_file, read_sealed, sha256, write_sealed
 from segbench.networks.load import load_network, weights_sha256
-from segbench.plan.cells import EvalCell
+from segbench.plan.cells import EvalCell, recorded_threat
 from segbench.plan.identity import digest
 from segbench.protocols.base import Crops, EvaluationProtocol
 from segbench.reports.names import as_name
-from segbench.reports.records import RecordedThreat
 from segbench.seeding import generator
 from segbench.store import Store
 
@@ -192,14 +191,17 @@ class _Export:
                 pieces = make(index, crops, clean)
                 contents = [write_piece(path, piece) for path, piece in zip(paths, pieces, strict=True)]
             shown, before = pieces.double() / 255, clean.double() / 255
-            check_budget(shown, before, attack.threat)
+            own_generators = [generator(cell.seed, attack.attack.name, index, piece) for piece in range(len(clean))]
+            void = self.dataset.ignore_index
+            allowed = attack.allowed(before, crops.masks, ignore_index=void, generator=own_generators)
+            check_budget(shown, before, attack.threat, allowed=allowed)
             if attack.threat.norm is not None:
                 farthest = max(farthest, float(distance(shown, before, attack.threat.norm).max()))
             for own, content in zip(names, contents, strict=True):
                 self.files[f"{name}/{own}"] = sha256(content)
             height, width = clean.shape[2:]
             self.images[index] = ImageFiles(name=sample.name, files=tuple(names), height=height, width=width)
-        threat = RecordedThreat(norm=attack.threat.norm, eps=attack.threat.eps, access=attack.threat.access)
+        threat = recorded_threat(attack.threat)
         source = None if name == CLEAN else cell.source.network(weights_sha256(cell.source, self._store()))
         used = farthest if attack.threat.norm is not None else None
         return Condition(attack=cell.attack.identity, threat=threat, source=source, budget_used=used)
@@ -226,15 +228,10 @@ class _Export:
                 images = (clean[own].float() / 255).to(self.device)
                 numbers = range(start, start + len(images))
                 generators = [generator(cell.seed, attack.attack.name, index, piece) for piece in numbers]
-                adversarial = attack(
-                    attacked,
-                    images,
-                    crops.masks[own].to(self.device),
-                    ignore_index=self.dataset.ignore_index,
-                    generator=generators,
-                    **context,
-                )
-                check_budget(adversarial, images, attack.threat)
+                masks, void = crops.masks[own].to(self.device), self.dataset.ignore_index
+                adversarial = attack(attacked, images, masks, ignore_index=void, generator=generators, **context)
+                allowed = attack.allowed(images, masks, ignore_index=void, generator=generators)
+                check_budget(adversarial, images, attack.threat, allowed=allowed)
                 made.append(towards_clean(adversarial, clean[own], attack.threat.norm))
             return torch.cat(made)
 

@@ -124,7 +124,8 @@ def show_result(result: Result, console: Console, as_json: str | None = None) ->
             raise typer.Exit(1)
         return
     evidence = Store(result.store).evidence()
-    for table in results_tables(result.records, console, result.manifest.metrics, evidence):
+    manifest = result.manifest
+    for table in results_tables(result.records, console, manifest.metrics, evidence, manifest.reference):
         console.print(table)
     for sentence in flag_sentences(result.records):
         console.print(visible(f"{FLAG} {sentence}"), soft_wrap=True, highlight=False, markup=False)

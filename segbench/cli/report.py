@@ -43,6 +43,14 @@ def report(
     ] = None,
     provenance: Annotated[bool, typer.Option("--provenance", help="Add dates, durations and machines.")] = False,
     metrics: MetricsOption = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Network whose errors under corruption are 100 % in mCE.",
+            metavar="NETWORK",
+            show_default="what the matrix says",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Regenerate the tables of a matrix, or of all in a store, from records alone."""
@@ -70,6 +78,8 @@ def report(
             raise SegbenchError(f"{what}: no such matrix in store {kept.root}, which holds: {known}")
         if metrics:
             result = replace(result, manifest=result.manifest.model_copy(update={"metrics": tuple(metrics)}))
+        if reference is not None:
+            result = replace(result, manifest=result.manifest.model_copy(update={"reference": reference}))
         target = out if out is None or len(names) == 1 else out / name
         paths = result.report(target, formats, published=published, provenance=provenance, images=chosen)
         written.append({"matrix": name, "files": [str(path) for path in paths]})

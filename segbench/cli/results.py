@@ -18,6 +18,8 @@ from segbench.reports.labels import Labels
 from segbench.reports.metrics.registry import Metric
 from segbench.reports.metrics.values import chosen, value_of
 from segbench.reports.records import Record
+from segbench.reports.tables import grid
+from segbench.reports.tables.corruptions import ALL_KINDS, corruption_tables, without_many
 from segbench.reports.tables.layouts import row_label
 from segbench.reports.visible import one_line
 
@@ -49,18 +51,52 @@ MIOU = Shown("mIoU in per cent", 1, lambda record: record.scores.miou if record.
 
 
 def results_tables(
-    records: Sequence[Record], console: Console, metrics: Sequence[str] = (), evidence: Evidence = NOTHING
+    records: Sequence[Record],
+    console: Console,
+    metrics: Sequence[str] = (),
+    evidence: Evidence = NOTHING,
+    reference: str = "",
 ) -> list[Table]:
     """Return a table per dataset and setting: a row per network, a column per attack; of mIoU, then of each metric.
+
+    Many corruptions have a table of their own, with a row for each network and what is said of all of them together.
 
     Args:
         records: evaluations in the order of the matrix; failed and missing ones are shown as such.
         console: the console of the tables; a table that is too wide for it is split.
         metrics: names of metrics.
         evidence: the source of their values, where they do not stand in records.
+        reference: the network that errors under corruption are divided by; empty for none.
     """
     further = [_shown(own, evidence) for own in chosen(metrics, records)]
-    return [table for shown in (MIOU, *further) for table in _tables(records, shown, console)]
+    labels = Labels(records)
+    single = without_many(records, labels)
+    found = [table for shown in (MIOU, *further) for table in _tables(single, shown, console)]
+    if len(single) < len(records):
+        found += [_together(table) for table in corruption_tables(records, labels, reference, NOTHING)]
+    return found
+
+
+def _together(table: grid.Table) -> Table:
+    """Return what a report's table of corruptions says of all kinds together."""
+    shown = Table(title=_plain(f"{table.heading}, mean over kinds and severities"), title_justify="left")
+    places = [index for index, column in enumerate(table.columns) if column.group == ALL_KINDS]
+    for heading in ("model", "defense"):
+        shown.add_column(heading)
+    for index in places:
+        shown.add_column(_plain(table.columns[index].sub), justify="right")
+    for block in table.blocks:
+        for row in block.rows:
+            shown.add_row(_plain(block.label), _plain(row.label), *(_summary(row.cells[index]) for index in places))
+    return shown
+
+
+def _summary(cell: grid.Cell) -> str:
+    if cell.mean is None:
+        return f"[red]{cell.state}[/]" if cell.state in ("failed", "missing") else cell.words
+    spread = "" if cell.std is None else f" [dim]±{cell.text(cell.std)}[/]"
+    lacking = f" [red]({cell.expected - cell.done} not done)[/]" if cell.done < cell.expected else ""
+    return f"{cell.text(cell.mean)}{spread}{lacking}"
 
 
 def _shown(own: Metric, evidence: Evidence) -> Shown:

@@ -10,12 +10,20 @@ from typing import Any
 
 from PIL import Image
 
+from segbench.attacks.tools.patches import Motion, motion
 from segbench.attacks.tools.targets import read_labels
 from segbench.errors import shown
 
 AT_LEAST_ONE = ("steps", "restarts", "queries", "channels")
 AMOUNTS = ("eps", "alpha", "sigma")
 """Options that are amounts of change in [0, 1] units; `alpha` only beside an `eps`."""
+SHARES = ("gamma", "omega")
+MAPS = {
+    "target": "a class or an image file of labels",
+    "source": "a class or an image file of objects",
+    "region": "all, object, surroundings or an image file of where pixels may change",
+}
+"""Options that may be an image file of labels, and what else they may be."""
 LARGEST_FILE = 64 << 20
 """Bytes of a target's image file."""
 MOST_PIXELS = 64 << 20
@@ -37,11 +45,12 @@ def out_of_range(written: Mapping[str, Any], options: Mapping[str, Any]) -> Iter
         reason = _wrong_amount(name, written.get(name), options)
         if reason:
             yield name, reason
-    target = options.get("target")
-    if isinstance(target, Path):
-        reason = _wrong_target(target)
+    for name in MAPS:
+        file = options.get(name)
+        reason = _wrong_map(name, file) if isinstance(file, Path) else None
         if reason:
-            yield "target", reason
+            yield name, reason
+    yield from _wrong_patch(options)
 
 
 def is_amount(name: str, options: Mapping[str, Any]) -> bool:
@@ -64,15 +73,30 @@ def _wrong_amount(name: str, written: Any, options: Mapping[str, Any]) -> str | 
     return None
 
 
-def _wrong_target(file: Path) -> str | None:
+def _wrong_patch(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what no patch can be, and weights that are no shares."""
+    if options.keys() >= Motion.__dataclass_fields__.keys():
+        try:
+            motion(options)
+        except ValueError as error:
+            yield next(name for name in Motion.__dataclass_fields__ if f" {name} is" in str(error)), str(error)
+        if options.get("samples", 1) < 1:
+            yield "samples", f"samples must be at least 1, got {options['samples']}"
+    for name in SHARES:
+        value = options.get(name)
+        if isinstance(value, float) and not 0 <= value <= 1:
+            yield name, f"{name} is a share from 0 to 1, got {value:g}"
+
+
+def _wrong_map(name: str, file: Path) -> str | None:
     try:
         if not file.is_file():
-            return f"target is a class or an image file of labels, and there is no file {shown(str(file))[1:-1]}"
+            return f"{name} is {MAPS[name]}, and there is no file {shown(str(file))[1:-1]}"
         status = file.stat()
     except OSError as error:
-        return f"target {shown(str(file))[1:-1]}: cannot be read ({error.strerror})"
+        return f"{name} {shown(str(file))[1:-1]}: cannot be read ({error.strerror})"
     if status.st_size > LARGEST_FILE:
-        return f"target {file}: {status.st_size:,} bytes; an image file of labels has at most {LARGEST_FILE:,}"
+        return f"{name} {file}: {status.st_size:,} bytes; an image file of labels has at most {LARGEST_FILE:,}"
     return _unreadable(file, status.st_size, status.st_mtime_ns)
 
 

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 from segbench.components import specs
 from segbench.components.specs import Bound, Problem
 from segbench.config import cross_checks, labels, worst
+from segbench.config.expand import expanded
 from segbench.config.folders import environment_folders, with_environment
 from segbench.config.matrix import Matrix, MatrixFile, Recipe, Runtime, Trained, Transfer
 from segbench.config.names import wrong_name
 from segbench.config.network import ExternalNetwork, parse_network
 from segbench.config.own import declare, written_names
 from segbench.config.schema import broken, paths_of, sound
-from segbench.errors import DataError, SegbenchError, shown
+from segbench.errors import DataError, shown
 
 MOST = 1_000
 """Entries of a list, such as the attacks."""
@@ -41,10 +42,10 @@ def matrix_of(data: Mapping[Any, Any], name: str) -> Matrix | list[Problem]:
     problems += _own_datasets(entry)
     datasets = _group("dataset", "datasets", enumerate(entry.datasets))
     models = _group("model", "models", enumerate(entry.models if trains else ()))
-    attacks = _group("attack", "attacks", _expanded(entry.attacks))
+    attacks = _group("attack", "attacks", expanded(entry.attacks, MOST))
     transfer = entry.transfer
     own = transfer.attacks if transfer else None
-    transferred = _group("attack", "transfer.attacks", _expanded(own or ()))
+    transferred = _group("attack", "transfer.attacks", expanded(own or (), MOST))
     protocol = _group("protocol", "protocol", [(None, entry.protocol)])
     networks, wrong_networks = _networks(entry.networks)
     defenses, wrong_defenses = _defenses(entry, trains)
@@ -134,12 +135,14 @@ class Group(NamedTuple):
 
 def _group(kind: str, key: str, values: Iterable[tuple[int | None, Any]]) -> Group:
     group = Group([], [])
+    told: dict[Problem, None] = {}
     for index, value in values:
         bound, problems = specs.bind(kind, value)
         path = (*key.split("."), *(() if index is None else (index,)))
-        group.problems.extend(Problem((*path, *problem.path), problem.message) for problem in problems)
+        told.update({Problem((*path, *problem.path), problem.message): None for problem in problems})
         if bound is not None:
             group.bound.append((index, bound))
+    group.problems.extend(told)
     return group
 
 
@@ -147,23 +150,6 @@ def _misnamed(entry: MatrixFile, name: str, problems: Sequence[Problem]) -> list
     """Check the name that a matrix has from its file."""
     reason = wrong_name(name) if entry.name is None and "name" not in broken(problems) else None
     return [Problem((), f"{reason}; rename the file, or write 'name:' in it")] if reason else []
-
-
-def _expanded(values: Sequence[Any]) -> list[tuple[int | None, Any]]:
-    """Replace an attack whose eps is a list by one attack for each eps, a robustness curve, and number them all."""
-    expanded: list[tuple[int | None, Any]] = []
-    for index, value in enumerate(values):
-        try:
-            name, options = specs.parse(value)
-        except SegbenchError:
-            expanded.append((index, value))
-            continue
-        curve = options.get("eps")
-        if isinstance(curve, list) and 0 < len(curve) <= MOST:
-            expanded += [(index, {"name": name, **options, "eps": eps}) for eps in curve]
-        else:
-            expanded.append((index, value))
-    return expanded
 
 
 def _networks(values: Sequence[Any]) -> tuple[list[ExternalNetwork], list[Problem]]:

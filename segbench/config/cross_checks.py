@@ -59,6 +59,7 @@ def all_of(
     white = [bound for _, bound in attacks] if entry.white_box else []
     sides = None if wrong & {"attacks", "transfer", "white_box"} else (white, transferred)
     found += worst.problems_of(written.get("worst_of"), sides)
+    found += _of_reference(entry.report.reference, [bound for _, bound in models], defenses, networks, wrong)
     for dataset in entry.runtime.data:
         if dataset not in catalog.components("dataset"):
             message = catalog.unknown("dataset", dataset, catalog.components("dataset"))
@@ -103,3 +104,33 @@ def _of_substitutes(models: Placed, networks: Sequence[ExternalNetwork], wrong: 
                 yield Problem(("networks", index, "substitutes"), f"substitutes of {network.name}: {message}")
     if networks and not models and not any(network.scored for network in networks):
         yield Problem(("networks",), "every network is only a substitute (scored: false), so that nothing is scored")
+
+
+def _of_reference(
+    name: str,
+    models: Sequence[Bound],
+    defenses: Sequence[Bound],
+    networks: Sequence[ExternalNetwork],
+    wrong: set[str | int],
+) -> Iterator[Problem]:
+    """Check that the reference of corruption errors is one network of the matrix."""
+    if not name or wrong & {"report", "models", "defenses", "networks"}:
+        return
+    names: dict[str, set[str]] = {}
+    for model in models:
+        for defense in defenses:
+            for text in (model.name, model.short, *_pairs((model.name, model.short), (defense.name, defense.short))):
+                names.setdefault(text, set()).add(f"{model.short} with {defense.short}")
+    for network in networks:
+        for text in (network.name, f"{network.name} with {network.defense}"):
+            names.setdefault(text, set()).add(f"{network.name} with {network.defense}")
+    meant = sorted(names.get(name, ()))
+    if not meant:
+        yield Problem(("report", "reference"), f"report.reference: {catalog.unknown('network', name, names)}")
+    elif len(meant) > 1:
+        message = f"report.reference: {name} can be {', '.join(meant)}; write one of these"
+        yield Problem(("report", "reference"), message)
+
+
+def _pairs(models: Sequence[str], defenses: Sequence[str]) -> list[str]:
+    return [f"{model} with {defense}" for model in models for defense in defenses]

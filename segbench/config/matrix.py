@@ -109,9 +109,11 @@ class Report(Frozen):
 
     Attributes:
         metrics: names of metrics (see docs/metrics.md), for a further table with a column for each.
+        reference: the network whose errors under corruption are 100 % in mCE, such as "pspnet with none".
     """
 
     metrics: Annotated[tuple[Annotated[Text, AfterValidator(_metric)], ...], BeforeValidator(_many), LAYOUT] = ()
+    reference: Annotated[Text, LAYOUT] = ""
 
 
 class Runtime(Frozen):
@@ -174,7 +176,7 @@ class MatrixFile(Frozen):
         defenses: defenses; one written as a mapping may carry its own `recipe`, laid over the common one.
         seeds: seeds of training; every network is trained once for each.
         networks: networks from elsewhere (see `ExternalNetwork`); with them, models and defenses may be left out.
-        attacks: attacks; an `eps` that is a list stands for one attack each.
+        attacks: attacks; one whose `eps`, or whose option of fixed choices, is a list or "all" stands for one each.
         white_box: attack every network itself.
         transfer: black-box attacks, or None.
         worst_of: sets of attacks whose worst case is reported, by the name of the column.

@@ -28,6 +28,7 @@ class Packaged:
         self.tag = Tag("dataset", name, 1)
         self.description = description
         self.classes = description.classes
+        self.lengths = description.lengths
         self.__doc__ = _docstring(description)
         self.__signature__ = _signature(description)
 

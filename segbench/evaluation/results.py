@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.evaluation.regions import region_extras
 from segbench.evaluation.tally import Tally
 from segbench.plan.cells import EvalCell
 from segbench.reports.metrics.registry import measured
@@ -44,7 +45,7 @@ def as_record(cell: EvalCell, tally: Tally, absent: Absent, classes: tuple[str, 
         classes: names of the classes.
     """
     parts = {name: np.stack(counts) for name, counts in tally.counts.items()}
-    extras: dict[str, float] = {}
+    extras: dict[str, float | str | None] = {}
     if "" in parts:
         counts = parts.pop("")
         choice = [""] * len(counts)
@@ -59,6 +60,7 @@ def as_record(cell: EvalCell, tally: Tally, absent: Absent, classes: tuple[str, 
     if tally.on_target:
         reached, asked = np.sum(tally.on_target, axis=0)
         extras["on_target"] = 100 * float(reached / max(asked, 1))
+    extras.update(region_extras(tally.outside, tally.hidden, absent))
     if tally.certified:
         extras.update(certificates(np.sum(tally.certified, axis=0), tally.radius, absent))
     own = [tally.tallies.get(part, {}) for part in choice]

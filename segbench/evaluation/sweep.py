@@ -29,6 +29,7 @@ from segbench.evaluation.curve import Seen
 from segbench.evaluation.disturbed import disturbed
 from segbench.evaluation.families import Truth, labelled, possible, seen, tallied
 from segbench.evaluation.probes import allowance, measure
+from segbench.evaluation.regions import Limited, hidden_counts, limited
 from segbench.evaluation.results import as_record
 from segbench.evaluation.tally import Outcome, Tally, certified_confusion, confusion, on_target
 from segbench.evaluation.training_data import training_context
@@ -114,6 +115,7 @@ class _SweepRun:
             for digest, target in targets.items()
         }
         self.truths: dict[int, Truth] = {}
+        self.allowed: Tensor | None = None
         self.names: list[str] = []
         self.trajectory: list[Tensor] = []
 
@@ -187,9 +189,10 @@ class _SweepRun:
                 made = attack.parts(network, pack.images, pack.masks, **context)
             else:
                 made = {"": attack(network, pack.images, pack.masks, **context)}
+        self.allowed = attack.allowed(pack.images, pack.masks, ignore_index=self.void, generator=generators)
         try:
             for adversarial in made.values():
-                check_budget(adversarial, pack.images, attack.threat)
+                check_budget(adversarial, pack.images, attack.threat, allowed=self.allowed)
         except BudgetExceeded:
             with torch.no_grad():
                 _finite(network(pack.images), self.sweep.source.label, names)
@@ -208,7 +211,8 @@ class _SweepRun:
     def _curves(self, network: nn.Module, pack: Pack) -> Iterator[None]:
         """Add what the attack sees on its way to the curves of the white-box evaluations, where there is a budget."""
         threat = self.attack.threat
-        if self.dynamic or self.sweep.oblivious or threat.access == "none" or threat.norm is None or threat.eps is None:
+        whole = threat.access != "none" and threat.region is None
+        if self.dynamic or self.sweep.oblivious or not whole or threat.norm is None or threat.eps is None:
             yield
             return
         seen = Seen(pack.masks, self.classes, self.void)
@@ -234,8 +238,9 @@ class _SweepRun:
         moved = pack.by_image(self._distances(adversarial, pack.images))
         pieces = pack.by_image(adversarial)
         families = self.tallies[cell.digest].families
-        for place, crops, own, far, (preds, probabilities) in zip(
-            pack.places, pack.crops, pieces, moved, self._predict(cell, adversarial, pack), strict=True
+        limits = self._limits(cell, pack)
+        for place, crops, own, far, limit, (preds, probabilities) in zip(
+            pack.places, pack.crops, pieces, moved, limits, self._predict(cell, adversarial, pack), strict=True
         ):
             outcome = outcomes[place]
             truth = crops.truth.to(preds.device)
@@ -245,10 +250,25 @@ class _SweepRun:
             outcome.distance = max(outcome.distance, float(far.max()))
             if self.attack.options.get("target") is not None:
                 outcome.on_target = on_target(preds, truth, self.attack.options["target"], self.void)
+            if limit is not None:
+                outcome.outside = confusion(preds, truth.masked_fill(limit.own, self.void), self.classes, self.void)
+                outcome.hidden = None if limit.objects is None else hidden_counts(preds, truth, limit)
             right = counts[0].sum()
             if pack.index(place) in self.kept and all(right < other[0].sum() for other in outcome.counts.values()):
                 outcome.shown = own, preds
             outcome.counts[part] = counts
+
+    def _limits(self, cell: EvalCell, pack: Pack) -> list[Limited | None]:
+        """Return what of each image an attack with a region aims at; None for all other attacks."""
+        if self.allowed is None:
+            return [None] * len(pack.places)
+        before: list[Tensor | None] = [None] * len(pack.places)
+        if self.attack.attack.objects is not None:
+            before = [labels for labels, _ in self._predict(cell, pack.images, pack)]
+        return [
+            limited(self.attack, self.protocol, crops, own, clean, self.void)
+            for crops, own, clean in zip(pack.crops, pack.by_image(self.allowed), before, strict=True)
+        ]
 
     def _truth(self, index: int, labels: Tensor) -> Truth:
         """Return the truth of an image, with what tallies need of it: worked out once for all targets and steps."""
@@ -331,7 +351,8 @@ class _SweepRun:
     @contextlib.contextmanager
     def _watched(self, network: nn.Module, pack: Pack) -> Iterator[None]:
         """Note the losses along the attack on the sweep's first images, for the sanity measurements."""
-        if self.names or self.trajectory or self.attack.options.get("target") is not None:
+        aimed = self.attack.options.get("target") is not None or self.attack.attack.region is not None
+        if self.names or self.trajectory or aimed:
             yield
             return
         with recorded(network, pack.masks, ignore_index=self.void) as losses:

@@ -28,6 +28,8 @@ class Outcome:
         distance: how far the image was moved, in the norm of the attack; the largest of its crops and parts.
         on_target: (2,) pixels that a targeted attack has brought to its labels, and pixels that it was to.
         certified: like `counts`, of the target's certificates.
+        outside: like `counts`, without the pixels of a patch or of the objects to hide; see `regions`.
+        hidden: (4, 3) objects to hide, and those that are hidden, by size.
         tallies: what else was counted, family by family, of each part as in `counts`.
         shown: the attacked crops and the predicted labels, where the image is kept.
     """
@@ -36,6 +38,8 @@ class Outcome:
     distance: float = 0.0
     on_target: Counts | None = None
     certified: Counts | None = None
+    outside: Counts | None = None
+    hidden: Counts | None = None
     tallies: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
     shown: tuple[Tensor, Tensor] | None = None
 
@@ -52,6 +56,8 @@ class Tally:
         certified: like `counts`, of the target's certificates: a pixel without one is predicted nowhere.
         radius: of the certificates.
         on_target: per image (2,): pixels that a targeted attack has brought to its labels, and pixels that it was to.
+        outside: per image (3, C) pixels of every class, without those of a patch or of the objects to hide.
+        hidden: per image (4, 3) objects to hide, and those that are hidden, by size.
         families: what is counted on each image beside `counts`.
         tallies: per image and family, of each part as in `counts`.
         kept: hashes of the images that were kept, by their position in the split.
@@ -64,6 +70,8 @@ class Tally:
     certified: list[NDArray[np.int64]] = field(default_factory=list)
     radius: float = 0.0
     on_target: list[NDArray[np.int64]] = field(default_factory=list)
+    outside: list[NDArray[np.int64]] = field(default_factory=list)
+    hidden: list[NDArray[np.int64]] = field(default_factory=list)
     families: tuple[str, ...] = ()
     tallies: dict[str, dict[str, list[NDArray[Any]]]] = field(default_factory=dict)
     kept: dict[int, str] = field(default_factory=dict)
@@ -79,6 +87,10 @@ class Tally:
                 self.tallies.setdefault(part, {}).setdefault(family, []).append(counts)
         if outcome.on_target is not None:
             self.on_target.append(outcome.on_target)
+        if outcome.outside is not None:
+            self.outside.append(outcome.outside)
+        if outcome.hidden is not None:
+            self.hidden.append(outcome.hidden)
         if outcome.certified is not None:
             self.certified.append(outcome.certified)
 

@@ -14,6 +14,9 @@ from segbench.errors import StoreError, describe
 from segbench.evaluation.curve import Curve
 from segbench.evaluation.tally import Tally
 
+LISTS = ("on_target", "outside", "hidden")
+"""What a tally holds of each image, where its attack has it."""
+
 
 @dataclass(frozen=True)
 class Unfinished:
@@ -59,8 +62,9 @@ def pack(found: Unfinished) -> bytes:
         if tally.certified:
             arrays[f"certified/{digest}"] = np.stack(tally.certified)
             arrays[f"radius/{digest}"] = np.array(tally.radius)
-        if tally.on_target:
-            arrays[f"on_target/{digest}"] = np.stack(tally.on_target)
+        for name in LISTS:
+            if getattr(tally, name):
+                arrays[f"{name}/{digest}"] = np.stack(getattr(tally, name))
         if tally.curve.counts is not None:
             arrays[f"curve/{digest}"] = tally.curve.counts
             arrays[f"curve_passes/{digest}"] = np.array([tally.curve.first, tally.curve.most])
@@ -107,8 +111,9 @@ def _tally(arrays: Any, digest: str) -> Tally:
     if f"certified/{digest}" in arrays.files:
         tally.certified = list(arrays[f"certified/{digest}"])
         tally.radius = float(arrays[f"radius/{digest}"])
-    if f"on_target/{digest}" in arrays.files:
-        tally.on_target = list(arrays[f"on_target/{digest}"])
+    for name in LISTS:
+        if f"{name}/{digest}" in arrays.files:
+            getattr(tally, name).extend(arrays[f"{name}/{digest}"])
     if f"curve/{digest}" in arrays.files:
         first, most = map(int, arrays[f"curve_passes/{digest}"])
         tally.curve = Curve(arrays[f"curve/{digest}"], most, first)

@@ -185,9 +185,10 @@ def _offers(dataset: Dataset, matrix: Matrix) -> None:
 
 
 def _targets(dataset: Dataset, matrix: Matrix) -> None:
-    """See that attacks with a target ask for classes of the dataset."""
+    """See that attacks ask for classes of the dataset, as a target or as the source of objects to hide."""
     for attack in (*matrix.attacks, *matrix.transfer_attacks):
-        target = attack.options.get("target")
+        source = attack.options.get("source")
+        target = source if isinstance(source, int) else attack.options.get("target")
         if target is None:
             continue
         try:

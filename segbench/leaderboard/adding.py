@@ -160,6 +160,8 @@ def _threat(record: Record) -> BoardThreat | str:
     threat = record.threat
     if threat.access == "none":
         return BoardThreat(setting="corruptions")
+    if threat.region is not None:
+        return "limited to a region or after certain objects, and not after mIoU within a norm"
     if not threat.eps or threat.norm is None:
         return "not bounded by an eps"
     if record.attack.options.get("target") is not None:

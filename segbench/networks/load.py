@@ -20,6 +20,7 @@ from segbench.model_zoo.base import ModelError
 from segbench.networks import class_names, loaders
 from segbench.networks.adapter import Adapter
 from segbench.networks.fingerprint import fingerprint
+from segbench.networks.stored import is_training
 from segbench.plan.cells import Data, ExternalCell, NetworkCell, TrainCell
 from segbench.plan.traits import traits
 from segbench.seeding import derive
@@ -168,7 +169,9 @@ def _open(external: ExternalNetwork, num_classes: int | None, classes: Sequence[
         roles[Path(external.weights.partition("::")[0]).resolve()] = "weights"
     if loaded.modules and (source := local_source(loaded.modules[0])) is not None:
         roles[source] = "factory"
-    made = fingerprint(loaded.network, loaded.modules, files, roles)
+    # A training is the network whatever else its store holds; records come as the network is evaluated.
+    read = () if is_training(external.load) else files
+    made = fingerprint(loaded.network, loaded.modules, read, roles)
     identity = {**loaded.identity, **made.hashes}
     notes = list(loaded.notes)
     if made.uncovered:

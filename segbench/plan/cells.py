@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from segbench.attacks.base import Attack
+from segbench.attacks.base import Attack, ThreatModel
 from segbench.components import catalog, specs
 from segbench.components.specs import Bound
 from segbench.config.network import ExternalNetwork, NetworkAccess
@@ -339,7 +339,7 @@ class EvalCell:
             target=self.target.network(),
             source=self.source.network(),
             attack=self.attack.identity,
-            threat=records.RecordedThreat(norm=threat.norm, eps=threat.eps, access=threat.access),
+            threat=recorded_threat(threat),
             adaptive=self.adaptive,
             dynamic=self.dynamic,
             seed=self.seed,
@@ -354,6 +354,13 @@ class EvalCell:
         data = self.target.data
         of_data = [f"{data.dataset.short}: {warning}" for warning in data.warnings]
         return (*of_data, *(f"{cell.label}: {note}" for cell in networks.values() for note in cell.notes))
+
+
+def recorded_threat(threat: ThreatModel) -> records.RecordedThreat:
+    """Return what a record says of a threat model."""
+    return records.RecordedThreat(
+        norm=threat.norm, eps=threat.eps, access=threat.access, region=threat.region, area=threat.area
+    )
 
 
 def needs_root(component: catalog.Definition) -> bool:

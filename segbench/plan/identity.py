@@ -15,7 +15,7 @@ from segbench.components.specs import Bound
 from segbench.files import file_sha256, is_file
 from segbench.reports.records import Component
 
-FILE_OPTIONS = ("backbone", "target", "weights")
+FILE_OPTIONS = ("backbone", "region", "source", "target", "weights")
 """Options of components that may name a file."""
 
 

@@ -98,6 +98,7 @@ class Plan:
             worst_of=self.matrix.worst_of,
             metrics=self.matrix.report.metrics,
             labels=self.matrix.labels,
+            reference=self.matrix.report.reference,
             threads=threads,
         )
 

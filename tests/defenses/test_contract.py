@@ -18,7 +18,7 @@ from segbench.model_zoo.base import Segmenter
 NAMES = list(catalog.components("defense"))
 DYNAMIC = ("teacher-student", "teacher-student-vote")
 """The defenses that deploy more than one network."""
-PASSES = {"randomized-smoothing": 8}
+PASSES = {"demasked-smoothing": 5, "randomized-smoothing": 8}
 """Passes of the plain network in one prediction, where that is not one."""
 
 Build = Callable[..., nn.Module]

@@ -11,6 +11,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from segbench.components import specs
+from segbench.datasets.tools.check import check
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -32,6 +35,7 @@ def test_every_example_is_tested() -> None:
         "own_network.py",
         "own_attack.py",
         "own_defense.py",
+        "tiny_datasets.py",
         "tiny_transformers.py",
         "quickstart.ipynb",
     }
@@ -84,3 +88,14 @@ def test_tiny_networks_of_transformers(tmp_path: Path) -> None:
         assert {"config.json", "model.safetensors", "preprocessor_config.json"} <= {
             path.name for path in (tmp_path / name).iterdir()
         }
+
+
+def test_small_data_sets_are_read_and_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("tiny_datasets.py", tmp_path)
+    monkeypatch.setenv("SEGBENCH_CACHE", str(tmp_path / "cache"))
+    for spec, folder in (("acdc(condition=fog)", "acdc"), ("ade20k", "ADEChallengeData2016")):
+        data = specs.bound("dataset", spec).make(root=tmp_path / folder)
+        summary = check(data)
+        assert {name: split.images for name, split in summary.splits.items()} == {"train": 6, "val": 6}
+        assert summary.splits["val"].void_share == pytest.approx(4 / 64)
+        assert sum(bool(pixels) for pixels in summary.splits["val"].class_pixels) == 5

@@ -4,6 +4,8 @@ import argparse
 import contextlib
 import json
 import pickle
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +304,26 @@ def test_what_is_refused_is_named(tmp_path: Path) -> None:
     torch.save({"state_dict": STATE, "network": Net()}, tmp_path / "w.pth")
     with pytest.raises(ModelError, match=r"Python objects \(\S*Net\) beside tensors"):
         read_state(tmp_path / "w.pth")
+
+
+def test_a_training_checkpoint_of_mmengine_says_how_its_weights_come_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the weights it keeps its log, in objects of a class of its own."""
+    name = "mmengine.logging.history_buffer"
+    module = types.ModuleType(name)
+    module.HistoryBuffer = type("HistoryBuffer", (), {"__module__": name})
+    for each, content in (("mmengine", types.ModuleType("mmengine")), ("mmengine.logging", module), (name, module)):
+        monkeypatch.setitem(sys.modules, each, content)
+    monkeypatch.chdir(tmp_path)
+    log = {"train/loss": module.HistoryBuffer()}
+    torch.save({"state_dict": STATE, "message_hub": {"log_scalars": log}}, "iter_160000.pth")
+    with pytest.raises(ModelError) as caught:
+        read_state("iter_160000.pth")
+    assert f"contains Python objects ({name}.HistoryBuffer) beside tensors" in str(caught.value)
+    said = str(caught.value).partition("or if you trust its origin, ")[2]
+    exec(said, {"torch": torch})
+    assert read_state("weights.pth").tensors.keys() == STATE.keys()
 
 
 def test_every_fault_is_listed_and_long_lists_are_cut() -> None:

@@ -113,3 +113,12 @@ def test_the_strong_attack_s_value_stands_beside_ddcat_at_its_own_eps_only(one, 
         (table,) = beside(tables, load("croce2024"))
         found = [cell.published for block in table.blocks for row in block.rows for cell in row.cells if cell.records]
         assert [value and value.mean for value in found] == [expected]
+
+
+def test_ade20k_is_that_of_the_paper_where_unlabelled_pixels_are_a_class(one, net, part) -> None:
+    for dataset, expected in (("ade20k-background", [17.2]), ("ade20k", [None])):
+        attack = part("sea", eps=4 / 255, steps=300)
+        tables = layouts([run := one(net("upernet-convnext-t", "pir-at", 0), attack, dataset=dataset)], Labels([run]))
+        (table,) = beside(tables, load("croce2024"))
+        found = [cell.published for block in table.blocks for row in block.rows for cell in row.cells if cell.records]
+        assert [value and value.mean for value in found] == expected

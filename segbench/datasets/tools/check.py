@@ -20,6 +20,8 @@ from segbench.errors import DataError, StoreError
 from segbench.files import read_sealed, write_sealed
 
 THREADS = 8
+TOLD = 40
+"""Classes up to which a description lists those without a pixel too."""
 
 Counted = tuple[tuple[int, int], NDArray[np.int64]]
 """Size of a sample, and the number of its pixels by label."""
@@ -111,7 +113,10 @@ def check(
 
 
 def describe(summary: Summary) -> str:
-    """Write a summary as text: images and sizes of each split, the share of valid pixels of each class, warnings."""
+    """Write a summary as text: images and sizes of each split, the share of valid pixels of each class, warnings.
+
+    Of more than `TOLD` classes, those without a pixel are counted and not listed.
+    """
     lines = [f"fingerprint {summary.fingerprint}"]
     for name, split in summary.splits.items():
         smallest, largest = ("x".join(map(str, size)) for size in split.sizes)
@@ -119,12 +124,15 @@ def describe(summary: Summary) -> str:
         lines.append(f"{name}: {split.images:,} images, {sizes}, {100 * split.void_share:.1f} % void")
     width = max(map(len, summary.classes)) + 1
     lines.append(" " * width + "".join(f"{name:>16}" for name in summary.splits) + "   (share of pixels, images)")
+    splits, absent = summary.splits.values(), 0
     for label, class_name in enumerate(summary.classes):
-        cells = [
-            f"{100 * split.class_shares[label]:.2f} % {split.class_images[label]:>7,}"
-            for split in summary.splits.values()
-        ]
+        if len(summary.classes) > TOLD and not any(split.class_images[label] for split in splits):
+            absent += 1
+            continue
+        cells = [f"{100 * split.class_shares[label]:.2f} % {split.class_images[label]:>7,}" for split in splits]
         lines.append(f"{class_name:<{width}}" + "".join(f"{cell:>16}" for cell in cells))
+    if absent:
+        lines.append(f"{absent} more classes without a pixel")
     lines += [f"warning: {text}" for text in summary.warnings]
     return "\n".join(lines)
 

@@ -18,6 +18,8 @@ VOID_COLOURS = "void"
 def contradictions(said: Description) -> Iterator[tuple[Place, str]]:
     """Yield what does not go together in a description, each with its place."""
     yield from _contradictions_of_files(said)
+    if said.background is not None and said.like is None:
+        yield ("background",), "background precedes the classes of like; without like, write it into classes"
     if len(set(said.classes)) < len(said.classes):
         yield ("classes",), "two classes have the same name"
     if len(said.classes) > MOST_CLASSES:

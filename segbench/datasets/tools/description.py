@@ -83,7 +83,9 @@ def _with_classes(data: dict[Any, Any]) -> tuple[dict[Any, Any], list[tuple[Plac
     other = packaged(like)
     said = "and like say the same in different ways; keep one"
     twice: list[tuple[Place, str]] = [((key,), f"{key} {said}") for key in ("classes", "palette") if key in data]
-    return {**data, "classes": list(other.classes), "palette": [list(colour) for colour in other.colours]}, twice
+    first = [data["background"]] if "background" in data else []
+    colours = [*([0, 0, 0] for _ in first), *(list(colour) for colour in other.colours)]
+    return {**data, "classes": [*first, *other.classes], "palette": colours}, twice
 
 
 def _at(document: Document, place: Place, message: str) -> Mistake:

@@ -75,6 +75,7 @@ class Description(BaseModel):
         options: what the user may choose in place of everything; values by the placeholder in the patterns.
         lengths: number of images of the official splits.
         like: a data set of segbench whose classes and palette these are.
+        background: name of a class of its own, black, which precedes those of `like`.
         classes: names of the classes.
         palette: a colour per class; by default those of `colors`, or colours far from one another.
         labels: name of a class by the label in the files; by default labels are 0..C-1 in the order of the classes.
@@ -97,6 +98,7 @@ class Description(BaseModel):
     options: dict[Annotated[str, Field(pattern="[a-z_]+")], Annotated[tuple[Path_, ...], Field(min_length=2)]] = {}
     lengths: dict[str, Annotated[int, Field(strict=True, ge=1)]] = {}
     like: Text | None = None
+    background: Text | None = None
     classes: Annotated[tuple[Text, ...], Field(min_length=2)]
     palette: tuple[Colour, ...] | None = None
     labels: dict[Label, str] | None = None

@@ -85,6 +85,7 @@ class SlowSegmenter(nn.Module):
         return F.interpolate(masks, images.shape[-2:], mode="bilinear")
 
 
+@pytest.mark.slow
 def test_upernet_is_that_of_the_authors_without_normalisation(references: References, with_formula: Formula) -> None:
     reference = references["sea-upernet"](21)
     state = with_formula(reference)

@@ -170,7 +170,7 @@ def test_substitutes_of_two_defenses_are_two_tables(one, net, attack_bim) -> Non
     tables = tables_of([one(target, attack_bim(2), source) for source in sources])
     assert [t.heading for t in tables] == [
         "Black-box: digits (val), substitutes trained with sat",
-        "Black-box: digits (val), substitutes trained with none",
+        "Black-box: digits (val), substitutes trained without defense",
     ]
 
 

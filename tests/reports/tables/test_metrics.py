@@ -121,3 +121,54 @@ def test_a_metric_of_a_class_stands_only_in_tables_that_have_it(records) -> None
     other = replace(plain[0], name="other")
     assert metric_tables([plain[0], other], chosen([f"{records[0].classes[0]}.iou"], records), NOTHING)[1].metrics
     assert metric_tables(plain, (), NOTHING) == []
+
+
+def test_intervals_are_over_images_with_one_run_and_over_runs_too_with_several(records) -> None:
+    rng = np.random.default_rng(0)
+    counts, tallies = {}, {}
+    for record in records:
+        true = np.full((25, 2), 200)
+        right = rng.integers(20, 180, (25, 2))
+        counts[record.digest] = np.stack([right, right, true], 1)
+        tallies[record.digest] = {
+            "objects": np.stack([np.ones((25, 3)), np.ones((25, 3)), *[np.full((25, 3), 9)] * 2], 1)
+        }
+        tallies[record.digest]["objects"][:, 3] = rng.integers(0, 10, (25, 3))
+    evidence = Evidence(counts=counts.get, tallies=lambda digest: tallies[digest])
+    bare = [r.model_copy(update={"metrics": {}}) for r in records]
+    single = [r for r in bare if r.target.seed == 0]
+    _, table = table_of(single, "recall.small", "p5_image_iou", evidence=evidence)
+    cell = table.blocks[0].rows[0].cells[0]
+    objects = tallies[cell.records[0].digest]["objects"][:, 3, 0]
+    drawn = [100 * objects[rng.integers(25, size=25)].mean() / 9 for _ in range(4000)]
+    assert (cell.low, cell.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=1.5)
+    assert "95 % interval" in explain(cell)
+    _, both = table_of(bare, "recall.small", "p5_image_iou", evidence=evidence)
+    for one, two in zip(table.cells, both.cells, strict=True):
+        assert one[3].low <= one[3].mean <= one[3].high
+        assert 0 <= two[3].low <= two[3].mean <= two[3].high <= 100
+    # With two trainings the interval is that of Student's t with few degrees of freedom where they differ.
+    assert both.blocks[0].rows[0].cells[1].high - both.blocks[0].rows[0].cells[1].low > 0
+
+
+def test_there_is_no_interval_without_counts(records) -> None:
+    _, table = table_of(records, "ece")
+    assert table.blocks[0].rows[0].cells[0].low is None
+
+
+def test_a_worst_case_has_the_tallies_of_the_attack_that_is_chosen_for_each_image(one, net, attack_bim) -> None:
+    network = net("pspnet", "none", 0)
+    runs = [one(network, attack_bim(steps), tallied=("objects",)) for steps in (2, 6)]
+    true = np.full((4, 2), 100)
+    right = [np.array([[90, 90], [5, 5], [90, 90], [5, 5]]), np.array([[5, 5], [90, 90], [5, 5], [90, 90]])]
+    counts = {run.digest: np.stack([own, own, true], 1) for run, own in zip(runs, right, strict=True)}
+    tallies = {run.digest: {"objects": np.zeros((4, 4, 3))} for run in runs}
+    for run, own in zip(runs, right, strict=True):
+        tallies[run.digest]["objects"][:, 2:, 0] = np.stack([true.sum(1), own.sum(1)], 1)
+    evidence = Evidence(counts.get, parts=lambda digest: [counts[digest]], tallies=tallies.get)
+    manifest = Manifest(name="m", title="m", records=tuple(runs), worst_of={"worst": ("bim",)})
+    worst = judge(manifest, evidence).records[-1]
+    assert worst.metrics["recall.small"] == pytest.approx(5)
+    assert (worst.tallied, worst.metrics["miou"]) == (("objects",), worst.scores.miou)
+    whole = Evidence(counts.get, parts=lambda digest: [counts[digest]] * 2, tallies=tallies.get)
+    assert judge(manifest, whole).records[-1].tallied == ()

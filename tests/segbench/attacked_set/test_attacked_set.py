@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import segbench
 from segbench import cli
 from segbench.attacked_set.export import export
-from segbench.attacked_set.manifest import MANIFEST, read_set
+from segbench.attacked_set.manifest import CLEAN, MANIFEST, read_set
 from segbench.attacked_set.pieces import levels, read_piece, towards_clean
 from segbench.attacked_set.score import score
 from segbench.attacks.tools.budget import ThreatModel, check_budget, distance
@@ -317,3 +317,26 @@ def test_levels_are_exact_for_images_of_eight_bits() -> None:
     image = torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(3, -1, -1)
     crops = Whole().crops(image, torch.zeros(16, 16))
     assert torch.equal(levels(crops.images)[0], image)
+
+
+def test_a_patch_stays_in_its_place_through_rounding(made: Path, tmp_path: Path) -> None:
+    patches = ["patch(size=0.1, steps=2)", "hide(source=0, region=object, steps=2)"]
+    export(
+        tmp_path / "set",
+        DATA,
+        [f"{made / 'net.py'}:build"],
+        patches,
+        limit=1,
+        device="cpu",
+        force=True,
+        store=made / "runs",
+    )
+    found = read_set(tmp_path / "set")
+    regions = {condition.threat.region for condition in found.conditions.values()}
+    assert regions == {None, "patch", "object"}
+    for name, condition in found.conditions.items():
+        if condition.threat.region == "patch":
+            pieces = [read_piece((tmp_path / "set" / own / "00000.png").read_bytes()) for own in (CLEAN, name)]
+            changed = (pieces[0] != pieces[1]).any(0).nonzero()
+            assert 0 < len(changed) <= 100
+            assert changed.amax(0).sub(changed.amin(0)).max() < 10

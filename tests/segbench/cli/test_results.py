@@ -84,3 +84,15 @@ def test_networks_of_two_recipes_are_two_rows(tiny_plan: Callable[..., Plan]) ->
     rows = [line for line in shown([record, changed]).splitlines() if "pspnet" in line]
     assert ["50.0" in row for row in rows] == [True, False]
     assert "none [lr=0.5]" in rows[1]
+
+
+def test_many_corruptions_are_one_row_for_each_network(tiny_plan: Callable[..., Plan]) -> None:
+    plan = tiny_plan(defenses=["none"], transfer=None, attacks=["clean", "corruption(kind=[fog, snow], severity=all)"])
+    values = {"clean": 50.0, "fog": 40.0, "snow": 20.0}
+    records = [
+        done(cell.expected(), values[str(cell.attack.options.get("kind", "clean"))]) for cell in plan.evaluations
+    ]
+    text = shown(records)
+    assert "severity" not in text.replace("severities", "")
+    row = next(line for line in text.splitlines() if "60.0" in line)
+    assert "30.0" in row

@@ -57,9 +57,9 @@ def test_robust_networks_are_trained_and_evaluated_as_their_paper_does() -> None
         assert (recipe.optimizer, recipe.lr, recipe.weight_decay, recipe.power) == ("adamw", 1e-3, 1e-2, 1.0)
         assert recipe.warmup == 10 * (10_582 // 32)
         assert (attack.options["eps"], attack.options["alpha"], attack.options["steps"]) == (4 / 255, 0.01, 5)
-    for name in ("pir-at-voc", "croce2024"):
+    for name, size in (("pir-at-voc", 473), ("croce2024", 473), ("croce2024-ade20k", 512)):
         matrix = load_matrix(name)
-        assert matrix.protocol.options["size"] == 473
+        assert matrix.protocol.options["size"] == size
         radii = [bound.options["eps"] for bound in matrix.attacks if bound.component.name == "sea"]
         assert radii == [4 / 255, 8 / 255, 12 / 255]
 

@@ -63,6 +63,11 @@ LAYOUTS = {
         classes=[255, 0, 149, 12],
         beside=("ADEChallengeData2016/sceneCategories.txt", "ADEChallengeData2016/objectInfo150.txt"),
     ),
+    "ade20k-background": Layout(
+        {"train": [_ade("training", "ADE_train_00000001")], "val": [_ade("validation", "ADE_val_00000001")]},
+        values=[0, 1, 150, 13],
+        classes=[0, 1, 150, 13],
+    ),
     "acdc": Layout(
         {
             "train": [_acdc("fog", "train", "GOPR0475", "000041"), _acdc("snow", "train", "GOPR0122", "000009")],

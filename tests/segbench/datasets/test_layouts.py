@@ -76,6 +76,7 @@ def test_files_may_lie_in_a_folder_below(tmp_path: Path, write: Write) -> None:
         ("splits: {train: ../a, val: b}", [r":1: splits: '\.\./a' leads out of the folder"]),
         ("name: Leaves", [":1: name: 'Leaves' is no name; write up to 40 small letters, digits"]),
         ("maskes: x", [":1: there is no key 'maskes'; did you mean 'masks'"]),
+        ("background: none", [":1: background precedes the classes of like; without like, write it into classes"]),
         ("like: cityscape", [":1: like: there is no description 'cityscape'; did you mean 'cityscapes'"]),
         ("options: {a: [b, c]}", ["options are for the data sets of segbench; use splits instead"]),
         ("lengths: {val: 0}", [":1: lengths.val: "]),

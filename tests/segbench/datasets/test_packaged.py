@@ -17,9 +17,11 @@ from segbench.datasets.tools.check import check
 from segbench.datasets.tools.description import packaged, packaged_names
 from segbench.errors import DataError, SegbenchError
 
-NAMES = ["acdc", "ade20k", "bdd100k", "coco-stuff", "dark-zurich", "pascal-context"]
-COUNTS = {"acdc": 19, "ade20k": 150, "bdd100k": 19, "coco-stuff": 171, "dark-zurich": 19, "pascal-context": 59}
+NAMES = ["acdc", "ade20k", "ade20k-background", "bdd100k", "coco-stuff", "dark-zurich", "pascal-context"]
+COUNTS = {"acdc": 19, "ade20k": 150, "ade20k-background": 151, "bdd100k": 19}
+COUNTS |= {"coco-stuff": 171, "dark-zurich": 19, "pascal-context": 59}
 ENTRIES = {
+    "ade20k-background": {0: "background", 1: "wall", 13: "person", 150: "flag"},
     "ade20k": {0: "wall", 12: "person", 20: "car", 44: "chest of drawers", 126: "animal", 149: "flag"},
     "acdc": {0: "road", 6: "traffic light", 11: "person", 18: "bicycle"},
     "coco-stuff": {0: "person", 11: "stop sign", 60: "dining table", 79: "toothbrush", 80: "banner", 170: "wood"},
@@ -27,6 +29,7 @@ ENTRIES = {
     "pascal-context": {0: "aeroplane", 54: "tvmonitor", 57: "window", 58: "wood"},
 }
 COLOURS = {
+    "ade20k-background": {0: (0, 0, 0), 1: (120, 120, 120), 150: (92, 0, 255)},
     "ade20k": {0: (120, 120, 120), 12: (150, 5, 61), 20: (0, 102, 200), 149: (92, 0, 255)},
     "acdc": {0: (128, 64, 128), 11: (220, 20, 60), 13: (0, 0, 142), 18: (119, 11, 32)},
 }
@@ -53,7 +56,7 @@ def test_classes_and_colours_are_the_published_ones(name: str) -> None:
     assert {number: said.classes[number] for number in ENTRIES.get(name, {})} == ENTRIES.get(name, {})
     assert {number: said.colours[number] for number in COLOURS.get(name, {})} == COLOURS.get(name, {})
     shared = {colour for colour, count in Counter(said.colours).items() if count > 1}
-    assert shared == ({(140, 140, 140)} if name == "ade20k" else set())
+    assert shared == ({(140, 140, 140)} if name.startswith("ade20k") else set())
     assert all(text == text.strip() for text in said.classes)
 
 

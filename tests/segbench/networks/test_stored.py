@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,19 @@ def test_several_datasets_are_judged_at_once(ran: Path, tmp_path: Path) -> None:
     assert len({record.dataset.short for record in Store(tmp_path / "runs").records()}) == 2
     again = CliRunner().invoke(cli.app, command)
     assert "2 cells, 2 done already" in again.output
+
+
+def test_its_own_store_may_hold_the_records_too(ran: Path, tmp_path: Path) -> None:
+    """Loading reads the store's records, of which there are more after every evaluation."""
+    store = tmp_path / "runs"
+    shutil.copytree(ran, store)
+    folder = store / "train" / training(ran, "none").name
+    options = "size=16, train=12, val=5, dev=2, digits=[0, 1], seed=4"
+    given = ["eval", str(folder), "-d", f"digits({options})", "-a", "clean", "-a", "fgsm", "--store", str(store)]
+    for done in (0, 2):
+        result = CliRunner().invoke(cli.app, [*given, "--device", "cpu"])
+        assert result.exit_code == 0, result.output
+        assert f"2 cells, {done} done already" in result.output
 
 
 def test_an_unfinished_training_is_refused(ran: Path, tmp_path: Path) -> None:

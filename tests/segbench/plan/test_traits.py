@@ -9,6 +9,8 @@ from segbench.plan.traits import defense_needs, defense_traits
 OFFERED = {
     "jpeg": ("wrapped",),
     "bit-depth": ("wrapped",),
+    "demasked-smoothing": ("wrapped",),
+    "local-gradient-smoothing": ("wrapped",),
     "median": ("wrapped",),
     "randomized-smoothing": ("wrapped", "certified"),
     "teacher-student": ("wrapped", "dynamic"),

@@ -164,6 +164,18 @@ def test_a_class_without_pixels_is_a_warning_where_void_is(camvid_root: Path, wr
     assert f"warning: {summary.warnings[0]}" in describe(summary).splitlines()
 
 
+def test_of_many_classes_those_without_a_pixel_are_counted(tmp_path: Path, write: Write) -> None:
+    for split, label in (("train", 0), ("val", 7)):
+        write(tmp_path / "images" / split / "a.png", np.zeros((3, 4, 3)))
+        write(tmp_path / "masks" / split / "a.png", np.full((3, 4), label))
+    for count, listed in ((40, 40), (41, 2)):
+        (tmp_path / "dataset.yaml").write_text(f"classes: [{', '.join(f'c{number}' for number in range(count))}]\n")
+        lines = describe(check(Folder(tmp_path))).splitlines()
+        shown = [line.split()[0] for line in lines if line.startswith("c")]
+        assert shown == ([f"c{number}" for number in range(40)] if listed == 40 else ["c0", "c7"])
+        assert ("39 more classes without a pixel" in lines) == (count > 40)
+
+
 def test_files_that_are_left_out_are_told_even_by_a_remembered_summary(camvid_root: Path, tmp_path: Path) -> None:
     cache = tmp_path / "summaries"
     before = check(Camvid(camvid_root), cache=cache)
