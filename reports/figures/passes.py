@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from segbench.reports.convergence import STEADY, last_fall
-from segbench.reports.figures.base import Figure, look, new_canvas, plain
+from segbench.reports.figures.base import Figure, fit, look, new_canvas, plain
 from segbench.reports.flags import attack_label
 from segbench.reports.labels import Labels
 from segbench.reports.records import Record
@@ -84,7 +84,7 @@ def _draw(found: Lines) -> Canvas:
         ax.xaxis.set_minor_formatter(lambda passes, _: "")
         ax.tick_params(labelbottom=True)
         ax.set_xlabel("forward passes of an image")
-        ax.set_ylim(bottom=0)
+    fit(axes, up=[miou for lines in found.values() for runs in lines.values() for run in runs for _, miou in run.curve])
     for ax in axes[len(found) :]:
         ax.set_visible(False)
     axes[0].set_ylabel("mIoU, %")

@@ -190,6 +190,8 @@ class MatrixFile(Frozen):
         split: the split that is scored.
         limit: number of its first images that are scored; None for all.
         attack_seed: seed of the attacks' randomness.
+        labels: what reports call components and networks, such as `{pspnet: PSPNet, "bim(steps=6)": BIM-6}`; by
+            default the published spelling.
         report: what its report shows beside mIoU.
         runtime: how and where cells run.
     """
@@ -211,6 +213,7 @@ class MatrixFile(Frozen):
     split: Annotated[Text, IDENTITY] = "val"
     limit: Annotated[Whole | None, IDENTITY] = Field(default=None, ge=1)
     attack_seed: Annotated[Whole, IDENTITY] = Field(default=0, ge=0)
+    labels: Annotated[Mapping[Text, Text], LAYOUT] = Field(default_factory=dict)
     report: Annotated[Report, LAYOUT] = Report()
     runtime: Annotated[Runtime, RUNTIME] = Runtime()
 
@@ -245,5 +248,6 @@ class Matrix(Frozen):
     split: str
     limit: int | None
     attack_seed: int
+    labels: Mapping[str, str]
     report: Report
     runtime: Runtime
