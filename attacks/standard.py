@@ -51,10 +51,15 @@ def standard(
     If the gradient of an image is not to be trusted (`tools.gradient_check`), its remaining passes go to the Square
     attack, which needs only logits.
 
-    The attack keeps two of all images that it saw inside the ball, which are its parts: that with the fewest right
-    pixels, and that with the lowest mean IoU over the classes of the image. So it is never above a member for the
-    passes that it gave to this member, and no pass makes a part worse. That it is not above a member that gets all
-    passes cannot be promised: it is measured (docs/results/standard.md). Decisions on an image depend on it alone.
+    The attack keeps two of all images that it looked at inside the ball, which are its parts: that with the fewest
+    right pixels, and that with the lowest mean IoU over the classes of the image. Decisions on an image depend on it
+    alone.
+
+    What holds of every image: a part is never above anything that the attack looked at. So it is not above a margin
+    descent of 0.3 of the passes from the same start, nor above any member for the passes that this member got. What
+    does not hold: the attack may end above a member that gets all the passes alone, since it spends some on others,
+    and above itself with fewer passes, since all lengths follow from their number. docs/results/standard.md says what
+    was measured.
 
     Args:
         model: network, images -> logits.

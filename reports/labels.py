@@ -1,12 +1,17 @@
-"""Labels of components and networks: the shortest names under which no two different ones share a label."""
+"""Labels of components and networks: the shortest names under which no two different ones share a label.
+
+A report shows display names: those that a matrix gives, else the published spelling. Without display names the labels
+are the names by which the catalog and matrix files know the components.
+"""
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from segbench.reports.display import RESERVED, SPELLED, Parts, options_of, parts, with_defense
 from segbench.reports.records import Component, Network, Record
 
 NetworkKey = tuple[str, str, str, str]
@@ -30,28 +35,39 @@ class Labels:
 
     Args:
         records: the records.
+        names: display names by component: "bim" for every component of this name, "bim(steps=6)" for this one, "bim()"
+            for the one with its defaults. Further components get their published spelling. None: no display names.
     """
 
-    def __init__(self, records: Iterable[Record]) -> None:
+    def __init__(self, records: Iterable[Record], names: Mapping[str, str] | None = None) -> None:
+        self._names = names
         self._keys: dict[int, tuple[Component, str]] = {}  # by id, which stays unique because the component is held
         self._network_keys: dict[int, tuple[Network, tuple[str, str, str]]] = {}
         kinds: dict[str, dict[str, Component]] = defaultdict(dict)
         networks: dict[tuple[str, str, str], dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
         self._recipes: dict[str, Mapping[str, Any]] = {}
+        self._seeds: set[int] = set()
         for record in records:
             kinds["dataset"][self.component_key(record.dataset)] = record.dataset
             kinds["protocol"][self.component_key(record.protocol)] = record.protocol
             kinds["attack"][self.component_key(record.attack)] = record.attack
             for network in (record.target, record.source):
+                self._seeds.add(network.seed)
                 key = self._plain_key(network)
                 kinds["model"][key[0]] = network.model
                 kinds["defense"][key[1]] = network.defense
                 networks[key][network.seed].add(f"{network.digest} {record.dataset.short} {record.data_fingerprint}")
-        self._components = {kind: _component_labels(found) for kind, found in kinds.items()}
+        plain = {kind: _component_labels(found) for kind, found in kinds.items()}
+        self._components = plain
+        if names is not None:
+            self._components = {kind: _displayed(found, plain[kind], names) for kind, found in kinds.items()}
         self._ambiguous = {key for key, seeds in networks.items() if any(_collide(found) for found in seeds.values())}
         self._variants: dict[tuple[str, str], list[str]] = defaultdict(list)
         for model, defense, recipe in networks:
             self._variants[model, defense].append(recipe)
+        called = {(key[0], key[1]) for key in networks}
+        if len({self._called(*key) for key in called}) < len(called):
+            self._components = {**self._components, "model": plain["model"], "defense": plain["defense"]}
 
     def component(self, kind: str, component: Component) -> str:
         """Return the label of a component: its name, its short string, or its short string with version and options.
@@ -59,6 +75,16 @@ class Labels:
         The first of the three that no other component of the kind has is taken.
         """
         return self._components[kind][self.component_key(component)]
+
+    def parts(self, component: Component) -> Parts | None:
+        """Return the label of an attack in parts, or None where it has a display name of its own."""
+        if self._names is None or _spelling(component, self._names) is None:
+            return Parts(component.name, component.name, tuple(options_of(component.short, component.name)))
+        return None if _exact(component, self._names) else _parts(component, self._names)
+
+    def name(self, name: str) -> str:
+        """Return the display name of every component of a name: "BIM" for "bim"."""
+        return name if self._names is None else self._names.get(name) or SPELLED.get(name, name)
 
     def component_key(self, component: Component) -> str:
         """Return `component_key` of a component, computed once per object."""
@@ -93,8 +119,16 @@ class Labels:
         return self._components["model"][self._plain_key(network)[0]]
 
     def network(self, network: Network) -> str:
-        """Return a network's label: "pspnet with sat"."""
-        return f"{self.model(network)} with {self.defense(network)}"
+        """Return a network's label: "PSPNet with SAT", "PSPNet without defense"."""
+        return with_defense(self.model(network), self.defense(network))
+
+    def _called(self, model: str, defense: str) -> str:
+        """Return the label of a network without its recipe."""
+        return with_defense(self._components["model"][model], self._components["defense"][defense])
+
+    def run(self, network: Network) -> str:
+        """Return a network's label, with its seed where there are several: "pspnet with sat, seed 1"."""
+        return f"{self.network(network)}, seed {network.seed}" if len(self._seeds) > 1 else self.network(network)
 
     def _plain_key(self, network: Network) -> tuple[str, str, str]:
         known = self._network_keys.get(id(network))
@@ -127,6 +161,59 @@ def _component_labels(components: Mapping[str, Component]) -> dict[str, str]:
             twins = [components[twin] for twin in by_short[component.short]]
             labels[key] = f"{component.short} [{_what_differs(component, twins)}]"
     return labels
+
+
+def _displayed(
+    components: Mapping[str, Component], plain: Mapping[str, str], names: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the display label of each component; of those that would share one, the plain label."""
+    by_name, by_short = defaultdict(list), defaultdict(list)
+    for key, component in components.items():
+        by_name[component.name].append(key)
+        by_short[component.short].append(key)
+    labels = dict(plain)
+    for key, component in components.items():
+        spelled, exact = _spelling(component, names), _exact(component, names)
+        alone, several = len(by_name[component.name]) == 1, len(by_short[component.short]) > 1
+        if spelled is None:
+            continue
+        if exact is not None or alone:
+            own = _parts(component, names)
+            labels[key] = exact or (own.name if component.name in names else own.counted)
+        else:
+            labels[key] = _parts(component, names).whole
+        if several:
+            twins = [components[twin] for twin in by_short[component.short]]
+            labels[key] += f" [{_what_differs(component, twins)}]"
+    while clashing := _clashing(components, labels, plain):
+        labels.update({key: plain[key] for key in clashing})
+    return labels
+
+
+def _clashing(components: Mapping[str, Component], labels: Mapping[str, str], plain: Mapping[str, str]) -> list[str]:
+    """Return the keys of components whose display label is also another's, or means something else."""
+    times = Counter(labels.values())
+    return [
+        key
+        for key, label in labels.items()
+        if label != plain[key] and (times[label] > 1 or (label in RESERVED and components[key].name != label))
+    ]
+
+
+def _exact(component: Component, names: Mapping[str, str]) -> str | None:
+    """Return the display name of this very component, or None."""
+    short = component.short if component.short != component.name else f"{component.name}()"
+    return names.get(short)
+
+
+def _spelling(component: Component, names: Mapping[str, str]) -> str | None:
+    """Return the display name of a component's name, or None where only the component knows how it is spelled."""
+    return _exact(component, names) or names.get(component.name) or SPELLED.get(component.name)
+
+
+def _parts(component: Component, names: Mapping[str, str]) -> Parts:
+    shown = names.get(component.name) or SPELLED.get(component.name, component.name)
+    return parts(component.name, component.short, component.options, shown)
 
 
 def _what_differs(component: Component, others: list[Component]) -> str:

@@ -203,6 +203,7 @@ class Manifest(Frozen):
         records: one record per evaluation; without scores where it has not run yet.
         worst_of: column name -> attacks whose worst case the column shows.
         metrics: names of the metrics that its report shows beside mIoU.
+        labels: display names of components and networks (see `segbench.reports.labels.Labels`).
         reference: the network that errors under corruption are divided by, as "pspnet with none"; empty for none.
         threads: CPU threads of each worker, on which the last bits of numbers depend; None where it is not known.
     """
@@ -213,6 +214,7 @@ class Manifest(Frozen):
     records: tuple[Record, ...]
     worst_of: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     metrics: tuple[str, ...] = ()
+    labels: Mapping[str, str] = Field(default_factory=dict)
     reference: str = ""
     threads: int | None = Field(default=None, ge=1)
 

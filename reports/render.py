@@ -21,13 +21,14 @@ from segbench.reports.records import Manifest, Record
 from segbench.reports.sanity import flagged
 from segbench.reports.worst_case import with_worst_cases
 
-Format = Literal["html", "md", "csv", "cells", "tex", "parquet", "figures"]
+Format = Literal["html", "md", "csv", "cells", "tex", "tex-wide", "parquet", "figures"]
 NAMES: dict[Format, str] = {
     "html": "report.html",
     "md": "report.md",
     "csv": "records.csv",
     "cells": "tables.csv",
     "tex": "tables.tex",
+    "tex-wide": "tables-wide.tex",
     "parquet": "records.parquet",
     "figures": "figures",
 }
@@ -57,6 +58,7 @@ def render(
     published: str | None = None,
     evidence: Evidence = NOTHING,
     figures: bool = True,
+    images: Sequence[int] = (),
     sortable: bool | None = None,
 ) -> list[Path]:
     """Judge records and write a report; the same records give the same bytes.
@@ -70,6 +72,8 @@ def render(
         published: name of a paper whose values are shown beside yours (see `segbench.reports.published`).
         evidence: data behind the records; with them a report shows intervals over seeds, significance and more figures.
         figures: show figures in the HTML page.
+        images: indices of kept images that the figures of single images show, in full size; by default the best, the
+            median and the worst.
         sortable: embed DataTables in the HTML page, so that readers can sort, filter and copy its tables; needs the
             itables package. None: if that is installed.
 
@@ -77,7 +81,7 @@ def render(
         The files, in the order of `formats`.
 
     Raises:
-        ValueError: there are no records, a format or paper is unknown, or an optional package is missing.
+        ValueError: there are no records, a format, paper or image is unknown, or an optional package is missing.
     """
     if records is None:
         raise ValueError("no records: the store holds no such matrix; `Store.manifests()` names those that it holds")
@@ -93,7 +97,7 @@ def render(
         sortable = find_spec("itables") is not None
     manifest = judge(manifest, evidence)
     page = compose(manifest, provenance=provenance, published=published, evidence=evidence)
-    drawn = _figures(page, evidence) if "figures" in formats or (figures and "html" in formats) else []
+    drawn = _figures(page, evidence, images) if "figures" in formats or (figures and "html" in formats) else []
     tables = [section.table for section in page.sections]
     beside = [NAMES[other] for other in formats if other not in ("html", "figures")]
     written: dict[Format, Callable[[], str | bytes]] = {
@@ -102,6 +106,7 @@ def render(
         "csv": lambda: to_csv(tidy(page.records)),
         "cells": lambda: to_csv(cells(tables)),
         "tex": lambda: to_latex(page),
+        "tex-wide": lambda: to_latex(page, wide=True),
         "parquet": lambda: _parquet(page),
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -128,12 +133,12 @@ def figures(records: Manifest, evidence: Evidence) -> list[Figure]:
     return _figures(compose(records, evidence=evidence), evidence)
 
 
-def _figures(page: Page, evidence: Evidence) -> list[Figure]:
+def _figures(page: Page, evidence: Evidence, images: Sequence[int] = ()) -> list[Figure]:
     """Return all figures; matplotlib is imported only here, because it is slow."""
     _needs("matplotlib", "figures")
     from segbench.reports.figures.gather import gather
 
-    return gather(page, evidence)
+    return gather(page, evidence, images)
 
 
 def _write_figures(folder: Path, drawn: Sequence[Figure]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segbench.reports.display import norm_label
 from segbench.reports.numbers import number
 from segbench.reports.records import RecordedThreat
 
@@ -14,11 +15,11 @@ _WHERE = {
 
 
 def bound_in_words(threat: RecordedThreat) -> str:
-    """Return how far an attack may change an image and where: "linf eps = 0.03", "any colours in 5 % of the image"."""
+    """Return how far an attack may change an image and where, such as "L-inf, eps = 0.03"."""
     if threat.region == "patch":
         share = "a part" if threat.area is None else f"{100 * threat.area:g} %"
         return f"any colours in {share} of the image, nothing elsewhere"
-    bound = "no bound" if threat.eps is None else f"{threat.norm} eps = {number(threat.eps)}"
+    bound = "no bound" if threat.eps is None else f"{norm_label(threat.norm)}, eps = {number(threat.eps)}"
     return bound if threat.region in (None, "all") else f"{bound} {region_in_words(threat)}"
 
 

@@ -24,8 +24,10 @@ from segbench.config.names import as_name
 from segbench.config.network import Convention, NetworkAccess, default_name, external_network
 from segbench.datasets.base import VOID
 from segbench.errors import SegbenchError, StoreError
+from segbench.evaluation.training_data import context_of_call
 from segbench.execution import execute, prepare
 from segbench.execution.execute import SILENT, Display
+from segbench.execution.telling import telling
 from segbench.networks import loaders
 from segbench.networks.adapter import Adapter
 from segbench.networks.factories import as_network
@@ -34,6 +36,7 @@ from segbench.plan.plan import Plan
 from segbench.protocols.base import EvaluationProtocol
 from segbench.result import Result, stored_result
 from segbench.store import Store
+from segbench.tracking.listener import tracked
 
 __all__ = ["Result", "attack", "evaluate", "load_model", "predict", "run_matrix"]
 
@@ -66,6 +69,7 @@ def evaluate(
     access: NetworkAccess | str | None = None,
     substitutes: Sequence[str | GivenNetwork] = (),
     force: bool = False,
+    track: Sequence[str] = (),
     display: Display = SILENT,
 ) -> Result:
     """Attack a network and score it; what the store holds already is not done again.
@@ -98,6 +102,7 @@ def evaluate(
         access: what the network gives, "gradients", "scores" or "labels"; None to find it out.
         substitutes: networks on which the attacks are made that need more than `model` gives.
         force: evaluate even where another input convention scores much better on clean images.
+        track: trackers that hear of the run, such as "tensorboard".
         display: hears of progress.
 
     Raises:
@@ -139,6 +144,7 @@ def evaluate(
             "store": str(store),
             "device": device,
             "workers": workers,
+            "track": list(track),
             "data": {key: str(path) for key, path in folders.items()},
         },
     }
@@ -198,6 +204,7 @@ def run_matrix(
     workers: int | None = None,
     limit: int | None = None,
     data: Mapping[str, str | Path] | None = None,
+    track: Sequence[str] | None = None,
 ) -> Result:
     """Check, plan and run a matrix; what its store holds already is not done again.
 
@@ -210,13 +217,20 @@ def run_matrix(
         workers: processes on this machine.
         limit: score only so many of the first images.
         data: folders of datasets by name.
+        track: trackers that hear of the run, such as "tensorboard".
 
     Raises:
         SegbenchError: the matrix is wrong, or data or networks are not what it needs.
         Stopped: the user asked to stop; what was done is kept.
     """
     if not isinstance(matrix, Matrix):
-        options = {"--store": store, "--device": device, "--workers": workers, "--limit": limit}
+        options = {
+            "--store": store,
+            "--device": device,
+            "--workers": workers,
+            "--limit": limit,
+            "--track": None if track is None else list(track),
+        }
         matrix = load_matrix(str(matrix), overrides, options)
         if data:
             places = {**matrix.runtime.data, **{name: Path(folder) for name, folder in data.items()}}
@@ -229,10 +243,12 @@ def run_plan(plan: Plan, display: Display = SILENT) -> Result:
     """Run a plan and return what its store then holds; see `run_matrix`."""
     matrix = plan.matrix
     store = Store(matrix.runtime.store)
-    execute.run(plan, store, matrix.runtime, display)
-    result = stored_result(store, matrix.name)
-    if result is None:
-        raise StoreError(f"{store.root}: what {matrix.name} asked for is gone; run it again")
+    with telling(plan, store, display) as told, tracked(plan, store, told) as listener:
+        execute.run(plan, store, matrix.runtime, listener)
+        result = stored_result(store, matrix.name)
+        if result is None:
+            raise StoreError(f"{store.root}: what {matrix.name} asked for is gone; run it again")
+        listener.report(result)
     return result
 
 
@@ -258,6 +274,8 @@ def attack(
     *,
     ignore_index: int = 255,
     generator: torch.Generator | Generators | None = None,
+    class_pixels: Tensor | None = None,
+    perturbation: Tensor | None = None,
 ) -> Tensor:
     """Return adversarial images (N, 3, H, W), after checking that they keep their budget.
 
@@ -268,6 +286,9 @@ def attack(
         attack: the attack with its options, such as "segpgd(eps=4/255)".
         ignore_index: label of void pixels.
         generator: source of the attack's randomness: one generator, or one for each image.
+        class_pixels: (C,) number of training pixels of each class, which "sea" weighs classes by. None counts the
+            masks, with a warning.
+        perturbation: (3, H, W), what "universal" adds. None fits it on these images, with a warning.
 
     Raises:
         SegbenchError: the attack or an option is not known, or images or masks are not what is said here.
@@ -276,10 +297,20 @@ def attack(
     try:
         network = Adapter(model, Convention(), None)
         _labels_fit(network, images, masks, ignore_index)
+        context = context_of_call(
+            bound,
+            network,
+            images,
+            masks,
+            class_pixels=class_pixels,
+            perturbation=perturbation,
+            batch=len(images),
+            ignore_index=ignore_index,
+        )
         if bound.attack.region is not None:
             generator = per_image(generator, len(images))
         allowed = bound.allowed(images, masks, ignore_index=ignore_index, generator=generator)
-        adversarial = bound(network, images, masks, ignore_index=ignore_index, generator=generator)
+        adversarial = bound(network, images, masks, ignore_index=ignore_index, generator=generator, **context)
     except ValueError as error:
         raise SegbenchError(f"attack: {error}") from error
     check_budget(adversarial, images, bound.threat, allowed=allowed)
@@ -312,6 +343,8 @@ def predict(
     attack: str | BoundAttack | None = None,
     seed: int = 0,
     batch: int = 4,
+    class_pixels: Tensor | None = None,
+    perturbation: Tensor | None = None,
 ) -> Tensor:
     """Return the label map of one image under a protocol, after an attack if one is given.
 
@@ -326,6 +359,9 @@ def predict(
         attack: an attack with its options, or a short string such as "bim(steps=2)".
         seed: of the attack's randomness.
         batch: number of crops that are attacked and predicted at once.
+        class_pixels: (C,) number of training pixels of each class, which "sea" weighs classes by. None counts the
+            masks, with a warning.
+        perturbation: (3, H, W) of a crop, what "universal" adds. None fits it on the crops, with a warning.
 
     Raises:
         SegbenchError: a name or an option is not known, the image or the masks are not what is said here, or an attack
@@ -354,6 +390,21 @@ def predict(
     generator = torch.Generator().manual_seed(seed)
     scores = []
     with guarded(network, device):
+        context: dict[str, Any] = {}
+        if made is not None:
+            try:
+                context = context_of_call(
+                    made,
+                    network,
+                    crops.images.to(device),
+                    crops.masks.to(device),
+                    class_pixels=class_pixels,
+                    perturbation=perturbation,
+                    batch=batch,
+                    ignore_index=VOID,
+                )
+            except ValueError as error:
+                raise SegbenchError(f"predict: {error}") from error
         for start in range(0, len(crops.images), batch):
             images = crops.images[start : start + batch].to(device)
             if made is not None:
@@ -361,7 +412,7 @@ def predict(
                 drawn = generator if made.attack.region is None else per_image(generator, len(images))
                 try:
                     allowed = made.allowed(images, own, generator=drawn)
-                    adversarial = made(network, images, own, generator=drawn)
+                    adversarial = made(network, images, own, generator=drawn, **context)
                 except ValueError as error:
                     raise SegbenchError(f"predict: {error}") from error
                 check_budget(adversarial, images, made.threat, allowed=allowed)

@@ -115,6 +115,7 @@ class Result:
         *,
         published: str | None = None,
         provenance: bool = False,
+        images: Sequence[int] = (),
     ) -> list[Path]:
         """Write a report and return its files, in the order of `formats`.
 
@@ -123,10 +124,11 @@ class Result:
             formats: which files.
             published: name of a paper whose values stand beside one's own.
             provenance: add durations and whatever else differs between two runs of the same evaluation.
+            images: indices of kept images that the figures of single images show; by default some are chosen.
 
         Raises:
-            SegbenchError: there is no such format or paper, a package for it is missing, or no folder can have the
-                matrix's name and none is given.
+            SegbenchError: there is no such format, paper or image, a package for it is missing, or no folder can have
+                the matrix's name and none is given.
         """
         store, name = Store(self.store), self.manifest.name
         if out is None and not is_name(name):
@@ -140,6 +142,7 @@ class Result:
                 evidence=store.evidence(),
                 published=published,
                 provenance=provenance,
+                images=images,
             )
         except ValueError as error:
             raise SegbenchError(str(error)) from error

@@ -93,6 +93,22 @@ def new_canvas(
     return canvas, list(grid.flat)
 
 
+def fit(axes: Sequence[Axes], across: Sequence[float] = (), up: Sequence[float] = ()) -> None:
+    """Set the limits of axes from 0, or from less, to beyond the largest value, so that no marker is cut off.
+
+    Args:
+        axes: the axes; those that share their scales get the same limits.
+        across: all values on the horizontal axis; its limits stay as they are without values.
+        up: all values on the vertical axis, likewise.
+    """
+    for ax in axes:
+        for values, set_limits in ((across, ax.set_xlim), (up, ax.set_ylim)):
+            if values:
+                low, high = min(0.0, *values), max(values)
+                room = 0.06 * ((high - low) or 1.0)
+                set_limits(low - room, high + room)
+
+
 def look(index: int) -> dict[str, Any]:
     """Return colour, marker and fill style of a line; 28 lines look different, then the styles repeat.
 

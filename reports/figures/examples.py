@@ -8,17 +8,14 @@ from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segbench.reports.evidence import KeptImage
 from segbench.reports.figures.base import Figure, new_canvas, plain
+from segbench.reports.pictures import AMPLIFIED, Pixels, amplified, coloured, in_8_bit
 from segbench.reports.tables.grid import Block, Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
-
-AMPLIFIED = 10
-"""Factor by which the shown perturbation is enlarged."""
 
 MOST_NETWORKS = 5
 """Number of networks in one figure; further networks get further figures."""
@@ -26,8 +23,10 @@ MOST_NETWORKS = 5
 LONGEST = 160
 """Pixels of the longer side of a panel; larger images are subsampled."""
 
+LONGEST_CHOSEN = 1024
+"""Pixels of the longer side of a panel in a figure of images that were asked for."""
+
 KeptOf = Callable[[str], Sequence[KeptImage]]
-Pixels = NDArray[np.uint8]
 
 
 class NetworkImages(NamedTuple):
@@ -38,7 +37,7 @@ class NetworkImages(NamedTuple):
     attacked: dict[int, KeptImage]
 
 
-def examples(table: Table, kept: KeptOf) -> list[Figure]:
+def examples(table: Table, kept: KeptOf, images: Sequence[int] = ()) -> list[Figure]:
     """Return figures with a few images per model, and the predictions of each network on them, clean and attacked.
 
     The attack is the strongest one, and in further figures each one that has a region, such as a patch.
@@ -46,6 +45,7 @@ def examples(table: Table, kept: KeptOf) -> list[Figure]:
     Args:
         table: a white-box table.
         kept: digest of an evaluation -> its stored images.
+        images: indices of the images to show, in order; by default the best, the median and the worst.
     """
     clean = next((index for index, column in enumerate(table.columns) if column.attack is None), None)
     if clean is None:
@@ -54,14 +54,19 @@ def examples(table: Table, kept: KeptOf) -> list[Figure]:
     for block in table.blocks:
         shown = _strongest(block, clean, table, kept)
         for column, pairs in (shown, *_limited(block, clean, table, kept, shown[0])):
-            figures += _of_attack(block.label, table, column, pairs, len(figures))
+            figures += _of_attack(block.label, table, column, pairs, len(figures), images)
     return figures
 
 
-def _of_attack(model: str, table: Table, column: int, pairs: Sequence[NetworkImages], before: int) -> list[Figure]:
+def _of_attack(
+    model: str, table: Table, column: int, pairs: Sequence[NetworkImages], before: int, images: Sequence[int]
+) -> list[Figure]:
     """Return the figures of one model under one attack; `before` counts those that the table has already."""
-    shared = set.intersection(*({*p.clean} & {*p.attacked} for p in pairs)) if pairs else set()
-    chosen = pick({index: fmean(_right(pair.attacked[index]) for pair in pairs) for index in shared})
+    shared = _shared(pairs)
+    if images:
+        chosen = {f"image {index}": index for index in dict.fromkeys(images) if index in shared}
+    else:
+        chosen = pick({index: fmean(_right(pair.attacked[index]) for pair in pairs) for index in shared})
     if not chosen:
         return []
     figures: list[Figure] = []
@@ -72,13 +77,27 @@ def _of_attack(model: str, table: Table, column: int, pairs: Sequence[NetworkIma
             Figure(
                 f"{table.name}-examples-{before + len(figures) + 1}",
                 f"{table.heading}: {model} on single images, clean and under {attack}",
-                _caption(chosen, len(shared), len(pairs), own),
+                _caption(chosen, len(shared), len(pairs), own, asked=bool(images)),
                 _alt(chosen, own, model, attack),
-                partial(_draw, chosen, own, attack, table.first.classes),
+                partial(_draw, chosen, own, attack, table.first.classes, LONGEST_CHOSEN if images else LONGEST),
                 themed=False,
             )
         )
     return figures
+
+
+def shared_images(table: Table, kept: KeptOf) -> set[int]:
+    """Return the indices of the images that `examples` can show of a table."""
+    clean = next((index for index, column in enumerate(table.columns) if column.attack is None), None)
+    found: set[int] = set()
+    for block in table.blocks if clean is not None else ():
+        found |= _shared(_strongest(block, clean or 0, table, kept)[1])
+    return found
+
+
+def _shared(pairs: Sequence[NetworkImages]) -> set[int]:
+    """Return the indices of the images that all networks have, clean and attacked."""
+    return set.intersection(*({*p.clean} & {*p.attacked} for p in pairs)) if pairs else set()
 
 
 def pick(accuracy: dict[int, float]) -> dict[str, int]:
@@ -97,19 +116,6 @@ def pick(accuracy: dict[int, float]) -> dict[str, int]:
     if worst != best:
         chosen["worst"] = worst
     return chosen
-
-
-def coloured(labels: Pixels, palette: Pixels) -> Pixels:
-    """Return a label map (H, W) in the colours of a palette (C, 3); void is white."""
-    table = np.full((256, 3), 255, np.uint8)
-    table[: len(palette)] = palette
-    return table[labels]
-
-
-def amplified(adversarial: NDArray[np.uint16], image: NDArray[np.uint16]) -> Pixels:
-    """Return the enlarged difference of two images in 0..65535 as an image in 0..255; equal pixels are grey."""
-    change = (adversarial.astype(np.float64) - image.astype(np.float64)) / 257
-    return np.clip(128 + AMPLIFIED * change, 0, 255).round().astype(np.uint8)
 
 
 def _strongest(block: Block, clean: int, table: Table, kept: KeptOf) -> tuple[int, list[NetworkImages]]:
@@ -170,14 +176,18 @@ def _right(image: KeptImage) -> float:
     return float((image.preds == image.truth)[valid].mean()) if valid.any() else 0.0
 
 
-def _caption(chosen: dict[str, int], number: int, networks: int, pairs: Sequence[NetworkImages]) -> str:
+def _caption(chosen: dict[str, int], number: int, networks: int, pairs: Sequence[NetworkImages], *, asked: bool) -> str:
     first = pairs[0]
     pieces = max(len(first.attacked[index].adversarial) for index in chosen.values())
     which = ", ".join(chosen) if len(chosen) > 1 else "the only one"
     text = (
         f"Of {number} image{'s' if number > 1 else ''} that {'were' if number > 1 else 'was'} kept: {which} by pixel "
-        f"accuracy under the attack, averaged over {networks} network{'s' if networks > 1 else ''} (first seed). "
-        f"Every network gets images that were attacked on itself; the attacked image and its change, {AMPLIFIED} times "
+        f"accuracy under the attack, averaged over {networks} network{'s' if networks > 1 else ''} (first seed)."
+    )
+    if asked:
+        text = f"Chosen by hand from {number} image{'s' if number > 1 else ''} that were kept (first seed)."
+    text += (
+        f" Every network gets images that were attacked on itself; attacked image and change, {AMPLIFIED} times "
         f"as large around grey, are those of {first.defense}. Void is white."
     )
     if pieces > 1:
@@ -187,8 +197,9 @@ def _caption(chosen: dict[str, int], number: int, networks: int, pairs: Sequence
 
 def _alt(chosen: dict[str, int], pairs: Sequence[NetworkImages], model: str, attack: str) -> str:
     """Return the pixel accuracy of each network on each image, in words."""
+    called = {name: name if name.startswith("image ") else f"{name} image" for name in chosen}
     lines = [
-        f"{name} image, {pair.defense}: {100 * _right(pair.clean[index]):.0f} % of the pixels right, "
+        f"{called[name]}, {pair.defense}: {100 * _right(pair.clean[index]):.0f} % of the pixels right, "
         f"{100 * _right(pair.attacked[index]):.0f} % under {attack}"
         for name, index in chosen.items()
         for pair in pairs
@@ -196,7 +207,9 @@ def _alt(chosen: dict[str, int], pairs: Sequence[NetworkImages], model: str, att
     return f"{model}. {'; '.join(lines)}."
 
 
-def _draw(chosen: dict[str, int], pairs: Sequence[NetworkImages], attack: str, classes: Sequence[str]) -> Canvas:
+def _draw(
+    chosen: dict[str, int], pairs: Sequence[NetworkImages], attack: str, classes: Sequence[str], longest: int
+) -> Canvas:
     rows = [row for name, index in chosen.items() for row in _panels(name, index, pairs, attack)]
     heights = [max(pixels.shape[0] / pixels.shape[1] for _, pixels in row) for row in rows]
     canvas, axes = new_canvas(
@@ -206,7 +219,7 @@ def _draw(chosen: dict[str, int], pairs: Sequence[NetworkImages], attack: str, c
         ax.set_axis_off()
         ax.xaxis.set_visible(False)  # off, axes are still laid out: half of the time
         ax.yaxis.set_visible(False)
-        ax.imshow(_small(pixels), interpolation="none")
+        ax.imshow(_small(pixels, longest), interpolation="none")
         ax.set_title(plain(title, 28), fontsize=7.5, fontweight="normal")
     _legend(
         canvas,
@@ -236,9 +249,9 @@ def _panels(name: str, index: int, pairs: Sequence[NetworkImages], attack: str) 
     """Return two rows of titled panels: one for the clean image, one for the attacked image."""
     first = pairs[0].attacked[index]
     image, adversarial = first.images[0], first.adversarial[0]
-    above = [(f"{name}: {first.name}", _in_8_bit(image)), ("truth", coloured(first.truth, first.palette))]
+    above = [(f"{name}: {first.name}", in_8_bit(image)), ("truth", coloured(first.truth, first.palette))]
     below = [
-        (f"attacked ({pairs[0].defense})", _in_8_bit(adversarial)),
+        (f"attacked ({pairs[0].defense})", in_8_bit(adversarial)),
         (f"its change x {AMPLIFIED}", amplified(adversarial, image)),
     ]
     for pair in pairs:
@@ -247,11 +260,7 @@ def _panels(name: str, index: int, pairs: Sequence[NetworkImages], attack: str) 
     return [above, below]
 
 
-def _in_8_bit(image: NDArray[np.uint16]) -> Pixels:
-    return (image / 257).round().astype(np.uint8)
-
-
-def _small(pixels: Pixels) -> Pixels:
-    """Return every n-th row and column, so that the longer side has at most `LONGEST` pixels."""
-    step = -(-max(pixels.shape[:2]) // LONGEST)
+def _small(pixels: Pixels, longest: int) -> Pixels:
+    """Return every n-th row and column, so that the longer side has at most so many pixels."""
+    step = -(-max(pixels.shape[:2]) // longest)
     return pixels[::step, ::step]

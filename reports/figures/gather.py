@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from segbench.reports.comparable import condition
 from segbench.reports.evidence import NOTHING, Evidence
 from segbench.reports.figures.base import Figure
-from segbench.reports.figures.examples import examples
+from segbench.reports.figures.examples import examples, shared_images
 from segbench.reports.figures.heat import per_class, transfer
 from segbench.reports.figures.passes import against_passes
 from segbench.reports.figures.robustness import curves, scatter
@@ -14,19 +16,31 @@ from segbench.reports.figures.training import training
 from segbench.reports.page.page import Page
 
 
-def gather(page: Page, evidence: Evidence = NOTHING) -> list[Figure]:
+def gather(page: Page, evidence: Evidence = NOTHING, images: Sequence[int] = ()) -> list[Figure]:
     """Return the figures of a report.
 
     Args:
         page: the content of the report.
         evidence: the data behind the records: counts, stored images and training histories.
+        images: indices of the images that figures of single images show; by default some are chosen.
+
+    Raises:
+        ValueError: an image was not kept.
     """
+    if images:
+        known = set().union(*(shared_images(t, evidence.kept) for t in page.tables if t.setting == "white-box"))
+        if absent := [index for index in images if index not in known]:
+            others = ", ".join(map(str, sorted(known))) or "none"
+            raise ValueError(
+                f"image {absent[0]} of the split was not kept; kept are {others}; runtime.keep_images says how many a "
+                "run keeps"
+            )
     figures: list[Figure] = []
     white = None
     for table in page.tables:
         if table.setting == "white-box":
             white = table
-            figures += examples(table, evidence.kept)
+            figures += examples(table, evidence.kept, images)
             figures += [*scatter(table), *curves(table, page.labels, "steps"), *curves(table, page.labels, "eps")]
             figures += [*against_passes(table, page.labels), *per_class(table, evidence.counts)]
             figures += [*distributions(table, evidence), *reliability(table, evidence), *sizes(table, evidence)]

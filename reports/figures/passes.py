@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from segbench.reports.convergence import STEADY, last_fall
-from segbench.reports.figures.base import Figure, look, new_canvas, plain
+from segbench.reports.figures.base import Figure, fit, look, new_canvas, plain
 from segbench.reports.flags import attack_label
 from segbench.reports.labels import Labels
 from segbench.reports.records import Record
@@ -21,6 +21,8 @@ SHORTEST = 3
 """Points of a curve that is drawn."""
 NETWORKS = 12
 """Networks of one figure."""
+FEW = 100
+"""Fewer passes than this have ticks between the powers of 10."""
 
 
 def against_passes(table: Table, labels: Labels) -> list[Figure]:
@@ -63,9 +65,12 @@ def _alt(found: Lines) -> str:
 
 
 def _draw(found: Lines) -> Canvas:
+    from matplotlib.ticker import LogLocator
+
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
     canvas, axes = new_canvas(1.2 + 3.0 * columns, 2.8 * rows + 0.6, rows, columns)
+    most = max(run.curve[-1][0] for lines in found.values() for runs in lines.values() for run in runs)
     attacks = list(dict.fromkeys(attack for lines in found.values() for attack in lines))
     for ax, (network, lines) in zip(axes, found.items(), strict=False):
         for attack, runs in lines.items():
@@ -74,10 +79,12 @@ def _draw(found: Lines) -> Canvas:
                 ax.plot(*zip(*run.curve, strict=True), **own)
         ax.set_title(plain(network, 30))
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < FEW else (1,)))
         ax.xaxis.set_major_formatter(lambda passes, _: f"{passes:g}")
         ax.xaxis.set_minor_formatter(lambda passes, _: "")
+        ax.tick_params(labelbottom=True)
         ax.set_xlabel("forward passes of an image")
-        ax.set_ylim(bottom=0)
+    fit(axes, up=[miou for lines in found.values() for runs in lines.values() for run in runs for _, miou in run.curve])
     for ax in axes[len(found) :]:
         ax.set_visible(False)
     axes[0].set_ylabel("mIoU, %")

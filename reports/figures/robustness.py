@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from segbench.reports.figures.base import COLOURS, MARKERS, Figure, look, new_canvas, plain
+from segbench.reports.display import with_defense
+from segbench.reports.figures.base import COLOURS, MARKERS, Figure, fit, look, new_canvas, plain
 from segbench.reports.labels import Labels, canonical
 from segbench.reports.names import as_name
 from segbench.reports.page.reading import fates_of
@@ -44,7 +45,7 @@ def curves(table: Table, labels: Labels, option: str) -> list[Figure]:
         if len({run.attack.options[option] for run in members}) < 2:
             continue
         found = _curves([*clean, *members], labels, option)
-        attack = members[0].attack.name
+        attack = labels.name(members[0].attack.name)
         fixed = [
             f"{k} = {members[0].attack.options[k]:g}"
             for k in ("eps", "steps")
@@ -54,7 +55,7 @@ def curves(table: Table, labels: Labels, option: str) -> list[Figure]:
         against = "the number of steps" if option == "steps" else "eps"
         figures.append(
             Figure(
-                f"{table.name}-{as_name(attack)}-{option}-{len(figures) + 1}",
+                f"{table.name}-{as_name(members[0].attack.name)}-{option}-{len(figures) + 1}",
                 f"{table.heading}: mIoU against {against} of {attack}",
                 f"Lines are means over runs ({', '.join(fixed) or 'all else equal'}), bars span the runs; 0 is the "
                 "clean image. A line that still falls at its right end has not met its worst attack.",
@@ -106,7 +107,7 @@ def _curves_alt(found: Curves) -> str:
     for model, defenses in found.items():
         for defense, points in defenses.items():
             values = [f"{statistics.fmean(points[at]):.1f} at {at:.4g}" for at in sorted(points)]
-            lines.append(f"{model} with {defense}: {', '.join(values)}")
+            lines.append(f"{with_defense(model, defense)}: {', '.join(values)}")
     return "; ".join(lines) + "."
 
 
@@ -133,7 +134,14 @@ def _draw_curves(found: Curves, scale: str, factor: float) -> Canvas:
             )
         ax.set_title(plain(model, 30))
         ax.set_xlabel(scale)
-        ax.set_ylim(bottom=0)
+    runs = [
+        (value * factor, miou)
+        for own in found.values()
+        for points in own.values()
+        for value in points
+        for miou in points[value]
+    ]
+    fit(axes, [at for at, _ in runs], [miou for _, miou in runs])
     for ax in axes[len(found) :]:
         ax.set_visible(False)
     axes[0].set_ylabel("mIoU, %")
@@ -154,7 +162,6 @@ def _draw_scatter(points: Sequence[tuple[str, str, float, float]]) -> Canvas:
     canvas, (ax,) = new_canvas(7.6, 4.2)
     models = list(dict.fromkeys(model for model, *_ in points))
     defenses = list(dict.fromkeys(defense for _, defense, *_ in points))
-    top = max(clean for *_, clean, _ in points) * 1.08
     looks = {defense: look(index) for index, defense in enumerate(defenses)}
     markers: dict[str, Any] = {}
     if len(models) > 1:
@@ -170,9 +177,9 @@ def _draw_scatter(points: Sequence[tuple[str, str, float, float]]) -> Canvas:
     ink = ax.xaxis.label.get_color()  # no defense has this colour
     for model, marker in markers.items():
         ax.plot([], [], linestyle="none", markersize=8, label=plain(model), color=ink, marker=marker)
-    low = min(clean for *_, clean, _ in points)
-    ax.set_xlim(max(0, low - 0.35 * (top - low) - 5), top)
-    ax.set_ylim(0, top)
+    low, high = (choose(clean for *_, clean, _ in points) for choose in (min, max))
+    fit([ax], up=[high, *(worst for *_, worst in points)])
+    ax.set_xlim(low - 0.35 * (high - low) - 3, high + 0.06 * (high - low) + 3)
     ax.set_xlabel("clean mIoU, %")
     ax.set_ylabel("mIoU under the worst attack, %")
     canvas.legend(loc="outside right upper")

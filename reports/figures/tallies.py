@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from segbench.reports.evidence import Evidence
-from segbench.reports.figures.base import COLOURS, MARKERS, Figure, new_canvas, plain
+from segbench.reports.figures.base import COLOURS, MARKERS, Figure, fit, new_canvas, plain
 from segbench.reports.metrics import confidence, images, objects
 from segbench.reports.page.reading import fates_of
 from segbench.reports.records import Record
@@ -230,8 +230,7 @@ def _draw_reliability(ax: Axes, pair: Pair) -> None:
         ax.plot(where, height, color=own["color"], linewidth=1)
         area = 6 + 60 * pixels[some] / pixels.sum()
         ax.scatter(where, height, s=area, color=own["color"], marker=own["marker"], label=label)
-    ax.set_xlim(0, 1.03)
-    ax.set_ylim(0, 1.03)
+    fit([ax], [0, 1], [0, 1])
 
 
 def _draw_sizes(ax: Axes, pair: Pair) -> None:
@@ -239,7 +238,7 @@ def _draw_sizes(ax: Axes, pair: Pair) -> None:
         ax.plot(range(len(objects.SIZES)), values, label=label, **own)
     ax.set_xticks(range(len(objects.SIZES)), objects.SIZES)
     ax.set_xlim(-0.3, len(objects.SIZES) - 0.7)
-    ax.set_ylim(0, 102)
+    fit([ax], up=[0, 100])
 
 
 def _error(bins: Floats) -> float:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from segbench.reports.labels import canonical
+from segbench.reports.labels import Labels, canonical
 from segbench.reports.metrics.registry import STANDARD
 from segbench.reports.records import Record
-from segbench.reports.tables.grid import Table
+from segbench.reports.tables.grid import Cell, Column, Table
+from segbench.reports.tables.layouts import row_label
 
 INTEGERS = ("limit", "seed", "source_seed", "attack_seed", "steps", "n_images", "forward", "backward")
 YES_OR_NO = ("adaptive", "dynamic")
@@ -58,20 +59,21 @@ def plain(records: Iterable[Record]) -> list[dict[str, Any]]:
     return rows
 
 
-def cells(tables: Iterable[Table]) -> pd.DataFrame:
-    """Return a data frame with one row per cell of the tables.
+def cells(tables: Sequence[Table]) -> pd.DataFrame:
+    """Return a data frame with one row per cell of the tables; components have the names of the catalog.
 
     Args:
         tables: the tables.
     """
+    plain = Labels([run for table in tables for *_, cell in table.cells for run in cell.records])
     rows = [
         {
             "table": table.name,
             "heading": table.heading,
             "setting": column.setting or table.setting,
             "model": model,
-            "defense": row.label,
-            "attack": column.label.removesuffix(f": {column.sub}") if table.metrics else column.label,
+            "defense": defense,
+            "attack": "clean" if column.attack is None else plain.component("attack", column.attack),
             "metric": column.metric,
             "state": cell.state,
             "mean": cell.mean,
@@ -88,11 +90,27 @@ def cells(tables: Iterable[Table]) -> pd.DataFrame:
             "published_note": cell.published.note if cell.published else None,
         }
         for table in tables
-        for model, row, column, cell in table.cells
+        for model, defense, column, cell in _plain_cells(table, plain)
     ]
     frame = pd.DataFrame(rows, columns=list(CELL_COLUMNS))
     frame["rank"] = frame["rank"].astype("Int64")
     return frame
+
+
+def _plain_cells(table: Table, plain: Labels) -> Iterator[tuple[str, str, Column, Cell]]:
+    """Yield every cell with the plain labels of its model and its row."""
+    for block in table.blocks:
+        of_column = {
+            column.model: plain.model(run.target)
+            for row in block.rows
+            for column, cell in zip(table.columns, row.cells, strict=True)
+            for run in cell.records
+        }
+        for row in block.rows:
+            runs = [run for cell in row.cells for run in cell.records]
+            defense = row_label(runs[0], plain) if runs else row.name or row.label
+            for column, cell in zip(table.columns, row.cells, strict=True):
+                yield of_column.get(column.model, column.model or block.label), defense, column, cell
 
 
 def to_csv(frame: pd.DataFrame) -> bytes:

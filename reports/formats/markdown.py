@@ -21,8 +21,8 @@ def to_markdown(page: Page) -> str:
         page: the content of the report.
     """
     parts = [f"# {escape(page.title)}"]
-    if page.reading:
-        parts.append(escape(page.reading))
+    if page.verdict:
+        parts.append("\n".join(f"- **{escape(line.head)}** {escape(line.text)}" for line in page.verdict))
     parts.append(f"{page.status}.")
     for section in page.sections:
         parts += [f"## {escape(section.table.heading)}", escape(section.table.caption), _table(section.table)]

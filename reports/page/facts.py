@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segbench.reports.corruptions import kinds_in_order, place_of
+from segbench.reports.display import norm_label
 from segbench.reports.labels import Labels
 from segbench.reports.numbers import number
 from segbench.reports.records import Network, Record, RecordedThreat
@@ -90,8 +91,8 @@ def facts(records: Sequence[Record], labels: Labels, *, provenance: bool) -> tup
         ),
         _unique(
             "Threat models",
-            ("attack", "norm", "eps", "largest change made", "uses", "options"),
-            _threats(records),
+            ("attack", "in a matrix", "norm", "eps", "largest change made", "uses", "options"),
+            _threats(records, labels),
         ),
         _unique(
             "Networks",
@@ -108,7 +109,7 @@ def _unique(heading: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ..
     return Facts(heading, columns, tuple(dict.fromkeys(rows)))
 
 
-def _threats(records: Sequence[Record]) -> list[tuple[str, ...]]:
+def _threats(records: Sequence[Record], labels: Labels) -> list[tuple[str, ...]]:
     largest: dict[str, float] = {}
     for record in records:
         if record.budget_used is not None:
@@ -119,6 +120,7 @@ def _threats(records: Sequence[Record]) -> list[tuple[str, ...]]:
         attacks = {key: r for key, r in attacks.items() if key not in places.values()}
     rows: list[tuple[str, ...]] = [
         (
+            labels.component("attack", r.attack),
             r.attack.short,
             _norm(r.threat),
             number(r.threat.eps),
@@ -138,7 +140,7 @@ def _norm(threat: RecordedThreat) -> str:
     """Return the norm of a threat model, and the region where there is one."""
     if threat.region == "patch":
         return bound_in_words(threat)
-    return (threat.norm or "none") + (f", {region_in_words(threat)}" if threat.region not in (None, "all") else "")
+    return norm_label(threat.norm) + (f", {region_in_words(threat)}" if threat.region not in (None, "all") else "")
 
 
 def _networks(records: Sequence[Record]) -> list[Network]:

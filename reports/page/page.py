@@ -10,9 +10,10 @@ from segbench.reports.labels import Labels
 from segbench.reports.metrics.values import chosen
 from segbench.reports.page.cards import Cards, reliability
 from segbench.reports.page.facts import Facts, facts, failures
-from segbench.reports.page.reading import Fate, fates_of, notes, reading
+from segbench.reports.page.reading import Fate, fates_of, notes, signs
 from segbench.reports.page.regions import regions
 from segbench.reports.page.trust import trust
+from segbench.reports.page.verdict import Line, verdict
 from segbench.reports.published import beside, load
 from segbench.reports.records import Manifest, Record
 from segbench.reports.tables.corruptions import corruption_tables, without_many
@@ -45,7 +46,7 @@ class Page:
 
     Attributes:
         title: the title.
-        reading: a summary of the numbers in two sentences; empty if there are no numbers.
+        verdict: the numbers in at most five lines; empty if there are no numbers under attack.
         sections: the tables that the report shows.
         cards: a card for each network, with what it stands and what it does not.
         tables: the tables of all defenses, shown or not; figures are drawn from them.
@@ -59,7 +60,7 @@ class Page:
     """
 
     title: str
-    reading: str
+    verdict: tuple[Line, ...]
     sections: tuple[Section, ...]
     cards: tuple[Cards, ...]
     tables: tuple[Table, ...]
@@ -84,7 +85,7 @@ def compose(
         evidence: the data behind the records.
     """
     records = tuple({record.digest: record for record in manifest.records}.values())
-    labels = Labels(records)
+    labels = Labels(records, manifest.labels)
     single = without_many(records, labels)
     plain = with_standing(layouts(single, labels), records, labels)
     special = with_standing(comparisons(single, labels), records, labels)
@@ -93,12 +94,12 @@ def compose(
     corruptions = corruption_tables(records, labels, manifest.reference, evidence)
     status = _status(records)
     if published is not None:
-        own, tables = tables, beside(tables, load(published))
+        own, tables = tables, beside(tables, load(published), labels.name)
         if own == tables:
             status += f"; {published} holds no value for any of them"
     return Page(
         title=manifest.title,
-        reading=reading(plain),
+        verdict=verdict(plain, evidence),
         sections=tuple(_sections([*_with_metrics(tables, further), *corruptions])),
         cards=reliability(records, labels, evidence),
         tables=tuple(plain),
@@ -122,7 +123,7 @@ def _sections(tables: Sequence[Table]) -> Iterator[Section]:
     told: set[Fate] = set()
     for table in tables:
         if table.metrics:
-            yield Section(table, table.remarks, ())
+            yield Section(table, tuple(dict.fromkeys([*table.remarks, *signs(table)])), ())
             continue
         fates = fates_of(table)
         yield Section(table, tuple(notes(table)), () if told.issuperset(fates) else tuple(fates))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from segbench.reports.display import with_defense
 from segbench.reports.numbers import number
 from segbench.reports.sanity import explained
 from segbench.reports.tables.grid import Cell, Column, Row, Table
@@ -35,33 +36,13 @@ class Fate(NamedTuple):
 
     @property
     def network(self) -> str:
-        """The network's label: "pspnet with sat"."""
-        return f"{self.model} with {self.defense}"
+        """The network's label: "PSPNet with SAT"."""
+        return with_defense(self.model, self.defense)
 
     @property
     def kept(self) -> float:
         """Share of the clean mIoU that is left under the worst attack."""
         return self.worst / self.clean
-
-
-def reading(tables: Sequence[Table]) -> str:
-    """Return two sentences: which networks collapse, and which one holds best. Empty without values under attack.
-
-    Args:
-        tables: the tables of a report, white-box first; the first one with values under attack is summarised.
-    """
-    for table in tables:
-        fates = fates_of(table)
-        learnt = [fate for fate in fates if fate.classes > 1]
-        if learnt:
-            return _sentences(table, learnt)
-        if fates:
-            which = f"None of {len(fates)} networks" if len(fates) > 1 else "The one completely evaluated network"
-            return (
-                f"{which} has learnt {'' if len(fates) > 1 else 'no '}more than one class, so that nothing can be "
-                "said of robustness. Train longer, or look for what went wrong."
-            )
-    return ""
 
 
 def fates_of(table: Table, *, apart: bool = False) -> list[Fate]:
@@ -102,40 +83,6 @@ def _learnt(cell: Cell) -> int:
     return sum(mean >= 1 for mean in means)
 
 
-def _sentences(table: Table, fates: list[Fate]) -> str:
-    kind = f"{table.setting} attack"
-    own = [row for block in table.blocks for row in block.rows if not row.apart]
-    rows = sum(any(cell.expected for cell in row.cells) for row in own)
-    networks = (
-        f"{len(fates)} networks" if rows == len(fates) else f"{len(fates)} trained and completely evaluated networks"
-    )
-    standing = [fate for fate in fates if fate.kept >= COLLAPSE]
-    hit, best = min(fates, key=lambda fate: fate.kept), max(standing or fates, key=lambda fate: fate.worst)
-    fallen = len(fates) - len(standing)
-    if rows == 1:
-        verb = "collapses" if fallen else "falls"
-        return (
-            f"{hit.network} {verb} from {hit.clean:.1f} to {hit.worst:.1f} mIoU under {hit.attack}, the worst "
-            f"{kind} here. It is the only network in this table, so there is nothing to hold it against."
-        )
-    if fallen:
-        first = (
-            f"{fallen} of {networks} lose{'s' if fallen == 1 else ''} more than half of "
-            f"{'its' if fallen == 1 else 'their'} clean mIoU under {'its' if fallen == 1 else 'their'} worst {kind}: "
-            f"{hit.network} collapses from {hit.clean:.1f} to {hit.worst:.1f} under {hit.attack}."
-        )
-    else:
-        first = (
-            f"None of {networks} loses more than half of its clean mIoU under its worst {kind}; "
-            f"{hit.network} is hit hardest, from {hit.clean:.1f} to {hit.worst:.1f} under {hit.attack}."
-        )
-    if not standing:
-        second = f"Nothing holds: the best, {best.network}, keeps {best.worst:.1f} of its {best.clean:.1f}."
-    else:
-        second = f"{best.network} holds best and keeps {best.worst:.1f} of its {best.clean:.1f} under {best.attack}."
-    return f"{first} {second}"
-
-
 def notes(table: Table) -> list[str]:
     """Return sentences that a reader needs to understand a table: on budgets, failures and flags.
 
@@ -153,7 +100,7 @@ def notes(table: Table) -> list[str]:
             "A stronger attack may lower these values: the Segmentation Ensemble Attack (sea) is not among them, and "
             "adversarially trained networks that held against weaker attacks have fallen to it (Croce et al. 2024)."
         )
-    cells = [(f"{model} with {row.label}", cell) for model, row, _, cell in table.cells]
+    cells = [(with_defense(model, row.label), cell) for model, row, _, cell in table.cells]
     failed = sum(run.status == "failed" for _, cell in cells for run in cell.records)
     missing = sum(run.status == "missing" for _, cell in cells for run in cell.records)
     idle = [fate.network for apart in (False, True) for fate in fates_of(table, apart=apart) if fate.classes < 2]
@@ -171,7 +118,12 @@ def notes(table: Table) -> list[str]:
         for run in cell.records
         if run.status == "not applicable" and run.error is not None
     ]
-    return list(dict.fromkeys([*found, *_certificates(cells), *_flagged(cells), *table.remarks]))
+    return list(dict.fromkeys([*found, *_certificates(cells), *signs(table), *table.remarks]))
+
+
+def signs(table: Table) -> list[str]:
+    """Return a sentence on each flag of a table, which begins with the sign that stands beside the values."""
+    return _flagged([(with_defense(model, row.label), cell) for model, row, _, cell in table.cells])
 
 
 def _certificates(cells: Sequence[tuple[str, Cell]]) -> list[str]:
@@ -221,7 +173,7 @@ def _flagged(cells: Sequence[tuple[str, Cell]]) -> list[str]:
             if network not in networks:
                 networks.append(network)
     return [
-        f"Flagged {explained(flag)}: "
+        f"⚑ Flagged {explained(flag)}: "
         f"{f'all {attacked} networks' if 2 < attacked == len(networks) else ', '.join(networks)}."
         for flag, networks in flagged.items()
     ]

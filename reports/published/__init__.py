@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
@@ -74,19 +74,20 @@ def load(name: str) -> PublishedPaper:
     return PublishedPaper(*PAPERS[name], tuple(_entry(row) for row in csv.DictReader(text.splitlines())))
 
 
-def beside(tables: Sequence[Table], source: PublishedPaper) -> list[Table]:
+def beside(tables: Sequence[Table], source: PublishedPaper, name: Callable[[str], str] = str) -> list[Table]:
     """Add published values to tables, and rows for defenses that the paper reports but the tables lack.
 
     Args:
         tables: your tables.
         source: the paper.
+        name: name of a defense -> its display name.
     """
-    return [_beside(table, source) for table in tables]
+    return [_beside(table, source, name) for table in tables]
 
 
-def _beside(table: Table, source: PublishedPaper) -> Table:
+def _beside(table: Table, source: PublishedPaper, name: Callable[[str], str]) -> Table:
     entries = [entry for entry in source.entries if entry.where[0] == table.first.dataset.name]
-    blocks = tuple(_block(block, table, entries) for block in table.blocks)
+    blocks = tuple(_block(block, table, entries, name) for block in table.blocks)
     if blocks == table.blocks:
         return table
     remark = f"Published: {source.citation}, {source.url}; differences are one's own less the published value."
@@ -100,7 +101,7 @@ def _beside(table: Table, source: PublishedPaper) -> Table:
     return replace(table, blocks=blocks, remarks=(*table.remarks, remark, *remarks))
 
 
-def _block(block: Block, table: Table, entries: Sequence[PublishedValue]) -> Block:
+def _block(block: Block, table: Table, entries: Sequence[PublishedValue], name: Callable[[str], str]) -> Block:
     own = [_of_column(block, index, table, entries) for index in range(len(table.columns))]
     rows, defenses = [], set()
     for row in block.rows:
@@ -115,7 +116,7 @@ def _block(block: Block, table: Table, entries: Sequence[PublishedValue]) -> Blo
     for defense in wanted:
         cells = _cells(empty, defense, own)
         if defense not in defenses and any(cell.published for cell in cells):
-            rows.append(Row(f"{defense} (published)", cells))
+            rows.append(Row(f"{name(defense)} (published)", cells, name=f"{defense} (published)"))
     return replace(block, rows=tuple(rows))
 
 

@@ -170,7 +170,11 @@ def named(reference: str, networks: Sequence[Network], labels: Labels) -> Networ
     for network in networks:
         models = (labels.model(network), network.model.name, network.model.short)
         defenses = (labels.defense(network), network.defense.name, network.defense.short)
-        if reference in (*models, *(f"{model} with {defense}" for model in models for defense in defenses)):
+        if reference in (
+            labels.network(network),
+            *models,
+            *(f"{model} with {defense}" for model in models for defense in defenses),
+        ):
             found[labels.key(network)] = labels.network(network)
     if len(found) > 1:
         raise ValueError(f"reference: {reference} can be {', '.join(found.values())}; name one of these")

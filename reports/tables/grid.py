@@ -129,11 +129,13 @@ class Row:
         label: label of the defense in this report.
         cells: the cells.
         apart: the row is not compared with others, because its attacks are oblivious or its defense is dynamic.
+        name: what stands for the label in files for programs, of a row without records; else empty.
     """
 
     label: str
     cells: tuple[Cell, ...]
     apart: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True)

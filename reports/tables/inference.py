@@ -166,10 +166,23 @@ def _best_two(block: Block, column: int) -> tuple[int, int] | None:
 def _difference(
     block: Block, column: int, pair: tuple[int, int], counts: CountsOf, absent: Absent
 ) -> Difference | None:
-    first, second = (_runs(block.rows[index].cells[column], counts) for index in pair)
-    if first is None or second is None:
+    first, second = (block.rows[index].cells[column] for index in pair)
+    return tested(first, second, counts, absent)
+
+
+def tested(first: Cell, second: Cell, counts: CountsOf, absent: Absent) -> Difference | None:
+    """Return the difference of two cells and what it rests on; None where counts are missing.
+
+    Args:
+        first: the cell that is thought to be better.
+        second: the other cell; of the same images.
+        counts: digest of an evaluation -> its counts.
+        absent: see `statistics.mean_iou`.
+    """
+    runs = [_runs(cell, counts) for cell in (first, second)]
+    if runs[0] is None or runs[1] is None:
         return None
-    return paired_bootstrap(first, second, absent, resamples=RESAMPLES)
+    return paired_bootstrap(runs[0], runs[1], absent, resamples=RESAMPLES)
 
 
 def _runs(cell: Cell, counts: CountsOf) -> Runs | None:

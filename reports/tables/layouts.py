@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from itertools import groupby
 from typing import Literal
 
 from segbench.reports.comparable import condition
+from segbench.reports.display import Parts, with_defense
 from segbench.reports.labels import Labels
 from segbench.reports.records import Component, Record
 from segbench.reports.tables.captions import caption
@@ -37,7 +37,7 @@ def layouts(records: Sequence[Record], labels: Labels) -> list[Table]:
         for defense, black in substitutes.items():
             targets = {labels.key(r.target) for r in black}
             own_clean = [r for r in clean if labels.key(r.target) in targets]
-            heading = f"Black-box: {where}, substitutes trained with {defense}"
+            heading = f"Black-box: {where}, {with_defense('substitutes trained', defense)}"
             tables.append(_table(f"table-{len(tables) + 1}", "black-box", heading, [*own_clean, *black], labels))
     return tables
 
@@ -126,21 +126,29 @@ def _columns(records: Sequence[Record], labels: Labels) -> tuple[Column, ...]:
         if record.setting != "clean":
             found.setdefault(labels.component("attack", record.attack), record.attack)
     columns: list[Column] = []
-    for name, members in groupby(found.items(), key=lambda item: item[1].name if item[1] else ""):
+    for _, members in groupby(found.items(), key=lambda item: item[1].name if item[1] else ""):
         run = list(members)
-        options = [_options(label, name) for label, _ in run]
-        common = [option for option in options[0] if all(option in own for own in options)]
-        group = f"{name}({', '.join(common)})" if common else name
-        for (label, attack), own in zip(run, options, strict=True):
-            sub = ", ".join(option for option in own if option not in common)
-            columns.append(Column(label, group if len(run) > 1 else "", sub if len(run) > 1 and sub else label, attack))
+        split = {
+            label: own for label, attack in run if attack is not None and (own := labels.parts(attack)) is not None
+        }
+        if len(run) == 1 or not split:
+            columns += [Column(label, "", label, attack) for label, attack in run]
+            continue
+        first = next(iter(split.values()))
+        common = [option for option in first.options if all(option in own.options for own in split.values())]
+        group = f"{first.name} ({', '.join(common)})" if common else first.name
+        counted = len({own.counted for own in split.values()}) > 1
+        subs = [_sub(split[label], common, counted=counted) if label in split else label for label, _ in run]
+        for (label, attack), sub in zip(run, subs, strict=True):
+            columns.append(Column(label, group, sub if sub and subs.count(sub) == 1 else label, attack))
     return tuple(columns)
 
 
-def _options(label: str, name: str) -> list[str]:
-    """Return the options in a component's label: "bim(steps=3, size=[4, 5])" gives "steps=3" and "size=[4, 5]"."""
-    inside = label.removeprefix(f"{name}(").removesuffix(")") if label.startswith(f"{name}(") else ""
-    return re.split(r", (?![^\[({]*[\])}])", inside) if inside else []
+def _sub(own: Parts, common: Sequence[str], *, counted: bool) -> str:
+    """Return the heading of a column below that of its group: "6 steps", "eps=0.06"."""
+    steps = own.counted.removeprefix(f"{own.name}-")
+    count = [f"{steps} step{'s' * (steps != '1')}"] if counted else []
+    return ", ".join([*count, *(option for option in own.options if option not in common)])
 
 
 _WITHOUT_VALUES: tuple[State, ...] = ("failed", "missing", "not applicable")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from segbench.reports.comparable import condition
+from segbench.reports.display import with_defense
 from segbench.reports.flags import attack_label
 from segbench.reports.labels import Labels
 from segbench.reports.records import Record
@@ -81,7 +82,7 @@ def _standing(cell: Cell, others: Mapping[str, Other], labels: Labels, remarks: 
     values = [other.miou if other is not None else run.scores.miou for run, other in runs if run.scores is not None]
     names = dict.fromkeys(other.label for _, other in runs if other is not None and other.label)
     first = cell.records[0]
-    network = f"{labels.model(first.target)} with {row_label(first, labels)}"
+    network = with_defense(labels.model(first.target), row_label(first, labels))
     stands = fmean(values)
     if names:
         remarks[

@@ -24,6 +24,7 @@ from segbench.cli.schema import schema
 from segbench.cli.show import show
 from segbench.cli.status import status
 from segbench.cli.store import store_app
+from segbench.cli.view import view
 from segbench.cli.zoo import zoo_app
 from segbench.processors import wait_passively
 
@@ -46,6 +47,7 @@ app.command("eval", epilog="Example: segbench eval net.py:build -d camvid --data
 app.command(epilog=CHECK_EXAMPLE)(check)
 app.command(epilog="Example: segbench doctor --store /scratch/runs")(doctor)
 app.command(epilog="Example: segbench schema > segbench.schema.json")(schema)
+app.command(epilog="Example: segbench view runs --open")(view)
 app.add_typer(data_app, name="data")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(leaderboard_app, name="leaderboard")

@@ -44,6 +44,10 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a value of the matrix, key.path=value.", metavar="KEY=VALUE"),
 ]
+TrackOption = Annotated[
+    list[str] | None,
+    typer.Option("--track", help="Let a tracker hear: tensorboard, mlflow, wandb or trackio; repeatable."),
+]
 WeightsOption = Annotated[
     list[str] | None,
     typer.Option("--weights", help="Published weights of a network of the matrix.", metavar="NAME=FILE"),
@@ -60,6 +64,7 @@ def load(
     overrides: list[str] | None,
     weights: list[str] | None = None,
     metrics: list[str] | None = None,
+    track: list[str] | None = None,
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> Matrix:
     """Load a matrix and lay the command line's options over it; `more` holds those that only one verb has."""
@@ -67,8 +72,15 @@ def load(
     from segbench.config.load import load_matrix
 
     folders(data, ())  # a name of one's own is known before the matrix is read
-    own = {"--store": store, "--device": device, "--workers": workers, "--limit": limit, "--metrics": metrics}
-    options = {**own, **more}
+    options = {
+        "--store": store,
+        "--device": device,
+        "--workers": workers,
+        "--limit": limit,
+        "--metrics": metrics,
+        "--track": track,
+        **more,
+    }
     loaded = with_weights(load_matrix(matrix, overrides or (), options), weights or ())
     places = {**loaded.runtime.data, **folders(data, [d.component.name for d in loaded.datasets])}
     return loaded.model_copy(update={"runtime": loaded.runtime.model_copy(update={"data": places})})

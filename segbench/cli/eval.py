@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from segbench.cli import output as words
-from segbench.cli.common import MetricsOption, folders, interruptible, show_result
+from segbench.cli.common import MetricsOption, TrackOption, folders, interruptible, show_result
 from segbench.cli.known import complete_attack, complete_dataset, complete_network
 from segbench.cli.output import JsonOption, verb
 
@@ -85,6 +85,7 @@ def eval_(
         bool, typer.Option("--force", help="Go on where another input convention scores much better.")
     ] = False,
     metrics: MetricsOption = None,
+    track: TrackOption = None,
     json: JsonOption = False,
 ) -> None:
     """Attack a network of your own and tabulate how it fares; what is done already is not done again."""
@@ -119,6 +120,7 @@ def eval_(
             access=access,
             substitutes=substitute or (),
             force=force,
+            track=track or (),
             display=shown,
         )
     show_result(result, terminal, "eval" if json else None)

@@ -26,12 +26,20 @@ def report(
         list[str] | None,
         typer.Option(
             "--format",
-            help="html, md, csv, cells, tex, parquet or figures; may be repeated.",
+            help="html, md, csv, cells, tex, tex-wide, parquet or figures; may be repeated.",
             show_default="html md csv",
         ),
     ] = None,
     published: Annotated[
         str | None, typer.Option(help="Show a paper's values beside one's own: xu2021 or croce2024.", metavar="PAPER")
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            help="Kept images, by their place in the split, that the figures of single images show; with files for a "
+            "paper.",
+            metavar="3,17",
+        ),
     ] = None,
     provenance: Annotated[bool, typer.Option("--provenance", help="Add dates, durations and machines.")] = False,
     metrics: MetricsOption = None,
@@ -50,6 +58,10 @@ def report(
     from segbench.store import Store
     from segbench.store.store import lacking
 
+    formats: Any = list(format_ or FORMATS)
+    chosen = _indices(images)
+    if chosen and "figures" not in formats:
+        formats.append("figures")
     kept = Store(store or Path("runs"))
     if what is not None and (Path(what) / "matrices").is_dir():
         kept, what = Store(Path(what)), None
@@ -69,11 +81,20 @@ def report(
         if reference is not None:
             result = replace(result, manifest=result.manifest.model_copy(update={"reference": reference}))
         target = out if out is None or len(names) == 1 else out / name
-        formats: Any = format_ or FORMATS
-        paths = result.report(target, formats, published=published, provenance=provenance)
+        paths = result.report(target, formats, published=published, provenance=provenance, images=chosen)
         written.append({"matrix": name, "files": [str(path) for path in paths]})
         if not json:
             page = next((path for path in paths if path.suffix == ".html"), paths[0])
             typer.echo(f"report: {page}")
     if json:
         output.print_json("report", {"store": str(kept.root), "reports": written})
+
+
+def _indices(written: str | None) -> tuple[int, ...]:
+    """Return the places of images in the split: "3,17" gives 3 and 17."""
+    if written is None:
+        return ()
+    parts = [part.strip() for part in written.split(",")]
+    if not all(part.isdecimal() and part.isascii() and len(part) <= 9 for part in parts):
+        raise SegbenchError(f"--images {written}: expected places in the split, such as 3,17")
+    return tuple(map(int, parts))

@@ -14,6 +14,7 @@ from segbench.cli.common import (
     MetricsOption,
     SetOption,
     StoreOption,
+    TrackOption,
     WeightsOption,
     interruptible,
     load,
@@ -42,6 +43,7 @@ def run(
     limit: LimitOption = None,
     metrics: MetricsOption = None,
     set_: SetOption = None,
+    track: TrackOption = None,
     weights: WeightsOption = None,
     engine: EngineOption = None,
     address: AddressOption = None,
@@ -57,7 +59,7 @@ def run(
         from segbench.reports.visible import visible
 
         more = engine_options(engine, address, slurm)
-        asked = load(matrix, store, device, workers, data, limit, set_, weights, metrics, more)
+        asked = load(matrix, store, device, workers, data, limit, set_, weights, metrics, track, more)
         loaded, left_out = without_awaiting(asked)
         for sentence in left_out:
             terminal.print(visible(sentence), soft_wrap=True, highlight=False, markup=False)

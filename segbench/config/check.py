@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from segbench.components import specs
 from segbench.components.specs import Bound, Problem
-from segbench.config import cross_checks, worst
+from segbench.config import cross_checks, labels, worst
 from segbench.config.expand import expanded
 from segbench.config.folders import environment_folders, with_environment
 from segbench.config.matrix import Matrix, MatrixFile, Recipe, Runtime, Trained, Transfer
@@ -70,6 +70,11 @@ def matrix_of(data: Mapping[Any, Any], name: str) -> Matrix | list[Problem]:
         trains=trains,
         wrong=broken(problems),
     )
+    named = [bound for group in (datasets, models, attacks, transferred, protocol) for _, bound in group.bound]
+    named += [bound for bound, _ in defenses]
+    others = {*entry.worst_of, *(network.name for network in networks), *(network.defense for network in networks)}
+    if not problems:
+        problems += labels.problems_of(data.get("labels"), named, others)
     if problems:
         return problems
     own_name = entry.name or name
@@ -90,6 +95,7 @@ def matrix_of(data: Mapping[Any, Any], name: str) -> Matrix | list[Problem]:
         split=entry.split,
         limit=entry.limit,
         attack_seed=entry.attack_seed,
+        labels=labels.resolved(entry.labels, named, others),
         report=entry.report,
         runtime=with_environment(entry.runtime, [bound.component.name for _, bound in datasets.bound]),
     )

@@ -26,6 +26,7 @@ OPTIONS = {
     "--slurm": ("runtime", "slurm"),
     "--limit": ("limit",),
     "--metrics": ("report", "metrics"),
+    "--track": ("runtime", "track"),
 }
 """Options of the command line, with the path of the value in a matrix."""
 

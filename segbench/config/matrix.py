@@ -141,6 +141,7 @@ TAKEN_OF_SLURM = (
 )  # fmt: skip
 """Options of sbatch that segbench sets."""
 SlurmValue = Annotated[str, BeforeValidator(_slurm_value)]
+TrackerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 
 
 class Runtime(Frozen):
@@ -158,6 +159,7 @@ class Runtime(Frozen):
             split: reports show them, and others can check them; 0 for none.
         tallies: what is counted on each image beside the pixels of each class: "confidence", "boundary" and "objects"
             (see docs/metrics.md). A finished evaluation is not repeated for more of them.
+        track: trackers that hear of the run: "tensorboard", "mlflow", "wandb" and "trackio" (see docs/view.md).
         recompute: keep fewer activations in training and compute them again: less memory, more time, same weights.
         engine: what runs cells: "local" (this machine), "ray" or "slurm".
         address: of a Ray cluster, HOST:PORT or "auto" for the one of this machine; None starts one here.
@@ -173,6 +175,7 @@ class Runtime(Frozen):
     checkpoint_every: Annotated[Number, RUNTIME] = Field(default=30.0, gt=0)
     keep_images: Annotated[Whole, RUNTIME] = Field(default=4, ge=0)
     tallies: Annotated[tuple[Family, ...], BeforeValidator(_many), RUNTIME] = get_args(Family)
+    track: Annotated[tuple[TrackerName, ...], BeforeValidator(_many), RUNTIME] = ()
     recompute: Annotated[Truth, RUNTIME] = False
     engine: Annotated[Literal["local", "ray", "slurm"], RUNTIME] = "local"
     address: Annotated[Text | None, RUNTIME] = None
@@ -218,6 +221,8 @@ class MatrixFile(Frozen):
         split: the split that is scored.
         limit: number of its first images that are scored; None for all.
         attack_seed: seed of the attacks' randomness.
+        labels: what reports call components and networks, such as `{pspnet: PSPNet, "bim(steps=6)": BIM-6}`; by
+            default the published spelling.
         report: what its report shows beside mIoU.
         runtime: how and where cells run.
     """
@@ -239,6 +244,7 @@ class MatrixFile(Frozen):
     split: Annotated[Text, IDENTITY] = "val"
     limit: Annotated[Whole | None, IDENTITY] = Field(default=None, ge=1)
     attack_seed: Annotated[Whole, IDENTITY] = Field(default=0, ge=0)
+    labels: Annotated[Mapping[Text, Text], LAYOUT] = Field(default_factory=dict)
     report: Annotated[Report, LAYOUT] = Report()
     runtime: Annotated[Runtime, RUNTIME] = Runtime()
 
@@ -273,5 +279,6 @@ class Matrix(Frozen):
     split: str
     limit: int | None
     attack_seed: int
+    labels: Mapping[str, str]
     report: Report
     runtime: Runtime

@@ -1,8 +1,9 @@
 """One sweep -> records: each image is attacked once and scored on every target that an evaluation asks for.
 
 A dynamic target changes with the images that it is given. It gets the images of its sweep one by one, in order, and
-starts from its state of deployment. Each image is first attacked against the target as it stands, then given to the
-target, then scored. Of an ensemble's parts, a dynamic target is given the part that is worst for the attacked network.
+starts from its state of deployment. Each image is first attacked, then given to the target, then scored. The attack
+anticipates that (see `anticipating`), so that it meets the network that will be scored. Of an ensemble's parts, a
+dynamic target is given the part that is worst for the attacked network.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from segbench.config.matrix import Runtime
 from segbench.defenses.base import Certified, Dynamic
 from segbench.errors import CellError, Stopped, StoreError
 from segbench.evaluation import unfinished
+from segbench.evaluation.anticipating import Anticipating
 from segbench.evaluation.batching import Pack, packed
 from segbench.evaluation.curve import Seen
 from segbench.evaluation.disturbed import disturbed
@@ -173,7 +175,7 @@ class _SweepRun:
 
     def _attack(self, pack: Pack, names: Sequence[str]) -> dict[str, Tensor]:
         """Return the adversarial images of a pack, by steps or part; their budget is checked and their cost noted."""
-        attack, network = self.attack, self.protocol.network(self.attacked)
+        attack, network = self.attack, self._seen_by_attack()
         seed = self.sweep.cells[0].seed
         generators = [generator(seed, attack.attack.name, *key) for key in pack.keys]
         context = {**self.context, "ignore_index": self.void, "generator": generators}
@@ -206,6 +208,12 @@ class _SweepRun:
             tally.passes.forward += passes.forward * steps // most
             tally.passes.backward += passes.backward * steps // most
         return made
+
+    def _seen_by_attack(self) -> nn.Module:
+        """Return the network as the attack sees it."""
+        if self.sweep.cells[0].anticipating:
+            return Anticipating(self.attacked, self.protocol.network)
+        return self.protocol.network(self.attacked)
 
     @contextlib.contextmanager
     def _curves(self, network: nn.Module, pack: Pack) -> Iterator[None]:
@@ -337,7 +345,7 @@ class _SweepRun:
         """Get what some attacks take from the training data, and count what it costs."""
         self.context, fitting = training_context(
             self.attack,
-            self.protocol.network(self.attacked),
+            self._seen_by_attack(),
             self.dataset,
             self.sweep.source.network().recipe.get("split", "train"),
             self.protocol,

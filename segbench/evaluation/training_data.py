@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from segbench.attacks.base import BoundAttack
+from segbench.attacks.tools.losses import counted_classes
 from segbench.attacks.tools.passes import Passes, count_passes
 from segbench.datasets.base import Dataset, Split
 from segbench.evaluation.batching import TrainingBatches
@@ -43,6 +45,58 @@ def training_context(
             batches = TrainingBatches(dataset.split(split), protocol, batch, device)
             context["perturbation"] = attack.fit(network, batches, ignore_index=dataset.ignore_index)
     return context, passes
+
+
+def context_of_call(
+    attack: BoundAttack,
+    network: nn.Module,
+    images: Tensor,
+    masks: Tensor,
+    *,
+    class_pixels: Tensor | None,
+    perturbation: Tensor | None,
+    batch: int,
+    ignore_index: int,
+) -> dict[str, Any]:
+    """Return what an attack takes from training data where there may be none; what is missing comes from the images.
+
+    A warning names what was missing.
+
+    Args:
+        attack: the attack.
+        network: the network that is attacked.
+        images: all images of the call, (N, 3, H, W) in [0, 1].
+        masks: (N, H, W).
+        class_pixels: (C,) number of training pixels of each class, or None.
+        perturbation: (3, H, W), the result of `attack.fit` on training batches, or None.
+        batch: images of a step when a perturbation is fitted.
+        ignore_index: label of void pixels.
+
+    Raises:
+        ValueError: there are not as many numbers as classes, or the attack takes no perturbation.
+    """
+    name = attack.attack.name
+    if class_pixels is not None:
+        highest = int(masks.masked_fill(masks == ignore_index, 0).max())
+        if class_pixels.ndim != 1 or len(class_pixels) <= highest:
+            raise ValueError(
+                f"class_pixels is one number for each class, got {tuple(class_pixels.shape)} for labels up to {highest}"
+            )
+    if perturbation is not None and attack.attack.fit is None:
+        raise ValueError(f"{name} takes no perturbation; universal and universal-patch do")
+    if attack.attack.fit is None:
+        if attack.needs_training_data and class_pixels is None:
+            class_pixels = counted_classes(masks, name, ignore_index=ignore_index)
+    elif perturbation is None:
+        warnings.warn(
+            f"{name}: the perturbation, which is fitted on training images, is not given; it is fitted on the images "
+            "of this call instead, so that it is stronger on them than on others",
+            stacklevel=3,
+        )
+        firsts = range(0, len(images), batch)
+        batches = [(images[first : first + batch], masks[first : first + batch]) for first in firsts]
+        perturbation = attack.fit(network, batches, ignore_index=ignore_index)
+    return {"class_pixels": class_pixels, "perturbation": perturbation}
 
 
 def _class_pixels(split: Split, num_classes: int) -> Tensor:

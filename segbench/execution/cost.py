@@ -19,6 +19,7 @@ from segbench.attacks.tools.passes import Passes
 from segbench.components.specs import Bound
 from segbench.config.matrix import Recipe
 from segbench.errors import DataError
+from segbench.evaluation.anticipating import Anticipating
 from segbench.execution import prepare, workers
 from segbench.execution.beside import Beside, beside
 from segbench.execution.pass_counts import attack_passes, beside_predicting, context, scoring_passes, training_passes
@@ -195,8 +196,9 @@ def _sweep(sweep: Sweep, known: Lengths) -> Passes | None:
     images = known.images[sweep.cells[0].digest]
     if images is None:
         return None
+    anticipating = sweep.cells[0].anticipating
     parts = [
-        attack_passes(sweep.attack, _defense(sweep.source), oblivious=sweep.oblivious),
+        attack_passes(sweep.attack, _defense(sweep.source), oblivious=sweep.oblivious, anticipating=anticipating),
         *(scoring_passes(_defense(c.target), certified=c.certified, dynamic=c.dynamic) for c in sweep.cells),
     ]
     return Passes(sum(p.forward for p in parts) * images, sum(p.backward for p in parts) * images)
@@ -272,7 +274,9 @@ class _Timer:
         """Seconds of a sweep for each of its images: the attack once, and every evaluation's scoring."""
         source = sweep.source
         scored = [(_kind(cell.target), str(cell.certified), str(cell.dynamic)) for cell in sweep.cells]
-        key = (source.data.dataset.short, sweep.attack.short, str(sweep.oblivious), _kind(source), *sum(scored, ()))
+        anticipating = sweep.cells[0].anticipating
+        seen = str(sweep.oblivious), str(anticipating)
+        key = (source.data.dataset.short, sweep.attack.short, *seen, _kind(source), *sum(scored, ()))
         if key not in self.known:
             dataset = self._dataset(source)
             split = dataset.split(self.plan.matrix.split)
@@ -282,6 +286,8 @@ class _Timer:
             built = {cell.digest: self._network(cell, dataset) for cell in (source, *sweep.targets)}
             network: Any = built[source.digest]
             attacked = protocol.network(network.plain if sweep.oblivious else network)
+            if anticipating:
+                attacked = Anticipating(network, protocol.network)
             attack = sweep.attack.attack()
 
             def step() -> None:

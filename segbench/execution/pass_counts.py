@@ -16,6 +16,7 @@ from segbench.attacks.tools.passes import Passes
 from segbench.components.specs import Bound
 from segbench.defenses.base import Certified, Dynamic
 from segbench.errors import SegbenchError
+from segbench.evaluation.anticipating import Anticipating
 from segbench.model_zoo.base import Features, Segmenter
 from segbench.plan.traits import Need, needs, toy_segmenter
 from segbench.training import batches
@@ -27,13 +28,16 @@ TOY_CLASSES = 3
 
 
 @cache
-def attack_passes(attack: Bound, defense: Bound | None = None, *, oblivious: bool = False) -> Passes:
+def attack_passes(
+    attack: Bound, defense: Bound | None = None, *, oblivious: bool = False, anticipating: bool = False
+) -> Passes:
     """Count what an attack costs for one image; early stops may save some of it.
 
     Args:
         attack: the attack.
         defense: the attacked network's defense, since one prediction may take many passes; None for none.
         oblivious: the attack is made on the network without it.
+        anticipating: the attack is made on the network as it will stand when it has learned from the image.
     """
     bound = _untargeted_attack(attack.attack())
     if bound.threat.access == "none":
@@ -42,7 +46,8 @@ def attack_passes(attack: Bound, defense: Bound | None = None, *, oblivious: boo
     images = _toy_images(1)
     masks = network(images).argmax(1).detach()
     with _counted(network) as passes:
-        bound(network.plain if oblivious else network, images, masks, **context(images, TOY_CLASSES))
+        attacked = Anticipating(network, lambda adapted: adapted) if anticipating else network
+        bound(network.plain if oblivious else attacked, images, masks, **context(images, TOY_CLASSES))
     return passes
 
 

@@ -265,6 +265,7 @@ class EvalCell:
             "certified": self.certified,
             "dynamic": self.dynamic,
             "disturbed whole": self.disturbs_whole,
+            "anticipating": self.anticipating,
         }
         return digest(
             {
@@ -285,6 +286,13 @@ class EvalCell:
     def oblivious(self) -> bool:
         """Whether the attack is made on the network without its defense."""
         return self.adaptive is False
+
+    @property
+    def anticipating(self) -> bool:
+        """Whether the attack is made on a dynamic network as it will stand when it has learned from the image."""
+        if not self.dynamic or not self.white or self.oblivious:
+            return False
+        return isinstance(self.attack.component.object, Attack) and self.attack.attack().threat.access != "none"
 
     @property
     def disturbs_whole(self) -> bool:

@@ -97,6 +97,7 @@ class Plan:
             records=tuple(records.values()),
             worst_of=self.matrix.worst_of,
             metrics=self.matrix.report.metrics,
+            labels=self.matrix.labels,
             reference=self.matrix.report.reference,
             threads=threads,
         )

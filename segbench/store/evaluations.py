@@ -189,14 +189,29 @@ class Evaluations(Trainings):
         Raises:
             StoreError: one is damaged or missing.
         """
-        found = []
         files = self._files(digest)
+        return [self._kept(digest, name, files) for name in self._kept_names(digest, files)]
+
+    def kept_indices(self, digest: str) -> list[int]:
+        """Return the positions in the split of the images of an evaluation that were kept, in order."""
+        return [int(Path(name).stem) for name in self._kept_names(digest, self._files(digest))]
+
+    def kept_image(self, digest: str, index: int) -> KeptImage | None:
+        """Return the image of an evaluation at a position of the split, or None where it was not kept.
+
+        Raises:
+            StoreError: it is damaged or missing.
+        """
+        files, name = self._files(digest), f"images/{self._image(digest, index).name}"
+        return self._kept(digest, name, files) if name in self._kept_names(digest, files) else None
+
+    def _kept_names(self, digest: str, files: Mapping[str, str]) -> list[str]:
         on_disk = (f"images/{path.name}" for path in (self.eval_dir(digest) / "images").glob("*.npz"))
-        names = sorted(name for name in files or on_disk if name.startswith("images/"))
-        for name in names:
-            own: dict[str, Any] = unpacked(self._verified(digest, name, files), self.eval_dir(digest) / name)
-            found.append(KeptImage(**{**own, "index": int(own["index"]), "name": str(own["name"])}))
-        return found
+        return sorted(name for name in files or on_disk if name.startswith("images/"))
+
+    def _kept(self, digest: str, name: str, files: Mapping[str, str]) -> KeptImage:
+        own: dict[str, Any] = unpacked(self._verified(digest, name, files), self.eval_dir(digest) / name)
+        return KeptImage(**{**own, "index": int(own["index"]), "name": str(own["name"])})
 
     def write_failed_record(self, record: Record, error: BaseException) -> None:
         """Store that an evaluation failed, with its traceback."""

@@ -58,6 +58,10 @@ class Trainings(Arrays):
         """Store the checkpoint of an unfinished training."""
         self._write_bytes(self.train_dir(digest) / "checkpoint.pt", content)
 
+    def write_history(self, digest: str, history: bytes) -> None:
+        """Store the history of an unfinished training, so that its course can be seen."""
+        write_bytes(self.train_dir(digest) / "history.csv", history)
+
     def write_training(self, digest: str, weights: bytes, history: bytes, facts: Mapping[str, Any]) -> None:
         """Store a finished training: weights and history first, done.json last.
 

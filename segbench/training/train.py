@@ -36,6 +36,8 @@ from segbench.training.recompute import recompute_blocks
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CHECK_EVERY = 20
 """Iterations between looks at the loss: a look waits for the device."""
+HISTORY_EVERY = 2.0
+"""Seconds at least between two writings of the course of an unfinished training."""
 
 
 def run_training(cell: TrainCell, store: Store, runtime: Runtime, device: torch.device, reporter: Reporter) -> None:
@@ -95,7 +97,7 @@ class _Training:
         if self.done == 0 and isinstance(self.defense, Prepared):
             self.defense.prepare()
         before, resumed_at = self.seconds, self.done
-        started = saved = time.monotonic()
+        started = saved = shown = time.monotonic()
         for read in self._loader():
             rate = self._step(read)
             self.seconds = before + time.monotonic() - started
@@ -106,6 +108,9 @@ class _Training:
                 if end_of_epoch:
                     epoch = -(-self.done // self.epoch_length)
                     self.history.close(epoch=epoch, iteration=self.done, lr=rate, images_per_second=pace)
+                    if time.monotonic() - shown > HISTORY_EVERY and self.done < self.total:
+                        self.store.write_history(self.cell.digest, self.history.csv())
+                        shown = time.monotonic()
                 try:
                     self.reporter.update(self.done, self.total, f"loss {loss:.3f}, {pace:.0f} images/s")
                 except Stopped:

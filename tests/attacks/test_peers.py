@@ -17,6 +17,7 @@ from segbench.attacks.apgd import auto_pgd
 from segbench.attacks.bim import bim
 from segbench.attacks.dag import dag
 from segbench.attacks.fgsm import fgsm
+from segbench.attacks.pdpgd import pdpgd
 from segbench.attacks.pgd import pgd
 from segbench.attacks.tools.budget import distance
 from segbench.attacks.tools.losses import cross_entropy
@@ -216,3 +217,41 @@ def test_dag_fools_the_share_of_adv_lib(adv_lib: Any, colours: Any) -> None:
     assert found.sum() >= len(found) // 2
     assert shares[0] == pytest.approx(shares[1], abs=0.01)
     assert failures[0] == failures[1]
+
+
+def their_pdpgd(adv_lib: Any, task: Any, steps: int, alpha: float, share: float) -> Tensor:
+    """One image at a time, for the reason that `their_almaprox` gives."""
+    valid = task.masks != VOID
+    labels = task.masks.where(valid, 0)
+    options = {"norm": float("inf"), "num_steps": steps, "primal_lr": alpha, "adv_threshold": share}
+    made = [
+        adv_lib.pdpgd(task.model, task.images[i : i + 1], labels[i : i + 1], masks=valid[i : i + 1], **options)
+        for i in range(len(task.images))
+    ]
+    return torch.cat(made)
+
+
+@pytest.mark.parametrize("share", [0.8, 1.0])
+def test_pdpgd_takes_the_steps_and_reaches_the_distance_of_adv_lib(adv_lib: Any, colours: Any, share: float) -> None:
+    # One share is reached and the other is not.
+    task = colours._replace(images=colours.images[:2], masks=colours.masks[:2])
+    made: list[Tensor] = []
+    steps, alpha = 80, 0.01
+
+    def own() -> Tensor:
+        made.append(pdpgd(task.model, task.images, task.masks, alpha=alpha, steps=steps, share=share))
+        return made[-1]
+
+    def peer() -> Tensor:
+        made.append(their_pdpgd(adv_lib, task, steps, alpha, share))
+        return made[-1]
+
+    ours, theirs = iterates(task.model, own), iterates(task.model, peer)
+    first = [ours[step][0] - theirs[step][0] for step in range(5)]
+    shares = [wrong_share(task, images) for images in made]
+    distances = [distance(images, task.images, "linf") for images in made]
+    print(f"PDPGD: fooled {shares}, L_inf {distances}")
+    assert max(float(change.abs().max()) for change in first) < 1e-3
+    assert torch.equal(shares[0] >= share, shares[1] >= share)
+    assert torch.allclose(shares[0], shares[1], atol=0.005)
+    assert torch.allclose(distances[0], distances[1], rtol=0.02)

@@ -13,6 +13,7 @@ from segbench.attacks.apgd import apgd
 from segbench.attacks.cw import cw
 from segbench.attacks.padam import padam
 from segbench.attacks.standard import standard
+from segbench.attacks.tools.ascent import random_start
 from segbench.attacks.tools.budget import check_budget
 from segbench.attacks.tools.descent import class_weights, margin_descent
 from segbench.attacks.tools.keeper import image_iou
@@ -97,6 +98,17 @@ def test_the_parts_are_the_best_by_pixels_and_by_classes(task: Any) -> None:
     assert (by_pixels <= by_classes).all()
     iou = [image_iou(task.model(parts[name]), task.masks) for name in ("pixels", "classes")]
     assert (iou[1] <= iou[0]).all()
+
+
+def test_it_is_not_above_a_descent_of_its_first_share_from_the_same_start(task: Any) -> None:
+    task.model.eval()
+    eps, passes = 0.01, 60
+    generators = [[torch.Generator().manual_seed(i) for i in range(3)] for _ in range(2)]
+    start = random_start(task.images, task.masks, generators[0], eps=eps, norm="linf", ignore_index=VOID)
+    options = {"first": 2.0, "widths": members.WIDTHS, "steps": round(0.3 * passes) - 1}
+    alone = margin_descent(task.model, task.images, task.masks, start, eps=eps, **options)
+    parts = standard.parts(task.model, task.images, task.masks, eps=eps, passes=passes, generator=generators[1])
+    assert (left(task.model, parts["pixels"], task.masks) <= left(task.model, alone, task.masks)).all()
 
 
 @pytest.mark.parametrize(("attack", "allowance"), [(apgd, 0), (padam, 0), (cw, 0.01)])

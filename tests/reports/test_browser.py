@@ -29,7 +29,7 @@ def page(watched, report):
 
 def test_tables_sort_and_filter(page) -> None:
     page.locator("details summary").click()
-    page.locator("#runs .dt-search input").fill("ddcat")
+    page.locator("#runs .dt-search input").fill("DDC-AT")
     rows = page.locator("table.runs tbody tr")
     assert rows.count() == 40
     head = page.locator("table.runs thead th", has_text="mIoU")
@@ -42,7 +42,7 @@ def test_tables_sort_and_filter(page) -> None:
 
 def test_columns_can_be_hidden_and_rows_saved(page, tmp_path) -> None:
     page.locator("details summary").click()
-    page.locator("#runs .dt-search input").fill("bim(steps=6)")
+    page.locator("#runs .dt-search input").fill("BIM-6")
     page.locator("#runs").get_by_role("button", name="Columns").click()
     page.locator(".dt-button-collection button", has_text="digest").click()
     page.keyboard.press("Escape")
@@ -53,7 +53,7 @@ def test_columns_can_be_hidden_and_rows_saved(page, tmp_path) -> None:
     with (tmp_path / "runs.csv").open(encoding="utf-8-sig") as file:
         saved = list(csv.DictReader(file))
     assert len(saved) == 36
-    assert {row["attack"] for row in saved} == {"bim(steps=6)"}
+    assert {row["attack"] for row in saved} == {"BIM-6"}
 
 
 def rows_of(page):
@@ -67,15 +67,15 @@ def rows_of(page):
 def test_score_tables_sort_by_their_means_within_each_model(page) -> None:
     before = rows_of(page)
     assert [row[0] for row in before] == [
-        *("pspnet", "none", "sat", "ddcat", "ddcat-m (published)", "ddcat-n (published)"),
-        *("deeplabv3", "none", "sat", "ddcat", "ddcat-m (published)", "ddcat-n (published)"),
+        *("PSPNet", "none", "SAT", "DDC-AT", "DDC-AT-M (published)", "DDC-AT-N (published)"),
+        *("DeepLabv3", "none", "SAT", "DDC-AT", "DDC-AT-M (published)", "DDC-AT-N (published)"),
     ]
     head = page.locator("#table-1 thead th", has_text="steps=6")
     for order, reverse in (("ascending", False), ("descending", True)):
         head.click()
         playwright.expect(head).to_have_attribute("aria-sort", order)
         after = rows_of(page)
-        assert [row[0] for row in after if len(row) == 1] == ["pspnet", "deeplabv3"]
+        assert [row[0] for row in after if len(row) == 1] == ["PSPNet", "DeepLabv3"]
         assert sorted(after[:6]) == sorted(before[:6])
         means = [
             [float(row[4].split()[0]) for row in after[i : i + 6] if len(row) > 1 and "published" not in row[0]]
@@ -85,8 +85,8 @@ def test_score_tables_sort_by_their_means_within_each_model(page) -> None:
 
 
 def test_score_tables_filter_by_model_and_defense(page) -> None:
-    page.locator("#table-1 .dt-search input").fill("deeplabv3 sat")
-    assert [row[0] for row in rows_of(page)] == ["deeplabv3", "sat"]
+    page.locator("#table-1 .dt-search input").fill("DeepLabv3 SAT")
+    assert [row[0] for row in rows_of(page)] == ["DeepLabv3", "SAT"]
     page.locator("#table-1 .dt-search input").fill("nobody")
     assert page.locator("#table-1 tbody").inner_text() == "Nothing matches the filter."
 
@@ -95,7 +95,7 @@ def test_score_tables_are_copied_and_saved_as_they_are_seen(page, tmp_path) -> N
     table = page.locator("#table-1")
     page.get_by_label("published values").uncheck()
     table.get_by_role("button", name="Columns").click()
-    page.locator(".dt-button-collection button", has_text="bim steps=4").click()
+    page.locator(".dt-button-collection button", has_text="BIM 4 steps").click()
     page.keyboard.press("Escape")
     table.locator(".dt-search input").fill("deeplabv3 sat")
     with page.expect_download() as download:
@@ -105,12 +105,12 @@ def test_score_tables_are_copied_and_saved_as_they_are_seen(page, tmp_path) -> N
     with (tmp_path / "scores.csv").open(encoding="utf-8-sig") as file:
         rows = list(csv.reader(file))
     assert rows == [
-        ["model", "defense", "clean", "bim steps=2", "bim steps=6"],
-        ["deeplabv3", "sat", "69.8 ± 0.5", "65.4 ⚑ ± 0.5", "56.6 ± 0.5"],
+        ["model", "defense", "clean", "BIM 2 steps", "BIM 6 steps"],
+        ["DeepLabv3", "SAT", "69.8 ± 0.5", "65.4 ⚑ ± 0.5", "56.6 ± 0.5"],
     ]
     table.get_by_role("button", name="Copy LaTeX").click()
     lines = page.evaluate("navigator.clipboard.readText()").splitlines()
-    assert lines[4] == r"deeplabv3 & sat & 69.8 $\pm$ 0.5 & 65.4 $^{\dagger}$ $\pm$ 0.5 & 56.6 $\pm$ 0.5 \\"
+    assert lines[4] == r"DeepLabv3 & SAT & 69.8 $\pm$ 0.5 & 65.4 $^{\dagger}$ $\pm$ 0.5 & 56.6 $\pm$ 0.5 \\"
     table.get_by_role("button", name="Copy", exact=True).click()
     playwright.expect(page.locator(".dt-button-info")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()").splitlines()[0].split("\t") == rows[0]
@@ -179,12 +179,12 @@ def test_models_side_by_side_sort_and_are_saved_without_a_column_of_models(brows
     opened.goto(path.as_uri())
     opened.locator("#ablation-1 thead th", has_text="clean").last.click()
     rows = [row.inner_text().split("\t") for row in opened.locator("#ablation-1 tbody tr").all()]
-    assert [row[0].strip() for row in rows] == ["sat", "ddcat", "ddcat-m", "ddcat-n"]
+    assert [row[0].strip() for row in rows] == ["SAT", "DDC-AT", "DDC-AT-M", "DDC-AT-N"]
     with opened.expect_download() as download:
         opened.locator("#ablation-1").get_by_role("button", name="CSV").click()
     download.value.save_as(tmp_path / "ablation.csv")
     lines = (tmp_path / "ablation.csv").read_text(encoding="utf-8-sig").splitlines()
-    assert lines[0] == '"defense","pspnet clean","deeplabv3 clean"'
+    assert lines[0] == '"defense","PSPNet clean","DeepLabv3 clean"'
     assert len(lines) == 5
     opened.close()
 
@@ -225,7 +225,7 @@ def test_the_page_is_whole_without_scripts(browser, page) -> None:
     plain.locator("details summary").click()
     assert plain.locator("table.runs tbody tr").count() == 120
     first = plain.locator("table.scores").first
-    assert [row.inner_text() for row in first.locator("tr.model").all()] == ["pspnet", "deeplabv3"]
+    assert [row.inner_text() for row in first.locator("tr.model").all()] == ["PSPNet", "DeepLabv3"]
     assert first.locator("tbody tr:not(.model)").count() == 10
     assert plain.locator(".dt-search").count() == 0
     context.close()

@@ -17,7 +17,7 @@ def test_networks_are_named_unless_all_were_flagged(one, net, attack_bim) -> Non
     nets = [net("pspnet", defense, 0) for defense in ("none", "sat", "ddcat")]
     few, many = ([one(n, attack_bim(steps)) for n in nets] for steps in (2, 6))
     records = [*(flag(r, "zero-loss") for r in few), flag(many[0], "zero-loss"), flag(many[1], "zero-loss"), many[2]]
-    text = "bim(steps=2): all 3 networks; bim(steps=6): pspnet with none, pspnet with sat"
+    text = "bim(steps=2): all 3 networks; bim(steps=6): pspnet without defense, pspnet with sat"
     assert raised(records, Labels(records)) == {"zero-loss": text}
     assert flag_sentences(records) == [f"zero-loss ({SENTENCES['zero-loss']}): {text}"]
 

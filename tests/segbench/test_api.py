@@ -15,6 +15,7 @@ from torch import nn
 
 import segbench
 from segbench.attacks.bim import bim
+from segbench.attacks.universal import universal
 from segbench.cli.common import show_result
 from segbench.errors import SegbenchError
 from segbench.reports.sanity import explained
@@ -124,7 +125,7 @@ def test_a_network_without_gradients_is_flagged_wherever_its_numbers_are_shown(
     lines = console.export_text().splitlines()
     (row,) = (line for line in lines if "│ steps" in line)
     assert row.count("⚑") == 1
-    assert any(line == f"⚑ {sentence}: bim: steps with none" for line in lines)
+    assert any(line == f"⚑ {sentence}: bim: steps without defense" for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +205,72 @@ def test_a_network_that_cannot_be_copied_is_evaluated_in_place(
     assert set(evaluate(network, attacks=["clean"]).table.status) == {"done"}
     assert network.training
     assert network.conv.weight.requires_grad
+
+
+def scene() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    images = torch.rand(3, 3, 16, 16)
+    masks = torch.randint(3, (3, 16, 16))
+    masks[:, :2] = 255
+    return nn.Conv2d(3, 3, 3, padding=1), images, masks
+
+
+def test_sea_counts_the_classes_of_the_call_unless_it_is_told_those_of_training() -> None:
+    network, images, masks = scene()
+    pixels = torch.tensor([int((masks == c).sum()) for c in range(3)])
+    with pytest.warns(UserWarning, match="sea: class_pixels"):
+        counted = segbench.attack(network, images, masks, "sea(steps=3)", generator=torch.Generator().manual_seed(1))
+    given, other = (
+        segbench.attack(
+            network,
+            images,
+            masks,
+            "sea(steps=3)",
+            generator=torch.Generator().manual_seed(1),
+            class_pixels=own,
+        )
+        for own in (pixels, torch.tensor([1, 100_000, 100_000]))
+    )
+    assert torch.equal(counted, given)
+    assert not torch.equal(given, other)
+
+
+def test_universal_fits_on_the_call_unless_it_is_given_a_perturbation() -> None:
+    network, images, masks = scene()
+    with pytest.warns(UserWarning, match="universal: the perturbation"):
+        made = segbench.attack(network, images, masks, "universal(eps=0.05)")
+    bound = universal.bind(eps=0.05)
+    fitted = bound.fit(network, [(images, masks)])
+    assert torch.equal(made, bound(network, images, masks, perturbation=fitted))
+    ours = 0.02 * torch.ones(3, 16, 16)
+    given = segbench.attack(network, images, masks, "universal(eps=0.05)", perturbation=ours)
+    assert torch.allclose(given, (images + ours).clamp(0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(("attack", "missing"), [("sea(steps=3)", "class_pixels"), ("universal", "perturbation")])
+def test_predict_makes_up_for_training_data_and_says_so(attack: str, missing: str) -> None:
+    network, images, masks = scene()
+    with pytest.warns(UserWarning, match=missing):
+        made_up = segbench.predict(network, images[0], masks=masks[0], attack=attack)
+    assert made_up.shape == masks[0].shape
+    context = {"class_pixels": torch.ones(3)} if missing == "class_pixels" else {"perturbation": torch.zeros(3, 16, 16)}
+    told = segbench.predict(network, images[0], masks=masks[0], attack=attack, **context)  # type: ignore[arg-type]
+    if missing == "perturbation":
+        assert torch.equal(told, segbench.predict(network, images[0]))
+
+
+@pytest.mark.parametrize(
+    ("attack", "context", "message"),
+    [
+        ("sea", {"class_pixels": torch.ones(2)}, "attack: class_pixels is one number for each class, got \\(2,\\)"),
+        ("bim", {"perturbation": torch.zeros(3, 16, 16)}, "attack: bim takes no perturbation; universal"),
+        ("universal", {"perturbation": torch.zeros(3, 8, 8)}, "attack: universal needs images of one size"),
+    ],
+)
+def test_attack_refuses_training_data_that_does_not_fit(attack: str, context: Any, message: str) -> None:
+    network, images, masks = scene()
+    with pytest.raises(SegbenchError, match=message):
+        segbench.attack(network, images, masks, attack, **context)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool])

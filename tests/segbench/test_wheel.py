@@ -19,6 +19,7 @@ SIBLINGS = ("attacks", "defenses", "model_zoo", "reports")
 DATA = (
     ("segbench/matrices", "*.yaml"),
     ("segbench/datasets/descriptions", "*.yaml"),
+    ("segbench/view/static", "*"),
     ("reports/templates", "*"),
     ("reports/published", "*.csv"),
 )

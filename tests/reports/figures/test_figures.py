@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
 from segbench.reports.evidence import NOTHING, Evidence, KeptImage
-from segbench.reports.figures.examples import amplified, coloured, pick
+from segbench.reports.figures.examples import pick
 from segbench.reports.figures.gather import gather
 from segbench.reports.page.page import compose
 from segbench.reports.records import Manifest
@@ -58,14 +58,14 @@ def test_what_records_alone_can_show(records) -> None:
 
 def test_curves_hold_means_over_runs(records) -> None:
     alt = figures_of(records)["table-1-bim-steps-1"].alt
-    assert "pspnet with none: 72.3 at 0, 56.4 at 2, 40.4 at 4, 24.4 at 6" in alt
+    assert "PSPNet without defense: 72.3 at 0, 56.4 at 2, 40.4 at 4, 24.4 at 6" in alt
 
 
 def test_curves_against_eps(one, net, attack_bim, part) -> None:
     bims = [part("bim", f"bim(eps={e})", eps=e, alpha=0.01, steps=6) for e in (0.01, 0.03)]
     records = [one(net("pspnet", "none", 0), a, miou=m) for a, m in zip(bims, (50.0, 20.0), strict=True)]
     figures = figures_of([one(net("pspnet", "none", 0), miou=70.0), *records])
-    assert figures["table-1-bim-eps-1"].alt == "pspnet with none: 70.0 at 0, 50.0 at 0.01, 20.0 at 0.03."
+    assert figures["table-1-bim-eps-1"].alt == "PSPNet without defense: 70.0 at 0, 50.0 at 0.01, 20.0 at 0.03."
 
 
 def test_attacks_that_differ_elsewhere_are_not_one_curve(one, net, part) -> None:
@@ -96,7 +96,7 @@ def test_no_two_defenses_look_alike(one, net, attack_bim, models) -> None:
 def test_the_legend_names_defenses_that_the_first_model_lacks(one, net, attack_bim) -> None:
     nets = [net("pspnet", "none", 0), net("deeplabv3", "none", 0), net("deeplabv3", "sat", 0)]
     figure = figures_of([one(n, attack_bim(steps)) for n in nets for steps in (2, 4)])["table-1-bim-steps-1"]
-    assert [text.get_text() for text in figure.draw().legends[0].texts] == ["none", "sat"]
+    assert [text.get_text() for text in figure.draw().legends[0].texts] == ["none", "SAT"]
 
 
 def test_equal_runs_have_bars_of_no_length(one, net, attack_bim) -> None:
@@ -114,7 +114,7 @@ def test_transfer_has_every_pair(records) -> None:
         if r.setting == "black-box"
         and (r.target.model.name, r.target.defense.name, r.attack.options["steps"]) == ("pspnet", "none", 6)
     ]
-    assert f"pspnet with none: deeplabv3 with sat {np.mean(values):.0f}, itself 24" in alt
+    assert f"PSPNet without defense: DeepLabv3 with SAT {np.mean(values):.0f}, itself 24" in alt
 
 
 def test_transfer_takes_nothing_from_another_dataset(one, net, attack_bim) -> None:
@@ -123,19 +123,19 @@ def test_transfer_takes_nothing_from_another_dataset(one, net, attack_bim) -> No
     white = [one(n, attack_bim(2)) for n in nets]
     black = [one(n, attack_bim(2), source=net("pspnet", "sat", 0), dataset="other") for n in nets]
     alt = figures_of([*white, *black])["table-2-transfer"].alt
-    assert "pspnet with sat" in alt
+    assert "PSPNet with SAT" in alt
     assert "itself" not in alt
 
 
 def test_classes_that_are_nowhere_have_no_value(records) -> None:
     figure = figures_of(records)["table-1-classes"]
-    assert "pspnet, none: clean: background 72, zero 72;" in figure.alt
+    assert "PSPNet, none: clean: background 72, zero 72;" in figure.alt
     assert "one" not in figure.alt.replace("none", "")
 
 
 def test_histories(records, history) -> None:
     figures = figures_of(records, Evidence(history=lambda digest: history))
-    assert "pspnet with sat, seed 1: 0.5" in figures["training-loss"].alt
+    assert "PSPNet with SAT, seed 1: 0.5" in figures["training-loss"].alt
     assert "predicted 10.0 %, real 20.0 %" in figures["training-boundary"].alt
     panels = [ax for ax in figures["training-boundary"].draw().axes if ax.get_visible()]
     assert len(panels) == len({record.target.digest for record in records})
@@ -148,20 +148,49 @@ def test_examples_are_of_the_strongest_attack_whose_images_were_kept(records, ke
     names = [name for name in figures if "examples" in name]
     assert names == ["table-1-examples-1", "table-1-examples-2"]
     figure = figures[names[0]]
-    assert figure.title == "White-box: digits (val): pspnet on single images, clean and under bim(steps=6)"
+    assert figure.title == "White-box: Digits (val): PSPNet on single images, clean and under BIM-6"
     assert "Of 4 images that were kept: best, median, worst" in figure.caption
     assert "averaged over 3 networks" in figure.caption
-    assert "best image, none: 90 % of the pixels right, 60 % under bim(steps=6)" in figure.alt
-    assert "median image, ddcat: 50 % of the pixels right, 20 %" in figure.alt
-    assert "worst image, sat: 30 % of the pixels right, 0 %" in figure.alt
+    assert "best image, none: 90 % of the pixels right, 60 % under BIM-6" in figure.alt
+    assert "median image, DDC-AT: 50 % of the pixels right, 20 %" in figure.alt
+    assert "worst image, SAT: 30 % of the pixels right, 0 %" in figure.alt
     assert not figure.themed
+
+
+def test_images_that_were_asked_for_are_shown_in_that_order_and_in_full_size(records, kept, tmp_path) -> None:
+    manifest = Manifest(name="x", title="x", records=tuple(records))
+    evidence = Evidence(kept=kept)
+    page = compose(manifest)
+    figure = next(own for own in gather(page, evidence, (9, 3)) if "examples" in own.name)
+    assert figure.caption.startswith("Chosen by hand from 4 images that were kept")
+    assert figure.alt.startswith("PSPNet. image 9, none: 30 % of the pixels right, 0 % under BIM-6; image 9, SAT")
+    titles = [ax.get_title() for ax in figure.draw().axes]
+    assert titles.index("image 9: scene-9") < titles.index("image 3: scene-3")
+    assert figure.pdf().startswith(b"%PDF")
+    unkept = r"image 4 of the split was not kept; kept are 3, 5, 6, 9; runtime\.keep_images"
+    with pytest.raises(ValueError, match=unkept):
+        render(manifest, tmp_path, ["figures"], evidence=evidence, images=(3, 4))
+    with pytest.raises(ValueError, match="image 3 of the split was not kept; kept are none"):
+        render(manifest, tmp_path, ["figures"], images=(3,))
+
+
+def test_chosen_images_keep_their_pixels(one, net, attack_bim) -> None:
+    truth = np.zeros((300, 400), np.uint8)
+    image = np.full((1, 300, 400, 3), 100 * 257, np.uint16)
+    big = KeptImage(7, "big", PALETTE, image, image + np.uint16(514), truth, truth)
+    records = [one(net("pspnet", "none", 0), *a) for a in ((), (attack_bim(6),))]
+    page, evidence = compose(Manifest(name="x", title="x", records=tuple(records))), Evidence(kept=lambda _: [big])
+    sizes = {
+        images: gather(page, evidence, images)[0].draw().axes[0].images[0].get_array().shape for images in ((), (7,))
+    }
+    assert sizes == {(): (100, 134, 3), (7,): (300, 400, 3)}
 
 
 def test_an_attack_that_lacks_a_network_gives_way_to_one_that_all_share(records, kept) -> None:
     gone = next(r.digest for r in records if r.target.defense.name == "sat" and r.attack.short == "bim(steps=6)")
     figures = figures_of(records, Evidence(kept=lambda digest: [] if digest == gone else kept(digest)))
-    assert figures["table-1-examples-1"].title.endswith("under bim(steps=4)")
-    assert figures["table-1-examples-2"].title.endswith("under bim(steps=6)")
+    assert figures["table-1-examples-1"].title.endswith("under BIM-4")
+    assert figures["table-1-examples-2"].title.endswith("under BIM-6")
 
 
 def test_many_networks_fill_several_figures(one, net, attack_bim) -> None:
@@ -195,15 +224,6 @@ def test_pick_is_deterministic_and_shows_nothing_twice() -> None:
     assert pick({}) == {}
 
 
-def test_colours_and_changes() -> None:
-    palette = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
-    found = coloured(np.array([[0, 1, 255]], np.uint8), palette)
-    np.testing.assert_array_equal(found, [[[1, 2, 3], [4, 5, 6], [255, 255, 255]]])
-    before = np.full((1, 1, 3), 100 * 257, np.uint16)
-    after = np.array([[[102 * 257, 99 * 257, 65535]]], np.uint16)
-    np.testing.assert_array_equal(amplified(after, before), [[[148, 118, 255]]])
-
-
 def test_a_figure_draws_the_same_bytes_twice(records) -> None:
     figure = figures_of(records)["table-1-scatter"]
     assert figure.svg("light") == figure.svg("light")
@@ -234,5 +254,5 @@ def test_they_reach_page_and_folder(build, tmp_path) -> None:
     render(records, tmp_path, ["html", "figures"], figures=True)
     page = (tmp_path / "report.html").read_text()
     assert page.count("<picture>") == 2
-    assert 'alt="pspnet with none: clean 72.0, worst attack 56.0' in page
+    assert 'alt="PSPNet without defense: clean 72.0, worst attack 56.0' in page
     assert {p.suffix for p in (tmp_path / "figures").iterdir()} == {".svg", ".pdf", ".png"}

@@ -4,8 +4,10 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
+from segbench.reports.evidence import Evidence
 from segbench.reports.formats.latex import escape, to_latex
 from segbench.reports.page.page import compose
 from segbench.reports.records import Manifest
@@ -42,18 +44,73 @@ def test_escape() -> None:
     assert escape("漢\x00") == "[U+6F22][U+0000]"
 
 
+def test_captions_are_short_and_the_rest_stands_below(build) -> None:
+    page = compose(Manifest(name="x", title="x", records=tuple(build())))
+    for section, text in zip(page.sections, re.findall(r"\\caption\{(.*)\}", to_latex(page)), strict=True):
+        assert text.startswith(escape(section.table.heading))
+        assert len(text) <= 160
+    assert r"\item mIoU in per cent; mean and sample standard deviation" in to_latex(page)
+
+
+def test_every_sign_is_explained_below_its_table(build) -> None:
+    records = build()
+    masked = [r.target.defense.name == "sat" and r.setting == "white-box" for r in records]
+    flagged = [
+        r.model_copy(update={"flags": ("zero-loss",)}) if own else r for r, own in zip(records, masked, strict=True)
+    ]
+    counts = {r.digest: _counts(r) for r in flagged}
+    evidence = Evidence(counts.get)
+    manifest = Manifest(name="x", title="x", records=tuple(flagged), metrics=("macc",))
+    for text in to_latex(compose(manifest, evidence=evidence)).split(r"\begin{table}")[1:]:
+        body, notes = text.split(r"\begin{tablenotes}")
+        for sign, item in ((r"$^{\dagger}$", r"\item[$\dagger$] Flagged"), ("$^{*}$", r"\item[*] significantly")):
+            assert (sign in body) == (item in notes), item
+        assert (r"\textbf" in body) <= ("in bold" in notes)
+        assert (r"$\pm$" in body) <= ("standard deviation" in notes)
+    assert r"$^{*}$" in to_latex(compose(manifest, evidence=evidence))
+
+
+def _counts(record) -> np.ndarray:
+    true = np.full((40, 3), 1000)
+    return np.stack([np.full_like(true, int(10 * record.scores.miou)), true, true], 1)
+
+
+def test_deviations_stand_beside_the_means_where_the_table_is_wide(build) -> None:
+    page = compose(Manifest(name="x", title="x", records=tuple(build())))
+    narrow, wide = to_latex(page), to_latex(page, wide=True)
+    assert r"\begin{table*}" in wide
+    assert r"\begin{table*}" not in narrow
+    assert r"\textbf{72.3} {\footnotesize $\pm$ 0.5}" in wide
+    assert wide.count(r"$\pm$") == narrow.count(r"$\pm$")
+
+
+LAYOUTS = [("", False), ("twocolumn", False), ("twocolumn", True)]
+
+
 @pytest.mark.slow
-def test_it_compiles(tables, tmp_path) -> None:
+@pytest.mark.parametrize(("layout", "wide"), LAYOUTS)
+def test_it_compiles(build, one, net, tmp_path, layout, wide) -> None:
     compiler = shutil.which("tectonic") or shutil.which("pdflatex")
     if compiler is None:
         pytest.skip("neither tectonic nor pdflatex is installed")
-    head = (
-        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{textcomp,booktabs,graphicx}\\begin{document}\n"
+    records = [*build(), one(net(NASTY, NASTY, 0), dataset=NASTY, status="failed", error=NASTY)]
+    tables = to_latex(compose(Manifest(name="x", title="x", records=tuple(records)), published="xu2021"), wide=wide)
+    (tmp_path / "main.tex").write_text(
+        f"\\documentclass[{layout}]{{article}}\\usepackage[T1]{{fontenc}}\n"
+        "\\usepackage{textcomp,booktabs,graphicx,threeparttable}\n"
+        # The width of the float, and every caption again as a paragraph of that width, whose lines are counted.
+        "\\newsavebox{\\measured}\\let\\written\\caption\n"
+        "\\renewcommand{\\caption}[1]{\\setbox\\measured\\vbox{\\hsize\\linewidth\\noindent Table 99: #1\\par"
+        "\\xdef\\counted{\\the\\prevgraf}}\\typeout{LINES \\counted}\\written{#1}}\n"
+        f"\\begin{{document}}\n{tables}\\end{{document}}\n"
     )
-    (tmp_path / "main.tex").write_text(f"{head}{tables}\\end{{document}}\n")
-    options = ["-interaction=nonstopmode", "-halt-on-error"] if compiler.endswith("pdflatex") else []
+    options = ["-interaction=nonstopmode", "-halt-on-error"] if compiler.endswith("pdflatex") else ["--print"]
     done = subprocess.run([compiler, *options, "main.tex"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "main.pdf").stat().st_size > 1000
+    lines = [int(number) for number in re.findall(r"LINES (\d+)", done.stdout + done.stderr)]
+    assert len(lines) == tables.count("\\caption{")
+    assert max(lines) <= 3
     if compiler.endswith("pdflatex"):
-        assert "Overfull" not in done.stdout
+        wide_boxes = [float(points) for points in re.findall(r"Overfull \\hbox \(([\d.]+)pt", done.stdout)]
+        assert [points for points in wide_boxes if points > 2] == []

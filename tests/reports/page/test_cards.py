@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from segbench.reports.display import with_defense
 from segbench.reports.evidence import NOTHING, Evidence
 from segbench.reports.formats.html import to_html
 from segbench.reports.formats.markdown import to_markdown
@@ -49,7 +50,7 @@ def test_a_card_has_five_dimensions_with_rank_and_interval(records) -> None:
 
 def test_values_that_are_equal_as_shown_share_a_rank(records) -> None:
     _, found = cards(records)
-    assert [found[f"pspnet with {name}"]["adversary"].rank for name in CLEAN] == [4, 1, 3, 1]
+    assert [found[with_defense("pspnet", name)]["adversary"].rank for name in CLEAN] == [4, 1, 3, 1]
 
 
 def test_correlations_are_spearmans_over_all_networks_with_their_number(records) -> None:
@@ -89,7 +90,7 @@ def test_calibration_has_an_interval_from_the_tallies(records) -> None:
         tallies=lambda digest: {"confidence": bins} if digest in clean else {},
     )
     _, found = cards(records, evidence)
-    score = found["pspnet with none"]["calibration"]
+    score = found["pspnet without defense"]["calibration"]
     drawn = [confidence.ece(bins[rng.integers(12, size=12)]) for _ in range(4000)]
     assert (score.low, score.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=0.005)
 
@@ -103,7 +104,7 @@ def test_networks_that_learn_while_they_predict_are_not_ranked(records) -> None:
     target = records[0].target.digest
     dynamic = [r.model_copy(update={"dynamic": True}) if r.target.digest == target else r for r in records]
     group, found = cards(dynamic)
-    assert found["pspnet with none"]["clean"].place == "not ranked"
+    assert found["pspnet without defense"]["clean"].place == "not ranked"
     assert found["pspnet with ddcat"]["clean"].place == "1 of 3"
     assert "n = 3" in group.correlations.rows[0][1]
 
@@ -111,8 +112,8 @@ def test_networks_that_learn_while_they_predict_are_not_ranked(records) -> None:
 def test_an_adversary_is_judged_once_all_its_attacks_are_done(records) -> None:
     records[2] = records[2].model_copy(update={"status": "failed", "scores": None, "error": "no"})
     _, found = cards(records)
-    assert found["pspnet with none"]["adversary"].shown == "not evaluated"
-    assert found["pspnet with none"]["adversary"].how == "bim(steps=6) is failed"
+    assert found["pspnet without defense"]["adversary"].shown == "not evaluated"
+    assert found["pspnet without defense"]["adversary"].how == "bim(steps=6) is failed"
     assert found["pspnet with sat"]["adversary"].place == "1 of 3"
 
 

@@ -45,11 +45,11 @@ def page(attacked: list[Record]) -> Page:
 def test_tables_hold_the_further_numbers(page: Page) -> None:
     patches, hidden = page.regions
     assert patches.rows == (
-        ("patch", "pspnet with none", "any colours in 5 % of the image, nothing elsewhere", "1", "31.5", "33.0"),
+        ("Patch", "PSPNet without defense", "any colours in 5 % of the image, nothing elsewhere", "1", "31.5", "33.0"),
     )
     assert hidden.rows == (
         (
-            *("hide", "pspnet with none", "around the objects", "40", "25.0", "50.0", "75.0"),
+            *("Hide", "PSPNet without defense", "around the objects", "40", "25.0", "50.0", "75.0"),
             *("33.3 of 30", "0.0 of 10", "- of 0", "71.2"),
         ),
     )
@@ -60,16 +60,16 @@ def test_tables_hold_the_further_numbers(page: Page) -> None:
 
 def test_threat_models_name_the_region(page: Page) -> None:
     threats = next(facts for facts in page.facts if facts.heading == "Threat models")
-    norms = {row[0]: row[1] for row in threats.rows}
+    norms = {row[1]: row[2] for row in threats.rows}
     assert norms["patch"] == "any colours in 5 % of the image, nothing elsewhere"
-    assert norms["hide(region=surroundings)"] == "linf, around the objects"
-    assert norms["fgsm"] == "linf"
+    assert norms["hide(region=surroundings)"] == "L-inf, around the objects"
+    assert norms["fgsm"] == "L-inf"
 
 
 def test_bounds_in_words() -> None:
-    assert bound_in_words(RecordedThreat(norm="linf", eps=0.03, access="gradients")) == "linf eps = 0.03"
-    assert bound_in_words(HIDE) == "linf eps = 0.03 around the objects"
-    assert bound_in_words(HIDE.model_copy(update={"region": "all"})) == "linf eps = 0.03"
+    assert bound_in_words(RecordedThreat(norm="linf", eps=0.03, access="gradients")) == "L-inf, eps = 0.03"
+    assert bound_in_words(HIDE) == "L-inf, eps = 0.03 around the objects"
+    assert bound_in_words(HIDE.model_copy(update={"region": "all"})) == "L-inf, eps = 0.03"
 
 
 def test_no_such_attack_no_such_table(records: list[Record]) -> None:
@@ -89,7 +89,7 @@ def test_every_attack_with_a_region_has_an_example(attacked: list[Record], page:
     titles = [
         figure.title for figure in gather(page, Evidence(kept=lambda digest: [image])) if "single" in figure.title
     ]
-    assert [title.rpartition(" under ")[2] for title in titles] == ["fgsm", "patch", "hide"]
+    assert [title.rpartition(" under ")[2] for title in titles] == ["FGSM", "Patch", "Hide"]
     names = [figure.name for figure in gather(page, Evidence(kept=lambda digest: [image])) if "examples" in figure.name]
     assert names == ["table-1-examples-1", "table-1-examples-2", "table-1-examples-3"]
 

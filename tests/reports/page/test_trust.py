@@ -48,7 +48,7 @@ def test_measurements_are_of_every_attacked_network(records) -> None:
     facts = by_heading(records, Evidence(measured=lambda digest: MEASURED))["Measurements"]
     assert len(facts.rows) == 12
     name, seed, zero_loss, zero_gradient, trajectory, scales, large, rise, passes = facts.rows[0]
-    assert (name, seed, zero_loss, zero_gradient, large) == ("pspnet with none", "0", "79.0 %", "25.0 %", "33.3")
+    assert (name, seed, zero_loss, zero_gradient, large) == ("pspnet without defense", "0", "79.0 %", "25.0 %", "33.3")
     assert (rise, passes) == ("-", "-"), "measurements of an earlier version have neither"
     assert trajectory.split() == ["0.20", "0.50", "1.25"]
     assert scales.replace("\N{NO-BREAK SPACE}", " ") == "41.5 (x 0.1), 60.2 (x 1), 70.0 (x 10)"

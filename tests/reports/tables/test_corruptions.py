@@ -64,7 +64,7 @@ def test_without_a_reference_there_is_no_error_and_the_table_says_how_to_have_on
 
 def test_a_reference_that_may_be_several_is_refused(build) -> None:
     records = build()
-    with pytest.raises(ValueError, match="pspnet with none, pspnet with sat"):
+    with pytest.raises(ValueError, match="pspnet without defense, pspnet with sat"):
         corruption_tables(records, Labels(records), "pspnet", NOTHING)
 
 

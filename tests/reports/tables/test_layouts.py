@@ -67,7 +67,7 @@ def test_options_that_neighbours_share_stand_above_them(one, net, part) -> None:
     attacks += [part("corruption"), part("corruption", "corruption(kind=blur, severity=3)", kind="blur")]
     attacks += [part("cw")]
     (table,) = tables_of([one(target, attack) for attack in attacks])
-    assert table.heads == (("apgd(rates=[1, 2], steps=20)", 2), ("corruption", 2), ("cw", 0))
+    assert table.heads == (("apgd (rates=[1, 2], steps=20)", 2), ("corruption", 2), ("cw", 0))
     assert [c.sub for c in table.columns] == ["eps=1/255", "eps=2/255", "corruption", "kind=blur, severity=3", "cw"]
 
 
@@ -170,7 +170,7 @@ def test_substitutes_of_two_defenses_are_two_tables(one, net, attack_bim) -> Non
     tables = tables_of([one(target, attack_bim(2), source) for source in sources])
     assert [t.heading for t in tables] == [
         "Black-box: digits (val), substitutes trained with sat",
-        "Black-box: digits (val), substitutes trained with none",
+        "Black-box: digits (val), substitutes trained without defense",
     ]
 
 
@@ -179,7 +179,7 @@ def test_captions_state_runs_images_protocol_and_budget(records) -> None:
     assert "2 seeds" in white.caption
     assert "150 images" in white.caption
     assert "whole-v1" in white.caption
-    assert "linf eps = 0.03" in white.caption
+    assert "L-inf, eps = 0.03" in white.caption
     assert "(n - 1)" in white.caption
     assert "up to 4 pairs" in black.caption
 
@@ -187,4 +187,4 @@ def test_captions_state_runs_images_protocol_and_budget(records) -> None:
 def test_captions_tell_budgets_apart(one, net, attack_bim, part) -> None:
     attacks = [attack_bim(6), part("apgd", eps=8 / 255), part("almaprox", steps=500)]
     (table,) = tables_of([one(net("pspnet", "none", 0), attack) for attack in attacks])
-    assert "linf eps = 0.03: bim; linf eps = 8/255: apgd; no bound: almaprox." in table.caption
+    assert "L-inf, eps = 0.03: bim; L-inf, eps = 8/255: apgd; no bound: almaprox." in table.caption

@@ -158,7 +158,7 @@ def test_notes_name_networks_by_the_model_of_their_column(ablation) -> None:
         for r in ablation
     ]
     found = notes(special(flagged)[0])
-    assert f"Flagged {explained('zero-loss')}: deeplabv3 with ddcat." in found
+    assert f"⚑ Flagged {explained('zero-loss')}: deeplabv3 with ddcat." in found
     assert sum("does not use up its budget" in note for note in found) == 1
 
 
@@ -177,10 +177,10 @@ def test_inference_keeps_models_apart(ablation) -> None:
 def test_every_format_has_them(ablation) -> None:
     page = compose(Manifest(name="x", title="x", records=tuple(ablation)), published="xu2021")
     text = to_markdown(page)
-    assert "## Ablation: voc2012 (val)" in text
+    assert "## Ablation: VOC 2012 (val)" in text
     head = next(line for line in text.splitlines() if line.startswith("| defense"))
-    assert head.count("pspnet") == head.count("deeplabv3") == 4
-    assert r"\multicolumn{4}{c}{pspnet} & \multicolumn{4}{c}{deeplabv3}" in to_latex(page)
+    assert head.count("PSPNet") == head.count("DeepLabv3") == 4
+    assert r"\multicolumn{4}{c}{PSPNet} & \multicolumn{4}{c}{DeepLabv3}" in to_latex(page)
     assert r"\emph{}" not in to_latex(page)
     frame = cells([section.table for section in page.sections])
     assert len(frame) == 32

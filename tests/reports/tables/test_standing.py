@@ -41,7 +41,7 @@ def test_the_ranking_takes_the_strongest_other_attack(one, net, part) -> None:
     assert (masked.mean, masked.stands, masked.rank) == (50, 20, 2)
     assert (honest.mean, honest.stands, honest.rank) == (40, None, 1)
     (remark,) = table.remarks
-    assert remark.startswith("pspnet with none under bim")
+    assert remark.startswith("pspnet without defense under bim")
     assert "ranked by square" in remark
     assert "leaves 20.0" in remark
     assert [(fate.defense, fate.worst) for fate in fates_of(table)] == [("none", 20), ("sat", 40)]

@@ -108,6 +108,19 @@ def test_report_of_a_store_needs_no_name(finished: tuple[Path, Path], tmp_path: 
     assert "no matrix was run in this store" in empty.stderr
 
 
+@pytest.mark.parametrize(
+    ("images", "message"), [("3,x", "expected places in the split, such as 3,17"), ("9999", "image 9999 of the split")]
+)
+def test_report_of_an_image_that_was_not_kept_says_so(
+    finished: tuple[Path, Path], tmp_path: Path, images: str, message: str
+) -> None:
+    arguments = ["report", "--store", str(finished[1]), "--out", str(tmp_path), "--format", "md", "--images", images]
+    result = segbench(*arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_report_in_an_unknown_format_says_what_there_is(finished: tuple[Path, Path]) -> None:
     result = segbench("report", finished[1], "--format", "pdf")
     assert result.returncode == 2

@@ -78,7 +78,7 @@ def test_a_mistake_says_what_and_what_instead(written: object, message: str) -> 
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["unet", "UNet", "Unet++", "DeepLabV3+", "segformer", "fpn"])
+@pytest.mark.parametrize("name", ["unet", "UNet", "Unet++", "DeepLabV3+", "linknet", "fpn"])
 def test_an_architecture_of_smp_is_pointed_at(name: str) -> None:
     plain = name.lower().replace("+", "plus")
     with pytest.raises(SegbenchError, match=rf"did you mean smp\(architecture={plain}\)\?"):

@@ -113,6 +113,10 @@ def test_passes_through_what_a_defense_does_at_inference() -> None:
     # Two static networks and, twice, the adapting one; its own prediction comes on top.
     adapting = "teacher-student(steps=2)"
     assert pass_counts.scoring_passes(bound("defense", adapting), dynamic=True) == Passes(2 + 2 + 1, 2)
+    # Whoever anticipates lets it learn before every forward pass.
+    assert pass_counts.attack_passes(
+        bound("attack", "bim(steps=3)"), bound("defense", adapting), anticipating=True
+    ) == Passes(3 * (2 + 2 + 1), 3 * (2 + 1))
 
 
 def test_the_table_of_defenses_says_what_is_counted() -> None:

@@ -84,6 +84,10 @@ def test_evaluations_of_a_dynamic_defense_stand_alone(tiny_plan: Callable[..., P
         assert dynamic == [True] or not any(dynamic)
     assert {c.target.defense.name for c in plan.evaluations if c.dynamic} == {"teacher-student"}
     assert {c.dynamic for c in plan.evaluations if c.target.defense.name == "teacher-student"} == {True}
+    for cell in plan.evaluations:
+        through = cell.dynamic and cell.white and not cell.oblivious and cell.attack.name != "clean"
+        assert cell.anticipating == through
+    assert any(cell.anticipating for cell in plan.evaluations)
 
 
 def test_certificates_are_scored_on_clean_images(tiny_plan: Callable[..., Plan]) -> None:

@@ -67,6 +67,20 @@ def test_stopped_and_resumed_is_bit_identical(
     assert not (parts.train_dir(cell.digest) / "checkpoint.pt").exists()
 
 
+def test_an_unfinished_training_shows_its_course(
+    tiny_plan: Callable[..., Plan], silent: type[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "HISTORY_EVERY", -1.0)
+    cell = tiny_plan(recipe={"optimizer": "sgd", "batch_size": 4, "iterations": 7}).trainings[0]
+    with pytest.raises(Stopped):
+        run(cell, tmp_path / "parts", silent(stop_at=6))
+    whole, parts = (run(cell, tmp_path / "whole", silent()), Store(tmp_path / "parts"))
+    files = [store.history(cell.digest) for store in (whole, parts)]
+    full, shown = (pd.read_csv(path)[["iteration", "loss"]] for path in files if path is not None)
+    assert list(shown["iteration"]) == [3, 6]
+    pd.testing.assert_frame_equal(shown, full[:2])
+
+
 def test_checkpoints_do_not_change_the_weights(
     tiny_plan: Callable[..., Plan], silent: type[Any], tmp_path: Path
 ) -> None:

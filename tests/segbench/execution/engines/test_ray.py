@@ -81,4 +81,4 @@ def test_ctrl_c_leaves_checkpoints_and_no_process(small: Callable[..., Path], tm
     output, _ = run.communicate(timeout=120)
     assert run.returncode == 130, output
     assert "Stopped; everything done is kept" in output
-    assert not list(tmp_path.glob("runs/cache/running/*.json"))
+    assert not list(tmp_path.glob("runs/cache/jobs/*.json"))
