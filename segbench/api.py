@@ -27,7 +27,6 @@ from segbench.errors import SegbenchError, StoreError
 from segbench.evaluation.training_data import context_of_call
 from segbench.execution import execute, prepare
 from segbench.execution.execute import SILENT, Display
-from segbench.execution.telling import telling
 from segbench.networks import loaders
 from segbench.networks.adapter import Adapter
 from segbench.networks.factories import as_network
@@ -243,7 +242,7 @@ def run_plan(plan: Plan, display: Display = SILENT) -> Result:
     """Run a plan and return what its store then holds; see `run_matrix`."""
     matrix = plan.matrix
     store = Store(matrix.runtime.store)
-    with telling(plan, store, display) as told, tracked(plan, store, told) as listener:
+    with tracked(plan, store, display) as listener:
         execute.run(plan, store, matrix.runtime, listener)
         result = stored_result(store, matrix.name)
         if result is None:

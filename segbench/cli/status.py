@@ -15,8 +15,8 @@ from segbench.reports.visible import visible
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from segbench.store.running import Running
     from segbench.store.status import Status
-    from segbench.store.underway import Running
 
 EVERY = 2.0
 """Seconds between two looks with --watch."""

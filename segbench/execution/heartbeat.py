@@ -13,7 +13,7 @@ from segbench.errors import StoreError
 from segbench.execution.board import Job
 from segbench.plan.plan import Sweep
 from segbench.store import Store
-from segbench.store.underway import Running
+from segbench.store.running import Running
 
 EVERY = 5.0
 """Seconds between two signs of life."""

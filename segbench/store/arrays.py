@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from segbench.errors import StoreError
-from segbench.store.underway import RunningJobs
+from segbench.store.running import RunningJobs
 
 
 @dataclass(frozen=True)

@@ -1,58 +1,115 @@
-"""What runs in a store now: one file for each process, which it writes again and again and removes at its end."""
+"""What runs in a store, where and how far: a small file for each job, which its worker writes every few seconds."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import platform
+import socket
 import time
-from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from segbench.errors import StoreError
-from segbench.files import read_json, write_json
+from segbench.files import write_bytes
 from segbench.store.base import Folder
 
-LOST = 900.0
-"""Seconds after which a process of another machine that has written nothing counts as ended."""
+SILENT_AFTER = 60.0
+"""Seconds after which a job that is not heard of is taken for dead."""
 
 
-def tell(store: Folder, content: Mapping[str, Any]) -> None:
-    """Say what this process does; a store that cannot be written hears nothing of it."""
-    with contextlib.suppress(StoreError):
-        write_json(_file(store), {**content, "machine": platform.node(), "process": os.getpid()})
+@dataclass(frozen=True)
+class Running:
+    """A job under way.
+
+    Attributes:
+        key: digest of the training, or key of the sweep.
+        label: what progress lines call it.
+        cells: digests of what it makes.
+        engine: "local", "ray" or "slurm".
+        host: name of the machine.
+        process: number of the process there.
+        started: when this process began with it, in seconds since 1970.
+        heard: when it was last heard of.
+        done: steps done.
+        total: steps in all; 0 before it is known.
+        resumed: steps that were done before this process began with it.
+        note: current loss or mIoU and rate.
+    """
+
+    key: str
+    label: str
+    cells: tuple[str, ...]
+    engine: str
+    host: str
+    process: int
+    started: float
+    heard: float
+    done: int = 0
+    total: int = 0
+    resumed: int = 0
+    note: str = ""
+
+    def left(self) -> float | None:
+        """Return the seconds that are left at the pace so far, or None before there is one."""
+        made = self.done - self.resumed
+        if made <= 0 or self.total <= 0:
+            return None
+        return max(0.0, (self.heard - self.started) / made * (self.total - self.done))
+
+    def lost(self, now: float | None = None) -> bool:
+        """Whether its process is not there any more, or was not heard of for a minute."""
+        if self.host == socket.gethostname() and not _alive(self.process):
+            return True
+        return (time.time() if now is None else now) - self.heard > SILENT_AFTER
 
 
-def forget(store: Folder) -> None:
-    """Say that this process has ended."""
-    with contextlib.suppress(OSError):
-        _file(store).unlink(missing_ok=True)
-        _file(store).parent.rmdir()
+class RunningJobs(Folder):
+    """The jobs that run in a store."""
+
+    def running(self) -> list[Running]:
+        """Return the jobs under way, those that began first first; dead ones are among them."""
+        found = []
+        for path in self._running_dir.glob("*.json"):
+            if not path.name.startswith("."):
+                running = self.running_job(path.stem)
+                found += [] if running is None else [running]
+        return sorted(found, key=lambda job: (job.started, job.key))
+
+    def running_job(self, key: str) -> Running | None:
+        """Return how far a job is, or None where it does not run."""
+        try:
+            content: dict[str, Any] | None = self._read(self._running_dir / f"{key}.json")
+            return None if content is None else Running(**{**content, "cells": tuple(content["cells"])})
+        except (StoreError, KeyError, TypeError):  # it is written again in a few seconds
+            return None
+
+    def write_running(self, job: Running) -> None:
+        """Say how far a job is."""
+        self._write(self._running_dir / f"{job.key}.json", asdict(job))
+
+    def drop_running(self, key: str) -> None:
+        """Say that a job ended in this process."""
+        (self._running_dir / f"{key}.json").unlink(missing_ok=True)
+
+    @property
+    def stop_file(self) -> Path:
+        """The file that asks all jobs on other machines to stop."""
+        return self.cache_dir / "stop"
+
+    def ask_to_stop(self) -> None:
+        """Ask all jobs on other machines to stop."""
+        write_bytes(self.stop_file, b"")
+
+    @property
+    def _running_dir(self) -> Path:
+        return self.cache_dir / "running"
 
 
-def running(store: Folder) -> list[dict[str, Any]]:
-    """Return what the processes that are at work in a store have told, and leave out those that have ended."""
-    found = []
-    for path in sorted(_file(store).parent.glob("*.json")):
-        with contextlib.suppress(StoreError, OSError, KeyError, TypeError, ValueError):
-            content = read_json(path)
-            if not path.name.startswith(".") and content is not None and _alive(content, path):
-                found.append(content)
-    return found
-
-
-def _alive(content: Mapping[str, Any], path: Path) -> bool:
-    if content["machine"] != platform.node():
-        return time.time() - path.stat().st_mtime < LOST
+def _alive(process: int) -> bool:
     try:
-        os.kill(int(content["process"]), 0)
-    except (ProcessLookupError, OverflowError):
+        os.kill(process, 0)
+    except ProcessLookupError:
         return False
-    except PermissionError:
+    except (PermissionError, OverflowError):
         return True
     return True
-
-
-def _file(store: Folder) -> Path:
-    return store.cache_dir / "running" / f"{platform.node() or 'machine'}-{os.getpid()}.json"

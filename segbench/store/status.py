@@ -8,8 +8,8 @@ from typing import Any
 
 from segbench.errors import StoreError
 from segbench.reports.records import Manifest
+from segbench.store.running import Running
 from segbench.store.store import Store
-from segbench.store.underway import Running
 
 
 @dataclass(frozen=True)

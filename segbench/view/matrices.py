@@ -32,8 +32,7 @@ def overview(shown: Shown) -> dict[str, Any]:
 def matrix(shown: Shown, manifest: Manifest) -> dict[str, Any]:
     """Return the state of a matrix: counts of states, jobs under way, tables of evaluations, and trainings."""
     trained = _trained(manifest.records)
-    own = {*trained, *(record.digest for record in manifest.records)}
-    jobs = [job for job in shown.running() if {*job["evaluations"], job["job"]} & own]
+    jobs = [job for job in shown.running() if job["matrix"] == manifest.name]
     under_way = {digest: job for job in jobs for digest in job["evaluations"]}
     live = {digest: miou for job in jobs for digest, miou in shown.live(job).items()}
     labels = Labels(manifest.records)

@@ -22,7 +22,6 @@ from segbench.reports.render import judge
 from segbench.reports.statistics import class_iou, mean_iou
 from segbench.reports.visible import visible
 from segbench.store import Store
-from segbench.store.running import running
 from segbench.view.unfinished import live_miou
 
 T = TypeVar("T")
@@ -85,8 +84,18 @@ class Shown:
         return self.records.get(self.store.root / "matrices" / f"{name}.json", ("flags", states), read)
 
     def running(self) -> list[dict[str, Any]]:
-        """Return the jobs that are under way in the store, whichever process does them."""
-        return [{**job, "matrix": told["matrix"]} for told in running(self.store) for job in told["jobs"]]
+        """Return the jobs that are under way in the store, whichever process does them, for each matrix they are of."""
+        found = []
+        for job in self.store.running():
+            evaluations = [] if job.cells == (job.key,) else list(job.cells)
+            facts = {"job": job.key, "label": job.label, "done": job.done, "total": job.total, "note": job.note}
+            for name in [] if job.lost() else self.store.manifests():
+                manifest = self.manifest(name)
+                records = manifest.records if manifest is not None else ()
+                own = {digest for r in records for digest in (r.digest, r.target.digest, r.source.digest)}
+                if own & {job.key, *evaluations}:
+                    found.append({**facts, "evaluations": evaluations, "matrix": name})
+        return found
 
     def live(self, job: Mapping[str, Any]) -> dict[str, float]:
         """Return the mIoU so far of the evaluations of a job that is under way, in per cent, by their digests."""

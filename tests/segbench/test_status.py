@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from segbench import cli
 from segbench.store import Store
+from segbench.store.running import Running
 from segbench.store.status import status
-from segbench.store.underway import Running
 
 
 @pytest.fixture

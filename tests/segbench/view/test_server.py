@@ -6,7 +6,8 @@ import http.client
 import io
 import json
 import os
-import platform
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from segbench import cli
-from segbench.files import write_json
 from segbench.reports.evidence import KeptImage
 from segbench.reports.statistics import mean_iou
 from segbench.store import Store
 from segbench.store.base import packed
-from segbench.store.running import running, tell
+from segbench.store.running import Running
 from segbench.view.pictures import KINDS
 from segbench.view.server import Server
 from segbench.view.unfinished import live_miou
@@ -51,6 +51,13 @@ def data(server: Server, path: str, **query: Any) -> Any:
 def matrix_of(server: Server) -> tuple[str, Any]:
     store = data(server, "/api/stores")["stores"][0]
     return store["store"], data(server, "/api/matrix", store=store["store"], matrix=store["matrices"][0]["name"])
+
+
+def job(digest: str, process: int) -> Running:
+    """A sweep under way on this machine, three of its five images done."""
+    now = time.time()
+    host = socket.gethostname()
+    return Running("somekey", "bim on it", (digest,), "local", host, process, now, now, 3, 5, note="mIoU 1.0")
 
 
 def cells_of(matrix: Any) -> dict[str, Any]:
@@ -102,8 +109,7 @@ def test_a_job_under_way_is_shown_with_the_mIoU_so_far(serve: Serve, store: Stor
     for name in ("record.json", "counts.npz", "tallies.npz"):
         (store.eval_dir(digest) / name).unlink(missing_ok=True)
     store.write_unfinished("somekey", packed(**{f"counts/{digest}/": counts[:3], f"passes/{digest}": np.zeros(2)}))
-    job = {"job": "somekey", "label": "bim on it", "evaluations": [digest], "done": 3, "total": 5, "note": "mIoU 1.0"}
-    tell(store, {"matrix": "tiny", "jobs": [job]})
+    store.write_running(job(digest, os.getpid()))
     server = serve(store.root)
     _, matrix = matrix_of(server)
     cell = cells_of(matrix)[digest]
@@ -113,16 +119,11 @@ def test_a_job_under_way_is_shown_with_the_mIoU_so_far(serve: Serve, store: Stor
     assert data(server, "/api/stores")["stores"][0]["running"] == ["tiny"]
 
 
-def test_a_process_that_has_ended_runs_nothing(store: Store) -> None:
-    folder = store.cache_dir / "running"
-    ended = {"matrix": "tiny", "jobs": [], "machine": platform.node()}
-    for number, process in enumerate((2**22 + 1, 10**30, "odd")):
-        write_json(folder / f"{number}.json", {**ended, "process": process})
-    write_json(folder / "elsewhere.json", {**ended, "machine": "another", "process": 1})
-    (folder / "broken.json").write_text("{")
-    assert [told["machine"] for told in running(store)] == ["another"]
-    os.utime(folder / "elsewhere.json", (0, 0))
-    assert running(store) == []
+def test_a_process_that_has_ended_runs_nothing(serve: Serve, store: Store) -> None:
+    store.write_running(job(store.evaluations()[0], 2**22 + 1))
+    server = serve(store.root)
+    assert matrix_of(server)[1]["jobs"] == []
+    assert data(server, "/api/stores")["stores"][0]["running"] == []
 
 
 def test_the_worst_part_of_an_ensemble_is_the_mIoU_so_far() -> None:

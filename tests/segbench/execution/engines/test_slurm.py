@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from segbench.store import Store
-from segbench.store.underway import Running
+from segbench.store.running import Running
 
 LONG = {"optimizer": "adamw", "lr": 0.01, "batch_size": 4, "iterations": 500}
 
