@@ -31,13 +31,14 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 # The usual wheels of torch for Linux bring 6 GB of CUDA, which only a machine with an NVIDIA driver can use.
-# `make CPU_INDEX=` takes them anyhow.
+# `make CPU_INDEX=` takes them anyhow. Nothing but that index is asked: pip's other sources may hold one of the two in a
+# build that does not fit the other.
 define cpu_build
 if [ -n "$(CPU_INDEX)" ] && [ "$$(uname -s)" = Linux ] && [ ! -e /proc/driver/nvidia/version ] \
     && ! command -v nvidia-smi >/dev/null 2>&1; then \
   echo "==> no NVIDIA driver is here: taking the CPU build of torch from $(CPU_INDEX)"; \
-  $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 0 --timeout 20 \
-    --index-url $(CPU_INDEX) 'torch>=2.6' 'torchvision>=0.21' \
+  $(BIN)/python -m pip --isolated install --quiet --disable-pip-version-check --retries 0 --timeout 20 \
+    --index-url $(CPU_INDEX) 'torch>=2.6' 'torchvision>=0.21' 2>/dev/null \
     || echo "==> that index does not offer it: taking the usual build of torch"; \
 fi
 endef
