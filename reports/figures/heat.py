@@ -32,7 +32,7 @@ def per_class(table: Table, counts: CountsOf = lambda digest: None) -> list[Figu
         table: the table.
         counts: digest of an evaluation -> its counts; with them, classes that lose significantly are marked.
     """
-    worst = {(fate.model, fate.defense): fate.attack for fate in fates_of(table)}
+    worst = {(fate.model, fate.defense): fate.column for fate in fates_of(table)}
     names, grid = [], []
     lost_rows: list[set[int]] = []
     tested = False

@@ -145,7 +145,7 @@ def _pairs(
     table: Table, values: Callable[[Record], Floats | None], together: Callable[[Sequence[Floats]], Floats]
 ) -> list[Pair]:
     """Return the values of each network on clean images and under its worst attack, where all its runs have them."""
-    worst = {(fate.model, fate.defense): fate.attack for fate in fates_of(table)}
+    worst = {(fate.model, fate.defense): fate.column for fate in fates_of(table)}
     found = []
     for block in table.blocks:
         for row in block.rows:

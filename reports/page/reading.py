@@ -24,6 +24,7 @@ class Fate(NamedTuple):
         clean: mIoU on clean images, in per cent.
         worst: lowest mIoU under an attack, in per cent.
         attack: label of that attack.
+        column: label of the column that it stands in; another attack's, where that left a gradient not to be trusted.
         classes: number of classes that the network has learnt: those with an IoU of at least 1 % on clean images.
     """
 
@@ -32,6 +33,7 @@ class Fate(NamedTuple):
     clean: float
     worst: float
     attack: str
+    column: str
     classes: int
 
     @property
@@ -67,11 +69,11 @@ def _fate(model: str, row: Row, columns: Sequence[int], table: Table) -> Fate | 
     """Return the fate of a network from some columns of a row; None if a value is missing."""
     clean = next((row.cells[i] for i in columns if table.columns[i].attack is None), None)
     attacked = [
-        (row.cells[i].standing, row.cells[i].stands_by or table.columns[i].label)
+        (row.cells[i].standing, row.cells[i].stands_by or table.columns[i].label, table.columns[i].label)
         for i in columns
         if table.columns[i].attack is not None
     ]
-    values = [(mean, label) for mean, label in attacked if mean is not None]
+    values = [(mean, label, column) for mean, label, column in attacked if mean is not None]
     if clean is None or not clean.mean or not values or any(row.cells[i].state != "done" for i in columns):
         return None
     return Fate(model, row.label, clean.mean, *min(values, key=lambda value: value[0]), _learnt(clean))

@@ -204,7 +204,7 @@ def add(content: dict[str, Any], image: int, row: int, label: int, number: int) 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda c: c["counts"].__setitem__(0, [c["counts"][0][2]] * 3), "and its counts give"),
+        (lambda c: c["counts"].__setitem__(0, [c["counts"][0][2]] * 3), "counts give"),
         (
             lambda c: c["counts"].__setitem__(1, [c["counts"][1][2]] * 3),
             "preds.png does not have the predicted and right pixels",

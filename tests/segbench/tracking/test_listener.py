@@ -122,7 +122,8 @@ def test_a_tracker_hears_all_that_the_store_holds(
         assert tracker.closed is False
         assert tracker.files == [store.root / "report.md"]
         assert tracker.begun.project == "tiny"
-    assert set(first.curves) == {f"train/{m} with {d}" for m in ("pspnet", "deeplabv3") for d in ("none", "sat")}
+    defenses = ("without defense", "with sat")
+    assert set(first.curves) == {f"train/{m} {d}" for m in ("pspnet", "deeplabv3") for d in defenses}
     assert first.curves == second.curves
     assert first.scores == second.scores
     histories = set()
@@ -139,7 +140,8 @@ def test_a_tracker_hears_all_that_the_store_holds(
         attack = record.attack.short
         if record.setting == "black-box":
             attack += f" from {record.source.model.name} with sat"
-        name = f"digits/{record.target.model.name} with {record.target.defense.name}/{as_name(attack)}"
+        defense = {"none": "without defense"}.get(record.target.defense.name, f"with {record.target.defense.name}")
+        name = f"digits/{record.target.model.name} {defense}/{as_name(attack)}"
         scores = record.scores
         assert first.scores[f"eval/{name}"] == {"miou": scores.miou, "macc": scores.macc, "aacc": scores.aacc}
         kept = store.kept_images(record.digest)
