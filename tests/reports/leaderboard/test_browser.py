@@ -158,9 +158,14 @@ def test_a_phone_shows_every_entry_in_two_lines_and_scrolls_as_a_whole(page, sit
         assert row.bounding_box()["height"] < 80
     worst = page.locator("table.board td.worst .mean").first.bounding_box()
     assert worst["x"] + worst["width"] <= 390
-    page.locator("thead th[data-column=worst]").first.click()
-    page.locator("thead th[data-column=worst]").first.click()
-    assert models(page) == ["pspnet ddcat", "pspnet sat", "unet sat"]
+    head = page.locator("thead th[data-column=worst]").first
+    for order, expected in (
+        ("descending", ["unet sat", "pspnet sat", "pspnet ddcat"]),
+        ("ascending", ["pspnet ddcat", "pspnet sat", "unet sat"]),
+    ):
+        head.click()
+        playwright.expect(head).to_have_attribute("aria-sort", order)
+        assert models(page) == expected
 
 
 def test_the_index_finds_boards_networks_and_papers(page, site) -> None:
