@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from segbench import cli
-from segbench.execution import execute
+from segbench.execution import work
 
 runner = CliRunner()
 
@@ -65,7 +65,7 @@ def test_records_csv_is_tidy(finished: tuple[Path, Path]) -> None:
 
 def test_a_second_run_only_reads(finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     matrix, store = finished
-    monkeypatch.setattr(execute, "work", lambda *arguments: pytest.fail("a cell was run again"))
+    monkeypatch.setattr(work, "work", lambda *arguments: pytest.fail("a cell was run again"))
     before = {p: p.read_bytes() for p in (store / "reports").rglob("*") if p.is_file()}
     assert runner.invoke(cli.app, ["run", str(matrix), "--store", str(store)]).exit_code == 0
     assert before == {p: p.read_bytes() for p in (store / "reports").rglob("*") if p.is_file()}

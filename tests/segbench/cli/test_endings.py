@@ -85,7 +85,7 @@ def test_a_mistake_of_segbench_leaves_its_traceback_in_a_file(tmp_path: Path, ha
     )
     if has_store:
         (tmp_path / "runs").mkdir()
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "SEGBENCH_CACHE": str(tmp_path / "cache")}
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

@@ -15,7 +15,7 @@ from segbench.config.load import matrix_from_data
 from segbench.config.matrix import Matrix
 from segbench.config.network import Convention, external_network
 from segbench.errors import CellError, MatrixError, SegbenchError
-from segbench.execution import execute, prepare
+from segbench.execution import prepare, work
 from segbench.networks.adapter import Adapter
 from segbench.networks.fingerprint import state_sha256
 from segbench.networks.load import Opened, load_network, open_adapter, open_external
@@ -124,7 +124,7 @@ def test_a_given_network_is_attacked_scored_and_not_done_again(
     for record in records:
         assert (record.target.model.short, record.target.defense.short) == ("net", "sat")
         assert record.target.weights_sha256 == state_sha256(state)
-    monkeypatch.setattr(execute, "work", lambda *arguments: pytest.fail("a cell was run again"))
+    monkeypatch.setattr(work, "work", lambda *arguments: pytest.fail("a cell was run again"))
     again = prepare.checked_plan(matrix(defense="sat"), store)
     assert run_plan(again, store, loaded.runtime, silent()) == records
 
