@@ -214,7 +214,7 @@ def test_the_command_line_tracks_a_run(write_tiny: Callable[..., Path], tmp_path
     read.Reload()
     for record in Store(tmp_path / "runs").records():
         assert record.scores is not None
-        (event,) = read.Scalars(f"eval/digits/{record.target.model.name} with none/clean/miou")
+        (event,) = read.Scalars(f"eval/digits/{record.target.model.name} without defense/clean/miou")
         assert event.value == pytest.approx(record.scores.miou)
     assert "report/text_summary" in read.Tags()["tensors"]
 
