@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segbench.cli.known import complete_matrix
-from segbench.errors import SegbenchError, Stopped
+from segbench.errors import SegbenchError, Stopped, unknown
 from segbench.reports.visible import visible
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def folders(data: list[str] | None, names: Iterable[str]) -> dict[str, Path]:
             raise SegbenchError(f"--data {item}: expected NAME=PATH, for instance camvid=data/CamVid")
         declare({name: Path(path)})
         if name not in catalog.components("dataset"):
-            raise SegbenchError(f"--data {item}: {catalog.unknown('dataset', name, catalog.components('dataset'))}")
+            raise SegbenchError(f"--data {item}: {unknown('dataset', name, catalog.components('dataset'))}")
         if name in chosen:
             raise SegbenchError(f"--data {item}: {name} has a folder already, {chosen[name]}; keep one")
         chosen[name] = Path(path)

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 from segbench.components import plugins
 from segbench.components.imports import GIVEN
-from segbench.errors import SegbenchError
-from segbench.errors import unknown as unknown
+from segbench.errors import SegbenchError, unknown
 
 PACKAGES = {
     "attack": "segbench.attacks",

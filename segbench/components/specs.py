@@ -16,7 +16,7 @@ from segbench.attacks.base import BoundAttack
 from segbench.components import catalog, syntax
 from segbench.components.ranges import is_amount, out_of_range
 from segbench.components.values import expected, explained, strict
-from segbench.errors import SegbenchError, shown
+from segbench.errors import SegbenchError, shown, unknown
 from segbench.reports import records
 from segbench.reports.numbers import exact
 
@@ -184,7 +184,7 @@ def bind_options(component: catalog.Definition, options: Mapping[str, Any]) -> t
     resolved: dict[str, Any] = {}
     for name in options:
         if name not in component.options:
-            message = catalog.unknown("option", name, component.options) if component.options else "it takes none"
+            message = unknown("option", name, component.options) if component.options else "it takes none"
             close = message.partition("; ")[2] or message
             problems.append(Problem((name,), f"{component.name} takes no {shown(name)}; {close}"))
     for name, parameter in component.options.items():

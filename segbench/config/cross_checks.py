@@ -10,6 +10,7 @@ from segbench.components.specs import Bound, Problem
 from segbench.config import worst
 from segbench.config.matrix import MatrixFile
 from segbench.config.network import ExternalNetwork
+from segbench.errors import unknown
 
 Placed = Sequence[tuple[int | None, Bound]]
 
@@ -62,7 +63,7 @@ def all_of(
     found += _of_reference(entry.report.reference, [bound for _, bound in models], defenses, networks, wrong)
     for dataset in entry.runtime.data:
         if dataset not in catalog.components("dataset"):
-            message = catalog.unknown("dataset", dataset, catalog.components("dataset"))
+            message = unknown("dataset", dataset, catalog.components("dataset"))
             found.append(Problem(("runtime", "data", dataset), f"runtime.data: {message}"))
     return found
 
@@ -86,7 +87,7 @@ def _of_transfer(
         return
     names = {**{bound.component.name: None for bound in defenses}, **{network.defense: None for network in networks}}
     if names and entry.transfer.substitutes not in names:
-        message = catalog.unknown("defense", entry.transfer.substitutes, names)
+        message = unknown("defense", entry.transfer.substitutes, names)
         yield Problem(("transfer", "substitutes"), f"{message} (substitutes are networks of this matrix)")
     if len(models) + len({network.name for network in networks}) == 1 and "models" not in wrong:
         yield Problem(("transfer",), "transfer needs a second model: substitutes are other architectures")
@@ -100,7 +101,7 @@ def _of_substitutes(models: Placed, networks: Sequence[ExternalNetwork], wrong: 
         for name in network.substitutes:
             others = {other: None for other in names if other != network.name}
             if name not in others:
-                message = catalog.unknown("network", name, others)
+                message = unknown("network", name, others)
                 yield Problem(("networks", index, "substitutes"), f"substitutes of {network.name}: {message}")
     if networks and not models and not any(network.scored for network in networks):
         yield Problem(("networks",), "every network is only a substitute (scored: false), so that nothing is scored")
@@ -126,7 +127,7 @@ def _of_reference(
             names.setdefault(text, set()).add(f"{network.name} with {network.defense}")
     meant = sorted(names.get(name, ()))
     if not meant:
-        yield Problem(("report", "reference"), f"report.reference: {catalog.unknown('network', name, names)}")
+        yield Problem(("report", "reference"), f"report.reference: {unknown('network', name, names)}")
     elif len(meant) > 1:
         message = f"report.reference: {name} can be {', '.join(meant)}; write one of these"
         yield Problem(("report", "reference"), message)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from segbench.components import catalog
 from segbench.config.matrix import Matrix
-from segbench.errors import SegbenchError
+from segbench.errors import SegbenchError, unknown
 from segbench.files import is_file
 
 
@@ -27,7 +26,7 @@ def with_weights(matrix: Matrix, items: Sequence[str]) -> Matrix:
         if not equals or not file:
             raise SegbenchError(f"--weights {item}: expected NAME=FILE, the name of a network in {matrix.name}")
         if name not in names:
-            raise SegbenchError(f"--weights {item}: {catalog.unknown(f'network in {matrix.name}', name, names)}")
+            raise SegbenchError(f"--weights {item}: {unknown(f'network in {matrix.name}', name, names)}")
         if name in given:
             raise SegbenchError(f"--weights {item}: {name} has weights already, {given[name]}; keep one")
         if not is_file(file) and not is_file(file.rpartition("::")[0]):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from segbench.components import catalog, specs
+from segbench.components import specs
 from segbench.components.specs import Bound, Problem
-from segbench.errors import SegbenchError, shown
+from segbench.errors import SegbenchError, shown, unknown
 from segbench.reports.display import RESERVED, SPELLED
 from segbench.reports.visible import one_line
 
@@ -46,7 +46,7 @@ def problems_of(labels: Any, bound: Iterable[Bound], others: Iterable[str]) -> I
         key = _key(written, all_bound, names)
         if key is None:
             known = dict.fromkeys(sorted({*bare, *(one.short for one in all_bound)}))
-            message = catalog.unknown("component or network of this matrix", written, known)
+            message = unknown("component or network of this matrix", written, known)
             yield Problem(place, f"labels: {message}")
         elif key in meant:
             yield Problem(place, f"labels: {shown(meant[key])} and {shown(written)} are the same; keep one")

@@ -8,10 +8,9 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from segbench.components import catalog
 from segbench.components.specs import Problem
 from segbench.components.values import explained
-from segbench.errors import shown
+from segbench.errors import shown, unknown
 
 MOST = 200
 """Mistakes that are told of one mapping."""
@@ -59,7 +58,7 @@ def unknown_key(key: str, known: Mapping[str, Any], elsewhere: Mapping[str, str]
     """
     if key in elsewhere and key not in known:
         return f"there is no key {key!r} here; did you mean {elsewhere[key]!r}?"
-    return catalog.unknown("key", key[:100], known)
+    return unknown("key", key[:100], known)
 
 
 def paths_of(model: type[BaseModel], prefix: str) -> dict[str, str]:

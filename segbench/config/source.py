@@ -8,10 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from segbench.components import catalog
 from segbench.components.specs import Problem
 from segbench.documents import Mistake, Place, parse_yaml, read_text
-from segbench.errors import MatrixError, SegbenchError, shown
+from segbench.errors import MatrixError, SegbenchError, shown, unknown
 
 SINGULAR = ("dataset", "model", "defense", "seed", "attack", "network")
 """Keys that may be written in place of their plural, for one value."""
@@ -95,8 +94,8 @@ def read(matrix: str) -> Source:
         elif matrix in names:
             where, text, name = f"{matrix}.yaml", _builtin(matrix), matrix
         else:
-            unknown = catalog.unknown("matrix", matrix[:100], dict.fromkeys(names))
-            raise MatrixError(f"{unknown}; a file's name ends in .yaml")
+            sentence = unknown("matrix", matrix[:100], dict.fromkeys(names))
+            raise MatrixError(f"{sentence}; a file's name ends in .yaml")
         document = parse_yaml(text, where)
     except MatrixError:
         raise

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from segbench.components import catalog
+from segbench.errors import unknown
 from segbench.reports import sanity
 from segbench.reports.labels import component_key
 from segbench.reports.leaderboard.entries import Entry, EntryResult, Run
@@ -109,7 +110,7 @@ def _claims(entry: Entry, result: EntryResult) -> Iterator[str]:
             yield f"its bound is {norm} {eps}, the entry's is {threat.norm} {threat.eps:g}; put it into another entry"
     for flag in result.flags:
         if flag not in sanity.SENTENCES:
-            yield f"flags: {catalog.unknown('flag', flag, sanity.SENTENCES)}"
+            yield f"flags: {unknown('flag', flag, sanity.SENTENCES)}"
 
 
 def _numbers(result: EntryResult) -> Iterator[str]:

@@ -10,10 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segbench.components import catalog
 from segbench.components.modules import by_factory, from_file, import_module, importable
 from segbench.config.network import Convention
-from segbench.errors import SegbenchError, failing
+from segbench.errors import SegbenchError, failing, unknown
 from segbench.networks.loaded import Loaded, with_weights
 from segbench.networks.walk import networks_within
 
@@ -53,7 +52,7 @@ def from_factory(module: str, name: str, weights: str | None, num_classes: int |
         found = from_file(path) if path.suffix == ".py" else import_module(module)
         if not hasattr(found, name):
             names = {key: None for key, value in vars(found).items() if callable(value) and not key.startswith("_")}
-            raise SegbenchError(f"{spec}: {catalog.unknown('function or class', name, names)}")
+            raise SegbenchError(f"{spec}: {unknown('function or class', name, names)}")
         made = getattr(found, name)
         takes_weights = False
         if not isinstance(made, nn.Module):

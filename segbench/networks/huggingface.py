@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segbench.errors import SegbenchError
+from segbench.errors import SegbenchError, failing
 from segbench.networks.libraries import IMAGENET
-from segbench.networks.loaded import Loaded, failing, with_weights
+from segbench.networks.loaded import Loaded, with_weights
 from segbench.networks.mask_classes import SCORES, MaskClassifier
 from segbench.networks.processors import Processor, read_processor
 

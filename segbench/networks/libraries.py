@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from segbench.components import catalog
 from segbench.config.network import Convention
 from segbench.documents import parse_json, read_text
-from segbench.errors import SegbenchError
+from segbench.errors import SegbenchError, failing, unknown
 from segbench.files import is_file
 from segbench.model_zoo.base import IMAGENET_MEAN, IMAGENET_STD
-from segbench.networks.loaded import Loaded, failing, with_weights
+from segbench.networks.loaded import Loaded, with_weights
 
 IMAGENET = Convention(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 RANDOM = "no weights were loaded: the network is random"
@@ -28,7 +27,7 @@ def from_torchvision(rest: str, weights: str | None, num_classes: int | None) ->
     name, options = _query(rest)
     known = models.list_models(module=models.segmentation)
     if name not in known:
-        raise SegbenchError(catalog.unknown("segmentation network of torchvision", name, dict.fromkeys(known)))
+        raise SegbenchError(unknown("segmentation network of torchvision", name, dict.fromkeys(known)))
     convention = IMAGENET
     defaults: dict[str, Any] = {"weights": None, "weights_backbone": None, **_classes("num_classes", num_classes)}
     if options.get("weights") is not None:
@@ -65,7 +64,7 @@ def from_smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
         weights = str(folder / "model.safetensors") if weights is None else weights
     architectures = library.MODEL_ARCHITECTURES_MAPPING
     if name.lower() not in architectures:
-        raise SegbenchError(catalog.unknown("architecture of smp", name, dict.fromkeys(architectures)))
+        raise SegbenchError(unknown("architecture of smp", name, dict.fromkeys(architectures)))
     _check_options(f"smp:{rest}", options, architectures[name.lower()].__init__)
     with failing(f"smp:{rest} cannot be built"):
         network = library.create_model(name, **{**defaults, **options})
@@ -113,7 +112,7 @@ def _check_options(spec: str, options: Mapping[str, Any], builder: Callable[...,
     }
     for name in options:
         if name not in known:
-            raise SegbenchError(f"{spec}: {catalog.unknown('option', name, known)}")
+            raise SegbenchError(f"{spec}: {unknown('option', name, known)}")
 
 
 def _classes(key: str, num_classes: int | None) -> dict[str, int]:

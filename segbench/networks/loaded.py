@@ -8,7 +8,6 @@ from typing import NamedTuple
 from torch import nn
 
 from segbench.config.network import Convention, NetworkAccess
-from segbench.errors import failing as failing
 from segbench.model_zoo.weights import load_strict, read_state
 
 

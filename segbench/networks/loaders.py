@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from segbench.components import catalog, specs
 from segbench.config.network import Convention
-from segbench.errors import SegbenchError
+from segbench.errors import SegbenchError, failing
 from segbench.files import is_file
 from segbench.model_zoo.official import load_official
 from segbench.networks.factories import from_factory
 from segbench.networks.huggingface import from_hf
 from segbench.networks.libraries import from_smp, from_torchvision
-from segbench.networks.loaded import Loaded, failing, with_weights
+from segbench.networks.loaded import Loaded, with_weights
 from segbench.networks.onnx_files import from_onnx
 from segbench.networks.published import from_mmseg, from_sea
 from segbench.networks.stored import from_training, is_training

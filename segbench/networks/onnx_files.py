@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from segbench.config.network import Convention
-from segbench.errors import CellError, SegbenchError
+from segbench.errors import CellError, SegbenchError, failing
 from segbench.files import file_sha256, is_file
-from segbench.networks.loaded import Loaded, failing
+from segbench.networks.loaded import Loaded
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 """Types of an input that images can be given as."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from segbench.components import catalog
 from segbench.config.network import Convention
-from segbench.errors import SegbenchError
+from segbench.errors import SegbenchError, unknown
 from segbench.model_zoo.base import Segmenter
 from segbench.model_zoo.published import mmseg, sea
 from segbench.model_zoo.weights import State, read_state
@@ -33,7 +32,7 @@ def from_sea(name: str, weights: str | None, num_classes: int | None) -> Loaded:
     """
     plain = name.partition("?")[0]
     if plain not in sea.NETWORKS:
-        raise SegbenchError(catalog.unknown("network of sea", plain, dict.fromkeys(sea.NETWORKS)))
+        raise SegbenchError(unknown("network of sea", plain, dict.fromkeys(sea.NETWORKS)))
     return _loaded("sea", name, weights, lambda state, where: sea.load(name, state, where=where))
 
 
