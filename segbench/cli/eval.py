@@ -9,7 +9,7 @@ import typer
 
 from segbench.cli import output as words
 from segbench.cli.common import MetricsOption, TrackOption, folders, interruptible, show_result
-from segbench.cli.known import complete_attack, complete_dataset, complete_network
+from segbench.cli.known import WAYS, completing
 from segbench.cli.output import JsonOption, verb
 
 
@@ -23,19 +23,22 @@ def eval_(
             "TorchScript, torch.export, ONNX or official checkpoint file, or an architecture such as "
             "pspnet(encoder=tiny).",
             metavar="MODEL",
-            autocompletion=complete_network,
+            autocompletion=completing("model", WAYS),
         ),
     ],
     dataset: Annotated[
         list[str],
         typer.Option(
-            "--dataset", "-d", help='Dataset, repeatable: "camvid(size=[120, 160])".', autocompletion=complete_dataset
+            "--dataset",
+            "-d",
+            help='Dataset, repeatable: "camvid(size=[120, 160])".',
+            autocompletion=completing("dataset"),
         ),
     ],
     attack: Annotated[
         list[str] | None,
         typer.Option(
-            "--attack", "-a", help="Attack, repeatable.", show_default="clean, bim", autocompletion=complete_attack
+            "--attack", "-a", help="Attack, repeatable.", show_default="clean, bim", autocompletion=completing("attack")
         ),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="File of weights to load into the network.")] = None,

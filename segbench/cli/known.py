@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from importlib.resources import files
 from importlib.util import find_spec
@@ -19,6 +20,8 @@ from typing import Any, TypedDict
 from segbench.errors import StoreError
 from segbench.files import cache_folder, read_sealed, write_sealed
 
+WAYS = ("torchvision:", "smp:", "hf:", "mmseg:", "sea:", "onnx:")
+"""Beginnings of what names a network that is not one of segbench's architectures."""
 KINDS = ("attack", "defense", "model", "dataset", "protocol")
 
 
@@ -71,22 +74,16 @@ def complete_name(incomplete: str) -> list[tuple[str, str]]:
     return [(name, told) for name, told in {**named, **found["matrices"]}.items() if name.startswith(incomplete)]
 
 
-def complete_attack(incomplete: str) -> list[tuple[str, str]]:
-    """Complete the name of an attack."""
-    attacks = known()["components"]["attack"]
-    return [(name, one["summary"]) for name, one in attacks.items() if name.startswith(incomplete)]
+def completing(kind: str, also: Sequence[str] = ()) -> Callable[[str], list[tuple[str, str]]]:
+    """Return a function that completes the name of a component of a kind, or one of some other words."""
 
+    def complete(incomplete: str) -> list[tuple[str, str]]:
+        named = {name: one["summary"] for name, one in known()["components"][kind].items()}
+        return [
+            (name, told) for name, told in {**named, **dict.fromkeys(also, "")}.items() if name.startswith(incomplete)
+        ]
 
-def complete_dataset(incomplete: str) -> list[tuple[str, str]]:
-    """Complete the name of a dataset."""
-    datasets = known()["components"]["dataset"]
-    return [(name, one["summary"]) for name, one in datasets.items() if name.startswith(incomplete)]
-
-
-def complete_network(incomplete: str) -> list[str]:
-    """Complete what names a network: an architecture, or the beginning of another way to name one."""
-    ways = ["torchvision:", "smp:", "hf:", "timm:", "mmseg:", "sea:"]
-    return [name for name in (*known()["components"]["model"], *ways) if name.startswith(incomplete)]
+    return complete
 
 
 def described(component: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from segbench import cli
 from segbench.cli import known
 from segbench.components import catalog, plugins
+from segbench.networks import loaders
 
 runner = CliRunner()
 
@@ -61,9 +62,10 @@ def test_a_cache_that_cannot_be_written_stops_nothing(own_cache: Path) -> None:
 
 def test_completion_knows_names() -> None:
     assert "quickstart" in known.complete_matrix("quick")
-    assert [name for name, _ in known.complete_attack("segp")] == ["segpgd"]
+    assert [name for name, _ in known.completing("attack")("segp")] == ["segpgd"]
     assert ("bim", known.known()["components"]["attack"]["bim"]["summary"]) in known.complete_name("b")
-    assert "torchvision:" in known.complete_network("t")
+    assert ("torchvision:", "") in known.completing("model", known.WAYS)("t")
+    assert {way.removesuffix(":") for way in known.WAYS} == {*loaders.LIBRARIES, "hf"} - {"memory"}
 
 
 def test_the_doctor_says_what_is_there(tmp_path: Path) -> None:
