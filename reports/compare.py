@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from segbench.reports.comparable import request
@@ -12,7 +13,7 @@ from segbench.reports.differences import FEWEST_IMAGES, Difference, paired_boots
 from segbench.reports.formats.markdown import escape, grid
 from segbench.reports.labels import Labels, canonical
 from segbench.reports.page.facts import STEADY
-from segbench.reports.records import Network, Record
+from segbench.reports.records import Record
 from segbench.reports.tables.inference import CountsOf
 
 
@@ -56,7 +57,11 @@ class Comparison:
 
 
 def compare(
-    a: Sequence[Record], b: Sequence[Record], counts_a: CountsOf | None = None, counts_b: CountsOf | None = None
+    a: Sequence[Record],
+    b: Sequence[Record],
+    counts_a: CountsOf | None = None,
+    counts_b: CountsOf | None = None,
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> Comparison:
     """Pair the evaluations of two sets that answer the same request: data, networks by name and seed, attack, protocol.
 
@@ -68,6 +73,7 @@ def compare(
         b: records of the second set.
         counts_a: digest -> counts per image in the first set; without it there are no intervals.
         counts_b: digest -> counts per image in the second set.
+        names: display names of components; see `segbench.reports.labels.Labels`.
     """
     repeated = {key for own in (a, b) for key, number in Counter(map(request, own)).items() if number > 1}
 
@@ -87,7 +93,7 @@ def compare(
                 PairedRecords(record, other, _test(record, other, counts_a, counts_b), _changes(record, other))
             )
     only_b = tuple(record for record in b if record.digest not in used)
-    return Comparison(tuple(pairs), tuple(only_a), only_b, Labels([*a, *b]))
+    return Comparison(tuple(pairs), tuple(only_a), only_b, Labels([*a, *b], names))
 
 
 def to_plain(comparison: Comparison) -> dict[str, Any]:
@@ -96,13 +102,14 @@ def to_plain(comparison: Comparison) -> dict[str, Any]:
     Args:
         comparison: the comparison.
     """
+    plain = Labels([*(r for p in comparison.pairs for r in (p.a, p.b)), *comparison.only_a, *comparison.only_b])
     return {
         "pairs": [
             {
                 "digest_a": p.a.digest,
                 "digest_b": p.b.digest,
                 "dataset": p.a.dataset.short,
-                "model": comparison.labels.model(p.a.target),
+                "model": plain.model(p.a.target),
                 "defense": p.a.target.defense.short,
                 "seed": p.a.target.seed,
                 "attack": p.a.attack.short,
@@ -136,10 +143,10 @@ def to_markdown(comparison: Comparison, name_a: str = "A", name_b: str = "B") ->
         [
             escape(labels.component("dataset", p.a.dataset)),
             escape(labels.model(p.a.target)),
-            escape(p.a.target.defense.short),
+            escape(labels.defense(p.a.target)),
             str(p.a.target.seed),
             escape(labels.component("attack", p.a.attack)),
-            _made_on(p.a),
+            _made_on(p.a, labels),
             f"{p.a.scores.miou:.2f}" if p.a.scores else p.a.status,
             f"{p.b.scores.miou:.2f}" if p.b.scores else p.b.status,
             f"{p.difference:+.2f}" if p.difference is not None else "",
@@ -180,13 +187,9 @@ def _tested(pair: PairedRecords) -> str:
     return f"{ends}, fewer than {FEWEST_IMAGES} images" if few else f"{ends}, p {pair.test.p:.3f}"
 
 
-def _short(network: Network) -> str:
-    return f"{network.model.short} with {network.defense.short}, seed {network.seed}"
-
-
-def _made_on(record: Record) -> str:
+def _made_on(record: Record, labels: Labels) -> str:
     if record.setting == "black-box":
-        return escape(_short(record.source))
+        return escape(f"{labels.network(record.source)}, seed {record.source.seed}")
     if record.setting == "clean":
         return ""
     return "itself, oblivious" if record.oblivious else "itself"

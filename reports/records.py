@@ -38,6 +38,40 @@ class Component(Frozen):
     short: str
 
 
+class Origin(Frozen):
+    """What a network was that segbench did not train: where it came from, and how it is fed and read.
+
+    Attributes:
+        load: what was loaded, without the folders that it lay in: "net.py:build".
+        architecture: what builds it anew for other weights, if libraries alone do: "smp:unet?classes=12"; else empty.
+        config: of a network of transformers, the options of its configuration.
+        task: of a network that is told its task, the tokens of that task.
+        window: side of the square windows that it is shown images in; None for whole images.
+        convention: the input that it expects; see `segbench.config.network.Convention`.
+        classes: for every class of the dataset the network's channels; None where its channels are the classes.
+        output: the part of its answer that holds the logits; None where they were looked for.
+        binary: it has one channel, the logit of the second of two classes.
+        parameters: number of its parameters.
+        size: bytes of its parameters and buffers.
+        file_sha256: hash of the file of its weights, or of the file that is the network; None without one such file.
+        source_sha256: hash of the code that built it, as far as it is not of an installed package; None without any.
+    """
+
+    load: str
+    architecture: str = ""
+    config: Mapping[str, Any] = Field(default_factory=dict)
+    task: tuple[int, ...] = ()
+    window: Annotated[int, Field(ge=1)] | None = None
+    convention: Mapping[str, Any] = Field(default_factory=dict)
+    classes: Mapping[str, tuple[Annotated[int, Field(ge=0)], ...]] | None = None
+    output: str | None = None
+    binary: bool = False
+    parameters: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Field(ge=0)]
+    file_sha256: str | None = None
+    source_sha256: str | None = None
+
+
 class Network(Frozen):
     """A network that was scored, or that an attack was made on.
 
@@ -47,9 +81,12 @@ class Network(Frozen):
         recipe: all values of the training recipe; empty for a network that segbench did not train.
         seed: seed of its training.
         digest: identity of its training, or of the given network.
-        weights_sha256: hash of the weights; None before the training has finished.
+        weights_sha256: hash of the weights; None before the training has finished. Of a network from elsewhere it is
+            that of the values of its parameters and buffers, and not of a file.
         access: what a network from elsewhere gives: "gradients", "scores", "labels", or "files" where only its
             predictions were given; None for a network that segbench trained, and in records of before it was noted.
+        origin: what a network from elsewhere was; None for a network that segbench trained, and in records of before
+            it was noted.
     """
 
     model: Component
@@ -59,6 +96,7 @@ class Network(Frozen):
     digest: Digest
     weights_sha256: str | None = None
     access: Literal["gradients", "scores", "labels", "files"] | None = None
+    origin: Origin | None = None
 
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]

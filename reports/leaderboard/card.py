@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -11,6 +12,9 @@ from segbench.reports.leaderboard.columns import attack_key, attack_label
 from segbench.reports.leaderboard.entries import Entry, EntryResult
 from segbench.reports.leaderboard.reproduce import is_spec, whereabouts
 from segbench.reports.numbers import number
+
+_LIBRARY = re.compile(r"(?P<name>smp|torchvision):\w+(\?[\w=&., \[\]()-]*)?")
+"""A network that a library builds, of which no part is an address or a file."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,16 @@ def loading(entry: Entry) -> Loading:
         if not model.weights:
             return Loading(text)
         text += " If you have a file of them, its hash tells."
-    if not is_spec(model.architecture):
+    origin = model.weights[0].origin if model.weights else None
+    if origin is not None and (library := _LIBRARY.fullmatch(origin.architecture)):
+        return Loading(
+            f"{text} {library['name']} builds the network; the hash in the table is of the values, not of a file.",
+            "import segbench\n\n"
+            f"convention = { ({key: value for key, value in origin.convention.items() if value is not None})!r}\n"
+            f"network = segbench.load_model({origin.architecture!r}, weights='weights.safetensors', "
+            "convention=convention)  # images in [0, 1] -> logits",
+        )
+    if origin is not None or not is_spec(model.architecture):
         return Loading(f"{text} Its code is not part of segbench: its authors say how to load it.")
     short, classes = model.architecture.short, len(entry.data.classes)
     known = f", num_classes={classes}" if classes else ""

@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints
 
 from segbench.reports.names import Digest, ZooName
 from segbench.reports.numbers import in_255ths
-from segbench.reports.records import Component, Frozen
+from segbench.reports.records import Component, Frozen, Origin
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Real = Annotated[float, Field(allow_inf_nan=False)]
@@ -74,15 +74,17 @@ class Weights(Frozen):
 
     Attributes:
         seed: seed of its training.
-        sha256: hash of the weights.
+        sha256: hash of the weights: of their file, or of the values where `origin` is given.
         url: address of the weights.
         zoo: name of the network in a zoo.
+        origin: what it was, if segbench did not train it.
     """
 
     seed: int
     sha256: Sha256
     url: Url | None = None
     zoo: ZooName | None = None
+    origin: Origin | None = None
 
 
 class Model(Frozen):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment
 
+from segbench.reports import origins
 from segbench.reports.formats.templating import make_environment
 from segbench.reports.leaderboard.boards import Board, Standing
 from segbench.reports.leaderboard.card import described, details, facts, loading, per_class, result_label, scored
@@ -229,6 +230,11 @@ def _entry(
         "others": others,
         "provenance": [
             ("Training recipe", details(entry.model.recipe)),
+            *(
+                (f"Network of seed {weights.seed}", origins.described(weights.origin))
+                for weights in entry.model.weights
+                if weights.origin is not None
+            ),
             ("Attacks", [(r.attack.short, described(r.attack.options)) for r in entry.results if r.attack is not None]),
             ("Software and hardware", details(entry.provenance)),
         ],

@@ -10,6 +10,7 @@ from segbench.reports.corruptions import kinds_in_order, place_of
 from segbench.reports.display import norm_label
 from segbench.reports.labels import Labels
 from segbench.reports.numbers import number
+from segbench.reports.origins import described
 from segbench.reports.records import Network, Record, RecordedThreat
 from segbench.reports.tables.corruptions import MOST_SINGLE
 from segbench.reports.threats import bound_in_words, region_in_words
@@ -98,6 +99,15 @@ def facts(records: Sequence[Record], labels: Labels, *, provenance: bool) -> tup
             "Networks",
             ("model", "defense", "seed", "weights (SHA-256)"),
             [(labels.model(n), labels.defense(n), str(n.seed), n.weights_sha256 or "-") for n in networks],
+        ),
+        _unique(
+            "Networks from elsewhere",
+            ("network", "seed", "what was loaded"),
+            [
+                (labels.network(n), str(n.seed), "; ".join(f"{what}: {text}" for what, text in described(n.origin)))
+                for n in networks
+                if n.origin is not None
+            ],
         ),
         _unique("Recipes", ("defenses", "recipe"), _recipes(networks, labels)),
         _unique("Software and hardware", ("what", "value"), _provenance(records, provenance)),

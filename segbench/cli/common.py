@@ -140,7 +140,7 @@ def show_result(result: Result, console: Console, as_json: str | None = None) ->
         return
     evidence = Store(result.store).evidence()
     manifest = result.manifest
-    for table in results_tables(result.records, console, manifest.metrics, evidence, manifest.reference):
+    for table in results_tables(result.records, console, manifest.metrics, evidence, manifest.reference, manifest.labels):
         console.print(table)
     for sentence in flag_sentences(result.records):
         console.print(visible(f"{FLAG} {sentence}"), soft_wrap=True, highlight=False, markup=False)

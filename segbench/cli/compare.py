@@ -25,10 +25,14 @@ def compare(
     from segbench.store import Store
 
     a, b = Store(store_a), Store(store_b)
+    names: dict[str, str] = {}
     for kept in (a, b):
         if not kept.manifests():
             raise SegbenchError(f"{kept.root}: no matrix was run in this store")
-    found = comparison.compare(a.records(), b.records(), a.counts, b.counts)
+        for matrix in kept.manifests():
+            manifest = kept.manifest(matrix)
+            names |= {} if manifest is None else manifest.labels
+    found = comparison.compare(a.records(), b.records(), a.counts, b.counts, names)
     text = comparison.to_markdown(found, str(store_a), str(store_b))
     if out is not None:
         write_bytes(out, text.encode())

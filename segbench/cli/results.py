@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from statistics import fmean, stdev
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
@@ -56,8 +57,11 @@ def results_tables(
     metrics: Sequence[str] = (),
     evidence: Evidence = NOTHING,
     reference: str = "",
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Table]:
     """Return a table per dataset and setting: a row per network, a column per attack; of mIoU, then of each metric.
+
+    Networks, attacks and datasets have the names that they have in the report.
 
     Many corruptions have a table of their own, with a row for each network and what is said of all of them together.
 
@@ -67,11 +71,12 @@ def results_tables(
         metrics: names of metrics.
         evidence: the source of their values, where they do not stand in records.
         reference: the network that errors under corruption are divided by; empty for none.
+        names: display names of components; see `segbench.reports.labels.Labels`.
     """
     further = [_shown(own, evidence) for own in chosen(metrics, records)]
-    labels = Labels(records)
+    labels = Labels(records, names)
     single = without_many(records, labels)
-    found = [table for shown in (MIOU, *further) for table in _tables(single, shown, console)]
+    found = [table for shown in (MIOU, *further) for table in _tables(single, shown, labels, console)]
     if len(single) < len(records):
         found += [_together(table) for table in corruption_tables(records, labels, reference, NOTHING)]
     return found
@@ -104,7 +109,7 @@ def _shown(own: Metric, evidence: Evidence) -> Shown:
     return Shown(f"{own.heading}{unit}, {better} is better", own.digits, partial(value_of, own=own, evidence=evidence))
 
 
-def _tables(records: Sequence[Record], shown: Shown, console: Console) -> list[Table]:
+def _tables(records: Sequence[Record], shown: Shown, labels: Labels, console: Console) -> list[Table]:
     tables: list[Table] = []
     for dataset in dict.fromkeys(r.dataset.short for r in records):
         for setting in ("white-box", "black-box"):
@@ -112,7 +117,9 @@ def _tables(records: Sequence[Record], shown: Shown, console: Console) -> list[T
             if setting == "white-box":
                 own += [r for r in records if r.dataset.short == dataset and r.setting == "clean"]
             attacks = sorted(dict.fromkeys(r.attack.short for r in own), key=lambda short: short != "clean")
-            tables += _fitting(f"{dataset}, {setting}, {shown.heading}", own, attacks, shown, console)
+            if own:
+                title = f"{labels.component('dataset', own[0].dataset)}, {setting}, {shown.heading}"
+                tables += _fitting(title, own, attacks, shown, labels, console)
     return tables
 
 
@@ -129,29 +136,29 @@ def as_plain(result: Result) -> dict[str, Any]:
 
 
 def _fitting(
-    title: str, records: Sequence[Record], attacks: Sequence[str], shown: Shown, console: Console
+    title: str, records: Sequence[Record], attacks: Sequence[str], shown: Shown, labels: Labels, console: Console
 ) -> list[Table]:
     """Return tables of these attacks, each narrow enough for the console if that is possible."""
-    if not attacks:
-        return []
-    table = _table(title, records, attacks, shown)
+    table = _table(title, records, attacks, shown, labels)
     wanted = console.measure(table, options=console.options.update(width=WIDE)).maximum
     if len(attacks) == 1 or wanted <= console.width:
         return [table]
     half = (len(attacks) + 1) // 2
     return [
-        table for part in (attacks[:half], attacks[half:]) for table in _fitting(title, records, part, shown, console)
+        table
+        for part in (attacks[:half], attacks[half:])
+        for table in _fitting(title, records, part, shown, labels, console)
     ]
 
 
-def _table(title: str, records: Sequence[Record], attacks: Sequence[str], shown: Shown) -> Table:
+def _table(title: str, records: Sequence[Record], attacks: Sequence[str], shown: Shown, labels: Labels) -> Table:
     table = Table(title=_plain(title), title_justify="left")
     for heading in ("model", "defense"):
         table.add_column(heading)
+    called = {record.attack.short: labels.component("attack", record.attack) for record in records}
     for short in attacks:
-        table.add_column(_plain(short), justify="right")
+        table.add_column(_plain(called[short]), justify="right")
     rows: dict[tuple[str, str], dict[str, list[Record]]] = {}
-    labels = Labels(records)
     for record in records:
         row = rows.setdefault((labels.model(record.target), row_label(record, labels)), {})
         row.setdefault(record.attack.short, []).append(record)

@@ -14,6 +14,7 @@ from segbench.config.fields import IDENTITY, LAYOUT, RUNTIME
 from segbench.config.mappings import read_mapping
 from segbench.config.schema import sound, unknown_key
 from segbench.errors import SegbenchError, shown
+from segbench.reports.origins import convention_in_words
 from segbench.reports.records import Frozen
 
 Channels = tuple[Number, Number, Number]
@@ -61,10 +62,7 @@ class Convention(Frozen):
     @property
     def text(self) -> str:
         """In words, for messages."""
-        parts = [self.channels.upper(), f"values {self.range}"]
-        parts += [f"{name} {list(value)}" for name, value in (("mean", self.mean), ("std", self.std)) if value]
-        parts += [] if self.mean or self.std else ["not normalised"]
-        return ", ".join(parts if self.size is None else [*parts, f"resized to {self.size[0]}x{self.size[1]}"])
+        return convention_in_words(self.plain)
 
     @property
     def plain(self) -> dict[str, Any]:

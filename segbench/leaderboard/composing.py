@@ -98,7 +98,7 @@ def _order(group: tuple[tuple[str, str, bool], Sequence[Record]]) -> tuple[objec
 
 def _model(records: Sequence[Record], name: str, details: Details) -> Model:
     first, network = records[0], records[0].target
-    hashes = {r.target.seed: r.target.weights_sha256 for r in records if r.target.weights_sha256}
+    networks = {r.target.seed: r.target for r in records}
     return Model(
         name=name,
         architecture=network.model,
@@ -107,7 +107,11 @@ def _model(records: Sequence[Record], name: str, details: Details) -> Model:
         parameters=_parameters(network, len(first.classes)),
         extra_data=details.extra_data or _extra_data(network),
         dynamic=first.dynamic,
-        weights=tuple(Weights(seed=seed, sha256=sha256) for seed, sha256 in sorted(hashes.items())),
+        weights=tuple(
+            Weights(seed=seed, sha256=own.weights_sha256, origin=own.origin)
+            for seed, own in sorted(networks.items())
+            if own.weights_sha256
+        ),
     )
 
 
@@ -119,7 +123,9 @@ def _extra_data(network: Network) -> str:
 
 
 def _parameters(network: Network, num_classes: int) -> int | None:
-    """Return the number of parameters of a network; None for one that segbench did not train."""
+    """Return the number of parameters of a network; None for one of which it was not noted."""
+    if network.origin is not None:
+        return network.origin.parameters or None
     if not network.recipe:
         return None
     return _counted(network.model.model_dump_json(), network.defense.model_dump_json(), num_classes)

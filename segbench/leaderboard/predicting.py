@@ -22,9 +22,11 @@ from segbench.leaderboard.entry_files import LeaderboardError
 from segbench.leaderboard.sampling import LEVELS
 from segbench.model_zoo.base import ModelError
 from segbench.model_zoo.weights import load_strict
+from segbench.networks.fingerprint import state_sha256
+from segbench.networks.rebuilt import rebuilt
 from segbench.protocols.base import Crops, EvaluationProtocol
 from segbench.reports.leaderboard.entries import Entry
-from segbench.reports.records import Record
+from segbench.reports.records import Network, Record
 from segbench.zoo import networks as zoo
 
 TOLERATED = 0.01
@@ -61,20 +63,16 @@ def predict(entry: Entry, evaluations: Sequence[Evaluation], paths: Sequence[Pat
     Raises:
         LeaderboardError: a file of weights is missing.
     """
-    if evaluations and not evaluations[0].record.target.recipe:
-        why = f"{entry.model.name} was not trained by segbench, which cannot build it: no image was predicted again"
+    if reason := next((why for own in evaluations if (why := _foreign(own.record.target))), ""):
+        why = f"{entry.model.name} {reason}, so that segbench cannot build it: no image was predicted again"
         return Predictions((), (why,), 0, 0.0, False)
     problems, facts, shares, repeated = [], [], list[float](), set[str]()
     for path in paths:
         if not path.is_file():
             raise LeaderboardError(f"{path}: there is no such file of weights")
-        sha256 = file_sha256(path)
-        own = [e for e in evaluations if e.record.target.weights_sha256 == sha256]
-        if not own or sha256 not in {weights.sha256 for weights in entry.model.weights}:
-            problems.append(f"{path}: its SHA-256, {sha256}, is not one of the entry's weights")
-            continue
         try:
-            network = _network(own[0].record, path)
+            sha256, network = _network(entry, evaluations, path)
+            own = [e for e in evaluations if e.record.target.weights_sha256 == sha256]
             if reason := _unrepeatable(network, own[0]):
                 facts.append(f"{path}: {reason}; its predictions were only checked against the counts")
                 continue
@@ -96,8 +94,30 @@ def predict(entry: Entry, evaluations: Sequence[Evaluation], paths: Sequence[Pat
     return Predictions(tuple(problems), tuple(facts), len(shares), max(shares, default=0.0), complete)
 
 
-def _network(record: Record, path: Path) -> nn.Module:
-    """Return the network of an evaluation: one of the catalog. No code from the bundle or the weights is run."""
+def _foreign(network: Network) -> str:
+    """Return why a network cannot be built; "" if segbench trained it, or libraries build it."""
+    if network.recipe or (network.origin is not None and network.origin.architecture):
+        return ""
+    return "was not trained by segbench" if network.origin is None else f"is made by {network.origin.load}"
+
+
+def _network(entry: Entry, evaluations: Sequence[Evaluation], path: Path) -> tuple[str, nn.Module]:
+    """Return a network with the weights of a file, and their hash. No code from the bundle or the weights is run."""
+    records = {own.record.target.weights_sha256: own.record for own in evaluations}
+    named = {weights.sha256: records[weights.sha256] for weights in entry.model.weights if weights.sha256 in records}
+    sha256 = file_sha256(path)
+    if sha256 in named:
+        return sha256, _trained(named[sha256], path)
+    for held, record in named.items():
+        if record.target.origin is not None:
+            adapter = rebuilt(record.target.origin, record.classes, path)
+            if state_sha256(adapter.network) == held:
+                return held, adapter
+    raise SegbenchError(f"its SHA-256, {sha256}, is not one of the entry's weights, nor is that of its values")
+
+
+def _trained(record: Record, path: Path) -> nn.Module:
+    """Return the network of the catalog that an evaluation is of."""
     state, target = load_file(path), record.target
     network = zoo.fitting(target.model, target.defense, len(record.classes), state, where=str(path))
     load_strict(network, state, where=str(path))

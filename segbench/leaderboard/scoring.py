@@ -49,7 +49,7 @@ def _said(entry: Entry, own: Evaluation) -> Iterator[tuple[str, object, object]]
     """Yield (field of the record, value in the entry, value in the record)."""
     record, run, model, threat = own.record, own.run, entry.model, entry.threat
     clean = own.result.attack is None
-    hashes = {weights.seed: weights.sha256 for weights in model.weights}
+    weights = next((weights for weights in model.weights if weights.seed == run.seed), None)
     yield "dataset", entry.data.dataset, record.dataset
     yield "split", entry.data.split, record.split
     yield "limit", entry.data.limit, record.limit
@@ -62,7 +62,8 @@ def _said(entry: Entry, own: Evaluation) -> Iterator[tuple[str, object, object]]
     yield "target.defense", model.defense, record.target.defense
     yield "target.recipe", dict(model.recipe), dict(record.target.recipe)
     yield "target.seed", run.seed, record.target.seed
-    yield "target.weights_sha256", hashes.get(run.seed), record.target.weights_sha256
+    for name, field in (("weights_sha256", "sha256"), ("origin", "origin")):
+        yield f"target.{name}", getattr(weights, field, None), getattr(record.target, name)
     yield "dynamic", model.dynamic, record.dynamic
     yield "adaptive", own.result.adaptive, None if clean else record.adaptive
     if clean:

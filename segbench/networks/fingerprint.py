@@ -29,10 +29,12 @@ class Fingerprint:
     Attributes:
         hashes: hash of its state, its attributes, its code and the files that it was built from.
         uncovered: what could not be hashed, in words.
+        source: hash of its code from outside the installed packages; None without any.
     """
 
     hashes: dict[str, str]
     uncovered: tuple[str, ...]
+    source: str | None
 
 
 def fingerprint(
@@ -55,14 +57,15 @@ def fingerprint(
         walk.feed(network)
     except RecursionError:
         walk.uncovered.append("objects that are nested too deeply")
-    read = dict.fromkeys(files)
-    read.update(used([*modules, *walk.modules]))
+    code = used([*modules, *walk.modules])
+    read = {**dict.fromkeys(files), **code}
     hashes = {
         "state": state_sha256(network),
         "attributes": walk.digest.hexdigest(),
         "files": _of_files([path for path in read if path.is_file()], roles or {}),
     }
-    return Fingerprint(hashes, tuple(dict.fromkeys(walk.uncovered)))
+    source = _of_files([path for path in code if path.is_file()], roles or {}) if code else None
+    return Fingerprint(hashes, tuple(dict.fromkeys(walk.uncovered)), source)
 
 
 def state_sha256(network: Any) -> str:

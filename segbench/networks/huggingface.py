@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 
 from segbench.errors import SegbenchError, failing
+from segbench.model_zoo.base import ModelError
+from segbench.model_zoo.weights import read_state
 from segbench.networks.libraries import IMAGENET
 from segbench.networks.loaded import Loaded, with_weights
 from segbench.networks.mask_classes import SCORES, MaskClassifier
@@ -25,6 +28,12 @@ VIDEO = ("timesformer", "vivit", "vjepa2")
 """Types of networks of video whose name does not say it."""
 MASK2FORMER_SIZE = (384, 384)
 """Size to which the library resizes mask logits of Mask2Former, whatever the image's size is."""
+SAID = ("model_type", "id2label", "label2id", "architectures", "transformers_version")
+"""What a configuration says that its origin says elsewhere."""
+PLACES = ("_name_or_path", "auto_map", "dtype", "torch_dtype")
+"""What it says, in any of its parts, of where and how it was loaded."""
+PRETRAINED = "use_pretrained_backbone"
+"""The option that has weights of a backbone fetched from a hub."""
 TASK = "the task is semantic"
 """What OneFormer is told."""
 
@@ -66,8 +75,80 @@ def from_hf(rest: str, weights: str | None, num_classes: int | None, incomplete:
             network = kind.from_config(config)  # type: ignore[no-untyped-call]
     labels = getattr(network.config, "id2label", None) or {}
     names = tuple(str(labels[key]) for key in sorted(labels))
-    loaded = Loaded(network, IMAGENET, {"hf": type(network).__name__}, notes=tuple(notes), class_names=names)
-    return _as_it_is_fed(rest, with_weights(loaded, weights), network)
+    loaded = Loaded(
+        network,
+        IMAGENET,
+        {"hf": type(network).__name__},
+        notes=tuple(notes),
+        class_names=names,
+        architecture=f"hf:{network.config.model_type}",
+        config=_described(network.config),
+    )
+    return _as_it_is_fed(rest, _with_weights(loaded, weights))
+
+
+def from_config(
+    kind: str, options: Mapping[str, Any], weights: str | None, task: Tensor | None, window: int | None
+) -> Loaded:
+    """Build a network of transformers from the options of its configuration; nothing is fetched from a hub.
+
+    Args:
+        kind: the type of the network, such as "segformer".
+        options: what a `Loaded` of this kind has as its `config`.
+        weights: file of weights; None for random ones.
+        task: tokens (1, L) of the task that it is told; None for a network that is told none.
+        window: side of the windows that it is shown images in; None for whole images.
+
+    Raises:
+        SegbenchError: there is no such network, it cannot be built, or the weights do not fit.
+    """
+    import transformers
+
+    masks = kind in MASKS
+    with failing(f"hf:{kind} cannot be built"):
+        config = transformers.AutoConfig.for_model(kind, **options)
+        family = (
+            transformers.AutoModelForUniversalSegmentation if masks else transformers.AutoModelForSemanticSegmentation
+        )
+        network: Any = family.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    loaded = _with_weights(Loaded(network, IMAGENET, {"hf": type(network).__name__}), weights)
+    return loaded._replace(network=_of_masks(loaded.network, task, window)) if masks else loaded
+
+
+def _with_weights(loaded: Loaded, weights: str | None) -> Loaded:
+    """Load weights into a network; their keys are its own, or those under which its library saves it."""
+    try:
+        return with_weights(loaded, weights)
+    except ModelError:
+        network: Any = loaded.network
+        state = read_state(str(weights)).tensors
+        made, told = type(network).from_pretrained(
+            None,
+            config=network.config,
+            state_dict=state,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+        if any(told[f"{what}_keys"] for what in ("missing", "unexpected", "mismatched")):
+            raise
+        return loaded._replace(network=made.eval(), file=weights)
+
+
+def _described(config: Any) -> dict[str, Any]:
+    """Return the options of a configuration that make the same network again, without names and places."""
+    stated = json.loads(json.dumps(config.to_diff_dict()))
+    options = {key: value for key, value in stated.items() if key not in SAID}
+    described: dict[str, Any] = _without_places({**options, "num_labels": config.num_labels})
+    return described
+
+
+def _without_places(value: Any) -> Any:
+    """Return options without places, and with backbones whose weights would not be loaded."""
+    if isinstance(value, Mapping):
+        own = {key: inner for key, inner in value.items() if key not in PLACES}
+        return {key: False if key == PRETRAINED else _without_places(inner) for key, inner in own.items()}
+    return [_without_places(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _refuse_others(rest: str, stated: Mapping[str, Any]) -> None:
@@ -91,7 +172,7 @@ def _refuse_others(rest: str, stated: Mapping[str, Any]) -> None:
         raise SegbenchError(f"{what} no network of semantic segmentation; {other}")
 
 
-def _as_it_is_fed(rest: str, loaded: Loaded, network: Any) -> Loaded:
+def _as_it_is_fed(rest: str, loaded: Loaded) -> Loaded:
     """Add what the processor and the configuration say of the input, and make a mask classifier one of pixels."""
     notes = list(loaded.notes)
     try:
@@ -101,6 +182,7 @@ def _as_it_is_fed(rest: str, loaded: Loaded, network: Any) -> Loaded:
         told = Processor(IMAGENET)
     if told.reduced:
         notes.append("it learned with label 0 of the masks left out: its first channel is label 1")
+    network: Any = loaded.network
     config = network.config
     changes = _sizes(config, told)
     convention = told.convention.model_copy(update=changes)
@@ -123,14 +205,20 @@ def _as_it_is_fed(rest: str, loaded: Loaded, network: Any) -> Loaded:
         "and the score's logarithm is taken as the logit"
     )
     task = _task_tokens(rest, config) if config.model_type == "oneformer" else None
+    pixels = _of_masks(network, task, window)
+    identity = {**loaded.identity, "scores": SCORES}
+    return loaded._replace(network=pixels, convention=convention, identity=identity, notes=tuple(notes))
+
+
+def _of_masks(network: Any, task: Tensor | None, window: int | None) -> MaskClassifier:
+    """Make a network that classifies masks one that classifies pixels."""
+    config = network.config
     if config.model_type == "maskformer":  # else the library asks for states of the decoder that it does not keep
         config.use_auxiliary_loss = False
     size = MASK2FORMER_SIZE if config.model_type == "mask2former" else None
     if config.model_type.startswith("eomt"):
         size = (_side(config),) * 2
-    pixels = MaskClassifier(network, masks_size=size, task=task, window=window)
-    identity = {**loaded.identity, "scores": SCORES}
-    return loaded._replace(network=pixels, convention=convention, identity=identity, notes=tuple(notes))
+    return MaskClassifier(network, masks_size=size, task=task, window=window)
 
 
 def _sizes(config: Any, told: Processor) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +24,29 @@ def from_torchvision(rest: str, weights: str | None, num_classes: int | None) ->
     """Build a network of torchvision from NAME?option=value."""
     from torchvision import models
 
-    name, options = _query(rest)
+    name, options = as_query(rest)
     known = models.list_models(module=models.segmentation)
     if name not in known:
         raise SegbenchError(unknown("segmentation network of torchvision", name, dict.fromkeys(known)))
     convention = IMAGENET
-    defaults: dict[str, Any] = {"weights": None, "weights_backbone": None, **_classes("num_classes", num_classes)}
+    own = _classes("num_classes", num_classes)
+    defaults: dict[str, Any] = {"weights": None, "weights_backbone": None, **own}
+    builder = models.get_model_builder(name)
     if options.get("weights") is not None:
         with failing(f"torchvision:{rest}: there are no such weights"):
             entry = models.get_model_weights(name)[options["weights"]]
         preset = entry.transforms()
         convention = Convention(mean=tuple(preset.mean), std=tuple(preset.std))
         defaults.pop("num_classes", None)
-    _check_options(f"torchvision:{rest}", options, models.get_model_builder(name))
+        own = {"num_classes": len(entry.meta["categories"])}
+        own |= {"aux_loss": True} if "aux_loss" in inspect.signature(builder).parameters else {}
+    _check_options(f"torchvision:{rest}", options, builder)
     with failing(f"torchvision:{rest} cannot be built"):
         network = models.get_model(name, **{**defaults, **options})
     notes = () if weights is not None or options.get("weights") is not None else (RANDOM,)
-    return with_weights(Loaded(network, convention, {"torchvision": rest}, notes=notes), weights)
+    architecture = _spec("torchvision", name, {**own, **options}, ("weights", "weights_backbone"))
+    loaded = Loaded(network, convention, {"torchvision": rest}, notes=notes, architecture=architecture)
+    return with_weights(loaded, weights)
 
 
 def from_smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
@@ -52,7 +58,7 @@ def from_smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
     # Imported here because it takes seconds, which the other networks need not wait for.
     import segmentation_models_pytorch as library
 
-    name, options = _query(rest)
+    name, options = as_query(rest)
     identity = {"smp": rest}
     defaults: dict[str, Any] = {"encoder_weights": None, **_classes("classes", num_classes)}
     folder = _saved(name)
@@ -77,7 +83,27 @@ def from_smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
     convention = convention.model_copy(update={"multiple": multiple})
     random = RANDOM if options.get("encoder_weights") is None else "only its encoder has weights; the rest is random"
     notes = () if weights is not None else (random,)
-    return with_weights(Loaded(network, convention, identity, notes=notes), weights)
+    architecture = _spec("smp", name.lower(), {**defaults, **options}, ("encoder_weights",))
+    return with_weights(Loaded(network, convention, identity, notes=notes, architecture=architecture), weights)
+
+
+def as_query(rest: str) -> tuple[str, dict[str, Any]]:
+    """Split NAME?key=value&key=value into the name and the options.
+
+    Raises:
+        SegbenchError: a part is not of that form.
+    """
+    name, _, query = rest.partition("?")
+    options = {}
+    for item in filter(None, query.split("&")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise SegbenchError(f"{rest}: expected NAME?key=value&key=value, got {item!r}")
+        try:
+            options[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[key] = value
+    return name, options
 
 
 def _saved(name: str) -> Path | None:
@@ -115,20 +141,11 @@ def _check_options(spec: str, options: Mapping[str, Any], builder: Callable[...,
             raise SegbenchError(f"{spec}: {unknown('option', name, known)}")
 
 
+def _spec(library: str, name: str, options: Mapping[str, Any], weights: Sequence[str]) -> str:
+    """Return what builds a network anew: its name and options, without those that name weights."""
+    query = "&".join(f"{key}={value}" for key, value in options.items() if key not in weights)
+    return f"{library}:{name}?{query}" if query else f"{library}:{name}"
+
+
 def _classes(key: str, num_classes: int | None) -> dict[str, int]:
     return {} if num_classes is None else {key: num_classes}
-
-
-def _query(rest: str) -> tuple[str, dict[str, Any]]:
-    """Split NAME?key=value&key=value."""
-    name, _, query = rest.partition("?")
-    options = {}
-    for item in filter(None, query.split("&")):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise SegbenchError(f"{rest}: expected NAME?key=value&key=value, got {item!r}")
-        try:
-            options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[key] = value
-    return name, options

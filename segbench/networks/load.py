@@ -20,9 +20,11 @@ from segbench.model_zoo.base import ModelError
 from segbench.networks import class_names, loaders
 from segbench.networks.adapter import Adapter
 from segbench.networks.fingerprint import fingerprint
+from segbench.networks.origin import origin_of
 from segbench.networks.stored import is_training
 from segbench.plan.cells import Data, ExternalCell, NetworkCell, TrainCell
 from segbench.plan.traits import traits
+from segbench.reports.records import Origin
 from segbench.seeding import derive
 from segbench.store import Store
 
@@ -103,6 +105,7 @@ def open_external(external: ExternalNetwork, data: Data, dataset: Dataset) -> Op
         traits=traits(_ready(found.adapter, found.assured, found.external)),
         notes=found.notes,
         access=found.adapter.access,
+        origin=found.origin,
     )
     return Opened(cell, found.adapter, found.assured)
 
@@ -149,6 +152,7 @@ class _Found(NamedTuple):
     identity: dict[str, str]
     assured: bool
     notes: tuple[str, ...]
+    origin: Origin
 
 
 def _open(external: ExternalNetwork, num_classes: int | None, classes: Sequence[str] = ()) -> _Found:
@@ -199,7 +203,7 @@ def _open(external: ExternalNetwork, num_classes: int | None, classes: Sequence[
     )
     adapter.eval().requires_grad_(False)
     assured = loaded.assured and convention == loaded.convention
-    return _Found(external, adapter, identity, assured, tuple(notes))
+    return _Found(external, adapter, identity, assured, tuple(notes), origin_of(external, loaded, adapter, made.source))
 
 
 def _ordered(external: ExternalNetwork, names: tuple[str, ...]) -> ExternalNetwork:

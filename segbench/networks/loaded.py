@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType, ModuleType
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -23,6 +24,9 @@ class Loaded(NamedTuple):
         class_names: names of its channels, where its library says them.
         modules: modules by which it was built, as far as they are not installed.
         access: what it gives at most, as far as its kind says.
+        architecture: what builds it anew for other weights, if libraries alone do; see `segbench.networks.rebuilt`.
+        config: of a network of transformers, the options of its configuration.
+        file: the one file that its weights lie in; None where there are several, or none.
     """
 
     network: nn.Module
@@ -33,6 +37,9 @@ class Loaded(NamedTuple):
     class_names: tuple[str, ...] = ()
     modules: tuple[ModuleType, ...] = ()
     access: NetworkAccess = "gradients"
+    architecture: str = ""
+    config: Mapping[str, Any] = MappingProxyType({})
+    file: str | None = None
 
 
 def with_weights(loaded: Loaded, weights: str | None) -> Loaded:
@@ -41,4 +48,7 @@ def with_weights(loaded: Loaded, weights: str | None) -> Loaded:
         return loaded
     state = read_state(weights)
     changed = load_strict(loaded.network, state.tensors, where=weights)
-    return loaded._replace(notes=(*loaded.notes, *(f"weights: {note}" for note in (*state.notes, *changed))))
+    return loaded._replace(
+        file=weights.partition("::")[0],
+        notes=(*loaded.notes, *(f"weights: {note}" for note in (*state.notes, *changed))),
+    )

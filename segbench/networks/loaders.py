@@ -79,7 +79,7 @@ def load(
         loaded = _file(Path(spec), trust)
     elif Path(spec).suffix in (".pth", ".pt", ".pt2", ".ts", ".torchscript", ".safetensors"):
         raise SegbenchError(f"{spec}: there is no such file")
-    elif _component_name(spec) in catalog.components("model"):
+    elif is_architecture(spec):
         loaded = _architecture(spec, weights, num_classes)
     else:
         raise SegbenchError(f"{spec!r} is no network; it may be {FORMS}")
@@ -99,11 +99,12 @@ def runs_code(spec: str) -> bool:
     )
 
 
-def _component_name(spec: str) -> str:
+def is_architecture(spec: str) -> bool:
+    """Whether a text names an architecture of the catalog, with or without options."""
     try:
-        return specs.parse(spec)[0]
+        return specs.parse(spec)[0] in catalog.components("model")
     except SegbenchError:
-        return ""
+        return False
 
 
 def _architecture(spec: str, weights: str | None, num_classes: int | None) -> Loaded:
@@ -112,7 +113,8 @@ def _architecture(spec: str, weights: str | None, num_classes: int | None) -> Lo
         raise SegbenchError(f"{spec}: for how many classes? give num_classes")
     network: nn.Module = bound.make(num_classes=num_classes)
     identity = {"architecture": json.dumps(component_identity(bound), sort_keys=True)}
-    return with_weights(Loaded(network, Convention(), identity, assured=True), weights)
+    anew = (bound.with_options(weights=None) if "weights" in bound.options else bound).short
+    return with_weights(Loaded(network, Convention(), identity, assured=True, architecture=anew), weights)
 
 
 def _zoo(name: str, weights: str | None) -> Loaded:

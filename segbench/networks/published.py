@@ -50,4 +50,6 @@ def _loaded(
     state = read_state(weights)
     network, notes = load(state, weights)
     told = tuple(f"weights: {note}" for note in (*state.notes, *notes))
-    return Loaded(network, Convention(), {kind: plain}, assured=True, notes=told)
+    return Loaded(
+        network, Convention(), {kind: plain}, assured=True, notes=told, architecture=f"{kind}:{plain}", file=weights
+    )

@@ -12,7 +12,7 @@ from segbench.errors import SegbenchError
 from segbench.plan.cells import Data, EvalCell, ExternalCell, NetworkCell, TrainCell
 from segbench.plan.identity import plain
 from segbench.plan.plan import Sweep
-from segbench.reports.records import Component
+from segbench.reports.records import Component, Origin
 
 Cell = TypeVar("Cell", bound=TrainCell | ExternalCell | EvalCell)
 
@@ -62,6 +62,7 @@ def _network_to_plain(cell: NetworkCell) -> dict[str, Any]:
         "notes": list(cell.notes),
         "answers": list(cell.answers),
         "access": cell.access,
+        "origin": None if cell.origin is None else cell.origin.model_dump(mode="json"),
     }
 
 
@@ -81,6 +82,7 @@ def _network_from_plain(content: Mapping[str, Any]) -> NetworkCell:
             tuple(content["notes"]),
             tuple(content["answers"]),
             content["access"],
+            None if content["origin"] is None else Origin.model_validate(content["origin"]),
         )
     return _same(cell, content["digest"])
 

@@ -170,6 +170,7 @@ class ExternalCell:
         answers: logits at fixed places of the split's first image, by which it is known again; empty where they differ
             each time, and before it was looked at.
         access: what it gives.
+        origin: what a record says of where it came from; None before it was looked at.
     """
 
     data: Data
@@ -180,6 +181,7 @@ class ExternalCell:
     notes: tuple[str, ...] = field(default=(), compare=False)
     answers: tuple[float, ...] = field(default=(), compare=False)
     access: NetworkAccess = field(default="gradients", compare=False)
+    origin: records.Origin | None = field(default=None, compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -220,6 +222,7 @@ class ExternalCell:
             digest=self.digest,
             weights_sha256=weights_sha256,
             access=self.access,
+            origin=self.origin,
         )
 
 

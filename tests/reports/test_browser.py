@@ -144,28 +144,22 @@ def test_the_keyboard_alone_sorts_a_table(page) -> None:
     playwright.expect(head).to_have_attribute("aria-sort", "ascending")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(page, scheme) -> None:
+def test_the_page_serves_screen_readers_phones_and_paper(page) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
-    page.emulate_media(color_scheme=scheme)
-    page.locator("details summary").click()
-    found = axe.run(page).response["violations"]
-    assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
-
-
-@pytest.mark.parametrize("width", [390, 768, 1440])
-def test_nothing_sticks_out(page, width) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
-    page.locator("details summary").click()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-
-
-def test_print_shows_whole_tables(page) -> None:
     page.emulate_media(media="print")
     hidden = page.evaluate(
         "() => [...document.querySelectorAll('.scroll')].filter((e) => e.scrollHeight > e.clientHeight + 1).length"
     )
     assert hidden == 0
+    page.emulate_media(media="screen")
+    page.locator("details summary").click()
+    for width in (390, 768, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = axe.run(page).response["violations"]
+        assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
 
 
 def test_models_side_by_side_sort_and_are_saved_without_a_column_of_models(browser, one, net, tmp_path) -> None:

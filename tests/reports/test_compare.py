@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segbench.reports.compare import compare, to_markdown
+from segbench.reports.compare import compare, to_markdown, to_plain
 
 
 def moved(records, shift, **changes):
@@ -70,3 +70,11 @@ def test_intervals_from_counts_are_those_of_b_less_a(one, net) -> None:
     assert compare([a], [failed], {a.digest: worse}.get, {"b": better}.get).pairs[0].test is None
     other_data = b.model_copy(update={"data_fingerprint": "other"})
     assert compare([a], [other_data], {a.digest: worse}.get, {"b": better}.get).pairs[0].test is None
+
+
+def test_names_are_those_of_the_report_and_data_keeps_those_of_matrices(one, net) -> None:
+    records = [one(net("pspnet", "none", 0)), one(net("pspnet", "ddcat", 0))]
+    text = to_markdown(compare(records, records, names={"pspnet": "Mine"}))
+    assert "| Mine | none |" in text
+    assert "| Mine | DDC-AT |" in text
+    assert [pair["model"] for pair in to_plain(compare(records, records))["pairs"]] == ["pspnet", "pspnet"]

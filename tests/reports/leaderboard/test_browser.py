@@ -107,8 +107,12 @@ def test_every_mark_of_the_scatter_is_a_link(board) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_keyboard_reaches_all_that_can_be_used(page, site, name) -> None:
+def test_a_page_serves_keyboards_screen_readers_and_paper(page, site, name) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
     page.goto((site / name).as_uri())
+    for width in (390, 768, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     usable = page.evaluate(
         '() => [...document.querySelectorAll(\'a[href]:not([tabindex="-1"]), button, input, select, summary,'
         ' [tabindex="0"]\')].filter((e) => e.checkVisibility()).map((e, i) => e.dataset.at = i).length'
@@ -118,26 +122,22 @@ def test_keyboard_reaches_all_that_can_be_used(page, site, name) -> None:
         page.keyboard.press("Tab")
         seen.add(page.evaluate("() => document.activeElement.dataset.at"))
     assert {str(number) for number in range(usable)} <= seen
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing_serious(page, site, name, scheme) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
-    page.emulate_media(color_scheme=scheme)
-    page.goto((site / name).as_uri())
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 1032, "height": 700})  # A4, landscape, without its margins
+    cut = page.evaluate(
+        "() => [...document.querySelectorAll('.scroll, .scroll *, table')].filter((e) => e.checkVisibility()"
+        " && getComputedStyle(e).overflow !== 'visible' && !e.matches('.hidden')).map((e) => e.className)"
+    )
+    assert cut == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1032
+    assert page.locator("form.filters:visible").count() == 0
+    page.emulate_media(media="screen")
     for summary in page.locator("summary").all():
         summary.click()
-    found = axe.run(page, options={"preload": False}).response["violations"]  # it would fetch the style sheets
-    assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
-
-
-@pytest.mark.parametrize("width", [390, 768, 1440])
-@pytest.mark.parametrize("name", PAGES)
-def test_nothing_sticks_out(page, site, name, width) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
-    page.goto((site / name).as_uri())
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = axe.run(page, options={"preload": False}).response["violations"]  # it would fetch the style sheets
+        assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
 
 
 def test_a_phone_shows_every_entry_in_two_lines_and_scrolls_as_a_whole(page, site) -> None:
@@ -187,20 +187,6 @@ def test_the_index_finds_boards_networks_and_papers(page, site) -> None:
     field.fill("pspnet ddcat")
     shown.first.locator("a").first.click()
     assert page.locator("h1").inner_text() == "pspnet ddcat"
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_print_shows_whole_tables(page, site, name) -> None:
-    page.goto((site / name).as_uri())
-    page.emulate_media(media="print")
-    page.set_viewport_size({"width": 1032, "height": 700})  # A4, landscape, without its margins
-    cut = page.evaluate(
-        "() => [...document.querySelectorAll('.scroll, .scroll *, table')].filter((e) => e.checkVisibility()"
-        " && getComputedStyle(e).overflow !== 'visible' && !e.matches('.hidden')).map((e) => e.className)"
-    )
-    assert cut == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= 1032
-    assert page.locator("form.filters:visible").count() == 0
 
 
 def test_the_board_is_whole_without_scripts(browser, site) -> None:

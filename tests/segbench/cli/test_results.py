@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from rich.console import Console
 
@@ -14,9 +14,9 @@ def done(record: Record, miou: float) -> Record:
     return record.model_copy(update={"status": "done", "scores": scores})
 
 
-def shown(records: list[Record], width: int = 160) -> str:
+def shown(records: list[Record], width: int = 160, names: Mapping[str, str] | None = None) -> str:
     console = Console(record=True, width=width)
-    for table in results_tables(records, console):
+    for table in results_tables(records, console, names=names or {}):
         console.print(table)
     return console.export_text()
 
@@ -30,27 +30,37 @@ def test_seeds_are_averaged_and_what_failed_stays_visible(tiny_plan: Callable[..
         for cell in plan.evaluations
     ]
     text = shown(records)
-    row = next(line for line in text.splitlines() if "pspnet" in line)
+    row = next(line for line in text.splitlines() if "PSPNet" in line)
     assert "45.0 ±7.1" in row
     assert "failed" in row
-    assert "pspnet(" not in row
+    assert "pspnet" not in row
 
 
 def test_two_of_one_name_are_told_apart(tiny_plan: Callable[..., Plan]) -> None:
     models = ["pspnet(encoder=tiny)", "pspnet(encoder=tiny, channels=8)"]
     plan = tiny_plan(models=models, defenses=["none"], transfer=None)
-    assert "pspnet(encoder=tiny, channels=8)" in shown([done(cell.expected(), 50.0) for cell in plan.evaluations])
+    assert "PSPNet (encoder=tiny, channels=8)" in shown([done(cell.expected(), 50.0) for cell in plan.evaluations])
+
+
+def test_names_are_those_of_the_report(tiny_plan: Callable[..., Plan]) -> None:
+    attacks = ["clean", "bim(steps=2)", "bim(steps=2, norm=l2)"]
+    plan = tiny_plan(models=["pspnet(encoder=tiny)"], defenses=["none"], transfer=None, attacks=attacks)
+    records = [done(cell.expected(), 50.0) for cell in plan.evaluations]
+    for width in (80, 160):
+        text = shown(records, width)
+        assert all(name in text for name in ("Digits, white-box", "PSPNet", "BIM-2", "BIM-2 (L2)"))
+    assert "Mine" in shown(records, names={"pspnet": "Mine"})
 
 
 def test_oblivious_attacks_and_dynamic_defenses_are_marked(tiny_plan: Callable[..., Plan]) -> None:
     plan = tiny_plan(defenses=["jpeg", "teacher-student"], transfer=None, attacks=["clean", "bim(steps=1)"])
     records = [done(c.expected(), 10.0 if c.oblivious else 20.0) for c in plan.evaluations]
-    rows = [line for line in shown(records).splitlines() if "pspnet" in line]
+    rows = [line for line in shown(records).splitlines() if "PSPNet" in line]
     names = [
-        "jpeg",
-        "jpeg, oblivious attack",
-        "teacher-student (dynamic)",
-        "teacher-student (dynamic), oblivious attack",
+        "JPEG",
+        "JPEG, oblivious attack",
+        "Teacher-Student (dynamic)",
+        "Teacher-Student (dynamic), oblivious attack",
     ]
     assert [row.split("│")[2].strip() for row in rows] == names
     assert ["10.0" in row for row in rows] == [False, True, False, True]
@@ -62,7 +72,7 @@ def test_many_attacks_come_in_several_tables_that_fit(tiny_plan: Callable[..., P
     plan = tiny_plan(defenses=["none"], transfer=None, attacks=attacks)
     text = shown([done(cell.expected(), 41.25) for cell in plan.evaluations], width=80)
     assert "…" not in text
-    assert all(attack in text for attack in attacks)
+    assert all(f"BIM-{n}" in text for n in range(1, 15))
     assert text.count("41.2") == 2 * len(attacks)
     assert max(map(len, text.splitlines())) <= 80
 
@@ -72,7 +82,7 @@ def test_a_value_with_a_flag_is_marked(tiny_plan: Callable[..., Plan]) -> None:
     records = [done(cell.expected(), 50.0) for cell in plan.evaluations]
     assert "⚑" not in shown(records)
     last = records[-1].model_copy(update={"flags": ("zero-loss",)})
-    row = next(line for line in shown([*records[:-1], last]).splitlines() if "deeplabv3" in line)
+    row = next(line for line in shown([*records[:-1], last]).splitlines() if "DeepLabv3" in line)
     assert [cell.count("⚑") for cell in row.split("│")[3:5]] == [0, 1]
 
 
@@ -81,7 +91,7 @@ def test_networks_of_two_recipes_are_two_rows(tiny_plan: Callable[..., Plan]) ->
     (record,) = (done(cell.expected(), 50.0) for cell in plan.evaluations)
     other = record.target.model_copy(update={"recipe": {**record.target.recipe, "lr": 0.5}, "digest": "other"})
     changed = done(record.model_copy(update={"digest": "other", "target": other, "source": other}), 30.0)
-    rows = [line for line in shown([record, changed]).splitlines() if "pspnet" in line]
+    rows = [line for line in shown([record, changed]).splitlines() if "PSPNet" in line]
     assert ["50.0" in row for row in rows] == [True, False]
     assert "none [lr=0.5]" in rows[1]
 

@@ -353,14 +353,14 @@ def test_weights_that_do_not_fit_and_files_that_are_none(
 def test_a_network_that_remembers_is_not_predicted_again(
     good: Path, weights: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built = predicting._network
+    built = predicting._trained
 
     def remembering(*given: Any) -> Any:
         network = built(*given)
         network.adapt = network.reset = lambda *images: None
         return network
 
-    monkeypatch.setattr(predicting, "_network", remembering)
+    monkeypatch.setattr(predicting, "_trained", remembering)
     verdict = verify(good, weights)
     assert (verdict.problems, verdict.verification) == ((), None)
     assert "the network changes with the images that it has seen" in " ".join(verdict.facts)
@@ -369,14 +369,14 @@ def test_a_network_that_remembers_is_not_predicted_again(
 def test_a_network_that_draws_numbers_is_not_predicted_again(
     good: Path, weights: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built = predicting._network
+    built = predicting._trained
 
     def drawing(*given: Any) -> Any:
         network = built(*given)
         network.register_forward_hook(lambda module, inputs, logits: logits + torch.randn(1))
         return network
 
-    monkeypatch.setattr(predicting, "_network", drawing)
+    monkeypatch.setattr(predicting, "_trained", drawing)
     verdict = verify(good, weights)
     assert verdict.verification is None
     assert "draws new random numbers for every prediction" in " ".join(verdict.facts)
