@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from segbench.reports.labels import Labels
 from segbench.reports.records import Record
 from segbench.reports.sanity import explained
 
 
-def flag_sentences(records: Sequence[Record]) -> list[str]:
-    """Return one line per flag: its name, its meaning, and the attacks and networks that it was raised for."""
-    return [f"{explained(flag)}: {where}" for flag, where in raised(records, Labels(records)).items()]
+def flag_sentences(records: Sequence[Record], names: Mapping[str, str] | None = None) -> list[str]:
+    """Return one line per flag: its name, its meaning, and the attacks and networks that it was raised for.
+
+    Args:
+        records: the records.
+        names: display names of components; None for the names of matrices. See `segbench.reports.labels.Labels`.
+    """
+    return [f"{explained(flag)}: {where}" for flag, where in raised(records, Labels(records, names)).items()]
 
 
 def raised(records: Sequence[Record], labels: Labels) -> dict[str, str]:

@@ -140,9 +140,11 @@ def show_result(result: Result, console: Console, as_json: str | None = None) ->
         return
     evidence = Store(result.store).evidence()
     manifest = result.manifest
-    for table in results_tables(result.records, console, manifest.metrics, evidence, manifest.reference, manifest.labels):
+    for table in results_tables(
+        result.records, console, manifest.metrics, evidence, manifest.reference, manifest.labels
+    ):
         console.print(table)
-    for sentence in flag_sentences(result.records):
+    for sentence in flag_sentences(result.records, manifest.labels):
         console.print(visible(f"{FLAG} {sentence}"), soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
     impossible = [record for record in result.records if record.status == "not applicable"]

@@ -136,6 +136,7 @@ class _SweepRun:
         before = self._restore()
         started = saved = time.monotonic()
         resumed_at = len(self.names)
+        self.reporter.update(resumed_at, self.length, "first images")  # which may take minutes
         for first in range(resumed_at, self.length, self.batch):
             self._score(range(first, min(first + self.batch, self.length)))
             now = time.monotonic()

@@ -94,6 +94,7 @@ class _Training:
         """Train to the end and store what came out."""
         self.store.write_training_cell(self.cell.digest, self.cell.to_plain())
         self._restore()
+        self.reporter.update(self.done, self.total, "first iteration")
         if self.done == 0 and isinstance(self.defense, Prepared):
             self.defense.prepare()
         before, resumed_at = self.seconds, self.done

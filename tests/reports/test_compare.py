@@ -75,6 +75,6 @@ def test_intervals_from_counts_are_those_of_b_less_a(one, net) -> None:
 def test_names_are_those_of_the_report_and_data_keeps_those_of_matrices(one, net) -> None:
     records = [one(net("pspnet", "none", 0)), one(net("pspnet", "ddcat", 0))]
     text = to_markdown(compare(records, records, names={"pspnet": "Mine"}))
-    assert "| Mine | none |" in text
-    assert "| Mine | DDC-AT |" in text
+    assert "| Digits  | Mine  | none    |" in text
+    assert "| Digits  | Mine  | DDC-AT  |" in text
     assert [pair["model"] for pair in to_plain(compare(records, records))["pairs"]] == ["pspnet", "pspnet"]

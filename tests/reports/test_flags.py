@@ -20,6 +20,10 @@ def test_networks_are_named_unless_all_were_flagged(one, net, attack_bim) -> Non
     text = "bim(steps=2): all 3 networks; bim(steps=6): pspnet without defense, pspnet with sat"
     assert raised(records, Labels(records)) == {"zero-loss": text}
     assert flag_sentences(records) == [f"zero-loss ({SENTENCES['zero-loss']}): {text}"]
+    assert (
+        "BIM-2: all 3 networks; BIM-6: Mine without defense, Mine with SAT"
+        in flag_sentences(records, {"pspnet": "Mine"})[0]
+    )
 
 
 def test_a_black_box_attack_says_so(one, net, attack_bim) -> None:
