@@ -48,10 +48,12 @@ $(DEV): $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-# Libraries that tests compare ours with; their own pins of other packages are out of date, so those are left out.
+# Libraries that tests compare ours with; their own pins of other packages are out of date, so those are left out. Of the
+# trackers, mlflow and trackio would put older releases of pyarrow and pillow in place; their tests skip without them.
 $(PEERS): $(DEV)
-	@echo "==> installing the libraries that attacks are compared with"
+	@echo "==> installing the libraries that attacks are compared with, and a tracker"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchattacks adv-lib
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check wandb
 	@touch $@
 
 quickstart: $(STAMP)

@@ -35,7 +35,7 @@ def matrix(shown: Shown, manifest: Manifest) -> dict[str, Any]:
     jobs = [job for job in shown.running() if job["matrix"] == manifest.name]
     under_way = {digest: job for job in jobs for digest in job["evaluations"]}
     live = {digest: miou for job in jobs for digest, miou in shown.live(job).items()}
-    labels = Labels(manifest.records)
+    labels = Labels(manifest.records, manifest.labels)
     cells = {r.digest: _cell(shown.record(r.digest), r, under_way.get(r.digest), live) for r in manifest.records}
     states = Counter(cell["state"] for cell in cells.values())
     if not jobs:  # flags need all records together, and would be made again for each that comes
@@ -68,7 +68,8 @@ def _grouped(records: Iterable[Record], labels: Labels) -> list[tuple[str, list[
 
 def _table(heading: str, records: list[Record], cells: Mapping[str, dict[str, Any]], labels: Labels) -> dict[str, Any]:
     """Return a row for every network, or pair of networks, and a column for every attack."""
-    columns = sorted(dict.fromkeys(r.attack.short for r in records), key=lambda short: short != "clean")
+    called = {record.attack.short: visible(labels.component("attack", record.attack)) for record in records}
+    columns = sorted(called, key=lambda short: short != "clean")
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for record in records:
         black = record.setting == "black-box"
@@ -77,9 +78,10 @@ def _table(heading: str, records: list[Record], cells: Mapping[str, dict[str, An
         if black:
             label += f", attacked on {_network(labels, record.source)}"
         row = rows.setdefault(key, {"label": label, "cells": [None] * len(columns)})
-        attack = visible(record.attack.short)
-        row["cells"][columns.index(record.attack.short)] = {**cells[record.digest], "attack": attack}
-    return {"heading": visible(heading), "attacks": [visible(name) for name in columns], "rows": list(rows.values())}
+        short = record.attack.short
+        own = {**cells[record.digest], "attack": called[short], "clean": record.setting == "clean"}
+        row["cells"][columns.index(short)] = own
+    return {"heading": visible(heading), "attacks": [called[short] for short in columns], "rows": list(rows.values())}
 
 
 def _cell(found: Record | str | None, asked: Record, job: Mapping[str, Any] | None, live: Mapping[str, float]) -> Any:

@@ -42,7 +42,7 @@ export async function showImages(main, matrix, at) {
   const listed = found.images.filter((image) => only === null || image.true.includes(only));
   if (at.sort !== "split") listed.sort((a, b) => (score(a) ?? 101) - (score(b) ?? 101) || a.index - b.index);
   const image = listed.find((one) => String(one.index) === at.image) ?? listed[0] ?? null;
-  const clean = row.cells.find((one) => one && one.attack === "clean") ?? cleanOf(matrix, row);
+  const clean = row.cells.find((one) => one && one.clean) ?? cleanOf(matrix, row);
   shown = { matrix, places, place, row, cell, listed, image };
   fill(
     main,
@@ -71,7 +71,7 @@ function cleanOf(matrix, row) {
   const target = row.label.split(", attacked on ")[0];
   for (const table of matrix.tables)
     for (const other of table.rows)
-      if (other.label === target) return other.cells.find((one) => one && one.attack === "clean") ?? null;
+      if (other.label === target) return other.cells.find((one) => one && one.clean) ?? null;
   return null;
 }
 

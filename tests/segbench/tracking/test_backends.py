@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,11 +108,16 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told(starter("wandb")(begun(tmp_path)), tmp_path)
     (path,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
     points: list[dict[str, Any]] = []
-    kinds = set()
-    for content in logged(path.read_bytes()):
-        record = Record()
-        record.ParseFromString(content)
-        kinds.add(record.WhichOneof("record_type"))
+
+    def records() -> list[Any]:
+        return [Record.FromString(content) for content in logged(path.read_bytes())]
+
+    kinds: set[str] = set()
+    patience = time.monotonic() + 60
+    while "exit" not in kinds and time.monotonic() < patience:  # its service writes on after the run was closed
+        time.sleep(0.1)
+        kinds = {record.WhichOneof("record_type") for record in records()}
+    for record in records():
         if record.HasField("history"):
             items = ((item.key or "/".join(item.nested_key), item.value_json) for item in record.history.item)
             points.append({key: json.loads(value) for key, value in items})

@@ -78,7 +78,7 @@ def test_a_cell_tells_more_and_leads_to_its_images(opened: Any) -> None:
     playwright.expect(detail).to_contain_text("95 %")
     detail.get_by_role("link", name="Its images").click()
     playwright.expect(opened.locator(".stage figcaption")).to_contain_text("mIoU")
-    assert control(opened, "attack").locator("option:checked").inner_text().startswith("bim(steps=1)")
+    assert control(opened, "attack").locator("option:checked").inner_text().startswith("BIM-1")
 
 
 def test_an_address_shows_the_same_again(opened: Any) -> None:
