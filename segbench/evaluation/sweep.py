@@ -87,10 +87,8 @@ def run_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.device
 
 def lacks_measurements(sweep: Sweep, store: Store) -> bool:
     """Whether the sanity measurements of a sweep's source are to be taken with it, and are not there."""
-    own = any(cell.white for cell in sweep.cells) and not sweep.oblivious
-    gradients = sweep.attack.attack().threat.access == "gradients"
     try:
-        return own and gradients and store.measured(sweep.source.digest) is None
+        return sweep.measures and sweep.uses_own_gradients and store.measured(sweep.source.digest) is None
     except StoreError:
         return True
 

@@ -27,6 +27,7 @@ def job_to_plain(job: TrainCell | Sweep) -> dict[str, Any]:
         "source": job.source.digest,
         "cells": [_evaluation_to_plain(cell) for cell in job.cells],
         "shard": job.shard,
+        "measures": job.measures,
     }
 
 
@@ -45,7 +46,7 @@ def job_from_plain(content: Mapping[str, Any]) -> TrainCell | Sweep:
     networks = {digest: _network_from_plain(own) for digest, own in content["networks"].items()}
     cells = tuple(_evaluation_from_plain(own, networks) for own in content["cells"])
     shard = None if content["shard"] is None else (int(content["shard"][0]), int(content["shard"][1]))
-    return Sweep(networks[content["source"]], cells, shard)
+    return Sweep(networks[content["source"]], cells, shard, bool(content["measures"]))
 
 
 def _network_to_plain(cell: NetworkCell) -> dict[str, Any]:

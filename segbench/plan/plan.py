@@ -24,11 +24,14 @@ class Sweep:
         cells: evaluations; their attacks differ in `steps` at most, and only where the attack is nested. One of a
             dynamic target stands alone.
         shard: the first of its images and the one after the last, where this is a part of a sweep; None for all.
+        measures: its source's sanity measurements are taken with it, where it uses the source's gradients: of a plan's
+            sweeps with one source the first does, so that the measurements do not depend on which one ends first.
     """
 
     source: NetworkCell
     cells: tuple[EvalCell, ...]
     shard: tuple[int, int] | None = None
+    measures: bool = True
 
     @property
     def attack(self) -> Bound:
@@ -51,6 +54,12 @@ class Sweep:
     def oblivious(self) -> bool:
         """Whether the attack is made on the source without its defense."""
         return self.cells[0].oblivious
+
+    @property
+    def uses_own_gradients(self) -> bool:
+        """Whether a network is attacked by its own gradients, with all its defenses."""
+        own = any(cell.white for cell in self.cells) and not self.oblivious
+        return own and self.attack.attack().threat.access == "gradients"
 
     @property
     def key(self) -> str:
@@ -140,7 +149,14 @@ def group(evaluations: Sequence[EvalCell]) -> tuple[Sweep, ...]:
     groups: dict[str, list[EvalCell]] = {}
     for cell in evaluations:
         groups.setdefault(_trajectory(cell), []).append(cell)
-    return tuple(Sweep(cells[0].source, tuple(cells)) for cells in groups.values())
+    measured: set[str] = set()
+    sweeps = []
+    for cells in groups.values():
+        sweep = Sweep(cells[0].source, tuple(cells), measures=cells[0].source.digest not in measured)
+        if sweep.uses_own_gradients:
+            measured.add(sweep.source.digest)
+        sweeps.append(sweep)
+    return tuple(sweeps)
 
 
 def _white_box(matrix: Matrix, target: NetworkCell, networks: Sequence[NetworkCell]) -> Iterator[EvalCell]:
