@@ -28,7 +28,6 @@ class Unfinished:
         batch: images or crops attacked at once.
         seconds: spent so far.
         weights: hash of the weights of every network, by the network's digest.
-        trajectory: losses along the attack on the sweep's first images; empty where none were watched.
     """
 
     tallies: Mapping[str, Tally]
@@ -36,7 +35,6 @@ class Unfinished:
     batch: int
     seconds: float
     weights: Mapping[str, str]
-    trajectory: Sequence[float] = ()
 
     def fits(self, tallies: Mapping[str, Tally], batch: int, weights: Mapping[str, str]) -> bool:
         """Whether they are of all these evaluations with the same tallies, of this batch size, and of these weights."""
@@ -52,7 +50,6 @@ def pack(found: Unfinished) -> bytes:
         "names": np.array(found.names, dtype=str),
         "seconds": np.array(found.seconds),
         "batch": np.array(found.batch),
-        "trajectory": np.array(found.trajectory),
         "weights": np.array([f"{network} {sha256}" for network, sha256 in found.weights.items()], dtype=str),
     }
     for digest, tally in found.tallies.items():
@@ -90,8 +87,7 @@ def unpack(content: bytes) -> Unfinished:
             weights = dict(str(line).split(" ", 1) for line in arrays["weights"])
             names = [str(name) for name in arrays["names"]]
             tallies = {digest: _tally(arrays, digest) for digest in digests}
-            path = arrays["trajectory"].tolist() if "trajectory" in arrays.files else ()
-            return Unfinished(tallies, names, int(arrays["batch"]), float(arrays["seconds"]), weights, path)
+            return Unfinished(tallies, names, int(arrays["batch"]), float(arrays["seconds"]), weights)
     except Exception as error:  # numpy and zipfile raise many kinds for bytes that are no archive
         raise StoreError(f"unfinished counts cannot be read ({describe(error)})") from error
 

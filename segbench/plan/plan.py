@@ -23,15 +23,15 @@ class Sweep:
         source: the network that is attacked.
         cells: evaluations; their attacks differ in `steps` at most, and only where the attack is nested. One of a
             dynamic target stands alone.
+        watched: the evaluation whose attack the sanity measurements of the source look at, whether it is among the
+            cells or not; None where it is one of another sweep, or where there is none.
         shard: the first of its images and the one after the last, where this is a part of a sweep; None for all.
-        measures: its source's sanity measurements are taken with it, where it uses the source's gradients: of a plan's
-            sweeps with one source the first does, so that the measurements do not depend on which one ends first.
     """
 
     source: NetworkCell
     cells: tuple[EvalCell, ...]
+    watched: EvalCell | None = None
     shard: tuple[int, int] | None = None
-    measures: bool = True
 
     @property
     def attack(self) -> Bound:
@@ -54,12 +54,6 @@ class Sweep:
     def oblivious(self) -> bool:
         """Whether the attack is made on the source without its defense."""
         return self.cells[0].oblivious
-
-    @property
-    def uses_own_gradients(self) -> bool:
-        """Whether a network is attacked by its own gradients, with all its defenses."""
-        own = any(cell.white for cell in self.cells) and not self.oblivious
-        return own and self.attack.attack().threat.access == "gradients"
 
     @property
     def key(self) -> str:
@@ -149,14 +143,21 @@ def group(evaluations: Sequence[EvalCell]) -> tuple[Sweep, ...]:
     groups: dict[str, list[EvalCell]] = {}
     for cell in evaluations:
         groups.setdefault(_trajectory(cell), []).append(cell)
+    sweeps: list[Sweep] = []
     measured: set[str] = set()
-    sweeps = []
     for cells in groups.values():
-        sweep = Sweep(cells[0].source, tuple(cells), measures=cells[0].source.digest not in measured)
-        if sweep.uses_own_gradients:
-            measured.add(sweep.source.digest)
-        sweeps.append(sweep)
+        source = cells[0].source
+        watched = None if source.digest in measured else _watched(cells)
+        if watched is not None:
+            measured.add(source.digest)
+        sweeps.append(Sweep(source, tuple(cells), watched))
     return tuple(sweeps)
+
+
+def _watched(cells: Sequence[EvalCell]) -> EvalCell | None:
+    """Return the evaluation of a sweep that can tell of its source's gradients: the one with the most steps."""
+    own = [c for c in cells if c.white and not c.oblivious and c.attack.attack().threat.access == "gradients"]
+    return max(own, key=lambda cell: cell.attack.options.get("steps", 0), default=None)
 
 
 def _white_box(matrix: Matrix, target: NetworkCell, networks: Sequence[NetworkCell]) -> Iterator[EvalCell]:
