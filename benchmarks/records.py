@@ -64,14 +64,15 @@ def measured(folder: Path, number: int) -> dict[str, object]:
     matrix.write_text(json.dumps(many(number, store)))
     fill(matrix)
     segbench = [sys.executable, "-m", "segbench"]
+    entries, site = str(folder / "entries"), str(folder / "site")
     found: dict[str, object] = {}
     commands = {
         "plan": [*segbench, "plan", str(matrix)],
         "scan": [sys.executable, __file__, "--scan", str(matrix)],
         "run": [*segbench, "run", str(matrix)],
         "report": [*segbench, "report", "--store", store],
-        "leaderboard add": [*segbench, "leaderboard", "add", store, "--out", str(folder / "entries")],
-        "leaderboard build": [*segbench, "leaderboard", "build", str(folder / "entries"), "--out", str(folder / "site")],
+        "leaderboard add": [*segbench, "leaderboard", "add", store, "--out", entries],
+        "leaderboard build": [*segbench, "leaderboard", "build", entries, "--out", site],
     }
     for name, command in commands.items():
         seconds, gib, output = child(command, folder)

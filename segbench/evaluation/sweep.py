@@ -455,7 +455,7 @@ class _SweepRun:
     def _save(self, seconds: float) -> None:
         """Keep unfinished counts; none with a dynamic target, which starts again because its state is not kept."""
         if not self.dynamic:
-            found = unfinished.Unfinished(self.tallies, self.names, self.batch, seconds, self.weights, self.trajectory)
+            found = unfinished.Unfinished(self.tallies, self.names, self.batch, seconds, self.weights)
             self.store.write_unfinished(self.sweep.key, unfinished.pack(found), self.first)
 
     def _kept_from(self, first: int) -> unfinished.Unfinished | None:
@@ -486,7 +486,6 @@ class _SweepRun:
         for digest, tally in self.tallies.items():
             tally.extend(found.tallies[digest])
         self.names += found.names
-        self.trajectory = self.trajectory or found.trajectory
         return found.seconds
 
 
