@@ -153,7 +153,7 @@ def main(folder: Path) -> None:
         told = found[kind] = {"itself": {row.attack: round(row.miou, 1) for row in results.table.itertuples()}}
         results = segbench.evaluate(
             *(target, spec, ["clean", *FROM_ELSEWHERE]),
-            **{"access": "labels", "substitutes": places, "name": f"{kind}-closed"},
+            **{"access": "scores", "substitutes": places, "name": f"{kind}-closed"},
             **{"store": folder / "transfers", "limit": LIMIT},
         )
         for row in results.table.itertuples():

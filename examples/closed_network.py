@@ -6,6 +6,7 @@ ANSWERS` writes the label map of every image of an attacked set.
 """
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,18 +18,21 @@ from PIL import Image
 import segbench
 
 FILE = "closed.onnx"
+SIZE = (48, 48)
+"""Height and width of the images that the file takes: those of the digits scenes."""
 
 
 def export(model: str) -> None:
-    """Write a network that segbench loads to a file that takes any number of images of any size."""
-    network = segbench.load_model(model).eval()
-    axes = {"images": {0: "n", 2: "h", 3: "w"}}
-    images = torch.rand(1, 3, 64, 64)
-    torch.onnx.export(network, (images,), FILE, input_names=["images"], dynamic_axes=axes, dynamo=False)
+    """Write a network that segbench loads to a file that takes any number of images."""
+    network, images = segbench.load_model(model).eval(), torch.rand(1, 3, *SIZE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of choices that are fixed for this size
+        axes = {"images": {0: "n"}}
+        torch.onnx.export(network, (images,), FILE, input_names=["images"], dynamic_axes=axes, dynamo=False)
 
 
 def labels() -> Callable[[torch.Tensor], np.ndarray]:
-    """Return what a service would be called by: images (N, 3, H, W) -> labels (N, H, W)."""
+    """Return the service: images (N, 3, H, W) -> labels (N, H, W)."""
     session = onnxruntime.InferenceSession(FILE, providers=["CPUExecutionProvider"])
     return lambda images: session.run(None, {"images": images.numpy()})[0].argmax(1).astype(np.uint8)
 
