@@ -80,10 +80,8 @@ def run_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.device
 
 def lacks_measurements(sweep: Sweep, store: Store) -> bool:
     """Whether the sanity measurements of a sweep's source are to be taken with it, and are not there."""
-    own = any(cell.white for cell in sweep.cells) and not sweep.oblivious
-    gradients = sweep.attack.attack().threat.access == "gradients"
     try:
-        return own and gradients and store.measured(sweep.source.digest) is None
+        return sweep.watched is not None and store.measured(sweep.source.digest) is None
     except StoreError:
         return True
 
@@ -120,7 +118,7 @@ class _SweepRun:
         self.truths: dict[int, Truth] = {}
         self.allowed: Tensor | None = None
         self.names: list[str] = []
-        self.trajectory: list[Tensor] = []
+        self.trajectory: tuple[float, ...] = ()
 
     def go(self, score: bool) -> None:
         """Score all images, write the records, and measure the source; only the last where nothing is left to score."""
@@ -359,18 +357,47 @@ class _SweepRun:
 
     @contextlib.contextmanager
     def _watched(self, network: nn.Module, pack: Pack) -> Iterator[None]:
-        """Note the losses along the attack on the sweep's first images, for the sanity measurements."""
-        aimed = self.attack.options.get("target") is not None or self.attack.attack.region is not None
-        if self.names or self.trajectory or aimed:
+        """Note the losses along the attack on the split's first image, for the sanity measurements."""
+        place = self._looked_at(pack)
+        if place is None:
             yield
             return
-        with recorded(network, pack.masks, ignore_index=self.void) as losses:
+        with recorded(network, pack.masks, place, ignore_index=self.void) as losses:
             yield
-        self.trajectory = losses
+        self.trajectory = tuple(float(loss) for loss in losses)
+
+    def _looked_at(self, pack: Pack) -> int | None:
+        """Return the place in a pack of the piece whose loss is to be noted: the first with a label of image 0."""
+        watched = self.sweep.watched
+        if watched is None or watched.attack.short != self.sweep.attack.short or self._aimed() or self.trajectory:
+            return None
+        pieces = pack.by_image(pack.masks)[0] if pack.index(pack.places[0]) == 0 else ()
+        return next((place for place, own in enumerate(pieces) if (own != self.void).any()), None)
+
+    def _aimed(self) -> bool:
+        """Whether the attack does not raise the loss of all pixels."""
+        return self.attack.options.get("target") is not None or self.attack.attack.region is not None
+
+    def _attack_first(self) -> tuple[float, ...]:
+        """Attack the first images as a whole sweep does, and return the losses that are to be noted."""
+        self._take_from_training_data()
+        self._reset()
+        samples = [self.split[index] for index in range(min(self.batch, self.length))]
+        crops = [self.protocol.crops(sample.image, sample.mask) for sample in samples]
+        pack = next(packed(crops, range(len(crops)), self.batch, self.device))
+        self._attack(pack, [samples[place].name for place in pack.places])
+        return self.trajectory
 
     def _measure(self) -> None:
         """Take the sanity measurements of the source; see `segbench.reports.sanity`."""
         self.reporter.update(self.length, self.length, "sanity probes")
+        watched = self.sweep.watched
+        assert watched is not None
+        if not self.trajectory and not self._aimed():
+            # The sweep went on from later images, or its records were there.
+            alone = replace(self.sweep, cells=(watched,))
+            again = _SweepRun(alone, self.store, self.runtime, self.device, self.reporter)
+            self.trajectory = again._attack_first()
         self._reset()
         samples = [self.split[index] for index in range(min(CANDIDATES, self.length))]
         crops = [self.protocol.crops(sample.image, sample.mask) for sample in samples]
@@ -381,17 +408,16 @@ class _SweepRun:
             network,
             images,
             masks,
-            passes=allowance(self._passes()),
-            trajectory=[float(loss) for loss in self.trajectory],
+            passes=allowance(self._passes(watched)),
+            trajectory=self.trajectory,
             ignore_index=self.void,
         )
         self.store.write_measured(self.sweep.source.digest, measured)
 
-    def _passes(self) -> int:
-        """Return how many images went through networks for this sweep, and for the clean images beside it."""
-        found = [self.store.record(cell.digest) for cell in self.sweep.cells]
-        attack = max((sum(record.passes.values()) for record in found if record is not None), default=0)
-        return attack + (len(self.sweep.cells) + 1) * self.length
+    def _passes(self, cell: EvalCell) -> int:
+        """Return how many images went through networks for an evaluation, and for the clean images beside it."""
+        record = self.store.record(cell.digest)
+        return (0 if record is None else sum(record.passes.values())) + 2 * self.length
 
     def _reset(self) -> None:
         """Return the networks to their state of deployment."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Container, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from segbench.errors import SegbenchError
@@ -100,7 +100,7 @@ def pending(plan: Plan, store: Store) -> JobBoard:
         cells, reasons = _left(sweep, store)
         notes += reasons
         if cells or lacks_measurements(sweep, store):
-            sweeps[sweep.key] = Sweep(sweep.source, cells or sweep.cells[:1])
+            sweeps[sweep.key] = replace(sweep, cells=cells or sweep.cells[:1])
     needed = {cell.digest for sweep in sweeps.values() for cell in (sweep.source, *sweep.targets)}
     trainings = [
         cell
@@ -128,7 +128,7 @@ def outdated(network: str, plan: Plan, store: Store, failed: Container[str]) -> 
             cells = tuple(c for c in left if c.target.digest not in failed and c.source.digest not in failed)
             notes += reasons
             if reasons and cells:
-                sweeps[sweep.key] = Sweep(sweep.source, cells)
+                sweeps[sweep.key] = replace(sweep, cells=cells)
     return sweeps, notes
 
 
