@@ -2,8 +2,8 @@
 
 A small MaskFormer and a small UPerNet with the same ResNet backbone learn the `digits` scenes, the first by the losses
 of its own library. Both are saved as transformers saves them, and segbench loads and attacks both as `hf:` networks. It
-also attacks the MaskFormer through other scores than the log scores, and each network through the other. The trained
-networks and the records stay in FOLDER. It prints the mIoU under each attack, by what the attack was made on.
+also attacks each through its probabilities in place of its logits, and through the other network. The trained networks
+and the records stay in FOLDER. It prints the mIoU under each attack, by what the attack was made on.
 """
 
 import json
@@ -35,7 +35,7 @@ ATTACKS = ["clean"] + [
         *(f"{name}(steps=20, eps={eps})" for name in ("apgd", "sea")),
     )
 ]
-ATTACKS.append("sea(steps=100, eps=1/255)")
+ATTACKS.append("sea(steps=100, eps=4/255)")
 FROM_ELSEWHERE = [attack for attack in ATTACKS if attack.startswith(("bim", "sea(steps=20"))]
 """Attacks that are also made on something else than the network itself."""
 MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
@@ -97,38 +97,20 @@ def train(kind: str, dataset: Digits) -> Any:
     return network.eval()
 
 
-class Surrogate(nn.Module):
-    """The MaskFormer with other scores in place of logits, images in [0, 1] -> (N, C, H, W)."""
+class Probabilities(nn.Module):
+    """A network with probabilities in place of logits, images in [0, 1] -> (N, C, H, W): the scores, of MaskFormer."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the probabilities at the size of the images."""
         answer = self.network(normalised(images))
+        if hasattr(answer, "logits"):
+            return F.interpolate(answer.logits, images.shape[2:], mode="bilinear").softmax(1)
         masks = F.interpolate(answer.masks_queries_logits, images.shape[2:], mode="bilinear")
-        return self.scores(answer.class_queries_logits, masks)
-
-
-class Probabilities(Surrogate):
-    """The scores themselves, without the logarithm."""
-
-    def scores(self, classes: Tensor, masks: Tensor) -> Tensor:
-        return log_class_scores(classes, masks).exp()
-
-
-class ScaledProbabilities(Surrogate):
-    """Twenty times the scores: the softmax of a loss tells classes apart as it does for logits."""
-
-    def scores(self, classes: Tensor, masks: Tensor) -> Tensor:
-        return 20 * log_class_scores(classes, masks).exp()
-
-
-class RawLogits(Surrogate):
-    """logsumexp over queries of class logit plus mask logit: neither softmax nor sigmoid, which saturate."""
-
-    def scores(self, classes: Tensor, masks: Tensor) -> Tensor:
-        return (classes[..., :-1, None, None] + masks[:, :, None]).logsumexp(1)
+        return log_class_scores(answer.class_queries_logits, masks).exp()
 
 
 def main(folder: Path) -> None:
@@ -144,19 +126,18 @@ def main(folder: Path) -> None:
             network.config.id2label = dict(enumerate(dataset.classes))
             network.save_pretrained(folder / kind)
             (folder / kind / "preprocessor_config.json").write_text(json.dumps(processor))
-    maskformer = transformers.MaskFormerForInstanceSegmentation.from_pretrained(folder / "maskformer").eval()
-    others = [kind(maskformer) for kind in (Probabilities, ScaledProbabilities, RawLogits)]
-    for kind, elsewhere in {"maskformer": ["upernet", *others], "upernet": ["maskformer"]}.items():
-        places = [f"hf:{folder / each}" if isinstance(each, str) else each for each in elsewhere]
-        target = f"hf:{folder / kind}"
-        results = segbench.evaluate(target, spec, ATTACKS, store=folder / "runs", limit=LIMIT)
-        told = found[kind] = {"itself": {row.attack: round(row.miou, 1) for row in results.table.itertuples()}}
-        results = segbench.evaluate(
-            *(target, spec, ["clean", *FROM_ELSEWHERE]),
-            **{"access": "scores", "substitutes": places, "name": f"{kind}-closed"},
-            **{"store": folder / "transfers", "limit": LIMIT},
+    loaders = transformers.MaskFormerForInstanceSegmentation, transformers.UperNetForSemanticSegmentation
+    for kind, other, loader in zip(ITERATIONS, reversed(ITERATIONS), loaders, strict=True):
+        target, store = f"hf:{folder / kind}", folder / "runs"
+        own = segbench.evaluate(target, spec, ATTACKS, store=store, limit=LIMIT)
+        told = found[kind] = {"itself": {row.attack: round(row.miou, 1) for row in own.table.itertuples()}}
+        substitutes = [f"hf:{folder / other}", Probabilities(loader.from_pretrained(folder / kind).eval())]
+        from_elsewhere = segbench.evaluate(
+            *(target, spec, FROM_ELSEWHERE),
+            **{"access": "scores", "substitutes": substitutes, "name": f"{kind}-closed"},
+            **{"store": store, "limit": LIMIT},
         )
-        for row in results.table.itertuples():
+        for row in from_elsewhere.table.itertuples():
             told.setdefault(row.source_model, {})[row.attack] = round(row.miou, 1)
     print(json.dumps(found, indent=2))
 
