@@ -41,6 +41,7 @@ from segbench.networks.load import load_network, weights_sha256
 from segbench.plan.cells import EvalCell
 from segbench.plan.plan import Sweep
 from segbench.protocols.base import Crops, EvaluationProtocol
+from segbench.protocols.void import scored_split
 from segbench.provenance import provenance
 from segbench.reporter import Reporter
 from segbench.reports.evidence import KeptImage
@@ -105,12 +106,12 @@ class _SweepRun:
         data = sweep.source.data
         self.dataset = data.open(runtime.data.get(data.dataset.name))
         self.classes, self.void = len(self.dataset.classes), self.dataset.ignore_index
-        self.split = self.dataset.split(first.split)
+        self.protocol: EvaluationProtocol = first.protocol.make()
+        self.split = scored_split(self.dataset, first.split, self.protocol)
         self.length = len(self.split) if first.limit is None else min(first.limit, len(self.split))
         self.first, self.end = sweep.shard or (0, self.length)
         keep = runtime.keep_images
         self.kept = {(2 * i + 1) * self.length // (2 * keep) for i in range(keep)}
-        self.protocol: EvaluationProtocol = first.protocol.make()
         cells = {cell.digest: cell for cell in (sweep.source, *sweep.targets)}
         self.networks = {
             digest: load_network(cell, store, device, self.classes, self.void) for digest, cell in cells.items()
