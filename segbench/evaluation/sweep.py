@@ -164,8 +164,7 @@ class _SweepRun:
                 before += self._take_up(found)
                 continue
             if self.context is None:
-                told = "first images"  # which may take minutes
-                self.reporter.update(len(self.names), self.end - self.first, told)
+                self.reporter.update(len(self.names), self.end - self.first, "first images")  # which may take minutes
                 self._take_from_training_data()
             self._score(range(at, min(at + self.batch, self.end)))
             now = time.monotonic()
