@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-from numpy.typing import NDArray
+import torch
 from torch import Tensor, nn
 
 from segbench.evaluation.bands import TrueBands, band_counts, true_bands
@@ -32,7 +31,9 @@ class Truth:
     objects: Objects | None
 
 
-def seen(labels: Tensor, families: Sequence[str], num_classes: int, ignore_index: int) -> Truth:
+def seen(
+    labels: Tensor, families: Sequence[str], num_classes: int, ignore_index: int, device: torch.device | None = None
+) -> Truth:
     """Return the truth of one image for some families.
 
     Args:
@@ -40,9 +41,14 @@ def seen(labels: Tensor, families: Sequence[str], num_classes: int, ignore_index
         families: what is to be counted.
         num_classes: number of classes C.
         ignore_index: label of void pixels.
+        device: where it will be counted; None for where the labels are.
     """
+    objects = objects_of(labels, ignore_index) if "objects" in families else None
+    labels = labels.to(device, non_blocking=True)
+    if objects is not None:
+        objects = replace(objects, numbers=objects.numbers.to(device))
     bands = true_bands(labels, num_classes, ignore_index) if "boundary" in families else None
-    return Truth(labels, ignore_index, bands, objects_of(labels, ignore_index) if "objects" in families else None)
+    return Truth(labels, ignore_index, bands, objects)
 
 
 def possible(families: Sequence[str], network: nn.Module, protocol: EvaluationProtocol) -> tuple[str, ...]:
@@ -71,10 +77,8 @@ def labelled(protocol: EvaluationProtocol, scores: Tensor, crops: Crops) -> tupl
     return merged.argmax(0), merged.float() if protocol.answers == "probabilities" else merged.float().softmax(0)
 
 
-def tallied(
-    families: Sequence[str], preds: Tensor, probabilities: Tensor | None, truth: Truth
-) -> dict[str, NDArray[Any]]:
-    """Count one image, family by family.
+def tallied(families: Sequence[str], preds: Tensor, probabilities: Tensor | None, truth: Truth) -> dict[str, Tensor]:
+    """Count one image, family by family, on its device.
 
     Args:
         families: what is to be counted.
@@ -82,7 +86,7 @@ def tallied(
         probabilities: of every class, (C, H, W); needed for "confidence".
         truth: the truth.
     """
-    found: dict[str, NDArray[Any]] = {}
+    found: dict[str, Tensor] = {}
     if "confidence" in families and probabilities is not None:
         found["confidence"] = confidence_bins(probabilities, preds, truth.labels, truth.ignore_index)
     if truth.bands is not None:

@@ -23,10 +23,12 @@ class Sweep:
         source: the network that is attacked.
         cells: evaluations; their attacks differ in `steps` at most, and only where the attack is nested. One of a
             dynamic target stands alone.
+        shard: the first of its images and the one after the last, where this is a part of a sweep; None for all.
     """
 
     source: NetworkCell
     cells: tuple[EvalCell, ...]
+    shard: tuple[int, int] | None = None
 
     @property
     def attack(self) -> Bound:
@@ -42,7 +44,8 @@ class Sweep:
     def label(self) -> str:
         """What progress lines call it."""
         oblivious = ", oblivious," if self.oblivious else ""
-        return f"{self.attack.short}{oblivious} on {self.source.label}"
+        images = "" if self.shard is None else f", images {self.shard[0] + 1} to {self.shard[1]}"
+        return f"{self.attack.short}{oblivious} on {self.source.label}{images}"
 
     @property
     def oblivious(self) -> bool:
@@ -51,7 +54,7 @@ class Sweep:
 
     @property
     def key(self) -> str:
-        """Identity of the trajectory: the same for any subset of the cells."""
+        """Identity of the trajectory: the same for any subset of the cells, and for every shard."""
         return _trajectory(self.cells[0])
 
 
