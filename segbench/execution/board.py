@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from segbench.errors import SegbenchError
@@ -42,11 +42,12 @@ class JobBoard:
 
     Attributes:
         trainings: networks to train, by digest.
-        sweeps: sweeps to run, by key.
+        sweeps: sweeps to run, by key, and shards of sweeps.
         notes: why results that are there are made again, a sentence each.
         failed: networks that could not be trained, with the reason.
         running: jobs under way.
         paused: jobs that another process does, and when to try them again.
+        shards: first image, and the one after the last, of every shard of the sweeps that are split, by their keys.
     """
 
     trainings: dict[str, TrainCell]
@@ -55,11 +56,36 @@ class JobBoard:
     failed: dict[str, str] = field(default_factory=dict)
     running: dict[Future[Ended], tuple[str, Job]] = field(default_factory=dict)
     paused: dict[str, float] = field(default_factory=dict)
+    shards: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
 
     @property
     def jobs(self) -> dict[str, Job]:
         """The jobs that have not been started, trainings first."""
         return {**self.trainings, **self.sweeps}
+
+    def split(self, shards: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+        """Split sweeps; see `shards` above."""
+        self.shards = shards
+        whole, self.sweeps = self.sweeps, {}
+        self.add(whole)
+
+    def add(self, sweeps: Mapping[str, Sweep]) -> None:
+        """Put sweeps on the board, in the place of what it has of them, each in its shards."""
+        for key, sweep in sweeps.items():
+            if key in self.shards:
+                self.sweeps |= {
+                    f"{key}-{first}-{end}": replace(sweep, shard=(first, end)) for first, end in self.shards[key]
+                }
+            else:
+                self.sweeps[key] = sweep
+
+    def ends(self, key: str, job: Job) -> int:
+        """Return how many cells end with a job that ended: none before the last shard of a sweep."""
+        if not isinstance(job, Sweep):
+            return 1
+        others = [*self.sweeps, *(own for own, _ in self.running.values())]
+        sweep = key.partition("-")[0] + "-"
+        return 0 if job.shard is not None and any(own.startswith(sweep) for own in others) else len(job.cells)
 
     def ready(self) -> Iterator[tuple[str, Job]]:
         """Yield the jobs that could start now, trainings first."""

@@ -26,6 +26,7 @@ def job_to_plain(job: TrainCell | Sweep) -> dict[str, Any]:
         "networks": {digest: _network_to_plain(cell) for digest, cell in networks.items()},
         "source": job.source.digest,
         "cells": [_evaluation_to_plain(cell) for cell in job.cells],
+        "shard": job.shard,
     }
 
 
@@ -43,7 +44,8 @@ def job_from_plain(content: Mapping[str, Any]) -> TrainCell | Sweep:
         return training
     networks = {digest: _network_from_plain(own) for digest, own in content["networks"].items()}
     cells = tuple(_evaluation_from_plain(own, networks) for own in content["cells"])
-    return Sweep(networks[content["source"]], cells)
+    shard = None if content["shard"] is None else (int(content["shard"][0]), int(content["shard"][1]))
+    return Sweep(networks[content["source"]], cells, shard)
 
 
 def _network_to_plain(cell: NetworkCell) -> dict[str, Any]:
