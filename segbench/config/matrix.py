@@ -198,6 +198,7 @@ class Transfer(Frozen):
     attacks: Annotated[tuple[Any, ...] | None, LAYOUT] = None
 
 
+Precision = Literal["fp32", "tf32", "bf16"]
 Many = Annotated[tuple[Any, ...], BeforeValidator(_many), LAYOUT]
 
 
@@ -225,6 +226,8 @@ class MatrixFile(Frozen):
         split: the split that is scored.
         limit: number of its first images that are scored; None for all.
         attack_seed: seed of the attacks' randomness.
+        precision: of networks under attack and evaluation: "fp32"; "tf32", which a GPU rounds products to; or "bf16",
+            autocast. Numbers of different precision are never in one table.
         labels: what reports call components and networks, such as `{pspnet: PSPNet, "bim(steps=6)": BIM-6}`; by
             default the published spelling.
         report: what its report shows beside mIoU.
@@ -248,6 +251,7 @@ class MatrixFile(Frozen):
     split: Annotated[Text, IDENTITY] = "val"
     limit: Annotated[Whole | None, IDENTITY] = Field(default=None, ge=1)
     attack_seed: Annotated[Whole, IDENTITY] = Field(default=0, ge=0)
+    precision: Annotated[Precision, IDENTITY] = "fp32"
     labels: Annotated[Mapping[Text, Text], LAYOUT] = Field(default_factory=dict)
     report: Annotated[Report, LAYOUT] = Report()
     runtime: Annotated[Runtime, RUNTIME] = Runtime()
@@ -283,6 +287,7 @@ class Matrix(Frozen):
     split: str
     limit: int | None
     attack_seed: int
+    precision: Precision
     labels: Mapping[str, str]
     report: Report
     runtime: Runtime

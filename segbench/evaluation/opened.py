@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from segbench.config.matrix import Runtime
+from segbench.config.matrix import Precision, Runtime
 from segbench.datasets.base import Dataset, Split
 from segbench.defenses.base import Dynamic
 from segbench.evaluation.anticipating import Anticipating
+from segbench.evaluation.precision import in_precision
+from segbench.networks.folding import foldable, folded
 from segbench.networks.load import load_network, weights_sha256
 from segbench.plan.plan import Sweep
 from segbench.protocols.base import EvaluationProtocol
@@ -60,12 +62,17 @@ class Opened:
         """The network that is attacked, with its defense."""
         return self.networks[self.sweep.source.digest]
 
+    @property
+    def precision(self) -> Precision:
+        """The precision of the networks' passes."""
+        return self.sweep.cells[0].precision
+
     def seen_by_attack(self) -> nn.Module:
         """Return the network as the attack sees it."""
         attacked = self.source.plain if self.sweep.oblivious else self.source
-        if self.sweep.cells[0].anticipating:
-            return Anticipating(attacked, self.protocol.network)
-        return self.protocol.network(attacked)
+        anticipating = self.sweep.cells[0].anticipating
+        view = Anticipating(attacked, self.protocol.network) if anticipating else self.protocol.network(attacked)
+        return in_precision(view, self.precision)
 
     def reset(self) -> None:
         """Return the networks to their state of deployment."""
@@ -89,7 +96,28 @@ def open_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.devic
     length = len(split) if first.limit is None else min(first.limit, len(split))
     cells = {cell.digest: cell for cell in (sweep.source, *sweep.targets)}
     classes, void = len(dataset.classes), dataset.ignore_index
+    protocol: EvaluationProtocol = first.protocol.make()
     networks = {digest: load_network(cell, store, device, classes, void) for digest, cell in cells.items()}
+    if not first.dynamic:
+        image = protocol.crops(*split[0][1:]).images[:1].to(device, memory_format=torch.channels_last)
+        networks = {digest: _fast(network, digest, store, image) for digest, network in networks.items()}
     weights = {digest: weights_sha256(cell, store) for digest, cell in cells.items()}
-    dynamic = any(cell.dynamic for cell in sweep.cells)
-    return Opened(sweep, device, dataset, split, length, first.protocol.make(), networks, weights, dynamic)
+    return Opened(sweep, device, dataset, split, length, protocol, networks, weights, first.dynamic)
+
+
+def _fast(network: nn.Module, digest: str, store: Store, image: Tensor) -> nn.Module:
+    """Return a network with its batch normalisations folded, as far as that is possible; the store remembers how far.
+
+    Of a network with a defense at inference, the network inside is looked into: one pass through the defense may be
+    many of it.
+    """
+    plain = getattr(network, "plain", None)
+    inside = plain if isinstance(plain, nn.Module) else network
+    known = store.remembered("folding", digest)
+    pairs = [(first, second) for first, second in known["pairs"]] if known else foldable(inside, image)
+    if known is None:
+        store.remember("folding", digest, {"pairs": pairs})
+    if not pairs:
+        return network
+    prefix = next(f"{name}." if name else "" for name, module in network.named_modules() if module is inside)
+    return folded(network, [(prefix + first, prefix + second) for first, second in pairs])

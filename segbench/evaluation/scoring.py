@@ -16,6 +16,7 @@ from segbench.evaluation.batching import Pack, Read
 from segbench.evaluation.families import Truth, labelled, possible, seen, tallied
 from segbench.evaluation.finite import faults, refuse
 from segbench.evaluation.opened import Opened
+from segbench.evaluation.precision import in_precision
 from segbench.evaluation.regions import Limited, hidden_counts, limited
 from segbench.evaluation.tally import Outcome, certified_confusion, on_target, pixels
 from segbench.plan.cells import EvalCell
@@ -133,7 +134,7 @@ class Scoring:
         """
         attacked = self.attack.threat.access != "none"
         devices = [self.device] if self.device.type == "cuda" else []
-        target = self.opened.networks[cell.target.digest]
+        target = in_precision(self.opened.networks[cell.target.digest], self.opened.precision)
 
         def scores_of(part: slice) -> Tensor:
             with torch.random.fork_rng(devices):

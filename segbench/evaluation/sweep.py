@@ -24,6 +24,7 @@ from segbench.evaluation.batch_size import BatchSizes
 from segbench.evaluation.batching import Pack, Read, Reader, packed
 from segbench.evaluation.measuring import lacks_measurements, measure_source
 from segbench.evaluation.opened import open_sweep
+from segbench.evaluation.precision import products
 from segbench.evaluation.results import as_record
 from segbench.evaluation.scoring import Scoring
 from segbench.evaluation.tally import Outcome, Tally, fetch
@@ -63,7 +64,8 @@ def run_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.device
         cells = tuple(cell for cell in sweep.cells if not store.current(cell.digest))
         if cells or (sweep.shard is None and lacks_measurements(sweep, store)):
             run = _SweepRun(replace(sweep, cells=cells or sweep.cells[:1]), store, runtime, device, reporter)
-            run.go(bool(cells))
+            with products(run.opened.precision):
+                run.go(bool(cells))
             complete = complete and run.complete()
     finally:
         lock.release()
@@ -81,7 +83,8 @@ class _SweepRun:
         self.first, self.end = sweep.shard or (0, self.length)
         keep = runtime.keep_images
         self.kept = {(2 * i + 1) * self.length // (2 * keep) for i in range(keep)}
-        self.sizes = BatchSizes(store, device, runtime.eval_batch, sweep.cells[0].protocol.short)
+        how = f"{sweep.cells[0].protocol.short}/{self.opened.precision}"
+        self.sizes = BatchSizes(store, device, runtime.eval_batch, how)
         self.scoring = Scoring(self.opened, self.sizes, runtime.tallies, self.kept)
         self.tallies = {digest: Tally(families=families) for digest, families in self.scoring.families.items()}
         self.attacking: Attacking | None = None

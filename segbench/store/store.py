@@ -107,7 +107,7 @@ class Store(Evaluations):
 
     def cached(self) -> list[Path]:
         """Return the files that remember checks which passed."""
-        patterns = ("*.json", "networks/*.json", "batches/*.json")
+        patterns = ("*.json", "networks/*.json", "batches/*.json", "folding/*.json")
         found = (path for pattern in patterns for path in sorted(self.cache_dir.glob(pattern)))
         return [path for path in found if not path.name.startswith(".")]
 

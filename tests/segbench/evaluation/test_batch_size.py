@@ -14,6 +14,7 @@ from segbench.evaluation.training_data import Piecewise
 from segbench.store import Store
 
 CPU = torch.device("cpu")
+SIZES = (64, 64), (473, 473), (1024, 2048)
 
 
 class Small(nn.Module):
@@ -92,7 +93,9 @@ def test_a_network_that_draws_random_numbers_gets_one_image_at_a_time(tmp_path: 
 
 def test_on_a_cpu_the_number_follows_the_size(tmp_path: Path) -> None:
     sizes = BatchSizes(Store(tmp_path), CPU, None)
-    found = [sizes.most("net", nn.Identity(), torch.zeros(1, 3, *size)) for size in ((64, 64), (473, 473), (1024, 2048))]
+    found = [
+        sizes.most("net", nn.Identity(), torch.zeros(1, 3, *size)) for size in ((64, 64), (473, 473), (1024, 2048))
+    ]
     assert found == [MOST, 4, 1]
 
 
