@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +128,15 @@ def throughput(work: Work) -> Iterator[dict[str, Any]]:
                     work, name, precision, images, masks
                 )
             network = work.network().eval().requires_grad_(False)
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                network(images[:1])
             pairs = foldable(network, images[:1])
             for what, own in ((f"BIM-{STEPS}", network), (f"BIM-{STEPS}, folded", folded(network, pairs))):
                 seen = in_precision(own, precision)
-                yield {"what": what, "precision": precision} | rates(
-                    work, lambda seen=seen: bim(seen, images, masks, eps=0.03, alpha=0.01, steps=STEPS), 2 * STEPS
-                )
+                attacked = partial(bim, seen, images, masks, eps=0.03, alpha=0.01, steps=STEPS)
+                row = {"what": what, "precision": precision}
+                # A backward pass to the images takes as many operations as a forward pass.
+                yield row | rates(work, attacked, 2 * STEPS, counter.get_total_flops())
 
 
 def trained(work: Work, name: str, precision: str, images: Tensor, masks: Tensor) -> dict[str, Any]:
@@ -149,18 +153,17 @@ def trained(work: Work, name: str, precision: str, images: Tensor, masks: Tensor
         losses.total.backward()
         optimizer.step()
 
-    return rates(work, step, None)
+    return rates(work, step)
 
 
-def rates(work: Work, step: Callable[[], object], passes: int | None) -> dict[str, Any]:
-    """Return images a second, passes of an attack a second, and operations a second."""
-    with FlopCounterMode(display=False) as counter:
-        step()
+def rates(work: Work, step: Callable[[], object], passes: int = 0, operations: int = 0) -> dict[str, Any]:
+    """Return images a second; of an attack also passes of an image a second, and operations, of so many a pass."""
     seconds = work.times(step)
+    each = passes * work.batch / seconds
     return {
         "images/s": f"{work.batch / seconds:.1f}",
-        "attack passes/s": "" if passes is None else f"{passes * work.batch / seconds:.1f}",
-        "TFLOP/s": f"{counter.get_total_flops() / seconds / 1e12:.2f}",
+        "attack passes/s": f"{each:.1f}" if passes else "",
+        "TFLOP/s": f"{each * operations / 1e12:.2f}" if passes else "",
     }
 
 

@@ -31,7 +31,7 @@ class Made:
         allowed: pixels that the attack may change, (K, h, w); None for an attack without a region.
         passes: that it took.
         seen: its candidates; None where no curve is recorded.
-        losses: along its way; empty where they are not recorded.
+        losses: of one piece along the way; empty where they are not recorded.
     """
 
     images: dict[str, Tensor]
@@ -56,13 +56,13 @@ class Attacking:
         self.attack = self.sweep.attack.attack()
         self.first = self.sweep.cells[0]
 
-    def make(self, pack: Pack, part: slice, *, losses: bool) -> Made:
+    def make(self, pack: Pack, part: slice, looked_at: int | None) -> Made:
         """Attack some pieces of a pack.
 
         Args:
             pack: the pack.
             part: which of its pieces.
-            losses: record the losses along the way.
+            looked_at: place in the pack of the piece whose losses along the way are recorded; None for none.
 
         Raises:
             BudgetExceeded: the adversarial images leave the budget.
@@ -74,7 +74,10 @@ class Attacking:
         made: dict[str, Tensor]
         with contextlib.ExitStack() as stack:
             passes = stack.enter_context(count_passes(self.network))
-            noted = stack.enter_context(recorded(self.network, masks, ignore_index=self.void)) if losses else []
+            noted: list[Tensor] = []
+            if looked_at is not None and part.start <= looked_at < part.stop:
+                place = looked_at - part.start
+                noted = stack.enter_context(recorded(self.network, masks, place, ignore_index=self.void))
             seen = stack.enter_context(self._candidates(images, masks))
             if attack.attack.nested:
                 wanted = {int(cell.attack.options["steps"]) for cell in self.sweep.cells}

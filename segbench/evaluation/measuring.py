@@ -8,6 +8,7 @@ from segbench.errors import StoreError
 from segbench.evaluation.batching import Reader, packed
 from segbench.evaluation.opened import Opened
 from segbench.evaluation.probes import allowance, measure
+from segbench.plan.cells import EvalCell
 from segbench.plan.plan import Sweep
 from segbench.store import Store
 
@@ -17,19 +18,18 @@ CANDIDATES = 8
 
 def lacks_measurements(sweep: Sweep, store: Store) -> bool:
     """Whether the sanity measurements of a sweep's source are to be taken with it, and are not there."""
-    own = any(cell.white for cell in sweep.cells) and not sweep.oblivious
-    gradients = sweep.attack.attack().threat.access == "gradients"
     try:
-        return own and gradients and store.measured(sweep.source.digest) is None
+        return sweep.watched is not None and store.measured(sweep.source.digest) is None
     except StoreError:
         return True
 
 
-def measure_source(opened: Opened, store: Store, trajectory: Sequence[float]) -> None:
+def measure_source(opened: Opened, watched: EvalCell, store: Store, trajectory: Sequence[float]) -> None:
     """Measure the source of a sweep, and store what was found.
 
     Args:
         opened: the sweep.
+        watched: the evaluation whose passes the measurements are sized by.
         store: holds its records, and takes the measurements.
         trajectory: mean losses along the sweep's attack; empty where they were not recorded.
     """
@@ -41,15 +41,14 @@ def measure_source(opened: Opened, store: Store, trajectory: Sequence[float]) ->
         opened.protocol.network(opened.source),
         pack.images[:CANDIDATES].contiguous(),
         pack.masks[:CANDIDATES],
-        passes=allowance(_passes(opened, store)),
+        passes=allowance(_passes(watched, opened.length, store)),
         trajectory=trajectory,
         ignore_index=opened.void,
     )
     store.write_measured(opened.sweep.source.digest, measured)
 
 
-def _passes(opened: Opened, store: Store) -> int:
-    """Return how many images went through networks for a sweep, and for the clean images beside it."""
-    found = [store.record(cell.digest) for cell in opened.sweep.cells]
-    attack = max((sum(record.passes.values()) for record in found if record is not None), default=0)
-    return attack + (len(opened.sweep.cells) + 1) * opened.length
+def _passes(cell: EvalCell, length: int, store: Store) -> int:
+    """Return how many images went through networks for an evaluation, and for the clean images beside it."""
+    record = store.record(cell.digest)
+    return (0 if record is None else sum(record.passes.values())) + 2 * length

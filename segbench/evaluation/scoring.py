@@ -91,9 +91,9 @@ class Scoring:
 
     def certify(self, cell: EvalCell, read: Read, outcome: Outcome) -> float:
         """Count the certified pixels of an image, piece by piece, as the pieces are attacked; return the radius."""
-        target = self.opened.networks[cell.target.digest]
+        target: Any = self.opened.networks[cell.target.digest]
         # Under sliding windows the target alone does not predict, so that its certificates say nothing.
-        if not isinstance(target, Certified) or self.protocol.network(target) is not target:
+        if self.protocol.network(target) is not target or not isinstance(target, Certified):
             return 0.0
         images = read.crops.images.to(self.device)
         generators = [generator(cell.seed, "certify", read.index, piece) for piece in range(len(images))]

@@ -20,7 +20,7 @@ from segbench.config.matrix import Runtime
 from segbench.errors import Stopped, StoreError
 from segbench.evaluation import unfinished
 from segbench.evaluation.attacking import Attacking, joined
-from segbench.evaluation.batch_size import BatchSizes
+from segbench.evaluation.batch_size import MOST, BatchSizes
 from segbench.evaluation.batching import Pack, Read, Reader, packed
 from segbench.evaluation.measuring import lacks_measurements, measure_source
 from segbench.evaluation.opened import open_sweep
@@ -106,9 +106,22 @@ class _SweepRun:
             for cell in self.sweep.cells:
                 self._write(cell)
             self.store.drop_unfinished(self.sweep.key)
-        if lacks_measurements(self.sweep, self.store):
+        watched = self.sweep.watched
+        if watched is not None and lacks_measurements(self.sweep, self.store):
             self.reporter.update(self.length, self.length, "sanity probes")
-            measure_source(self.opened, self.store, self.trajectory)
+            if not self.trajectory and not self._aimed():
+                # The sweep went on from later images, or its records were there.
+                alone = replace(self.sweep, cells=(watched,))
+                again = _SweepRun(alone, self.store, self.runtime, self.opened.device, self.reporter)
+                self.trajectory = again.losses_of_first()
+            measure_source(self.opened, watched, self.store, self.trajectory)
+
+    def losses_of_first(self) -> Sequence[float]:
+        """Attack the first images as a whole sweep does, and return the losses that are to be noted."""
+        self.opened.reset()
+        reads = next(self._chunks(self._reads(range(self.length))))
+        self._made(next(packed(reads, sum(len(read.crops.images) for read in reads), self.opened.device)))
+        return self.trajectory
 
     def complete(self) -> bool:
         """Whether the shards of the sweep have found something on every image."""
@@ -159,15 +172,18 @@ class _SweepRun:
         return ReadAhead(reader, indices, threads=threads, ahead=max(1, threads))
 
     def _chunks(self, reads: ReadAhead[int, Read]) -> Iterator[list[Read]]:
-        """Yield as many images as fit the device at once; as many are read in the meantime."""
+        """Yield as many images as fit the device at once; as many are read in the meantime.
+
+        A chunk begins at each multiple of the largest number, so that shards that begin there attack the same batches.
+        """
         chunk: list[Read] = []
-        together = 1
+        together, most = 1, self.runtime.eval_batch or MOST
         for read in reads:
             if not chunk:
                 together = self._together(read)
                 reads.ahead = together + max(1, reads.threads)
             chunk.append(read)
-            if len(chunk) >= together:
+            if len(chunk) >= together or (read.index + 1) % most == 0:
                 yield chunk
                 chunk = []
         if chunk:
@@ -206,11 +222,9 @@ class _SweepRun:
     def _made(self, pack: Pack) -> tuple[dict[str, Tensor], Tensor | None]:
         """Return the adversarial images of a pack and the pixels that may change; note what they cost."""
         attacking = self._attack()
-        attack = attacking.attack
-        aimed = attack.options.get("target") is not None or attack.attack.region is not None
-        losses = not (self.first or self.names or self.trajectory or aimed)
+        attack, looked_at = attacking.attack, self._looked_at(pack)
         if self.opened.dynamic or self.sweep.cells[0].disturbs_whole:
-            parts = [attacking.make(pack, slice(None), losses=losses)]
+            parts = [attacking.make(pack, slice(0, len(pack.images)), looked_at)]
         else:
             source = self.sweep.source
             parts = self.sizes.in_parts(
@@ -218,10 +232,10 @@ class _SweepRun:
                 attacking.network,
                 pack.images,
                 source.label,
-                lambda part: attacking.make(pack, part, losses=losses),
+                lambda part: attacking.make(pack, part, looked_at),
             )
-        if losses:
-            self.trajectory = [float(loss) for loss in parts[0].losses]
+        if looked_at is not None:
+            self.trajectory = [float(loss) for part in parts for loss in part.losses]
         for cell in self.sweep.cells:
             # A nested attack does every step for every image, so that each step costs the same.
             steps, most = (
@@ -234,6 +248,19 @@ class _SweepRun:
                 if cell.white and part.seen is not None:
                     tally.curve.add(part.seen)
         return joined(parts)
+
+    def _looked_at(self, pack: Pack) -> int | None:
+        """Return the place in a pack of the piece whose loss is to be noted: the first with a label of image 0."""
+        watched = self.sweep.watched
+        if watched is None or watched.attack.short != self.sweep.attack.short or self._aimed() or self.trajectory:
+            return None
+        pieces = pack.by_image(pack.masks)[0] if pack.reads[0].index == 0 else ()
+        return next((place for place, own in enumerate(pieces) if (own != self.opened.void).any()), None)
+
+    def _aimed(self) -> bool:
+        """Whether the attack does not raise the loss of all pixels."""
+        attack = self.sweep.attack.attack()
+        return attack.options.get("target") is not None or attack.attack.region is not None
 
     def _views(self, cell: EvalCell, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the adversarial images that a cell is scored on: one batch, or one for each part of an ensemble."""

@@ -36,7 +36,7 @@ class Piecewise(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, C, H, W)."""
-        pieces = images.split(self.most)
+        pieces = torch.split(images, self.most)
         return torch.cat([checkpoint(self.model, piece, use_reentrant=False) for piece in pieces])
 
 

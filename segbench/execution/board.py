@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from segbench.errors import SegbenchError
-from segbench.evaluation.sweep import lacks_measurements
+from segbench.evaluation.measuring import lacks_measurements
 from segbench.execution.pass_counts import training_passes
 from segbench.networks.load import same_answers
 from segbench.plan.cells import EvalCell, TrainCell
@@ -126,7 +126,7 @@ def pending(plan: Plan, store: Store) -> JobBoard:
         cells, reasons = _left(sweep, store)
         notes += reasons
         if cells or lacks_measurements(sweep, store):
-            sweeps[sweep.key] = Sweep(sweep.source, cells or sweep.cells[:1])
+            sweeps[sweep.key] = replace(sweep, cells=cells or sweep.cells[:1])
     needed = {cell.digest for sweep in sweeps.values() for cell in (sweep.source, *sweep.targets)}
     trainings = [
         cell
@@ -154,7 +154,7 @@ def outdated(network: str, plan: Plan, store: Store, failed: Container[str]) -> 
             cells = tuple(c for c in left if c.target.digest not in failed and c.source.digest not in failed)
             notes += reasons
             if reasons and cells:
-                sweeps[sweep.key] = Sweep(sweep.source, cells)
+                sweeps[sweep.key] = replace(sweep, cells=cells)
     return sweeps, notes
 
 

@@ -26,6 +26,7 @@ def job_to_plain(job: TrainCell | Sweep) -> dict[str, Any]:
         "networks": {digest: _network_to_plain(cell) for digest, cell in networks.items()},
         "source": job.source.digest,
         "cells": [_evaluation_to_plain(cell) for cell in job.cells],
+        "watched": None if job.watched is None else _evaluation_to_plain(job.watched),
         "shard": job.shard,
     }
 
@@ -44,8 +45,9 @@ def job_from_plain(content: Mapping[str, Any]) -> TrainCell | Sweep:
         return training
     networks = {digest: _network_from_plain(own) for digest, own in content["networks"].items()}
     cells = tuple(_evaluation_from_plain(own, networks) for own in content["cells"])
+    watched = None if content["watched"] is None else _evaluation_from_plain(content["watched"], networks)
     shard = None if content["shard"] is None else (int(content["shard"][0]), int(content["shard"][1]))
-    return Sweep(networks[content["source"]], cells, shard)
+    return Sweep(networks[content["source"]], cells, watched, shard)
 
 
 def _network_to_plain(cell: NetworkCell) -> dict[str, Any]:
