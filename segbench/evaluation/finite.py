@@ -12,7 +12,8 @@ from segbench.errors import CellError
 
 def faults(scores: Tensor) -> Tensor:
     """Return whether scores hold NaN, and whether they hold infinite values, (2,) bool, on their device."""
-    return torch.stack([torch.isnan(scores).any(), torch.isinf(scores).any()])
+    low, high = torch.aminmax(scores)  # both are NaN if any value is
+    return torch.stack([torch.isnan(high), torch.isinf(low) | torch.isinf(high)])
 
 
 def refuse(found: Sequence[bool], label: str, names: Sequence[str]) -> None:

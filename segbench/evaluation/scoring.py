@@ -13,7 +13,7 @@ from segbench.attacks.tools.budget import distance
 from segbench.defenses.base import Certified, Dynamic
 from segbench.evaluation.batch_size import BatchSizes
 from segbench.evaluation.batching import Pack, Read
-from segbench.evaluation.families import Truth, labelled, possible, seen, tallied
+from segbench.evaluation.families import Answers, Truth, labelled, possible, seen, tallied
 from segbench.evaluation.finite import faults, refuse
 from segbench.evaluation.opened import Opened
 from segbench.evaluation.precision import in_precision
@@ -72,12 +72,12 @@ class Scoring:
         moved = pack.by_image(self._distances(adversarial, pack.images))
         shown, limits = pack.by_image(adversarial), self._limits(cell, allowed, pack)
         predicted = self._predict(cell, adversarial, pack)
-        for place, read, own, far, limit, (preds, probabilities) in zip(
+        for place, read, own, far, limit, (preds, answers) in zip(
             pack.places, pack.reads, shown, moved, limits, predicted, strict=True
         ):
             outcome, known = outcomes[place], self._truth(read)
             counts = pixels(preds, known.labels, classes, void)
-            outcome.tallies[part] = tallied(self.families[cell.digest], preds, probabilities, known)
+            outcome.tallies[part] = tallied(self.families[cell.digest], preds, answers, known)
             outcome.distance = far.max() if outcome.distance is None else torch.maximum(outcome.distance, far.max())
             if aim is not None:
                 outcome.on_target = on_target(preds, known.labels, aim, void)
@@ -127,8 +127,8 @@ class Scoring:
             read.index, read.sample.name, palette, _fine(read.crops.images), _fine(adversarial), truth, labels
         )
 
-    def _predict(self, cell: EvalCell, images: Tensor, pack: Pack) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Yield the label map that a cell's target gives for each image of a pack, with probabilities if they count.
+    def _predict(self, cell: EvalCell, images: Tensor, pack: Pack) -> Iterator[tuple[Tensor, Answers | None]]:
+        """Yield the label map that a cell's target gives for each image of a pack, with its answers if they count.
 
         A network's own randomness is seeded by the cell and the first of the pieces, apart from that of the attack.
         """
@@ -141,7 +141,8 @@ class Scoring:
                 torch.manual_seed(derive(cell.seed, "score", *pack.keys[part][0]))
                 return self.protocol.scores(target, images[part], attacked=attacked)
 
-        scores = torch.cat(self._in_parts(cell, images, scores_of))
+        parts = self._in_parts(cell, images, scores_of)
+        scores = parts[0] if len(parts) == 1 else torch.cat(parts)
         self.answers.append((faults(scores), cell.target.label, pack.names))
         counted = "confidence" in self.families[cell.digest]
         for read, own in zip(pack.reads, pack.by_image(scores), strict=True):
