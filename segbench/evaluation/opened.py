@@ -18,6 +18,7 @@ from segbench.networks.folding import foldable, folded
 from segbench.networks.load import load_network, weights_sha256
 from segbench.plan.plan import Sweep
 from segbench.protocols.base import EvaluationProtocol
+from segbench.protocols.void import scored_split
 from segbench.store import Store
 
 
@@ -92,11 +93,11 @@ def open_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.devic
     """
     first, data = sweep.cells[0], sweep.source.data
     dataset = data.open(runtime.data.get(data.dataset.name))
-    split = dataset.split(first.split)
+    protocol: EvaluationProtocol = first.protocol.make()
+    split = scored_split(dataset, first.split, protocol)
     length = len(split) if first.limit is None else min(first.limit, len(split))
     cells = {cell.digest: cell for cell in (sweep.source, *sweep.targets)}
     classes, void = len(dataset.classes), dataset.ignore_index
-    protocol: EvaluationProtocol = first.protocol.make()
     networks = {digest: load_network(cell, store, device, classes, void) for digest, cell in cells.items()}
     if not first.dynamic:
 

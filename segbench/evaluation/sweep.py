@@ -282,7 +282,7 @@ class _SweepRun:
     def _save(self) -> None:
         """Keep unfinished counts; none with a dynamic target, which starts again because its state is not kept."""
         if not self.opened.dynamic:
-            found = unfinished.Unfinished(self.tallies, self.names, self.seconds, self.opened.weights, self.trajectory)
+            found = unfinished.Unfinished(self.tallies, self.names, self.seconds, self.opened.weights)
             self.store.write_unfinished(self.sweep.key, unfinished.pack(found), self.first)
 
     def _kept_from(self, first: int) -> unfinished.Unfinished | None:
@@ -294,5 +294,4 @@ class _SweepRun:
         for digest, tally in self.tallies.items():
             tally.extend(found.tallies[digest])
         self.names += found.names
-        self.trajectory = self.trajectory or found.trajectory
         self.seconds += found.seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from segbench.networks.load import same_answers
 from segbench.plan.cells import EvalCell, TrainCell
 from segbench.plan.plan import Plan, Sweep
 from segbench.store import Store
+from segbench.store.whole import Whole
 
 Job = TrainCell | Sweep
 
@@ -121,12 +122,14 @@ def pending(plan: Plan, store: Store) -> JobBoard:
         SegbenchError: a network from elsewhere answers otherwise than when its records were made.
     """
     _answer_as_before(plan, store)
+    whole = Whole(store)
     sweeps, notes = {}, []
     for sweep in plan.sweeps:
-        cells, reasons = _left(sweep, store)
+        cells, reasons = _left(sweep, whole.look)
         notes += reasons
         if cells or lacks_measurements(sweep, store):
             sweeps[sweep.key] = replace(sweep, cells=cells or sweep.cells[:1])
+    whole.keep()
     needed = {cell.digest for sweep in sweeps.values() for cell in (sweep.source, *sweep.targets)}
     trainings = [
         cell
@@ -147,10 +150,11 @@ def outdated(network: str, plan: Plan, store: Store, failed: Container[str]) -> 
         store: the store.
         failed: digests of the networks that could not be trained.
     """
+    whole = Whole(store)
     sweeps, notes = {}, []
     for sweep in plan.sweeps:
         if network in (cell.digest for cell in (sweep.source, *sweep.targets)):
-            left, reasons = _left(sweep, store)
+            left, reasons = _left(sweep, whole.look)
             cells = tuple(c for c in left if c.target.digest not in failed and c.source.digest not in failed)
             notes += reasons
             if reasons and cells:
@@ -158,11 +162,16 @@ def outdated(network: str, plan: Plan, store: Store, failed: Container[str]) -> 
     return sweeps, notes
 
 
-def _left(sweep: Sweep, store: Store) -> tuple[tuple[EvalCell, ...], list[str]]:
-    """Return the cells of a sweep that are left to do, and why those are that have a record."""
-    reasons = {cell.digest: store.stale(cell.digest) for cell in sweep.cells}
-    cells = tuple(c for c in sweep.cells if reasons[c.digest] is not None or not store.evaluated(c.digest))
-    return cells, [reason for reason in reasons.values() if reason is not None]
+def _left(sweep: Sweep, look: Callable[[str], tuple[bool, str | None]]) -> tuple[tuple[EvalCell, ...], list[str]]:
+    """Return the cells of a sweep that are left to do, and why those are that have a record.
+
+    Args:
+        sweep: the sweep.
+        look: digest -> whether the evaluation is done, and why its record is not to be used; see `store.whole`.
+    """
+    found = [(cell, *look(cell.digest)) for cell in sweep.cells]
+    cells = tuple(cell for cell, done, _ in found if not done)
+    return cells, [reason for _, _, reason in found if reason is not None]
 
 
 def _answer_as_before(plan: Plan, store: Store) -> None:

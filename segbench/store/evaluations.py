@@ -95,6 +95,31 @@ class Evaluations(Trainings):
             return fault(error)
         return None
 
+    def made_of(self, digest: str) -> tuple[list[str], dict[str, str]]:
+        """Return the files of a finished evaluation, and the hashes of the weights that it was made with, by network.
+
+        Raises:
+            StoreError: its record is damaged or missing.
+        """
+        record, files = self._record(digest)
+        if record is None:
+            raise StoreError(f"{self.eval_dir(digest)}: has no record")
+        networks = (record.target, record.source)
+        weights = {network.digest: network.weights_sha256 for network in networks if network.weights_sha256}
+        return ["record.json", *files], weights
+
+    def found_whole(self) -> bytes | None:
+        """Return which records were found whole; see `segbench.store.whole`.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        return self._read_bytes(self.cache_dir / "whole")
+
+    def write_found_whole(self, content: bytes) -> None:
+        """Remember which records were found whole."""
+        self._write_bytes(self.cache_dir / "whole", content)
+
     def record(self, digest: str, read: Callable[[object], Record] = Record.model_validate) -> Record | None:
         """Return the record of an evaluation, "failed" included, or None before there is one.
 

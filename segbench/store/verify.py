@@ -196,6 +196,7 @@ def _readings(store: InspectedStore) -> Iterator[_Reading]:
     for key in store.sweeps():
         for first in store.unfinished_from(key):
             yield _Reading(STARTS, partial(store.unfinished, key, first))
+    yield _Reading("the next run reads all records again", store.found_whole)
     for path in store.cached():
         yield _Reading("the next run checks it again", partial(store.check_cached, path))
     for name in store.reports():

@@ -66,7 +66,7 @@ def connect(store: Store, runtime: Runtime) -> Cluster:
     if not ray.is_initialized():
         own = {} if runtime.address else {"num_cpus": max(usable(), runtime.workers or 1), "include_dashboard": False}
         try:
-            ray.init(address=runtime.address, log_to_driver=False, logging_level="ERROR", **own)
+            ray.init(address=runtime.address or "local", log_to_driver=False, logging_level="ERROR", **own)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
             raise SegbenchError(
