@@ -33,10 +33,10 @@ class Silent:
     """A reporter that tells nobody."""
 
     def update(self, done: int, total: int, note: str) -> None:
-        pass
+        """Say nothing."""
 
     def say(self, text: str) -> None:
-        pass
+        """Say nothing."""
 
 
 def main() -> None:
