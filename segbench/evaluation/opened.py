@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from segbench.networks.folding import foldable, folded
 from segbench.networks.load import load_network, weights_sha256
 from segbench.plan.plan import Sweep
 from segbench.protocols.base import EvaluationProtocol
+from segbench.protocols.void import scored_split
 from segbench.store import Store
 
 
@@ -92,20 +93,23 @@ def open_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.devic
     """
     first, data = sweep.cells[0], sweep.source.data
     dataset = data.open(runtime.data.get(data.dataset.name))
-    split = dataset.split(first.split)
+    protocol: EvaluationProtocol = first.protocol.make()
+    split = scored_split(dataset, first.split, protocol)
     length = len(split) if first.limit is None else min(first.limit, len(split))
     cells = {cell.digest: cell for cell in (sweep.source, *sweep.targets)}
     classes, void = len(dataset.classes), dataset.ignore_index
-    protocol: EvaluationProtocol = first.protocol.make()
     networks = {digest: load_network(cell, store, device, classes, void) for digest, cell in cells.items()}
     if not first.dynamic:
-        image = protocol.crops(*split[0][1:]).images[:1].to(device, memory_format=torch.channels_last)
+
+        def image() -> Tensor:
+            return protocol.crops(*split[0][1:]).images[:1].to(device, memory_format=torch.channels_last)
+
         networks = {digest: _fast(network, digest, store, image) for digest, network in networks.items()}
     weights = {digest: weights_sha256(cell, store) for digest, cell in cells.items()}
     return Opened(sweep, device, dataset, split, length, protocol, networks, weights, first.dynamic)
 
 
-def _fast(network: nn.Module, digest: str, store: Store, image: Tensor) -> nn.Module:
+def _fast(network: nn.Module, digest: str, store: Store, image: Callable[[], Tensor]) -> nn.Module:
     """Return a network with its batch normalisations folded, as far as that is possible; the store remembers how far.
 
     Of a network with a defense at inference, the network inside is looked into: one pass through the defense may be
@@ -114,7 +118,7 @@ def _fast(network: nn.Module, digest: str, store: Store, image: Tensor) -> nn.Mo
     plain = getattr(network, "plain", None)
     inside = plain if isinstance(plain, nn.Module) else network
     known = store.remembered("folding", digest)
-    pairs = [(first, second) for first, second in known["pairs"]] if known else foldable(inside, image)
+    pairs = [(first, second) for first, second in known["pairs"]] if known else foldable(inside, image())
     if known is None:
         store.remember("folding", digest, {"pairs": pairs})
     if not pairs:

@@ -9,7 +9,7 @@ dynamic target is given the part that is worst for the attacked network.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,15 +17,17 @@ import torch
 from torch import Tensor
 
 from segbench.config.matrix import Runtime
-from segbench.errors import Stopped, StoreError
+from segbench.errors import Stopped
 from segbench.evaluation import unfinished
 from segbench.evaluation.attacking import Attacking, joined
-from segbench.evaluation.batch_size import MOST, BatchSizes
-from segbench.evaluation.batching import Pack, Read, Reader, packed
+from segbench.evaluation.batch_size import BatchSizes
+from segbench.evaluation.batching import Pack, Read, packed
+from segbench.evaluation.chunks import Chunks
 from segbench.evaluation.measuring import lacks_measurements, measure_source
 from segbench.evaluation.opened import open_sweep
 from segbench.evaluation.precision import products
 from segbench.evaluation.results import as_record
+from segbench.evaluation.resuming import kept_from
 from segbench.evaluation.scoring import Scoring
 from segbench.evaluation.tally import Outcome, Tally, fetch
 from segbench.evaluation.training_data import training_context
@@ -33,7 +35,7 @@ from segbench.files import acquire
 from segbench.plan.cells import EvalCell
 from segbench.plan.plan import Sweep
 from segbench.provenance import provenance
-from segbench.read_ahead import ReadAhead, fitting, waiting
+from segbench.read_ahead import waiting
 from segbench.reporter import Reporter
 from segbench.reports.statistics import mean_iou
 from segbench.store import Store
@@ -119,7 +121,7 @@ class _SweepRun:
     def losses_of_first(self) -> Sequence[float]:
         """Attack the first images as a whole sweep does, and return the losses that are to be noted."""
         self.opened.reset()
-        reads = next(self._chunks(self._reads(range(self.length))))
+        reads = next(iter(self._chunks(range(self.length))))
         self._made(next(packed(reads, sum(len(read.crops.images) for read in reads), self.opened.device)))
         return self.trajectory
 
@@ -145,11 +147,11 @@ class _SweepRun:
         started = saved = time.monotonic()
         before, waited = self.seconds, self.waited
         at = self.first + len(self.names)
-        reads = self._reads(range(at, end))
-        for chunk in self._chunks(reads):
+        chunks = self._chunks(range(at, end))
+        for chunk in chunks:
             self._score(chunk)
             now = time.monotonic()
-            self.seconds, self.waited = before + now - started, waited + reads.waited
+            self.seconds, self.waited = before + now - started, waited + chunks.waited
             pace = (self.first + len(self.names) - at) / (now - started)
             try:
                 told = f"mIoU {self._miou():.1f}, {pace:.1f} images/s"
@@ -161,41 +163,10 @@ class _SweepRun:
                 self._save()
                 saved = now
         if self.runtime.profile:
-            self.reporter.say(waiting(self.sweep.label, self.seconds - before, reads.waited))
+            self.reporter.say(waiting(self.sweep.label, self.seconds - before, chunks.waited))
 
-    def _reads(self, indices: range) -> ReadAhead[int, Read]:
-        """Return images that are read while earlier ones are attacked."""
-        opened = self.opened
-        cuda = opened.device.type == "cuda"
-        reader = Reader(opened.split, opened.protocol, opened.classes, opened.void, pinned=cuda)
-        threads = fitting(self.runtime.loader_workers, opened.device)
-        return ReadAhead(reader, indices, threads=threads, ahead=max(1, threads))
-
-    def _chunks(self, reads: ReadAhead[int, Read]) -> Iterator[list[Read]]:
-        """Yield as many images as fit the device at once; as many are read in the meantime.
-
-        A chunk begins at each multiple of the largest number, so that shards that begin there attack the same batches.
-        """
-        chunk: list[Read] = []
-        together, most = 1, self.runtime.eval_batch or MOST
-        for read in reads:
-            if not chunk:
-                together = self._together(read)
-                reads.ahead = together + max(1, reads.threads)
-            chunk.append(read)
-            if len(chunk) >= together or (read.index + 1) % most == 0:
-                yield chunk
-                chunk = []
-        if chunk:
-            yield chunk
-
-    def _together(self, read: Read) -> int:
-        """Return how many images like one are attacked at once; a dynamic target sees them one by one."""
-        if self.opened.dynamic:
-            return 1
-        piece = read.crops.images[:1].to(self.opened.device)
-        most = self.sizes.most(self.sweep.source.digest, self._attack().network, piece)
-        return max(1, most // len(read.crops.images))
+    def _chunks(self, indices: range) -> Chunks:
+        return Chunks(self.opened, self.sizes, self._attack().network, self.runtime, indices)
 
     def _score(self, reads: Sequence[Read]) -> None:
         """Attack some images, score them on every target, and add what was found to the tallies."""
@@ -311,36 +282,16 @@ class _SweepRun:
     def _save(self) -> None:
         """Keep unfinished counts; none with a dynamic target, which starts again because its state is not kept."""
         if not self.opened.dynamic:
-            found = unfinished.Unfinished(self.tallies, self.names, self.seconds, self.opened.weights, self.trajectory)
+            found = unfinished.Unfinished(self.tallies, self.names, self.seconds, self.opened.weights)
             self.store.write_unfinished(self.sweep.key, unfinished.pack(found), self.first)
 
     def _kept_from(self, first: int) -> unfinished.Unfinished | None:
-        """Return unfinished counts from an image on, of the same cells and weights; None where there are none."""
-        try:
-            content = self.store.unfinished(self.sweep.key, first)
-            found = None if content is None else unfinished.unpack(content)
-        except StoreError as error:
-            self.reporter.say(f"{error}; the sweep starts again")
-            return None
-        if found is None or not found.names:
-            return None
-        if not found.fits(self.tallies, self.opened.weights):
-            self.reporter.say(
-                f"{self.sweep.label}: what was kept of it is of other evaluations; the sweep starts again"
-            )
-            return None
-        done = self.kept & set(range(first, first + len(found.names)))
-        for digest in self.tallies:
-            kept = found.tallies[digest].kept
-            if set(kept) != done or not all(self.store.keeps_image(digest, i, own) for i, own in kept.items()):
-                self.reporter.say(f"{self.sweep.label}: its kept images are not whole; the sweep starts again")
-                return None
-        return found
+        """Return unfinished counts from an image on, if they are of this sweep."""
+        return kept_from(self.opened, self.store, self.reporter, self.tallies, self.kept, first)
 
     def _take_up(self, found: unfinished.Unfinished) -> None:
         """Go on behind unfinished counts."""
         for digest, tally in self.tallies.items():
             tally.extend(found.tallies[digest])
         self.names += found.names
-        self.trajectory = self.trajectory or found.trajectory
         self.seconds += found.seconds

@@ -17,6 +17,7 @@ from segbench.datasets.base import Dataset, Split
 from segbench.evaluation.batch_size import out_of_memory
 from segbench.evaluation.batching import TrainingBatches
 from segbench.protocols.base import EvaluationProtocol
+from segbench.protocols.void import scored_split
 
 FITTED = 25
 """Images or crops of a batch on which a perturbation is fitted: the perturbation depends on it, so that it is fixed."""
@@ -66,7 +67,7 @@ def training_context(
         context["class_pixels"] = _class_pixels(dataset.split(split), len(dataset.classes)).to(device)
     if attack.attack.fit is None:
         return context, Passes()
-    batches = TrainingBatches(dataset.split(split), protocol, 1 if one_by_one else FITTED, device)
+    batches = TrainingBatches(scored_split(dataset, split, protocol), protocol, 1 if one_by_one else FITTED, device)
     most = FITTED
     while True:
         seen = network if most == FITTED else Piecewise(network, most)

@@ -27,14 +27,12 @@ class Unfinished:
         names: of the images that were scored.
         seconds: spent so far.
         weights: hash of the weights of every network, by the network's digest.
-        trajectory: losses along the attack on the sweep's first images; empty where none were watched.
     """
 
     tallies: Mapping[str, Tally]
     names: Sequence[str]
     seconds: float
     weights: Mapping[str, str]
-    trajectory: Sequence[float] = ()
 
     def fits(self, tallies: Mapping[str, Tally], weights: Mapping[str, str]) -> bool:
         """Whether they are of all these evaluations with the same tallies, and of these weights."""
@@ -49,7 +47,6 @@ def pack(found: Unfinished) -> bytes:
     arrays: dict[str, Any] = {
         "names": np.array(found.names, dtype=str),
         "seconds": np.array(found.seconds),
-        "trajectory": np.array(found.trajectory),
         "weights": np.array([f"{network} {sha256}" for network, sha256 in found.weights.items()], dtype=str),
     }
     for digest, tally in found.tallies.items():
@@ -87,8 +84,7 @@ def unpack(content: bytes) -> Unfinished:
             weights = dict(str(line).split(" ", 1) for line in arrays["weights"])
             names = [str(name) for name in arrays["names"]]
             tallies = {digest: _tally(arrays, digest) for digest in digests}
-            path = arrays["trajectory"].tolist() if "trajectory" in arrays.files else ()
-            return Unfinished(tallies, names, float(arrays["seconds"]), weights, path)
+            return Unfinished(tallies, names, float(arrays["seconds"]), weights)
     except Exception as error:  # numpy and zipfile raise many kinds for bytes that are no archive
         raise StoreError(f"unfinished counts cannot be read ({describe(error)})") from error
 

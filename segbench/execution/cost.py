@@ -27,6 +27,7 @@ from segbench.networks.load import open_external
 from segbench.plan.cells import NetworkCell, TrainCell
 from segbench.plan.plan import Plan, Sweep, group
 from segbench.plan.traits import needs
+from segbench.protocols.void import scored_split
 from segbench.store import Store
 from segbench.training import batches
 
@@ -279,8 +280,8 @@ class _Timer:
         key = (source.data.dataset.short, sweep.attack.short, *seen, _kind(source), *sum(scored, ()))
         if key not in self.known:
             dataset = self._dataset(source)
-            split = dataset.split(self.plan.matrix.split)
             protocol = sweep.cells[0].protocol.make()
+            split = scored_split(dataset, self.plan.matrix.split, protocol)
             crops = protocol.crops(*split[0][1:])
             images, masks = crops.images.to(self.device), crops.masks.to(self.device)
             built = {cell.digest: self._network(cell, dataset) for cell in (source, *sweep.targets)}

@@ -29,6 +29,8 @@ def foldable(network: nn.Module, images: Tensor) -> list[Pair]:
         network: in eval mode; left as it is.
         images: (N, 3, H, W) in [0, 1].
     """
+    if not any(_plain(module, nn.BatchNorm2d) for module in network.modules()):
+        return []
     try:
         with guarded(network, images.device, seed=0):
             pairs, logits = _sequences(network, images)

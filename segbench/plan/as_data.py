@@ -51,15 +51,15 @@ def job_from_plain(content: Mapping[str, Any]) -> TrainCell | Sweep:
 
 
 def _network_to_plain(cell: NetworkCell) -> dict[str, Any]:
-    warnings = list(cell.data.warnings)
+    said = {"warnings": list(cell.data.warnings), "classes": list(cell.data.classes)}
     if isinstance(cell, TrainCell):
-        return {"digest": cell.digest, "trained": plain(cell.to_plain()), "warnings": warnings}
+        return {"digest": cell.digest, "trained": plain(cell.to_plain()), **said}
     return {
         "digest": cell.digest,
         "given": cell.external.model_dump(mode="json"),
         "data": _component(cell.data.dataset),
         "fingerprint": cell.data.fingerprint,
-        "warnings": warnings,
+        **said,
         "identity": dict(cell.identity),
         "convention": plain(cell.convention),
         "traits": list(cell.traits),
@@ -71,13 +71,13 @@ def _network_to_plain(cell: NetworkCell) -> dict[str, Any]:
 
 def _network_from_plain(content: Mapping[str, Any]) -> NetworkCell:
     cell: NetworkCell
-    warnings = tuple(content["warnings"])
+    warnings, classes = tuple(content["warnings"]), tuple(content["classes"])
     if "trained" in content:
         trained = TrainCell.from_plain(content["trained"])
-        cell = replace(trained, data=replace(trained.data, warnings=warnings))
+        cell = replace(trained, data=replace(trained.data, warnings=warnings, classes=classes))
     else:
         cell = ExternalCell(
-            Data(_bound("dataset", content["data"]), content["fingerprint"], warnings),
+            Data(_bound("dataset", content["data"]), content["fingerprint"], warnings, classes),
             ExternalNetwork.model_validate(content["given"]),
             dict(content["identity"]),
             dict(content["convention"]),

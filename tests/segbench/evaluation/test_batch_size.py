@@ -105,6 +105,25 @@ def test_on_a_gpu_the_number_fills_most_of_what_is_free() -> None:
     assert batch_size._fitting(each=1.0, free=1 << 30) == MOST
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_finds_a_number_and_goes_on_where_its_memory_ends(tmp_path: Path) -> None:
+    device = torch.device("cuda")
+    network = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 3, 3, padding=1)).to(device)
+    images = torch.rand(1, 3, 256, 256, device=device).expand(1 << 14, -1, -1, -1)
+    found = BatchSizes(Store(tmp_path), device, None).most("net", network.eval(), images[:1])
+    assert 1 <= found <= MOST
+
+    def passed(part: slice) -> int:
+        own = images[part].clone().requires_grad_()
+        torch.autograd.grad(network(own).sum(), own)
+        return len(own)
+
+    sizes = BatchSizes(Store(tmp_path), device, len(images))
+    assert sum(sizes.in_parts("net", network, images, "net", passed)) == len(images)
+    assert sizes.most("net", network, images[:1]) < len(images)
+
+
 def test_a_batch_in_pieces_has_the_same_gradient() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()).eval()
