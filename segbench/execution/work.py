@@ -23,7 +23,7 @@ def work(key: str, job: Job, root: Path, runtime: Runtime) -> Ended:
     """Do a job; a failure is stored.
 
     Args:
-        key: digest of a training, or key of a sweep.
+        key: digest of a training, or key of a sweep or shard.
         job: the job.
         root: folder of the store.
         runtime: how.

@@ -27,6 +27,7 @@ def job_to_plain(job: TrainCell | Sweep) -> dict[str, Any]:
         "source": job.source.digest,
         "cells": [_evaluation_to_plain(cell) for cell in job.cells],
         "watched": None if job.watched is None else _evaluation_to_plain(job.watched),
+        "shard": job.shard,
     }
 
 
@@ -45,7 +46,8 @@ def job_from_plain(content: Mapping[str, Any]) -> TrainCell | Sweep:
     networks = {digest: _network_from_plain(own) for digest, own in content["networks"].items()}
     cells = tuple(_evaluation_from_plain(own, networks) for own in content["cells"])
     watched = None if content["watched"] is None else _evaluation_from_plain(content["watched"], networks)
-    return Sweep(networks[content["source"]], cells, watched)
+    shard = None if content["shard"] is None else (int(content["shard"][0]), int(content["shard"][1]))
+    return Sweep(networks[content["source"]], cells, watched, shard)
 
 
 def _network_to_plain(cell: NetworkCell) -> dict[str, Any]:

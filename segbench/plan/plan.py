@@ -25,11 +25,13 @@ class Sweep:
             dynamic target stands alone.
         watched: the evaluation whose attack the sanity measurements of the source look at, whether it is among the
             cells or not; None where it is one of another sweep, or where there is none.
+        shard: the first of its images and the one after the last, where this is a part of a sweep; None for all.
     """
 
     source: NetworkCell
     cells: tuple[EvalCell, ...]
     watched: EvalCell | None = None
+    shard: tuple[int, int] | None = None
 
     @property
     def attack(self) -> Bound:
@@ -45,7 +47,8 @@ class Sweep:
     def label(self) -> str:
         """What progress lines call it."""
         oblivious = ", oblivious," if self.oblivious else ""
-        return f"{self.attack.short}{oblivious} on {self.source.label}"
+        images = "" if self.shard is None else f", images {self.shard[0] + 1} to {self.shard[1]}"
+        return f"{self.attack.short}{oblivious} on {self.source.label}{images}"
 
     @property
     def oblivious(self) -> bool:
@@ -54,7 +57,7 @@ class Sweep:
 
     @property
     def key(self) -> str:
-        """Identity of the trajectory: the same for any subset of the cells."""
+        """Identity of the trajectory: the same for any subset of the cells, and for every shard."""
         return _trajectory(self.cells[0])
 
 
