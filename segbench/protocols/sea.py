@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from segbench.datasets.base import VOID
 from segbench.errors import SegbenchError
 from segbench.protocols.base import Crops, Void, protocol
 from segbench.reports.statistics import Absent
@@ -16,7 +15,7 @@ from segbench.reports.statistics import Absent
 
 @protocol("sea-v2")
 class Sea:
-    """SEA's: short side resized, centre crop; void counts as background; absent classes skipped.
+    """SEA's: short side resized, centre crop; void counts as background, if there is one; absent classes skipped.
 
     Args:
         size: height and width of the crop (473 for VOC 2012, 512 for ADE20K).
@@ -35,7 +34,7 @@ class Sea:
         self.size = size
 
     def crops(self, image: Tensor, mask: Tensor) -> Crops:
-        """Resize with Pillow, cut the centre and turn void into class 0; see `EvaluationProtocol.crops`.
+        """Resize with Pillow and cut the centre; see `EvaluationProtocol.crops`.
 
         Float images are rounded to 8 bits, because the definition resizes those.
         """
@@ -50,7 +49,6 @@ class Sea:
         picture = picture.resize(sides, Image.Resampling.BILINEAR).crop(box)
         labels = labels.resize(sides, Image.Resampling.NEAREST).crop(box)
         truth = _tensor(labels)[..., 0].long()
-        truth[truth == VOID] = 0
         return Crops(_tensor(picture).permute(2, 0, 1).float()[None] / 255, truth[None], truth)
 
     def network(self, model: nn.Module) -> nn.Module:
