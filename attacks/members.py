@@ -158,6 +158,6 @@ MEMBERS = (
     Member("pdpgd", partial(_least, attack=pdpgd, alpha=0.01), 1e-5, 4),
 )
 """Their priors are gains of a pass that were measured on split `dev` of the digits scenes, on three networks of seed 7
-(PSPNet without a defense and with TRADES, DeepLabv3 with PGD-AT). docs/results/standard.md marks what is measured on
-these as no evidence of how the attack does elsewhere."""
+(PSPNet without a defense and with TRADES, DeepLabv3 with PGD-AT), which are not among those that
+docs/results/standard.md compares attacks on. The prior of "called" is set between those of its neighbours."""
 SCORE_BASED = Member("square", _square, 1.0)
