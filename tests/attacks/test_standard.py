@@ -135,7 +135,7 @@ def test_it_is_not_above_a_descent_of_its_first_share_from_the_same_start(task: 
 
 @pytest.mark.parametrize(("attack", "allowance"), [(apgd, 0), (padam, 0), (cw, 0.01)])
 def test_it_is_not_above_a_member_of_the_same_passes(attack: Any, allowance: float, task: Any) -> None:
-    # C&W spends all its passes on what the standard attack spends a third of them on.
+    # C&W spends all its passes on what the standard attack spends a part of them on.
     ours = left(task.model, standard(task.model, task.images, task.masks, eps=0.01, passes=60), task.masks).sum()
     theirs = left(task.model, attack(task.model, task.images, task.masks, eps=0.01, steps=59), task.masks).sum()
     assert ours <= (1 + allowance) * theirs
