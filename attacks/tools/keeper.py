@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from segbench.attacks.tools.losses import right_pixels
+from segbench.attacks.tools.losses import predicted, right_pixels
 from segbench.attacks.tools.watch import Candidates
 
 
@@ -57,12 +57,12 @@ def image_iou(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tens
     count, classes = logits.shape[:2]
     valid = (masks != ignore_index) & (masks < classes)
     row = torch.arange(count, device=masks.device).view(-1, 1, 1) * classes
-    preds = logits.argmax(1)
+    preds = predicted(logits)
 
     def counted(labels: Tensor, where: Tensor) -> Tensor:
         return torch.bincount((row + labels)[where], minlength=count * classes).view(count, classes).double()
 
-    both, predicted, true = counted(masks, valid & (preds == masks)), counted(preds, valid), counted(masks, valid)
+    both, chosen, true = counted(masks, valid & (preds == masks)), counted(preds, valid), counted(masks, valid)
     present = true > 0
-    ious = both / (predicted + true - both).clamp_min(1)
+    ious = both / (chosen + true - both).clamp_min(1)
     return (ious * present).sum(1) / present.sum(1).clamp_min(1)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segbench.attacks.tools.losses import predicted
 from segbench.attacks.tools.watch import Candidates
 from segbench.reports.statistics import Absent, mean_iou
 
@@ -86,7 +87,7 @@ class Seen:
     def see(self, candidates: Candidates) -> None:
         """Take note of the candidates of one forward pass."""
         _, logits, own, inside = candidates
-        counts = self._confusions(logits.argmax(1), self.masks[own])
+        counts = self._confusions(predicted(logits), self.masks[own])
         for image, keeps, found in zip(own.tolist(), inside.tolist(), counts, strict=True):
             self.passes[image] += 1
             if keeps and found[0].sum() < self.right[image]:

@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from segbench.attacks.tools.losses import predicted
 from segbench.evaluation.bands import TrueBands, band_counts, true_bands
 from segbench.evaluation.confidence import confidence_bins
 from segbench.evaluation.objects import Objects, object_counts, objects_of
@@ -68,7 +69,7 @@ def labelled(protocol: EvaluationProtocol, scores: Tensor, crops: Crops) -> tupl
     if not isinstance(protocol, Confident):
         return protocol.merge(scores, crops), None
     merged = protocol.merged(scores, crops)
-    return merged.argmax(0), merged.float() if protocol.answers == "probabilities" else merged.float().softmax(0)
+    return predicted(merged, 0), merged.float() if protocol.answers == "probabilities" else merged.float().softmax(0)
 
 
 def tallied(
