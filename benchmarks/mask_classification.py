@@ -1,8 +1,9 @@
 """What attacks reach on a mask classifier: `python benchmarks/mask_classification.py FOLDER`.
 
 A small MaskFormer and a small UPerNet with the same ResNet backbone learn the `digits` scenes, the first by the losses
-of its own library. Both are saved as transformers saves them, and segbench loads and attacks both as `hf:` networks.
-The trained networks and the records stay in FOLDER. It prints the mIoU under each attack.
+of its own library. Both are saved as transformers saves them, and segbench loads and attacks both as `hf:` networks. It
+also attacks each through its probabilities in place of its logits, and through the other network. The trained networks
+and the records stay in FOLDER. It prints the mIoU under each attack, by what the attack was made on.
 """
 
 import json
@@ -11,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import transformers
+from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 import segbench
 from segbench.datasets.digits import Digits
+from segbench.networks.mask_classes import log_class_scores
 
-SIZE, DIGITS = 48, [0, 1, 2]
-ITERATIONS = {"maskformer": 1200, "upernet": 150}
+SIZE, DIGITS, SCENES = 48, [0, 1, 2], 2000
+ITERATIONS = {"maskformer": 4000, "upernet": 420}
 """As many as the network needs to be about as accurate as the other."""
 BATCH, LIMIT = 16, 20
 RADII = {"1/255": "0.25/255", "4/255": "1/255"}
@@ -31,6 +35,9 @@ ATTACKS = ["clean"] + [
         *(f"{name}(steps=20, eps={eps})" for name in ("apgd", "sea")),
     )
 ]
+ATTACKS.append("sea(steps=100, eps=4/255)")
+FROM_ELSEWHERE = [attack for attack in ATTACKS if attack.startswith(("bim", "sea(steps=20"))]
+"""Attacks that are also made on something else than the network itself."""
 MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 
 
@@ -58,24 +65,28 @@ def build(kind: str, num_classes: int) -> Any:
     return transformers.MaskFormerForInstanceSegmentation(config)
 
 
+def normalised(images: Tensor) -> Tensor:
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return (images - mean) / std
+
+
 def train(kind: str, dataset: Digits) -> Any:
+    split = dataset.split("train")
+    _, images, masks = default_collate([split[index] for index in range(len(split))])
     torch.manual_seed(0)
     network = build(kind, len(dataset.classes)).train()
-    samples = dataset.split("train")
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4)
     steps = ITERATIONS[kind]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     for step in range(steps):
-        chosen = torch.randint(len(samples), (BATCH,))
-        images, masks = default_collate([samples[int(index)][1:] for index in chosen])
-        images, masks = (images / 255 - mean) / std, masks.long()
+        chosen = torch.randint(len(images), (BATCH,))
+        shown, labels = normalised(images[chosen].float() / 255), masks[chosen].long()
         if kind == "upernet":
-            loss = network(images, labels=masks).loss
+            loss = network(shown, labels=labels).loss
         else:
-            classes = [mask[mask != dataset.ignore_index].unique() for mask in masks]
-            parts = [(mask == found[:, None, None]).float() for mask, found in zip(masks, classes, strict=True)]
-            loss = network(images, mask_labels=parts, class_labels=classes).loss
+            classes = [mask[mask != dataset.ignore_index].unique() for mask in labels]
+            parts = [(mask == found[:, None, None]).float() for mask, found in zip(labels, classes, strict=True)]
+            loss = network(shown, mask_labels=parts, class_labels=classes).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -86,21 +97,49 @@ def train(kind: str, dataset: Digits) -> Any:
     return network.eval()
 
 
+class Probabilities(nn.Module):
+    """A network with probabilities in place of logits, images in [0, 1] -> (N, C, H, W): the scores, of MaskFormer."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the probabilities at the size of the images."""
+        answer = self.network(normalised(images))
+        if hasattr(answer, "logits"):
+            return F.interpolate(answer.logits, images.shape[2:], mode="bilinear").softmax(1)
+        masks = F.interpolate(answer.masks_queries_logits, images.shape[2:], mode="bilinear")
+        return log_class_scores(answer.class_queries_logits, masks).exp()
+
+
 def main(folder: Path) -> None:
-    dataset = Digits(size=SIZE, train=400, val=50, digits=DIGITS)
-    spec = f"digits(size={SIZE}, train=400, val=50, digits={DIGITS})"
+    torch.set_num_threads(1)
+    dataset = Digits(size=SIZE, train=SCENES, val=50, digits=DIGITS)
+    spec = f"digits(size={SIZE}, train={SCENES}, val=50, digits={DIGITS})"
     processor = {"image_processor_type": "MaskFormerImageProcessor", "do_resize": False, "size_divisor": 1}
     processor |= {"do_rescale": True, "rescale_factor": 1 / 255, "image_mean": MEAN, "image_std": STD}
-    scores = {}
+    found: dict[str, dict[str, dict[str, float]]] = {}
     for kind in ITERATIONS:
         if not (folder / kind / "config.json").is_file():
             network = train(kind, dataset)
             network.config.id2label = dict(enumerate(dataset.classes))
             network.save_pretrained(folder / kind)
             (folder / kind / "preprocessor_config.json").write_text(json.dumps(processor))
-        result = segbench.evaluate(f"hf:{folder / kind}", spec, ATTACKS, store=folder / "runs", limit=LIMIT)
-        scores[kind] = {row.attack: round(row.miou, 1) for row in result.table.itertuples()}
-    print(json.dumps(scores, indent=2))
+    loaders = transformers.MaskFormerForInstanceSegmentation, transformers.UperNetForSemanticSegmentation
+    for kind, other, loader in zip(ITERATIONS, reversed(ITERATIONS), loaders, strict=True):
+        target, store = f"hf:{folder / kind}", folder / "runs"
+        own = segbench.evaluate(target, spec, ATTACKS, store=store, limit=LIMIT)
+        told = found[kind] = {"itself": {row.attack: round(row.miou, 1) for row in own.table.itertuples()}}
+        substitutes = [f"hf:{folder / other}", Probabilities(loader.from_pretrained(folder / kind).eval())]
+        from_elsewhere = segbench.evaluate(
+            *(target, spec, FROM_ELSEWHERE),
+            **{"access": "scores", "substitutes": substitutes, "name": f"{kind}-closed"},
+            **{"store": store, "limit": LIMIT},
+        )
+        for row in from_elsewhere.table.itertuples():
+            told.setdefault(row.source_model, {})[row.attack] = round(row.miou, 1)
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

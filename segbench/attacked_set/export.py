@@ -30,6 +30,7 @@ from segbench.networks.load import load_network, weights_sha256
 from segbench.plan.cells import EvalCell, recorded_threat
 from segbench.plan.identity import digest
 from segbench.protocols.base import Crops, EvaluationProtocol
+from segbench.protocols.void import scored_split
 from segbench.reports.names import as_name
 from segbench.seeding import generator
 from segbench.store import Store
@@ -144,10 +145,10 @@ class _Export:
         self.out, self.matrix, self.cells, self.say = out, matrix, cells, say
         bound = matrix.datasets[0]
         self.dataset: Dataset = prepare.open_bound(bound, matrix.runtime.data)
-        self.split = self.dataset.split(matrix.split)
+        self.protocol: EvaluationProtocol = matrix.protocol.make()
+        self.split = scored_split(self.dataset, matrix.split, self.protocol)
         self.length = min(len(self.split), matrix.limit or len(self.split))
         self.device = workers.resolve_devices(matrix.runtime.device, 1, 1)[0]
-        self.protocol: EvaluationProtocol = matrix.protocol.make()
         self.files: dict[str, str] = {}
         self.images: dict[int, ImageFiles] = {}
 

@@ -20,6 +20,7 @@ from segbench.networks.label_maps import as_scores
 from segbench.plan.cells import needs_root
 from segbench.plan.identity import digest
 from segbench.protocols.base import Crops, EvaluationProtocol
+from segbench.protocols.void import scored_split
 from segbench.provenance import provenance
 from segbench.reports.names import as_name
 from segbench.reports.records import Component, Manifest, Network, Record
@@ -95,7 +96,8 @@ def _tally(
     condition: str, made: AttackedSet, found: Predictions, dataset: Dataset, protocol: EvaluationProtocol
 ) -> tuple[Counts, dict[str, float]]:
     """Return the counts of a condition's images, (N, 3, C), and what its confidences say."""
-    split, classes, void = dataset.split(made.split), len(made.classes), dataset.ignore_index
+    split = scored_split(dataset, made.split, protocol)
+    classes, void = len(made.classes), dataset.ignore_index
     counts, confident = [], _Confidences()
     for index, image in enumerate(made.images):
         sample = split[index]

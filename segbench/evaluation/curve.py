@@ -46,6 +46,12 @@ class Curve:
         self.most = max(self.most, int(seen.passes.max()))
         self.first = max(self.first, seen.first)
 
+    def extend(self, other: Curve) -> None:
+        """Add the images of another curve."""
+        if other.counts is not None:
+            self.counts = other.counts if self.counts is None else self.counts + other.counts
+        self.most, self.first = max(self.most, other.most), max(self.first, other.first)
+
     def points(self, absent: Absent, share: float | None = None) -> tuple[tuple[int, float], ...]:
         """Return (passes, mIoU in per cent), from the first point at which every image has a candidate.
 

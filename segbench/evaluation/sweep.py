@@ -41,6 +41,7 @@ from segbench.networks.load import load_network, weights_sha256
 from segbench.plan.cells import EvalCell
 from segbench.plan.plan import Sweep
 from segbench.protocols.base import Crops, EvaluationProtocol
+from segbench.protocols.void import scored_split
 from segbench.provenance import provenance
 from segbench.reporter import Reporter
 from segbench.reports.evidence import KeptImage
@@ -55,8 +56,11 @@ CANDIDATES = 8
 def run_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.device, reporter: Reporter) -> None:
     """Evaluate the cells of a sweep that have no current record, and store their records.
 
+    A shard keeps what it finds on its images. The one that ends last does the whole sweep, which takes up what all
+    shards have found.
+
     Args:
-        sweep: evaluations that share adversarial images.
+        sweep: evaluations that share adversarial images, or a shard of one.
         store: where networks come from and records go.
         runtime: batch size, folders of datasets, what is kept.
         device: where it runs.
@@ -67,22 +71,25 @@ def run_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.device
         CellError: adversarial images exceed their budget, or a network answers with values that are not finite.
         Stopped: the user asked to stop; what is finished was kept.
     """
-    lock = store.sweep_lock(sweep.key)
+    lock = store.sweep_lock(sweep.key, sweep.shard)
     acquire(lock, sweep.label)
+    complete = sweep.shard is not None
     try:
         cells = tuple(cell for cell in sweep.cells if not store.current(cell.digest))
-        if cells or lacks_measurements(sweep, store):
-            _SweepRun(replace(sweep, cells=cells or sweep.cells[:1]), store, runtime, device, reporter).go(bool(cells))
+        if cells or (sweep.shard is None and lacks_measurements(sweep, store)):
+            run = _SweepRun(replace(sweep, cells=cells or sweep.cells[:1]), store, runtime, device, reporter)
+            run.go(bool(cells))
+            complete = complete and run.complete()
     finally:
         lock.release()
+    if complete:
+        run_sweep(replace(sweep, shard=None), store, runtime, device, reporter)
 
 
 def lacks_measurements(sweep: Sweep, store: Store) -> bool:
     """Whether the sanity measurements of a sweep's source are to be taken with it, and are not there."""
-    own = any(cell.white for cell in sweep.cells) and not sweep.oblivious
-    gradients = sweep.attack.attack().threat.access == "gradients"
     try:
-        return own and gradients and store.measured(sweep.source.digest) is None
+        return sweep.watched is not None and store.measured(sweep.source.digest) is None
     except StoreError:
         return True
 
@@ -99,11 +106,12 @@ class _SweepRun:
         data = sweep.source.data
         self.dataset = data.open(runtime.data.get(data.dataset.name))
         self.classes, self.void = len(self.dataset.classes), self.dataset.ignore_index
-        self.split = self.dataset.split(first.split)
+        self.protocol: EvaluationProtocol = first.protocol.make()
+        self.split = scored_split(self.dataset, first.split, self.protocol)
         self.length = len(self.split) if first.limit is None else min(first.limit, len(self.split))
+        self.first, self.end = sweep.shard or (0, self.length)
         keep = runtime.keep_images
         self.kept = {(2 * i + 1) * self.length // (2 * keep) for i in range(keep)}
-        self.protocol: EvaluationProtocol = first.protocol.make()
         cells = {cell.digest: cell for cell in (sweep.source, *sweep.targets)}
         self.networks = {
             digest: load_network(cell, store, device, self.classes, self.void) for digest, cell in cells.items()
@@ -116,34 +124,53 @@ class _SweepRun:
             digest: Tally(families=possible(runtime.tallies, target, self.protocol))
             for digest, target in targets.items()
         }
+        self.context: dict[str, Any] | None = None
         self.truths: dict[int, Truth] = {}
         self.allowed: Tensor | None = None
         self.names: list[str] = []
-        self.trajectory: list[Tensor] = []
+        self.trajectory: tuple[float, ...] = ()
 
     def go(self, score: bool) -> None:
-        """Score all images, write the records, and measure the source; only the last where nothing is left to score."""
+        """Score all images, write the records, and measure the source; only the last where nothing is left to score.
+
+        Of a shard, what was found is kept instead.
+        """
         self._reset()
         if score:
             seconds = self._score_all()
+            if self.sweep.shard is not None:
+                self._save(seconds)
+                return
             for cell in self.sweep.cells:
                 self._write(cell, seconds)
             self.store.drop_unfinished(self.sweep.key)
         if lacks_measurements(self.sweep, self.store):
             self._measure()
 
+    def complete(self) -> bool:
+        """Whether the shards of the sweep have found something on every image."""
+        covered = 0
+        while covered < self.length and (found := self._kept_from(covered)) is not None:
+            covered += len(found.names)
+        return covered >= self.length
+
     def _score_all(self) -> float:
         """Attack and score every image; return the seconds that it took, in all runs together."""
-        self._take_from_training_data()
-        before = self._restore()
+        before, scored = 0.0, 0
         started = saved = time.monotonic()
-        resumed_at = len(self.names)
-        for first in range(resumed_at, self.length, self.batch):
-            self._score(range(first, min(first + self.batch, self.length)))
+        while (at := self.first + len(self.names)) < self.end:
+            found = self._kept_from(at)
+            if found is not None and at + len(found.names) <= self.end:
+                before += self._take_up(found)
+                continue
+            if self.context is None:
+                self._take_from_training_data()
+            self._score(range(at, min(at + self.batch, self.end)))
             now = time.monotonic()
-            pace = (len(self.names) - resumed_at) / (now - started)
+            scored += self.first + len(self.names) - at
+            told = f"mIoU {self._miou():.1f}, {scored / (now - started):.1f} images/s"
             try:
-                self.reporter.update(len(self.names), self.length, f"mIoU {self._miou():.1f}, {pace:.1f} images/s")
+                self.reporter.update(len(self.names), self.end - self.first, told)
             except Stopped:
                 self._save(before + now - started)
                 raise
@@ -178,7 +205,7 @@ class _SweepRun:
         attack, network = self.attack, self._seen_by_attack()
         seed = self.sweep.cells[0].seed
         generators = [generator(seed, attack.attack.name, *key) for key in pack.keys]
-        context = {**self.context, "ignore_index": self.void, "generator": generators}
+        context = {**(self.context or {}), "ignore_index": self.void, "generator": generators}
         made: dict[str, Tensor]
         with count_passes(network) as passes, self._watched(network, pack), self._curves(network, pack):
             if attack.attack.nested:
@@ -352,24 +379,53 @@ class _SweepRun:
             self.batch,
             self.device,
         )
-        for tally in self.tallies.values():
+        for tally in () if self.names else self.tallies.values():  # what was taken up has counted it
             tally.passes.forward += fitting.forward
             tally.passes.backward += fitting.backward
 
     @contextlib.contextmanager
     def _watched(self, network: nn.Module, pack: Pack) -> Iterator[None]:
-        """Note the losses along the attack on the sweep's first images, for the sanity measurements."""
-        aimed = self.attack.options.get("target") is not None or self.attack.attack.region is not None
-        if self.names or self.trajectory or aimed:
+        """Note the losses along the attack on the split's first image, for the sanity measurements."""
+        place = self._looked_at(pack)
+        if place is None:
             yield
             return
-        with recorded(network, pack.masks, ignore_index=self.void) as losses:
+        with recorded(network, pack.masks, place, ignore_index=self.void) as losses:
             yield
-        self.trajectory = losses
+        self.trajectory = tuple(float(loss) for loss in losses)
+
+    def _looked_at(self, pack: Pack) -> int | None:
+        """Return the place in a pack of the piece whose loss is to be noted: the first with a label of image 0."""
+        watched = self.sweep.watched
+        if watched is None or watched.attack.short != self.sweep.attack.short or self._aimed() or self.trajectory:
+            return None
+        pieces = pack.by_image(pack.masks)[0] if pack.index(pack.places[0]) == 0 else ()
+        return next((place for place, own in enumerate(pieces) if (own != self.void).any()), None)
+
+    def _aimed(self) -> bool:
+        """Whether the attack does not raise the loss of all pixels."""
+        return self.attack.options.get("target") is not None or self.attack.attack.region is not None
+
+    def _attack_first(self) -> tuple[float, ...]:
+        """Attack the first images as a whole sweep does, and return the losses that are to be noted."""
+        self._take_from_training_data()
+        self._reset()
+        samples = [self.split[index] for index in range(min(self.batch, self.length))]
+        crops = [self.protocol.crops(sample.image, sample.mask) for sample in samples]
+        pack = next(packed(crops, range(len(crops)), self.batch, self.device))
+        self._attack(pack, [samples[place].name for place in pack.places])
+        return self.trajectory
 
     def _measure(self) -> None:
         """Take the sanity measurements of the source; see `segbench.reports.sanity`."""
         self.reporter.update(self.length, self.length, "sanity probes")
+        watched = self.sweep.watched
+        assert watched is not None
+        if not self.trajectory and not self._aimed():
+            # The sweep went on from later images, or its records were there.
+            alone = replace(self.sweep, cells=(watched,))
+            again = _SweepRun(alone, self.store, self.runtime, self.device, self.reporter)
+            self.trajectory = again._attack_first()
         self._reset()
         samples = [self.split[index] for index in range(min(CANDIDATES, self.length))]
         crops = [self.protocol.crops(sample.image, sample.mask) for sample in samples]
@@ -380,17 +436,16 @@ class _SweepRun:
             network,
             images,
             masks,
-            passes=allowance(self._passes()),
-            trajectory=[float(loss) for loss in self.trajectory],
+            passes=allowance(self._passes(watched)),
+            trajectory=self.trajectory,
             ignore_index=self.void,
         )
         self.store.write_measured(self.sweep.source.digest, measured)
 
-    def _passes(self) -> int:
-        """Return how many images went through networks for this sweep, and for the clean images beside it."""
-        found = [self.store.record(cell.digest) for cell in self.sweep.cells]
-        attack = max((sum(record.passes.values()) for record in found if record is not None), default=0)
-        return attack + (len(self.sweep.cells) + 1) * self.length
+    def _passes(self, cell: EvalCell) -> int:
+        """Return how many images went through networks for an evaluation, and for the clean images beside it."""
+        record = self.store.record(cell.digest)
+        return (0 if record is None else sum(record.passes.values())) + 2 * self.length
 
     def _reset(self) -> None:
         """Return the networks to their state of deployment."""
@@ -402,31 +457,36 @@ class _SweepRun:
         """Keep unfinished counts; none with a dynamic target, which starts again because its state is not kept."""
         if not self.dynamic:
             found = unfinished.Unfinished(self.tallies, self.names, self.batch, seconds, self.weights)
-            self.store.write_unfinished(self.sweep.key, unfinished.pack(found))
+            self.store.write_unfinished(self.sweep.key, unfinished.pack(found), self.first)
 
-    def _restore(self) -> float:
-        """Take up unfinished counts of the same cells, batch and weights; return their seconds."""
+    def _kept_from(self, first: int) -> unfinished.Unfinished | None:
+        """Return unfinished counts from an image on, of the same cells, batch and weights; None if there are none."""
         try:
-            content = self.store.unfinished(self.sweep.key)
+            content = self.store.unfinished(self.sweep.key, first)
             found = None if content is None else unfinished.unpack(content)
         except StoreError as error:
             self.reporter.say(f"{error}; the sweep starts again")
-            return 0.0
-        if found is None:
-            return 0.0
+            return None
+        if found is None or not found.names:
+            return None
         if not found.fits(self.tallies, self.batch, self.weights):
             self.reporter.say(
                 f"{self.sweep.label}: what was kept of it is of other evaluations; the sweep starts again"
             )
-            return 0.0
-        done = self.kept & set(range(len(found.names)))
+            return None
+        done = self.kept & set(range(first, first + len(found.names)))
         for digest in self.tallies:
             kept = found.tallies[digest].kept
             if set(kept) != done or not all(self.store.keeps_image(digest, i, own) for i, own in kept.items()):
                 self.reporter.say(f"{self.sweep.label}: its kept images are not whole; the sweep starts again")
-                return 0.0
-        self.tallies = {digest: found.tallies[digest] for digest in self.tallies}
-        self.names = list(found.names)
+                return None
+        return found
+
+    def _take_up(self, found: unfinished.Unfinished) -> float:
+        """Go on behind unfinished counts; return their seconds."""
+        for digest, tally in self.tallies.items():
+            tally.extend(found.tallies[digest])
+        self.names += found.names
         return found.seconds
 
 

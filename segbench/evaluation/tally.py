@@ -94,6 +94,24 @@ class Tally:
         if outcome.certified is not None:
             self.certified.append(outcome.certified)
 
+    def extend(self, other: Tally) -> None:
+        """Add the findings on the images that follow; `families` is the same in both."""
+        self.distances += other.distances
+        self.passes.forward += other.passes.forward
+        self.passes.backward += other.passes.backward
+        self.radius = max(self.radius, other.radius)
+        for part, counts in other.counts.items():
+            self.counts.setdefault(part, []).extend(counts)
+        for part, families in other.tallies.items():
+            for family, own in families.items():
+                self.tallies.setdefault(part, {}).setdefault(family, []).extend(own)
+        self.on_target += other.on_target
+        self.outside += other.outside
+        self.hidden += other.hidden
+        self.certified += other.certified
+        self.kept |= other.kept
+        self.curve.extend(other.curve)
+
 
 def confusion(preds: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> Counts:
     """Count the pixels of one image: (3, C) intersections, predicted and true pixels; void counts nowhere.

@@ -15,6 +15,7 @@ from segbench.attacks.tools.passes import Passes, count_passes
 from segbench.datasets.base import Dataset, Split
 from segbench.evaluation.batching import TrainingBatches
 from segbench.protocols.base import EvaluationProtocol
+from segbench.protocols.void import scored_split
 
 
 def training_context(
@@ -42,7 +43,7 @@ def training_context(
         context["class_pixels"] = _class_pixels(dataset.split(split), len(dataset.classes)).to(device)
     with count_passes(network) as passes:
         if attack.attack.fit is not None:
-            batches = TrainingBatches(dataset.split(split), protocol, batch, device)
+            batches = TrainingBatches(scored_split(dataset, split, protocol), protocol, batch, device)
             context["perturbation"] = attack.fit(network, batches, ignore_index=dataset.ignore_index)
     return context, passes
 

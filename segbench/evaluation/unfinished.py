@@ -1,4 +1,4 @@
-"""The findings of an unfinished sweep as bytes, so that a killed sweep goes on at the batch where it was."""
+"""The findings of an unfinished sweep as bytes: a killed sweep goes on where it was, and shards are put together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LISTS = ("on_target", "outside", "hidden")
 
 @dataclass(frozen=True)
 class Unfinished:
-    """The findings of a sweep on its first images.
+    """The findings of a sweep on some images that follow one another.
 
     Attributes:
         tallies: by the digest of the evaluation.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from segbench.evaluation.probes import allowance
 from segbench.evaluation.sweep import lacks_measurements
@@ -55,10 +55,11 @@ def beside(plan: Plan, sweeps: Sequence[Sweep], store: Store, evaluation: Callab
         evaluation: sweep -> its passes with those of the clean images; None where they are not known.
     """
     probed: dict[str, int] = {}
-    for sweep in sweeps:
-        passes = evaluation(sweep)
-        if sweep.source.digest not in probed and passes is not None and lacks_measurements(sweep, store):
-            probed[sweep.source.digest] = allowance(passes)
+    for sweep in plan.sweeps:
+        if sweep.watched is not None and lacks_measurements(sweep, store):
+            passes = evaluation(replace(sweep, cells=(sweep.watched,)))
+            if passes is not None:
+                probed[sweep.source.digest] = allowance(passes)
     checked = {network.name for network in plan.matrix.networks if network.check}
     given = {
         cell.digest

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from segbench.errors import SegbenchError
@@ -15,6 +15,7 @@ from segbench.networks.load import same_answers
 from segbench.plan.cells import EvalCell, TrainCell
 from segbench.plan.plan import Plan, Sweep
 from segbench.store import Store
+from segbench.store.whole import Whole
 
 Job = TrainCell | Sweep
 
@@ -42,11 +43,12 @@ class JobBoard:
 
     Attributes:
         trainings: networks to train, by digest.
-        sweeps: sweeps to run, by key.
+        sweeps: sweeps to run, by key, and shards of sweeps.
         notes: why results that are there are made again, a sentence each.
         failed: networks that could not be trained, with the reason.
         running: jobs under way.
         paused: jobs that another process does, and when to try them again.
+        shards: first image, and the one after the last, of every shard of the sweeps that are split, by their keys.
     """
 
     trainings: dict[str, TrainCell]
@@ -55,11 +57,36 @@ class JobBoard:
     failed: dict[str, str] = field(default_factory=dict)
     running: dict[Future[Ended], tuple[str, Job]] = field(default_factory=dict)
     paused: dict[str, float] = field(default_factory=dict)
+    shards: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
 
     @property
     def jobs(self) -> dict[str, Job]:
         """The jobs that have not been started, trainings first."""
         return {**self.trainings, **self.sweeps}
+
+    def split(self, shards: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+        """Split sweeps; see `shards` above."""
+        self.shards = shards
+        whole, self.sweeps = self.sweeps, {}
+        self.add(whole)
+
+    def add(self, sweeps: Mapping[str, Sweep]) -> None:
+        """Put sweeps on the board, in the place of what it has of them, each in its shards."""
+        for key, sweep in sweeps.items():
+            if key in self.shards:
+                self.sweeps |= {
+                    f"{key}-{first}-{end}": replace(sweep, shard=(first, end)) for first, end in self.shards[key]
+                }
+            else:
+                self.sweeps[key] = sweep
+
+    def ends(self, key: str, job: Job) -> int:
+        """Return how many cells end with a job that ended: none before the last shard of a sweep."""
+        if not isinstance(job, Sweep):
+            return 1
+        others = [*self.sweeps, *(own for own, _ in self.running.values())]
+        sweep = key.partition("-")[0] + "-"
+        return 0 if job.shard is not None and any(own.startswith(sweep) for own in others) else len(job.cells)
 
     def ready(self) -> Iterator[tuple[str, Job]]:
         """Yield the jobs that could start now, trainings first."""
@@ -95,12 +122,14 @@ def pending(plan: Plan, store: Store) -> JobBoard:
         SegbenchError: a network from elsewhere answers otherwise than when its records were made.
     """
     _answer_as_before(plan, store)
+    whole = Whole(store)
     sweeps, notes = {}, []
     for sweep in plan.sweeps:
-        cells, reasons = _left(sweep, store)
+        cells, reasons = _left(sweep, whole.look)
         notes += reasons
         if cells or lacks_measurements(sweep, store):
-            sweeps[sweep.key] = Sweep(sweep.source, cells or sweep.cells[:1])
+            sweeps[sweep.key] = replace(sweep, cells=cells or sweep.cells[:1])
+    whole.keep()
     needed = {cell.digest for sweep in sweeps.values() for cell in (sweep.source, *sweep.targets)}
     trainings = [
         cell
@@ -121,22 +150,30 @@ def outdated(network: str, plan: Plan, store: Store, failed: Container[str]) -> 
         store: the store.
         failed: digests of the networks that could not be trained.
     """
+    whole = Whole(store)
     sweeps, notes = {}, []
     for sweep in plan.sweeps:
         if network in (cell.digest for cell in (sweep.source, *sweep.targets)):
-            left, reasons = _left(sweep, store)
+            left, reasons = _left(sweep, whole.look)
             cells = tuple(c for c in left if c.target.digest not in failed and c.source.digest not in failed)
             notes += reasons
             if reasons and cells:
-                sweeps[sweep.key] = Sweep(sweep.source, cells)
+                sweeps[sweep.key] = replace(sweep, cells=cells)
     return sweeps, notes
 
 
-def _left(sweep: Sweep, store: Store) -> tuple[tuple[EvalCell, ...], list[str]]:
-    """Return the cells of a sweep that are left to do, and why those are that have a record."""
-    reasons = {cell.digest: store.stale(cell.digest) for cell in sweep.cells}
-    cells = tuple(c for c in sweep.cells if reasons[c.digest] is not None or not store.evaluated(c.digest))
-    return cells, [reason for reason in reasons.values() if reason is not None]
+def _left(
+    sweep: Sweep, look: Callable[[str], tuple[bool, str | None]]
+) -> tuple[tuple[EvalCell, ...], list[str]]:
+    """Return the cells of a sweep that are left to do, and why those are that have a record.
+
+    Args:
+        sweep: the sweep.
+        look: digest -> whether the evaluation is done, and why its record is not to be used; see `store.whole`.
+    """
+    found = [(cell, *look(cell.digest)) for cell in sweep.cells]
+    cells = tuple(cell for cell, done, _ in found if not done)
+    return cells, [reason for _, _, reason in found if reason is not None]
 
 
 def _answer_as_before(plan: Plan, store: Store) -> None:

@@ -27,6 +27,7 @@ from segbench.networks.load import open_external
 from segbench.plan.cells import NetworkCell, TrainCell
 from segbench.plan.plan import Plan, Sweep, group
 from segbench.plan.traits import needs
+from segbench.protocols.void import scored_split
 from segbench.store import Store
 from segbench.training import batches
 
@@ -171,9 +172,8 @@ def summary(found: Cost) -> RenderableType:
     return Group(*parts)
 
 
-def job_passes(plan: Plan, jobs: Mapping[str, TrainCell | Sweep]) -> dict[str, int]:
+def job_passes(jobs: Mapping[str, TrainCell | Sweep], known: Lengths) -> dict[str, int]:
     """Return the forward and backward passes of each job, in images; 0 where they are not known."""
-    known = lengths(plan)
     found = {}
     for key, job in jobs.items():
         try:
@@ -193,14 +193,15 @@ def _training(cell: TrainCell, known: Lengths) -> Passes | None:
 
 
 def _sweep(sweep: Sweep, known: Lengths) -> Passes | None:
-    images = known.images[sweep.cells[0].digest]
-    if images is None:
+    first, end = sweep.shard or (0, known.images[sweep.cells[0].digest])
+    if end is None:
         return None
     anticipating = sweep.cells[0].anticipating
     parts = [
         attack_passes(sweep.attack, _defense(sweep.source), oblivious=sweep.oblivious, anticipating=anticipating),
         *(scoring_passes(_defense(c.target), certified=c.certified, dynamic=c.dynamic) for c in sweep.cells),
     ]
+    images = end - first
     return Passes(sum(p.forward for p in parts) * images, sum(p.backward for p in parts) * images)
 
 
@@ -279,8 +280,8 @@ class _Timer:
         key = (source.data.dataset.short, sweep.attack.short, *seen, _kind(source), *sum(scored, ()))
         if key not in self.known:
             dataset = self._dataset(source)
-            split = dataset.split(self.plan.matrix.split)
             protocol = sweep.cells[0].protocol.make()
+            split = scored_split(dataset, self.plan.matrix.split, protocol)
             crops = protocol.crops(*split[0][1:])
             images, masks = crops.images.to(self.device), crops.masks.to(self.device)
             built = {cell.digest: self._network(cell, dataset) for cell in (source, *sweep.targets)}

@@ -15,10 +15,11 @@ from segbench.config.matrix import Runtime
 from segbench.errors import SegbenchError, Stopped, StoreError
 from segbench.execution import workers
 from segbench.execution.board import PAUSE, Ended, Job, JobBoard, outdated, pending
-from segbench.execution.cost import job_passes
+from segbench.execution.cost import job_passes, lengths
 from segbench.execution.engines.base import Engine, Lost
 from segbench.execution.engines.choose import chosen
 from segbench.execution.engines.slurm import SlurmEngine
+from segbench.execution.shards import shards
 from segbench.execution.work import store_failure, without_failed
 from segbench.plan.cells import ExternalCell
 from segbench.plan.plan import Plan, Sweep
@@ -113,10 +114,12 @@ def _opened(
     store.write_manifest(plan.manifest(threads))
     _restore_cells(plan, store, display)
     board = pending(plan, store)
-    cells = len(plan.trainings) + len(plan.evaluations)
+    known = lengths(plan)
     left = len(board.trainings) + sum(len(sweep.cells) for sweep in board.sweeps.values())
+    board.split(shards(plan.sweeps, known, engine.at_once, runtime.eval_batch))
+    cells = len(plan.trainings) + len(plan.evaluations)
     jobs = board.jobs
-    display.start({key: job.label for key, job in jobs.items()}, cells, cells - left, job_passes(plan, jobs))
+    display.start({key: job.label for key, job in jobs.items()}, cells, cells - left, job_passes(jobs, known))
     for note in board.notes:
         display.say(f"{note}; it is done again")
     if unsealed := store.unsealed():
@@ -233,13 +236,13 @@ class _Execution:
 
     def _book(self, key: str, job: Job, error: str | None) -> None:
         """Book a job that is done or failed, and fail the evaluations that needed it."""
-        self.display.finish(key, len(job.cells) if isinstance(job, Sweep) else 1, error)
+        self.display.finish(key, self.board.ends(key, job), error)
         if isinstance(job, Sweep):
             return
         if error is None:
             # A training that had to be done again may give other weights than those of earlier records.
             sweeps, notes = outdated(key, self.plan, self.store, self.board.failed)
-            self.board.sweeps.update(sweeps)
+            self.board.add(sweeps)
             for note in notes:
                 self.display.say(f"{note}; it is done again")
             return
@@ -248,7 +251,8 @@ class _Execution:
         for other, sweep in list(self.board.sweeps.items()):
             kept = without_failed(sweep, {key: f"{reason}: {error}"}, self.store)
             if lost := len(sweep.cells) - (len(kept.cells) if kept else 0):
-                self.display.finish(other, lost, reason)
+                of_others = sweep.shard is not None and sweep.shard[0] > 0
+                self.display.finish(other, 0 if of_others else lost, reason)
             if kept:
                 self.board.sweeps[other] = kept
             else:

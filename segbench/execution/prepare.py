@@ -87,7 +87,8 @@ def checked_plan(matrix: Matrix, store: Store, say: Callable[[str], None] = lamb
         learnt_from = {trained.recipe.split for trained in matrix.defenses}
         first = {matrix.split: matrix.limit} if matrix.limit and matrix.split not in learnt_from else {}
         summary = check(dataset, splits=list(used), cache=store.cache_dir, first=first)
-        data = fingerprints[bound.short] = Data(bound, summary.fingerprint, summary.warnings)
+        names = tuple(dataset.classes)
+        data = fingerprints[bound.short] = Data(bound, summary.fingerprint, summary.warnings, names)
         externals[bound.short] = [_checked_network(matrix, one, data, dataset, store) for one in matrix.networks]
     _metrics(matrix, classes)
     said = [f"{data.dataset.short}: {warning}" for data in fingerprints.values() for warning in data.warnings]
@@ -153,7 +154,7 @@ def tentative_plan(matrix: Matrix) -> Plan:
     for bound in matrix.datasets:
         try:
             dataset = open_bound(bound, matrix.runtime.data)
-            data = Data(bound, dataset.fingerprint())
+            data = Data(bound, dataset.fingerprint(), classes=tuple(dataset.classes))
             cells = [
                 open_external(one, data, dataset).cell if _can_be_seen(one) else _unseen(data, one)
                 for one in matrix.networks

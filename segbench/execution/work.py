@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from segbench.config.matrix import Runtime
@@ -22,7 +23,7 @@ def work(key: str, job: Job, root: Path, runtime: Runtime) -> Ended:
     """Do a job; a failure is stored.
 
     Args:
-        key: digest of a training, or key of a sweep.
+        key: digest of a training, or key of a sweep or shard.
         job: the job.
         root: folder of the store.
         runtime: how.
@@ -79,7 +80,7 @@ def without_failed(sweep: Sweep, failed: Mapping[str, str], store: Store) -> Swe
             kept.append(cell)
         else:
             _fail_cell(cell, store, SegbenchError(reason))
-    return Sweep(sweep.source, tuple(kept)) if kept else None
+    return replace(sweep, cells=tuple(kept)) if kept else None
 
 
 def _fail_cell(cell: EvalCell, store: Store, error: Exception) -> None:

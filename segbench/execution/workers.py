@@ -197,7 +197,7 @@ def resolve_devices(device: str, workers: int | None, jobs: int) -> list[torch.d
     Args:
         device: "auto", "cpu", "cuda" or "cuda:N".
         workers: number of workers asked for; None for what fits the machine.
-        jobs: number of jobs that could run at once.
+        jobs: number of jobs that could run at once; no more processes share a CPU. Sweeps are split for more GPUs.
 
     Raises:
         SegbenchError: this machine has no such device.
@@ -210,7 +210,7 @@ def resolve_devices(device: str, workers: int | None, jobs: int) -> list[torch.d
     if not available:
         raise SegbenchError(f"--device {device}: torch finds no CUDA device on this machine; use --device cpu or auto")
     if device == "cuda":
-        count = workers or max(1, min(available, jobs))
+        count = workers or available
         return [torch.device("cuda", index % available) for index in range(count)]
     index = torch.device(device).index or 0
     if index >= available:

@@ -18,6 +18,7 @@ from segbench.errors import SegbenchError
 from segbench.model_zoo.base import IMAGENET_MEAN, IMAGENET_STD
 from segbench.networks.adapter import Adapter
 from segbench.protocols.base import Crops, EvaluationProtocol
+from segbench.protocols.void import scored_split
 from segbench.reports.statistics import class_iou
 
 IMAGES = 16
@@ -64,7 +65,7 @@ def check(
         protocol: how they are predicted.
         device: where this runs.
     """
-    samples = dataset.split(split)
+    samples = scored_split(dataset, split, protocol)
     pieces = [protocol.crops(*samples[index][1:]) for index in range(min(IMAGES, len(samples)))]
     constant = np.array([_best_constant(crops.truth, dataset.ignore_index) for crops in pieces])
     order = np.argsort(np.where(constant > 0, constant, np.inf), kind="stable")

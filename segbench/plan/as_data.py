@@ -26,6 +26,8 @@ def job_to_plain(job: TrainCell | Sweep) -> dict[str, Any]:
         "networks": {digest: _network_to_plain(cell) for digest, cell in networks.items()},
         "source": job.source.digest,
         "cells": [_evaluation_to_plain(cell) for cell in job.cells],
+        "watched": None if job.watched is None else _evaluation_to_plain(job.watched),
+        "shard": job.shard,
     }
 
 
@@ -43,19 +45,21 @@ def job_from_plain(content: Mapping[str, Any]) -> TrainCell | Sweep:
         return training
     networks = {digest: _network_from_plain(own) for digest, own in content["networks"].items()}
     cells = tuple(_evaluation_from_plain(own, networks) for own in content["cells"])
-    return Sweep(networks[content["source"]], cells)
+    watched = None if content["watched"] is None else _evaluation_from_plain(content["watched"], networks)
+    shard = None if content["shard"] is None else (int(content["shard"][0]), int(content["shard"][1]))
+    return Sweep(networks[content["source"]], cells, watched, shard)
 
 
 def _network_to_plain(cell: NetworkCell) -> dict[str, Any]:
-    warnings = list(cell.data.warnings)
+    said = {"warnings": list(cell.data.warnings), "classes": list(cell.data.classes)}
     if isinstance(cell, TrainCell):
-        return {"digest": cell.digest, "trained": plain(cell.to_plain()), "warnings": warnings}
+        return {"digest": cell.digest, "trained": plain(cell.to_plain()), **said}
     return {
         "digest": cell.digest,
         "given": cell.external.model_dump(mode="json"),
         "data": _component(cell.data.dataset),
         "fingerprint": cell.data.fingerprint,
-        "warnings": warnings,
+        **said,
         "identity": dict(cell.identity),
         "convention": plain(cell.convention),
         "traits": list(cell.traits),
@@ -67,13 +71,13 @@ def _network_to_plain(cell: NetworkCell) -> dict[str, Any]:
 
 def _network_from_plain(content: Mapping[str, Any]) -> NetworkCell:
     cell: NetworkCell
-    warnings = tuple(content["warnings"])
+    warnings, classes = tuple(content["warnings"]), tuple(content["classes"])
     if "trained" in content:
         trained = TrainCell.from_plain(content["trained"])
-        cell = replace(trained, data=replace(trained.data, warnings=warnings))
+        cell = replace(trained, data=replace(trained.data, warnings=warnings, classes=classes))
     else:
         cell = ExternalCell(
-            Data(_bound("dataset", content["data"]), content["fingerprint"], warnings),
+            Data(_bound("dataset", content["data"]), content["fingerprint"], warnings, classes),
             ExternalNetwork.model_validate(content["given"]),
             dict(content["identity"]),
             dict(content["convention"]),

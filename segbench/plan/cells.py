@@ -21,6 +21,7 @@ from segbench.config.network import ExternalNetwork, NetworkAccess
 from segbench.plan.access import allows, refusal
 from segbench.plan.identity import component_identity, digest, plain
 from segbench.plan.traits import Trait
+from segbench.protocols.void import BACKGROUND, background
 from segbench.reports import records
 from segbench.reports.records import Component
 
@@ -40,11 +41,13 @@ class Data:
         dataset: the dataset and its options.
         fingerprint: hash of its files; "unknown" where they are not there.
         warnings: what is odd about its files, as sentences.
+        classes: names of its classes; empty where it was not opened.
     """
 
     dataset: Bound
     fingerprint: str
     warnings: tuple[str, ...] = field(default=(), compare=False)
+    classes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -266,6 +269,7 @@ class EvalCell:
             "dynamic": self.dynamic,
             "disturbed whole": self.disturbs_whole,
             "anticipating": self.anticipating,
+            "without background": self.lacks_background,
         }
         return digest(
             {
@@ -281,6 +285,12 @@ class EvalCell:
                 **{name: True for name, holds in special.items() if holds},
             }
         )
+
+    @property
+    def lacks_background(self) -> bool:
+        """Whether void is left out although the protocol counts it as background: the dataset has no such class."""
+        protocol, classes = self.protocol.make(), self.target.data.classes
+        return bool(classes) and protocol.void == BACKGROUND and background(protocol, classes) is None
 
     @property
     def oblivious(self) -> bool:
@@ -361,6 +371,8 @@ class EvalCell:
         networks = {cell.digest: cell for cell in (self.target, self.source) if isinstance(cell, ExternalCell)}
         data = self.target.data
         of_data = [f"{data.dataset.short}: {warning}" for warning in data.warnings]
+        if self.lacks_background:
+            of_data.append(f"{data.dataset.short}: no class is {BACKGROUND}, so void is left out of losses and scores")
         return (*of_data, *(f"{cell.label}: {note}" for cell in networks.values() for note in cell.notes))
 
 

@@ -23,10 +23,15 @@ class Sweep:
         source: the network that is attacked.
         cells: evaluations; their attacks differ in `steps` at most, and only where the attack is nested. One of a
             dynamic target stands alone.
+        watched: the evaluation whose attack the sanity measurements of the source look at, whether it is among the
+            cells or not; None where it is one of another sweep, or where there is none.
+        shard: the first of its images and the one after the last, where this is a part of a sweep; None for all.
     """
 
     source: NetworkCell
     cells: tuple[EvalCell, ...]
+    watched: EvalCell | None = None
+    shard: tuple[int, int] | None = None
 
     @property
     def attack(self) -> Bound:
@@ -42,7 +47,8 @@ class Sweep:
     def label(self) -> str:
         """What progress lines call it."""
         oblivious = ", oblivious," if self.oblivious else ""
-        return f"{self.attack.short}{oblivious} on {self.source.label}"
+        images = "" if self.shard is None else f", images {self.shard[0] + 1} to {self.shard[1]}"
+        return f"{self.attack.short}{oblivious} on {self.source.label}{images}"
 
     @property
     def oblivious(self) -> bool:
@@ -51,7 +57,7 @@ class Sweep:
 
     @property
     def key(self) -> str:
-        """Identity of the trajectory: the same for any subset of the cells."""
+        """Identity of the trajectory: the same for any subset of the cells, and for every shard."""
         return _trajectory(self.cells[0])
 
 
@@ -137,7 +143,21 @@ def group(evaluations: Sequence[EvalCell]) -> tuple[Sweep, ...]:
     groups: dict[str, list[EvalCell]] = {}
     for cell in evaluations:
         groups.setdefault(_trajectory(cell), []).append(cell)
-    return tuple(Sweep(cells[0].source, tuple(cells)) for cells in groups.values())
+    sweeps: list[Sweep] = []
+    measured: set[str] = set()
+    for cells in groups.values():
+        source = cells[0].source
+        watched = None if source.digest in measured else _watched(cells)
+        if watched is not None:
+            measured.add(source.digest)
+        sweeps.append(Sweep(source, tuple(cells), watched))
+    return tuple(sweeps)
+
+
+def _watched(cells: Sequence[EvalCell]) -> EvalCell | None:
+    """Return the evaluation of a sweep that can tell of its source's gradients: the one with the most steps."""
+    own = [c for c in cells if c.white and not c.oblivious and c.attack.attack().threat.access == "gradients"]
+    return max(own, key=lambda cell: cell.attack.options.get("steps", 0), default=None)
 
 
 def _white_box(matrix: Matrix, target: NetworkCell, networks: Sequence[NetworkCell]) -> Iterator[EvalCell]:

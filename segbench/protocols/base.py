@@ -38,7 +38,8 @@ class EvaluationProtocol(Protocol):
 
     Attributes:
         absent: what a class that is neither in truth nor prediction counts in mIoU: left out, or 0.
-        void: what void pixels are: left out of losses and scores, or counted as class 0.
+        void: what void pixels are: left out of losses and scores, or counted as the class "background" on
+            datasets that have one (see `protocols.void`); `crops` leaves them as they are.
         scope: in words, what one adversarial image covers ("image" or "crop"); goes into every record.
     """
 

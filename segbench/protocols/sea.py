@@ -9,7 +9,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from segbench.attacks.tools.losses import predicted
-from segbench.datasets.base import VOID
 from segbench.errors import SegbenchError
 from segbench.protocols.base import Crops, Void, protocol
 from segbench.reports.statistics import Absent
@@ -17,7 +16,7 @@ from segbench.reports.statistics import Absent
 
 @protocol("sea-v2")
 class Sea:
-    """SEA's: short side resized, centre crop; void counts as background; absent classes skipped.
+    """SEA's: short side resized, centre crop; void counts as background, if there is one; absent classes skipped.
 
     Args:
         size: height and width of the crop (473 for VOC 2012, 512 for ADE20K).
@@ -36,7 +35,7 @@ class Sea:
         self.size = size
 
     def crops(self, image: Tensor, mask: Tensor) -> Crops:
-        """Resize with Pillow, cut the centre and turn void into class 0; see `EvaluationProtocol.crops`.
+        """Resize with Pillow and cut the centre; see `EvaluationProtocol.crops`.
 
         Float images are rounded to 8 bits, because the definition resizes those.
         """
@@ -51,7 +50,6 @@ class Sea:
         picture = picture.resize(sides, Image.Resampling.BILINEAR).crop(box)
         labels = labels.resize(sides, Image.Resampling.NEAREST).crop(box)
         truth = _tensor(labels)[..., 0].long()
-        truth[truth == VOID] = 0
         return Crops(_tensor(picture).permute(2, 0, 1).float()[None] / 255, truth[None], truth)
 
     def network(self, model: nn.Module) -> nn.Module:

@@ -12,7 +12,8 @@ A folder of `train` is complete once it has done.json, one of `eval` once it has
 hold the hashes of the files beside them. JSON files carry a checksum of their content and of their place in the store,
 unfinished work one behind its bytes (but not the course of an unfinished training); SHA256SUMS has those of a report. A
 checksum is compared whenever a file is read, and the scores of a record with its counts. Files of segbench 0.1 have no
-checksums: `unsealed` names them. `segbench.store.verify` reads everything.
+checksums: `unsealed` names them. `segbench.store.verify` reads everything; `segbench.store.whole` remembers for a run
+what was found whole.
 """
 
 from segbench.store.store import Store

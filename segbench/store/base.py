@@ -143,13 +143,13 @@ def fault(error: StoreError) -> str:
     return str(error).partition("; ")[0]
 
 
-def lock(folder: Path) -> FileLock:
-    """Return the lock of a folder, which is made if need be."""
+def lock(folder: Path, part: str = "") -> FileLock:
+    """Return the lock of a folder, which is made if need be, or of a part of the work in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written ({error.strerror or error})") from error
-    return FileLock(folder / ".lock")
+    return FileLock(folder / f".lock{part}")
 
 
 def packed(**arrays: Any) -> bytes:

@@ -36,25 +36,35 @@ class Evaluations(Trainings):
         """Digests of the evaluations of which there is anything."""
         return folders(self.root / "eval")
 
-    def sweep_lock(self, key: str) -> FileLock:
-        """Return the lock of a sweep: one process at a time works on it."""
-        return lock(self._sweep_dir(key))
+    def sweep_lock(self, key: str, shard: tuple[int, int] | None = None) -> FileLock:
+        """Return the lock of a sweep, or of one of its shards: one process at a time works on it."""
+        return lock(self._sweep_dir(key), "" if shard is None else f"-{shard[0]}-{shard[1]}")
 
-    def unfinished(self, key: str) -> bytes | None:
-        """Return what is kept of an unfinished sweep, or None.
+    def unfinished_from(self, key: str) -> list[int]:
+        """Return the images from which on something is kept of an unfinished sweep: 0, and those of shards."""
+        names = (path.stem.partition("-")[2] for path in self._sweep_dir(key).glob("partial*.npz"))
+        return sorted(int(first or 0) for first in names)
+
+    def unfinished_path(self, key: str, first: int = 0) -> Path:
+        """Return the file of what is kept of an unfinished sweep from an image on."""
+        return self._sweep_dir(key) / (f"partial-{first}.npz" if first else "partial.npz")
+
+    def unfinished(self, key: str, first: int = 0) -> bytes | None:
+        """Return what is kept of an unfinished sweep, from an image on, or None.
 
         Raises:
             StoreError: it is damaged.
         """
-        return self._read_bytes(self._sweep_dir(key) / "partial.npz")
+        return self._read_bytes(self.unfinished_path(key, first))
 
-    def write_unfinished(self, key: str, content: bytes) -> None:
-        """Keep what an unfinished sweep has found so far."""
-        self._write_bytes(self._sweep_dir(key) / "partial.npz", content)
+    def write_unfinished(self, key: str, content: bytes, first: int = 0) -> None:
+        """Keep what an unfinished sweep has found so far, from an image on."""
+        self._write_bytes(self.unfinished_path(key, first), content)
 
     def drop_unfinished(self, key: str) -> None:
         """Remove what was kept of a sweep."""
-        (self._sweep_dir(key) / "partial.npz").unlink(missing_ok=True)
+        for first in self.unfinished_from(key):
+            self.unfinished_path(key, first).unlink(missing_ok=True)
 
     def evaluated(self, digest: str) -> bool:
         """Whether an evaluation has a record, whatever weights it was made with; see `current`."""
@@ -84,6 +94,31 @@ class Evaluations(Trainings):
         except StoreError as error:
             return fault(error)
         return None
+
+    def made_of(self, digest: str) -> tuple[list[str], dict[str, str]]:
+        """Return the files of a finished evaluation, and the hashes of the weights that it was made with, by network.
+
+        Raises:
+            StoreError: its record is damaged or missing.
+        """
+        record, files = self._record(digest)
+        if record is None:
+            raise StoreError(f"{self.eval_dir(digest)}: has no record")
+        networks = (record.target, record.source)
+        weights = {network.digest: network.weights_sha256 for network in networks if network.weights_sha256}
+        return ["record.json", *files], weights
+
+    def found_whole(self) -> bytes | None:
+        """Return which records were found whole; see `segbench.store.whole`.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        return self._read_bytes(self.cache_dir / "whole")
+
+    def write_found_whole(self, content: bytes) -> None:
+        """Remember which records were found whole."""
+        self._write_bytes(self.cache_dir / "whole", content)
 
     def record(self, digest: str, read: Callable[[object], Record] = Record.model_validate) -> Record | None:
         """Return the record of an evaluation, "failed" included, or None before there is one.

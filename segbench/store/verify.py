@@ -194,7 +194,9 @@ def _readings(store: InspectedStore) -> Iterator[_Reading]:
     for name in store.manifests():
         yield _Reading(WRITE, partial(store.manifest, name, filled=False))
     for key in store.sweeps():
-        yield _Reading(STARTS, partial(store.unfinished, key))
+        for first in store.unfinished_from(key):
+            yield _Reading(STARTS, partial(store.unfinished, key, first))
+    yield _Reading("the next run reads all records again", store.found_whole)
     for path in store.cached():
         yield _Reading("the next run checks it again", partial(store.check_cached, path))
     for name in store.reports():

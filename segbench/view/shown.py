@@ -99,17 +99,18 @@ class Shown:
 
     def live(self, job: Mapping[str, Any]) -> dict[str, float]:
         """Return the mIoU so far of the evaluations of a job that is under way, in per cent, by their digests."""
-        path = self.store.cache_dir / "sweeps" / str(job["job"]) / "partial.npz"
+        key, _, shard = str(job["job"]).partition("-")
+        first = int(shard.partition("-")[0] or 0)
         manifest = self.manifest(str(job["matrix"]))
         absent = {r.digest: r.absent for r in manifest.records if r.digest in job["evaluations"]} if manifest else {}
 
         def read() -> dict[str, float]:
             try:
-                return live_miou(self.store.unfinished(path.parent.name), absent)
+                return live_miou(self.store.unfinished(key, first), absent)
             except StoreError:
                 return {}
 
-        return self.records.get(path, "live", read) if absent else {}
+        return self.records.get(self.store.unfinished_path(key, first), "live", read) if absent else {}
 
     def training(self, digest: str) -> dict[str, Any]:
         """Return the columns and rows of a training's course; no rows before its first epoch has ended.

@@ -11,16 +11,18 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+import segbench
+from segbench.attacked_set.export import export
+from segbench.attacked_set.score import score
 from segbench.components import specs
 from segbench.datasets.tools.check import check
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def run(name: str, folder: Path) -> str:
-    result = subprocess.run(
-        [sys.executable, EXAMPLES / name], cwd=folder, capture_output=True, text=True, check=False, timeout=300
-    )
+def run(name: str, folder: Path, *arguments: str) -> str:
+    command = [sys.executable, EXAMPLES / name, *arguments]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
@@ -32,6 +34,7 @@ def rows(output: str, columns: int) -> list[list[str]]:
 
 def test_every_example_is_tested() -> None:
     assert {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".ipynb")} == {
+        "closed_network.py",
         "own_network.py",
         "own_attack.py",
         "own_defense.py",
@@ -88,6 +91,29 @@ def test_tiny_networks_of_transformers(tmp_path: Path) -> None:
         assert {"config.json", "model.safetensors", "preprocessor_config.json"} <= {
             path.name for path in (tmp_path / name).iterdir()
         }
+
+
+@pytest.mark.slow
+def test_a_closed_network_scores_as_it_does_when_it_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(
+        "import torch\n\n\ndef build():\n    torch.manual_seed(0)\n    return torch.nn.Conv2d(3, 6, 3, padding=1)\n"
+    )
+    run("closed_network.py", tmp_path, "export", "net.py:build")
+    attacks = ["clean", "fgsm(eps=8/255)"]
+    found = {}
+    for model in ("net.py:build", "closed.onnx", f"{EXAMPLES / 'closed_network.py'}:labels"):
+        substitutes = [] if model == "net.py:build" else ["net.py:build"]
+        result = segbench.evaluate(model, "digits", attacks, limit=2, substitutes=substitutes)
+        found[model] = [result.miou(attack) for attack in attacks]
+    export(Path("set"), "digits", ["net.py:build"], attacks[1:], limit=2)
+    run("closed_network.py", tmp_path, "predict", "set", "answers")
+    result = score(Path("set"), Path("answers"), name="png", store=Path("sets"))
+    found["png"] = [result.miou(attack) for attack in attacks]
+    opened = found.pop("net.py:build")
+    assert abs(opened[1] - opened[0]) > 0.1, "the attack changes something"
+    assert all(scores == pytest.approx(opened, abs=0.1) for scores in found.values()), (opened, found)
 
 
 def test_small_data_sets_are_read_and_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

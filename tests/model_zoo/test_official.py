@@ -273,9 +273,9 @@ def test_ddcat_s_loss_terms_equal_the_authors(kind: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pspnet", "deeplabv3"])
-def test_the_network_equals_the_authors_to_rounding_in_float64_at_the_size_of_a_crop(kind: str) -> None:
+def test_the_network_equals_the_authors_to_rounding_in_float64_where_no_dilation_leaves_the_image(kind: str) -> None:
     state = random_state(kind, seed=3)
-    images = torch.rand(1, 3, 473, 449, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    images = torch.rand(1, 3, 241, 217, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     segmenter = from_official_state(state, where=kind).segmenter.double()
     with torch.no_grad():
         truth = reference({key: value.double() for key, value in state.items()}, images)["cls"]

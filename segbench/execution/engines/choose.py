@@ -24,10 +24,12 @@ class Chosen:
 
     Attributes:
         threads: CPU threads that fit each job.
+        at_once: jobs that can run at once, as far as that is known.
         make: threads, number of jobs, display, event that is set once the user asks to stop -> the engine.
     """
 
     threads: int
+    at_once: int
     make: Callable[[int, int, workers.Hears, threading.Event], Engine]
 
 
@@ -50,11 +52,12 @@ def chosen(store: Store, runtime: Runtime, count: int) -> Chosen:
         slurm.available()
         given = runtime.slurm.get("cpus_per_task", runtime.slurm.get("cpus-per-task", "1"))
         threads = max(1, int(given)) if given.isdecimal() else 1
-        return Chosen(threads, lambda threads, jobs, shown, stop: slurm.SlurmEngine(store, runtime, threads))
+        at_once = slurm.at_once(runtime)
+        return Chosen(threads, at_once, lambda threads, jobs, shown, stop: slurm.SlurmEngine(store, runtime, threads))
     from segbench.execution.engines import ray
 
     cluster = ray.connect(store, runtime)
-    return Chosen(cluster.threads, lambda threads, jobs, shown, stop: ray.RayEngine(cluster, threads))
+    return Chosen(cluster.threads, cluster.together, lambda threads, jobs, shown, stop: ray.RayEngine(cluster, threads))
 
 
 def _local(store: Store, runtime: Runtime, count: int) -> Chosen:
@@ -67,4 +70,4 @@ def _local(store: Store, runtime: Runtime, count: int) -> Chosen:
             return ThisProcess(store.root, runtime, devices[0], threads, shown, stop)
         return Processes(store.root, runtime, devices[: max(1, jobs)], threads)
 
-    return Chosen(threads, make)
+    return Chosen(threads, len(devices), make)

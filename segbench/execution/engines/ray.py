@@ -40,13 +40,15 @@ class Cluster:
         runtime: how jobs run.
         threads: CPU threads that fit each job.
         share: GPUs of each job; 0 where there are none or they are not to be used.
-        jobs: jobs at once, at most.
+        together: jobs for which it has room now.
+        jobs: jobs that are handed to it at once, at most.
     """
 
     store: Store
     runtime: Runtime
     threads: int
     share: float
+    together: int
     jobs: int
 
 
@@ -64,7 +66,7 @@ def connect(store: Store, runtime: Runtime) -> Cluster:
     if not ray.is_initialized():
         own = {} if runtime.address else {"num_cpus": max(usable(), runtime.workers or 1), "include_dashboard": False}
         try:
-            ray.init(address=runtime.address, log_to_driver=False, logging_level="ERROR", **own)
+            ray.init(address=runtime.address or "local", log_to_driver=False, logging_level="ERROR", **own)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
             raise SegbenchError(
@@ -81,7 +83,7 @@ def connect(store: Store, runtime: Runtime) -> Cluster:
     together = runtime.workers or int(gpus or processors) or 1
     threads = max(1, min(int(processors // together), int(smallest)))
     share = min(1.0, gpus / together) if gpus else 0.0
-    return Cluster(store, runtime, threads, share, runtime.workers or sys.maxsize)
+    return Cluster(store, runtime, threads, share, together, runtime.workers or sys.maxsize)
 
 
 class RayEngine:

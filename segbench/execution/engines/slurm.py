@@ -27,7 +27,15 @@ LARGEST = 1000
 """Tasks of an array; SLURM's own limit is 1001 by default."""
 ASK_EVERY = 10.0
 """Seconds between two questions to SLURM."""
+AT_ONCE = 8
+"""Tasks that are taken to run at once where `array_parallelism` does not say."""
 available = sbatch.available
+
+
+def at_once(runtime: Runtime) -> int:
+    """Return how many tasks run at once, as far as that is known."""
+    given = runtime.slurm.get("array_parallelism", runtime.slurm.get("array-parallelism", ""))
+    return max(1, int(given)) if given.isdecimal() else AT_ONCE
 
 
 class SlurmEngine:

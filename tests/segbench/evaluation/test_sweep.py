@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from segbench.errors import CellError, Stopped
 from segbench.evaluation import batching, tally
 from segbench.evaluation.sweep import run_sweep
 from segbench.networks.load import load_network
-from segbench.plan.cells import TrainCell
+from segbench.plan.cells import EvalCell, TrainCell
 from segbench.plan.plan import Plan, Sweep
 from segbench.protocols.base import Crops
 from segbench.store import Store
@@ -115,6 +117,32 @@ def test_counts_are_those_of_a_slow_loop(
     assert record is not None
     assert record.scores is not None
     assert record.scores.miou == pytest.approx(100 * iou.mean())
+
+
+def test_the_measurements_of_a_source_do_not_depend_on_what_was_done_before(
+    plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any]
+) -> None:
+    plan, make = plan_and_store
+    sweep = next(s for s in plan.sweeps if s.watched is not None and len(s.cells) > 1)
+    path = make("plain").train_dir(sweep.source.digest) / "sanity.json"
+
+    def measured(store: Store, cells: Sequence[EvalCell] = sweep.cells) -> bytes:
+        path.unlink(missing_ok=True)
+        sweep_into(store, replace(sweep, cells=tuple(cells)), silent())
+        return path.read_bytes()
+
+    whole = make("undisturbed")
+    expected = measured(whole)
+    assert len(json.loads(expected)["trajectory"]) > 1
+    assert measured(whole, sweep.cells[:1]) == expected, "the file was lost when all records were there"
+    stopped = make("stopped")
+    with pytest.raises(Stopped):
+        sweep_into(stopped, sweep, silent(stop_at=2))
+    assert measured(stopped) == expected
+    fewest = min(sweep.cells, key=lambda cell: cell.attack.options["steps"])
+    partly = make("partly")
+    sweep_into(partly, replace(sweep, cells=tuple(c for c in sweep.cells if c is not fewest)), silent())
+    assert measured(partly, [fewest]) == expected, "only a cell of fewer steps was left"
 
 
 def test_a_stopped_sweep_goes_on_with_the_same_numbers(

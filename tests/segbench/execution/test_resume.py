@@ -166,7 +166,9 @@ def test_a_storm_of_kills_changes_no_byte(
         hit = [shell.kill(command(name, matrix, stormy), rng.uniform(0.05, longest)) for _ in range(kills)]
         alive[name] = sum(hit)
         shell.finish(command(name, matrix, stormy))
-    assert left(stormy) == left(whole)
+    calm, after = left(whole), left(stormy)
+    assert after.keys() == calm.keys()
+    assert not [name for name, content in calm.items() if after[name] != content]
     assert sum(alive.values()) > 30, alive
     assert shell.finish(["store", "verify", str(stormy / "runs")]) > 0
     assert not list((stormy / "runs").rglob(".*.tmp"))

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from segbench.networks.mask_classes import log_class_scores, resized, window_starts
+from segbench.components import specs
+from segbench.networks.mask_classes import MaskClassifier, log_class_scores, resized, window_starts
 
 DRAWN = torch.Generator().manual_seed(0)
 CLASSES = torch.randn(2, 5, 4, generator=DRAWN) * 3
@@ -81,3 +83,46 @@ def test_windows_cover_everything_and_are_as_few_as_can_be(length: int, window: 
     assert starts[0] == 0
     assert starts[-1] + window == length
     assert all(0 < b - a <= window for a, b in itertools.pairwise(starts))
+
+
+class Pixels(nn.Module):
+    """A network of pixels, images -> logits (N, 4, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 8 * self.layer(images)
+
+
+class AsMasks(nn.Module):
+    """The same network as one of masks: a query for each class, whose mask has the class's probability."""
+
+    def __init__(self, pixels: nn.Module) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+    def forward(self, images: Tensor) -> SimpleNamespace:
+        logits = self.pixels(images)
+        others = torch.stack([logits[:, [j for j in range(4) if j != i]].logsumexp(1) for i in range(4)], 1)
+        classes = torch.full((len(images), 4, 5), -40.0)
+        classes[:, range(4), range(4)] = 40.0
+        return SimpleNamespace(class_queries_logits=classes, masks_queries_logits=logits - others)
+
+
+@pytest.mark.parametrize("attack", ["bim(steps=5)", "segpgd(steps=5)", "apgd(steps=5)", "sea(steps=4)"])
+def test_an_attack_reaches_what_it_reaches_on_the_same_network_of_pixels(attack: str) -> None:
+    torch.manual_seed(0)
+    pixels = Pixels().requires_grad_(False)
+    masked = MaskClassifier(AsMasks(pixels))
+    images, masks = torch.rand(2, 3, 12, 12), torch.randint(0, 4, (2, 12, 12))
+    torch.testing.assert_close(masked(images), pixels(images).log_softmax(1))
+    options = {"class_pixels": torch.ones(4)} if attack.startswith("sea") else {}
+    right = []
+    for network in (pixels, masked):
+        drawn = torch.Generator().manual_seed(0)
+        adversarial = specs.bound("attack", attack).attack()(network, images, masks, generator=drawn, **options)
+        right.append(float((pixels(adversarial).argmax(1) == masks).float().mean()))
+    assert right[0] == pytest.approx(right[1], abs=0.02)
+    assert right[0] < float((pixels(images).argmax(1) == masks).float().mean())

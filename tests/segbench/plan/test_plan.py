@@ -47,6 +47,15 @@ def test_sweeps_share_steps_and_targets(tiny_plan: Callable[..., Plan]) -> None:
             assert len(sweep.targets) == 3
 
 
+def test_one_sweep_of_each_source_is_measured_with(tiny_plan: Callable[..., Plan]) -> None:
+    plan = tiny_plan(attacks=["clean", "pgd(steps=2)", "bim(steps=1)", "bim(steps=3)", "fgsm"])
+    watched = [sweep.watched for sweep in plan.sweeps if sweep.watched is not None]
+    assert [cell.attack.name for cell in watched] == ["pgd"] * 4
+    assert {cell.target.digest for cell in watched} == {cell.digest for cell in plan.trainings}
+    nested = tiny_plan(attacks=["clean", "bim(steps=1)", "bim(steps=3)"])
+    assert {s.watched.attack.options["steps"] for s in nested.sweeps if s.watched is not None} == {3}
+
+
 def test_attacks_that_are_not_nested_do_not_share(tiny_plan: Callable[..., Plan]) -> None:
     plan = tiny_plan(attacks=["pgd(steps=1)", "pgd(steps=2)", "bim(alpha=0.01)", "bim(alpha=0.02)"], transfer=None)
     assert len(plan.sweeps) == len(plan.evaluations)

@@ -1,0 +1,144 @@
+"""What a store of many records costs: `python benchmarks/records.py 1000 10000`.
+
+Fills a store with the records of a matrix of that many evaluations, which are made up, and runs `plan`, `run` (nothing
+is left to do), `report` and `leaderboard add` and `build` on it. Prints a line of JSON for each number of records:
+processor seconds and the largest memory of each command. `scan` is the part of `run` that finds out what is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from segbench.config.load import load_matrix
+from segbench.evaluation.results import as_record
+from segbench.evaluation.tally import Tally
+from segbench.execution.board import pending
+from segbench.execution.prepare import tentative_plan
+from segbench.plan.cells import EvalCell
+from segbench.reports.evidence import Measurements
+from segbench.store import Store
+
+ATTACKS = ["clean", *(f"bim(steps={n})" for n in range(1, 8)), *(f"pgd(eps={n / 255:.4f})" for n in range(1, 13))]
+SEEDS = 10
+IMAGES = 4
+SOUND = Measurements(
+    zero_loss=0.0,
+    zero_gradient=0.0,
+    difference=0.0,
+    optimises=False,
+    trajectory=(1.0, 2.0),
+    by_scale={},
+    at_large_eps=None,
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("records", type=int, nargs="*", default=[1000, 10_000])
+    parser.add_argument("--scan", type=Path, help="only find out what of this matrix is left to do")
+    options = parser.parse_args()
+    if options.scan:
+        matrix = load_matrix(str(options.scan))
+        plan = tentative_plan(matrix)
+        started = time.process_time()
+        left = pending(plan, Store(matrix.runtime.store)).jobs
+        print(json.dumps({"seconds": time.process_time() - started, "left": len(left)}))
+        return
+    for number in options.records:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps({"records": number, **measured(Path(folder), number)}), flush=True)
+
+
+def measured(folder: Path, number: int) -> dict[str, object]:
+    """Fill a store with records, and return what each command costs."""
+    matrix, store = folder / "many.yaml", str(folder / "runs")
+    matrix.write_text(json.dumps(many(number, store)))
+    fill(matrix)
+    segbench = [sys.executable, "-m", "segbench"]
+    entries, site = str(folder / "entries"), str(folder / "site")
+    found: dict[str, object] = {}
+    commands = {
+        "plan": [*segbench, "plan", str(matrix)],
+        "scan": [sys.executable, __file__, "--scan", str(matrix)],
+        "run": [*segbench, "run", str(matrix)],
+        "report": [*segbench, "report", "--store", store],
+        "leaderboard add": [*segbench, "leaderboard", "add", store, "--out", entries],
+        "leaderboard build": [*segbench, "leaderboard", "build", entries, "--out", site],
+    }
+    for name, command in commands.items():
+        seconds, gib, output = child(command, folder)
+        if name == "scan":
+            told = json.loads(output)
+            assert told["left"] == 0, told
+            seconds = told["seconds"]
+        found[name] = {"seconds": round(seconds, 2), "gib": round(gib, 2)}
+    return found
+
+
+def many(number: int, store: str) -> dict[str, object]:
+    """Return a matrix of so many evaluations: 20 attacks on networks of 10 seeds, up to 20 defenses, and models."""
+    networks = max(1, number // (len(ATTACKS) * SEEDS))
+    defenses = min(networks, 20)
+    return {
+        "dataset": {"name": "digits", "size": 16, "train": 4, "val": IMAGES, "dev": 1, "digits": [0, 1]},
+        "models": [f"pspnet(encoder=tiny, channels={8 + model})" for model in range(-(-networks // defenses))],
+        "defenses": ["none", *(f"ddcat(lambda_mask={weight})" for weight in range(1, defenses))],
+        "recipe": {"iterations": 1},
+        "seeds": list(range(SEEDS)),
+        "attacks": ATTACKS,
+        "transfer": None,
+        "runtime": {"store": store, "device": "cpu", "workers": 1, "keep_images": 0, "tallies": []},
+    }
+
+
+def fill(matrix: Path) -> None:
+    """Write the trainings and the records of a matrix as runs write them, but without waiting for the disk."""
+    loaded = load_matrix(str(matrix))
+    plan, store = tentative_plan(loaded), Store(loaded.runtime.store)
+    waiting, os.fsync = os.fsync, lambda descriptor: None
+    try:
+        for training in plan.trainings:
+            store.write_training_cell(training.digest, training.to_plain())
+            store.write_training(training.digest, training.digest.encode(), b"epoch\n", {"iterations": 1})
+        for place, cell in enumerate(plan.evaluations):
+            write(cell, place, store)
+        for digest in {cell.source.digest for cell in plan.evaluations}:
+            store.write_measured(digest, SOUND)
+    finally:
+        os.fsync = waiting
+    store.write_manifest(plan.manifest(1))
+
+
+def write(cell: EvalCell, place: int, store: Store) -> None:
+    """Write a record of made-up counts."""
+    true = np.random.default_rng(0).integers(20, 60, (IMAGES, 3))
+    right = (true * np.random.default_rng(place).uniform(0.2, 0.9, true.shape)).astype(np.int64)
+    tally = Tally({"": list(np.stack([right, true, true], 1))}, [0.0] * IMAGES)
+    found = as_record(cell, tally, "skip", ("background", "0", "1"))
+    network = cell.target.network(store.weights_sha256(cell.target.digest))
+    made = {"device": "cpu", "sweep_seconds": 1.0}
+    record = found.record.model_copy(update={"target": network, "source": network, "provenance": made})
+    store.write_record(record, found.counts, [f"image {index}" for index in range(IMAGES)])
+
+
+def child(command: list[str], folder: Path) -> tuple[float, float, str]:
+    """Return the processor seconds of a command, the GiB that it took at most, and its output."""
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, output
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20, output
+
+
+if __name__ == "__main__":
+    main()
