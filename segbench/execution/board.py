@@ -162,9 +162,7 @@ def outdated(network: str, plan: Plan, store: Store, failed: Container[str]) -> 
     return sweeps, notes
 
 
-def _left(
-    sweep: Sweep, look: Callable[[str], tuple[bool, str | None]]
-) -> tuple[tuple[EvalCell, ...], list[str]]:
+def _left(sweep: Sweep, look: Callable[[str], tuple[bool, str | None]]) -> tuple[tuple[EvalCell, ...], list[str]]:
     """Return the cells of a sweep that are left to do, and why those are that have a record.
 
     Args:
