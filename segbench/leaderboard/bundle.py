@@ -58,7 +58,7 @@ def pack(entry: Entry, store: Store) -> bytes:
             bare.append(digest)
         files[f"records/{digest}.json"] = as_json(record.model_dump(mode="json"))
         files[f"counts/{digest}.json"] = as_json(_counts(store, digest))
-        files[f"tallies/{digest}.json"] = as_json({name: own.tolist() for name, own in store.tallies(digest).items()})
+        files[f"tallies/{digest}.json"] = _tallies(store, digest)
         for image in kept:
             for name, content in _image(record, image):
                 if files.setdefault(name, content) != content:
@@ -102,6 +102,12 @@ def _counts(store: Store, digest: str) -> dict[str, Any]:
     parts = store.parts(digest)
     own = [part.tolist() for part in parts] if len(parts) > 1 else []
     return {"names": names, "counts": counts.tolist(), "parts": own}
+
+
+def _tallies(store: Store, digest: str) -> bytes:
+    """Return tallies as JSON on one line: they are many times as many numbers as the counts."""
+    content = {name: own.tolist() for name, own in store.tallies(digest).items()}
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _image(record: Record, image: KeptImage) -> Iterator[tuple[str, bytes]]:

@@ -194,7 +194,10 @@ def test_a_bundle_of_an_earlier_version_has_no_tallies(packed: bytes, tmp_path: 
     ("change", "text"),
     [
         (lambda c: c["confidence"][0][2].reverse(), "its tallies give"),
-        (lambda c: c["confidence"][0][0].reverse(), "bins of confidence hold other pixels than the counts"),
+        (
+            lambda c: c["confidence"][0][0].append(1 + c["confidence"][0][0].pop()),
+            "bins of confidence hold other pixels",
+        ),
         (lambda c: c.pop("objects"), "was tallied, and there is"),
         (lambda c: c.update(objects="many"), "objects: tallies are numbers"),
         (lambda c: c["boundary"][0][0].append(1), "boundary: tallies are numbers .* lists of unequal length"),
