@@ -69,6 +69,7 @@ def evaluate(
     substitutes: Sequence[str | GivenNetwork] = (),
     force: bool = False,
     track: Sequence[str] = (),
+    profile: bool = False,
     display: Display = SILENT,
 ) -> Result:
     """Attack a network and score it; what the store holds already is not done again.
@@ -102,6 +103,7 @@ def evaluate(
         substitutes: networks on which the attacks are made that need more than `model` gives.
         force: evaluate even where another input convention scores much better on clean images.
         track: trackers that hear of the run, such as "tensorboard".
+        profile: tell the display how long each part took, and how much of that it waited for images.
         display: hears of progress.
 
     Raises:
@@ -144,6 +146,7 @@ def evaluate(
             "device": device,
             "workers": workers,
             "track": list(track),
+            "profile": profile,
             "data": {key: str(path) for key, path in folders.items()},
         },
     }
@@ -285,8 +288,8 @@ def attack(
         attack: the attack with its options, such as "segpgd(eps=4/255)".
         ignore_index: label of void pixels.
         generator: source of the attack's randomness: one generator, or one for each image.
-        class_pixels: (C,) number of training pixels of each class, which "sea" weighs classes by. None counts the
-            masks, with a warning.
+        class_pixels: (C,) number of training pixels of each class, which "sea" and "standard" weigh classes by. None
+            counts the masks, with a warning.
         perturbation: (3, H, W), what "universal" adds. None fits it on these images, with a warning.
 
     Raises:
@@ -358,8 +361,8 @@ def predict(
         attack: an attack with its options, or a short string such as "bim(steps=2)".
         seed: of the attack's randomness.
         batch: number of crops that are attacked and predicted at once.
-        class_pixels: (C,) number of training pixels of each class, which "sea" weighs classes by. None counts the
-            masks, with a warning.
+        class_pixels: (C,) number of training pixels of each class, which "sea" and "standard" weigh classes by. None
+            counts the masks, with a warning.
         perturbation: (3, H, W) of a crop, what "universal" adds. None fits it on the crops, with a warning.
 
     Raises:

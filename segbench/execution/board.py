@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from segbench.errors import SegbenchError
-from segbench.evaluation.sweep import lacks_measurements
+from segbench.evaluation.measuring import lacks_measurements
 from segbench.execution.pass_counts import training_passes
 from segbench.networks.load import same_answers
 from segbench.plan.cells import EvalCell, TrainCell
