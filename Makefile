@@ -88,10 +88,22 @@ docs: $(DEV) tree
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Figures of processor time; run it on an idle machine.
-bench: $(DEV)
+bench: $(PEERS)
 	@echo "==> evaluation beside a bare loop"
 	@$(BIN)/python benchmarks/eval_overhead.py --images 12 --size 384
 	@$(BIN)/python benchmarks/eval_overhead.py --images 500 --size 96
+	@echo "==> attacks beside the passes that they need, and beside other libraries"
+	@$(BIN)/python benchmarks/attack_time.py
+	@echo "==> training steps beside a plain one and beside the published loop"
+	@$(BIN)/python benchmarks/training_step.py
+	@echo "==> the paper's tables as one plan"
+	@$(BIN)/python benchmarks/one_plan.py
+	@echo "==> stores of many records"
+	@$(BIN)/python benchmarks/records.py 1000 10000 100000
+	@echo "==> plan --estimate beside the truth"
+	@$(BIN)/python benchmarks/estimate.py quickstart
+	@echo "==> engines with two workers"
+	@$(BIN)/python benchmarks/engines.py --engines local
 
 # Writes one page; a machine without a GPU says so.
 gpu: $(DEV)
