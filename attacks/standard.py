@@ -7,13 +7,17 @@ from torch import Tensor, nn
 
 from segbench.attacks.base import attack
 from segbench.attacks.members import MEMBERS, SCORE_BASED, WIDTHS, Target, descend
+from segbench.attacks.tools.descent import iou_harm, pixel_harm, undirected
 from segbench.attacks.tools.gradient_check import check_gradient
 from segbench.attacks.tools.keeper import Keeper
+from segbench.attacks.tools.losses import counted_classes
 from segbench.attacks.tools.noise import Generators
 from segbench.attacks.tools.watch import watching
 
-OPENINGS = ((0.3, 0.0), (0.25, 1.0))
-"""Share of the passes, and balance of the classes, of the first two descents, which every image gets."""
+OPENINGS = ((0.25, "called"), (0.25, "classes"))
+"""Share of the passes, and aim, of the first two descents, which every image gets; see `members.Target.harms`."""
+LEFT = 0.25
+"""IoU that the classes are taken to have when the descents weigh them."""
 ROUNDS = 16
 """A round has this part of the passes, times the member's share; it gets longer while the member finds nothing."""
 HOLDS = 0.5
@@ -26,7 +30,7 @@ DOUBT = 0.25
 """What is left of that expectation after a round without a gain."""
 
 
-@attack("standard", ensemble=True)
+@attack("standard", version=2, ensemble=True)
 def standard(
     model: nn.Module,
     images: Tensor,
@@ -36,30 +40,34 @@ def standard(
     passes: int = 300,
     ignore_index: int = 255,
     generator: Generators = (),
+    class_pixels: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Standard attack: a budget of passes, spent for each image on the attacks that still lower its worst case.
 
-    More than half of the passes go to two descents on the margins that end as a count of right pixels: one of all
-    pixels, and one in which each class of the image weighs the same. The rest goes in rounds to the member that is
-    expected to gain most on this image: descents that go on from the best image, for all pixels or with small classes
-    weighted up; APGD with the loss of SegPGD, masked cross-entropy and Jensen-Shannon divergence; PAdam-Cos; CosPGD; a
-    descent from a random start; PDPGD; ALMAProx. The expectation starts from fixed priors and
-    follows what each member gained on the image. A round without a gain makes the member's next round twice as long.
-    An image is finished when no pixel of it is right, when its passes are spent, or when every member in turn gained
-    nothing since the last gain.
+    Half of the passes go to two descents on the margins, whose loss ends as a count of pixels, each weighed by what it
+    is worth for the mean IoU of a set (`tools.descent.iou_harm`). The first one also tells wrong classes apart: a pixel
+    that is wrongly called a rare class lowers the IoU of that class more than one that is called a frequent class does.
+    The rest goes in rounds to the member that is expected to gain most on this image: descents that go on from the best
+    image, by mean IoU or by right pixels; APGD with the loss of SegPGD, masked cross-entropy and Jensen-Shannon
+    divergence; PAdam-Cos; CosPGD; a descent from a random start; PDPGD; ALMAProx. The expectation starts from fixed
+    priors and follows what each member gained on the image. A round without a gain makes the member's next round twice
+    as long. An image is finished when no pixel of it is right, when its passes are spent, or when every member in turn
+    gained nothing since the last gain.
 
     If the gradient of an image is not to be trusted (`tools.gradient_check`), its remaining passes go to the Square
-    attack, which needs only logits.
+    attack, which needs only logits. An attack gets one network, so that transfer from other networks is no member; a
+    matrix evaluates it apart, by `transfer`.
 
-    The attack keeps two of all images that it looked at inside the ball, which are its parts: that with the fewest
-    right pixels, and that with the lowest mean IoU over the classes of the image. Decisions on an image depend on it
-    alone.
+    The attack keeps three of all images that it looked at inside the ball, which are its parts: "pixels" has the fewest
+    right pixels, "classes" does the most harm to the mean IoU of a set, and "image" has the lowest mean IoU over the
+    classes of the image and of its prediction. The worst case over a set chooses among them for each image. Decisions
+    on an image depend on it alone.
 
-    What holds of every image: a part is never above anything that the attack looked at. So it is not above a margin
-    descent of 0.3 of the passes from the same start, nor above any member for the passes that this member got. What
-    does not hold: the attack may end above a member that gets all the passes alone, since it spends some on others,
-    and above itself with fewer passes, since all lengths follow from their number. docs/results/standard.md says what
-    was measured.
+    What holds of every image: by its own score, a part is never above anything that the attack looked at. So "classes"
+    is not above a descent of a quarter of the passes from the same start, nor "pixels" above any member for the passes
+    that this member got. What does not hold: the attack may end above a member that gets all the passes alone, since it
+    spends some on others, and above itself with fewer passes, since all lengths follow from their number.
+    docs/results/standard.md says what was measured.
 
     Args:
         model: network, images -> logits.
@@ -69,32 +77,32 @@ def standard(
         passes: largest number of forward passes for each image.
         ignore_index: label of void pixels.
         generator: random generators for the starts and for Square, one per image.
+        class_pixels: (C,) number of training pixels of each class. None counts the classes in `masks`, with a warning.
 
     Source: ours. An ensemble with few settings is the idea of AutoAttack, Croce and Hein 2020,
         https://arxiv.org/abs/2003.01690, and of SEA, Croce et al. 2024, https://arxiv.org/abs/2306.12941. Halmosi et
         al. 2024 showed that different networks fall to different attacks, https://arxiv.org/abs/2407.09150.
     """
-    keeper = Keeper(images, masks, ignore_index=ignore_index)
+    if class_pixels is None:
+        class_pixels = counted_classes(masks, "standard", ignore_index=ignore_index)
+    logits = model(images.detach().requires_grad_())
+    harm = iou_harm(class_pixels, logits.shape[1], left=LEFT)
+    harms = {"called": harm, "classes": undirected(harm), "pixels": pixel_harm(logits.shape[1])}
+    keeper = Keeper(images, logits.detach(), masks, harm, ignore_index=ignore_index)
+    trusted = torch.full_like(keeper.right, logits.requires_grad, dtype=torch.bool)
     with watching(model, images, norm="linf", eps=eps, see=keeper.see):
-        target = Target(model, images, masks, eps, ignore_index, generator, keeper)
-        trusted = _differentiable(target)
+        target = Target(model, images, masks, eps, ignore_index, generator, keeper, harms)
         clean = keeper.right.clone()
-        for share, balance in OPENINGS:
+        for share, aim in OPENINGS:
             rows = ((keeper.right > 0) & trusted).nonzero().flatten()
             length = round(share * passes)
             if len(rows) and length > 1:
-                descend(target, rows, length, start="random", first=2.0, widths=WIDTHS, balance=balance)
+                descend(target, rows, length, start="random", first=2.0, widths=WIDTHS, harm=aim)
         if passes >= CHECKED:
             doubtful = (trusted & (keeper.right > HOLDS * clean)).nonzero().flatten()
             trusted[doubtful] &= _checked(target, doubtful)
         _spend(target, trusted, passes)
-    return {"pixels": keeper.by_pixels, "classes": keeper.by_classes}
-
-
-def _differentiable(target: Target) -> Tensor:
-    """Look at the clean images, and return for each whether the network gives any gradient, (N,) bool."""
-    logits = target.model(target.images.detach().requires_grad_())
-    return torch.full_like(target.keeper.passes, logits.requires_grad, dtype=torch.bool)
+    return {"pixels": keeper.by_pixels, "classes": keeper.by_harm, "image": keeper.by_iou}
 
 
 def _checked(target: Target, rows: Tensor) -> Tensor:
@@ -123,17 +131,17 @@ def _spend(target: Target, trusted: Tensor, passes: int) -> None:
             return
         for (name, length), rows in rounds.items():
             chosen = torch.tensor(rows, device=keeper.right.device)
-            before = keeper.right[chosen].tolist(), keeper.iou[chosen].tolist()
+            before = keeper.right[chosen].tolist(), keeper.harm[chosen].tolist()
             member = SCORE_BASED if name == SCORE_BASED.name else next(own for own in MEMBERS if own.name == name)
             member.run(target, chosen, length)
-            after = keeper.right[chosen].tolist(), keeper.iou[chosen].tolist()
+            after = keeper.right[chosen].tolist(), keeper.harm[chosen].tolist()
             for row, *values in zip(rows, *before, *after, strict=True):
                 accounts[row].note(name, length, _gain(*values))
 
 
-def _gain(right: float, iou: float, right_after: float, iou_after: float) -> float:
-    """Return the share of right pixels plus the share of the mean IoU that a round took away."""
-    return (right - right_after) / max(right, 1) + (iou - iou_after) / max(iou, 1e-12)
+def _gain(right: float, harm: float, right_after: float, harm_after: float) -> float:
+    """Return the share of right pixels that a round took away, plus the harm that it added."""
+    return (right - right_after) / max(right, 1) + harm_after - harm
 
 
 class _Account:

@@ -12,13 +12,13 @@ import time
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segbench.api import run_matrix
+from segbench.api import load_model, run_matrix
 from segbench.attacks.tools.passes import count_passes
 from segbench.components import specs
 from segbench.config.load import matrix_from_data
@@ -26,19 +26,22 @@ from segbench.datasets.base import Dataset
 from segbench.evaluation.tally import confusion
 from segbench.evaluation.training_data import training_context
 from segbench.execution.prepare import checked_plan, open_bound
+from segbench.files import file_sha256
 from segbench.networks.load import load_network
-from segbench.plan.cells import TrainCell
 from segbench.protocols.whole import Whole
 from segbench.reports.statistics import mean_iou
 from segbench.reports.worst_case import worst_case
 from segbench.store import Store
 
 PSPNET, DEEPLAB = "pspnet(encoder=tiny)", "deeplabv3(encoder=tiny, rates=[1, 2, 3])"
+QUICKSTART = ["none", "sat", "ddcat"]
 DIGITS = (
-    (PSPNET, ["none", "sat", "ddcat", "pgd-at", "trades", "jpeg", "randomized-smoothing"]),
-    (DEEPLAB, ["none", "sat", "ddcat", "pgd-at", "jpeg"]),
+    (PSPNET, [*QUICKSTART, "pgd-at", "trades", "jpeg", "randomized-smoothing(samples=4)"]),
+    (DEEPLAB, QUICKSTART),
 )
-CAMVID = ((PSPNET, ["none", "sat"]),)
+CAMVID = ((PSPNET, ["none"]),)
+MASKS = "digits(size=48, train=400, val=50, digits=[0, 1, 2])"
+"""What `benchmarks/mask_classification.py` trains its networks on."""
 RECIPE = {"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.0001, "warmup": 30, "batch_size": 16}
 Parts = dict[str, Tensor]
 
@@ -72,11 +75,20 @@ def methods(eps: float, passes: int) -> dict[str, list[str]]:
     }
 
 
-def networks(arguments: argparse.Namespace) -> Iterator[tuple[TrainCell, nn.Module, Dataset]]:
+class Target(NamedTuple):
+    """A network to attack: its name, what tells it from others of that name, itself, and its dataset."""
+
+    name: str
+    digest: str
+    network: nn.Module
+    dataset: Dataset
+
+
+def networks(arguments: argparse.Namespace) -> Iterator[Target]:
     """Train what the store lacks, and yield every network with its dataset."""
     sets: list[tuple[str, Any, Path | None]] = [("digits", DIGITS, None)]
     if arguments.camvid:
-        sets.append(("camvid(size=[120, 160])", CAMVID, arguments.camvid))
+        sets.append(("camvid(size=[72, 96])", CAMVID, arguments.camvid))
     store = Store(arguments.store)
     for written, grid, folder in sets:
         dataset = open_bound(specs.bound("dataset", written), {} if folder is None else {"camvid": folder})
@@ -86,7 +98,7 @@ def networks(arguments: argparse.Namespace) -> Iterator[tuple[TrainCell, nn.Modu
             data = {
                 "dataset": written,
                 "models": [model],
-                "defenses": [own for own in defenses if own in (arguments.defenses or defenses)],
+                "defenses": [own for own in defenses if own.partition("(")[0] in (arguments.defenses or own)],
                 "seeds": [0],
                 "limit": 1,
                 "attacks": ["clean"],
@@ -97,7 +109,13 @@ def networks(arguments: argparse.Namespace) -> Iterator[tuple[TrainCell, nn.Modu
             run_matrix(matrix)
             for cell in checked_plan(matrix, store).trainings:
                 network = load_network(cell, store, torch.device("cpu"), len(dataset.classes), dataset.ignore_index)
-                yield cell, network, dataset
+                yield Target(f"{cell.label}, {cell.data.dataset.name}", cell.digest, network, dataset)
+    if arguments.mask_classifier:
+        dataset = open_bound(specs.bound("dataset", MASKS), {})
+        network = load_model(f"hf:{arguments.mask_classifier}", num_classes=len(dataset.classes))
+        yield Target(
+            "MaskFormer, digits", file_sha256(arguments.mask_classifier / "model.safetensors"), network, dataset
+        )
 
 
 def attacked(network: nn.Module, wanted: list[str], images: Tensor, masks: Tensor, context: Mapping[str, Any]) -> Parts:
@@ -131,8 +149,9 @@ def scored(network: nn.Module, parts: Parts, masks: Tensor, classes: int, void: 
 
 
 def measured(network: nn.Module, dataset: Dataset, wanted: list[str], count: int) -> dict[str, float]:
-    """Return what some attacks leave on the first images of split `val`, and what they cost."""
-    samples = [dataset.split("val")[index] for index in range(count)]
+    """Return what some attacks leave on images spread evenly over split `val`, and what they cost."""
+    split = dataset.split("val")
+    samples = [split[index * len(split) // count] for index in range(count)]
     images = torch.stack([sample.image for sample in samples]).float() / 255
     images = images.contiguous(memory_format=torch.channels_last)
     masks = torch.stack([sample.mask for sample in samples]).long()
@@ -159,16 +178,16 @@ def main(arguments: argparse.Namespace) -> None:
     log = Path(arguments.store) / "standard.jsonl"
     log.touch()
     done = [json.loads(line) for line in log.read_text().splitlines()]
-    targets = [(cell, *loaded) for cell, *loaded in networks(arguments)]
+    targets = list(networks(arguments))
     for fraction in arguments.eps:
         for name, wanted in methods(fraction / 255, arguments.passes).items():
-            for cell, network, dataset in targets:
-                key = {"network": f"{cell.label}, {cell.data.dataset.name}", "digest": cell.digest, "eps": fraction}
+            for target in targets:
+                key = {"network": target.name, "digest": target.digest, "eps": fraction}
                 key |= {"method": name, "images": arguments.images, "passes": arguments.passes}
                 late = time.monotonic() - started > 60 * arguments.minutes
                 if late or any(key.items() <= row.items() for row in done):
                     continue
-                done.append({**key, **measured(network, dataset, wanted, arguments.images)})
+                done.append({**key, **measured(target.network, target.dataset, wanted, arguments.images)})
                 with log.open("a") as file:
                     file.write(json.dumps(done[-1]) + "\n")
                 print(json.dumps(done[-1]), flush=True)
@@ -178,10 +197,12 @@ def main(arguments: argparse.Namespace) -> None:
 def table(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
     """Return the page: a table for each eps, and how often the standard attack is the lowest."""
     rows = [row for row in rows if row["images"] == arguments.images and row["passes"] == arguments.passes]
-    names = list(methods(0, arguments.passes))
-    lines = [f"{arguments.images} images; networks trained for {arguments.iterations} iterations."]
+    lines = [
+        f"{arguments.images} images spread over split `val`; networks trained for {arguments.iterations} iterations."
+    ]
     for fraction in arguments.eps:
         own = {(row["network"], row["method"]): row for row in rows if row["eps"] == fraction}
+        names = [name for name in methods(0, arguments.passes) if any(name == method for _, method in own)]
         known = [network for network in dict.fromkeys(key[0] for key in own) if (network, names[0]) in own]
         if not known:
             continue
@@ -213,6 +234,7 @@ if __name__ == "__main__":
     parser.add_argument("--store", type=Path, default=Path("runs"), help="folder of networks and values")
     parser.add_argument("--out", type=Path, default=Path("standard.md"), help="where the tables go")
     parser.add_argument("--camvid", type=Path, help="folder of CamVid; its networks are left out without it")
+    parser.add_argument("--mask-classifier", type=Path, help="folder `maskformer` of benchmarks/mask_classification.py")
     parser.add_argument("--eps", type=float, nargs="+", default=[1, 2, 4, 8], help="in 255ths")
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--passes", type=int, default=300)

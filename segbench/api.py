@@ -288,8 +288,8 @@ def attack(
         attack: the attack with its options, such as "segpgd(eps=4/255)".
         ignore_index: label of void pixels.
         generator: source of the attack's randomness: one generator, or one for each image.
-        class_pixels: (C,) number of training pixels of each class, which "sea" weighs classes by. None counts the
-            masks, with a warning.
+        class_pixels: (C,) number of training pixels of each class, which "sea" and "standard" weigh classes by. None
+            counts the masks, with a warning.
         perturbation: (3, H, W), what "universal" adds. None fits it on these images, with a warning.
 
     Raises:
@@ -361,8 +361,8 @@ def predict(
         attack: an attack with its options, or a short string such as "bim(steps=2)".
         seed: of the attack's randomness.
         batch: number of crops that are attacked and predicted at once.
-        class_pixels: (C,) number of training pixels of each class, which "sea" weighs classes by. None counts the
-            masks, with a warning.
+        class_pixels: (C,) number of training pixels of each class, which "sea" and "standard" weigh classes by. None
+            counts the masks, with a warning.
         perturbation: (3, H, W) of a crop, what "universal" adds. None fits it on the crops, with a warning.
 
     Raises:

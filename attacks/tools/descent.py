@@ -1,11 +1,13 @@
-"""Descent on the margins of the true class, from a sum of margins to a count of right pixels."""
+"""Steps that raise the harm to a score, from a sum of margins to a count of pixels."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from segbench.attacks.tools.losses import input_gradient, right_pixels, soft_margin
+from segbench.attacks.tools.losses import input_gradient, right_pixels, typical_margin
 from segbench.attacks.tools.projections import project, step
 
 
@@ -14,15 +16,15 @@ def margin_descent(
     images: Tensor,
     masks: Tensor,
     start: Tensor,
+    harm: Tensor,
     *,
     eps: float,
     steps: int,
     first: float,
     widths: tuple[float, float],
-    balance: float = 0.0,
     ignore_index: int = 255,
 ) -> Tensor:
-    """Take sign steps that lower the margins; an image is left alone as soon as no pixel of it is right.
+    """Take sign steps that raise the harm done; an image is left alone as soon as no pixel of it is right.
 
     It costs steps + 1 forward passes: the last iterate is looked at too.
 
@@ -31,24 +33,19 @@ def margin_descent(
         images: clean images, the centres of the balls, (N, 3, H, W).
         masks: (N, H, W).
         start: first iterate, inside the balls, (N, 3, H, W).
+        harm: what it is worth that a pixel of one class is called another, (C, C); see `soft_harm`.
         eps: L_inf radius of the ball, in [0, 1] units.
         steps: number of steps.
         first: size of the first step, as a multiple of eps; it falls linearly to zero.
-        widths: width of the margin loss at the first and at the last step (see `tools.losses.soft_margin`); it falls
-            geometrically.
-        balance: a pixel weighs as many times as its class has pixels in the image, to the power of -balance.
+        widths: width of `soft_harm` at the first and at the last step; it falls geometrically.
         ignore_index: label of void pixels.
     """
     adversarial = start.clone()
-    weights = class_weights(masks, balance, ignore_index=ignore_index)
     running = torch.arange(len(images), device=images.device)
     for t in range(steps):
-        now, labels, weight = adversarial[running], masks[running], weights[running]
+        now, labels = adversarial[running], masks[running]
         width = widths[0] * (widths[1] / widths[0]) ** (t / max(steps - 1, 1))
-
-        def loss(logits: Tensor, labels: Tensor, weight: Tensor = weight, width: float = width) -> Tensor:
-            return soft_margin(logits, labels, width=width, ignore_index=ignore_index) * weight
-
+        loss = partial(soft_harm, harm=harm, width=width, ignore_index=ignore_index)
         gradient, _, logits = input_gradient(model, now, labels, loss, ignore_index=ignore_index)
         unfinished = right_pixels(logits, labels, ignore_index=ignore_index) > 0
         running = running[unfinished]
@@ -61,19 +58,55 @@ def margin_descent(
     return adversarial
 
 
-def class_weights(masks: Tensor, balance: float, *, ignore_index: int = 255) -> Tensor:
-    """Return the weight of every pixel, with mean 1 over the valid pixels of an image, (N, H, W) float32.
+def soft_harm(logits: Tensor, masks: Tensor, *, harm: Tensor, width: float, ignore_index: int = 255) -> Tensor:
+    """Harm of what each pixel is called, softened: the sum over classes of harm times a / (|a| + w), (N, H, W).
+
+    a is the lead of a class: its logit minus the highest other one, which is positive only for the class that a pixel
+    is called. w is `width` times the typical margin of the image, so that the loss goes from a sum of leads to a count
+    of pixels as the width falls, and no constant factor of the logits changes it. With -1 on the diagonal of `harm` and
+    0 elsewhere it is `tools.losses.soft_margin`.
 
     Args:
+        logits: (N, C, H, W).
         masks: (N, H, W).
-        balance: a pixel weighs as many times as its class has pixels in the image, to the power of -balance.
+        harm: row: true class, column: class that the pixel is called, (C, C).
+        width: lead at which the slope is a quarter of the slope at zero, in units of the typical margin.
         ignore_index: label of void pixels.
     """
-    weights = torch.zeros(masks.shape, device=masks.device)
-    for own, labels in zip(weights, masks, strict=True):
-        valid = labels != ignore_index
-        if valid.any():
-            _, place, counts = labels[valid].unique(return_inverse=True, return_counts=True)
-            wanted = counts[place].float() ** -balance
-            own[valid] = wanted / wanted.mean()
-    return weights
+    valid = masks != ignore_index
+    highest, second = logits.topk(2, dim=1).values.split(1, dim=1)
+    lead = logits - torch.where(logits == highest, second, highest)
+    typical = typical_margin(logits, masks, ignore_index=ignore_index).unsqueeze(1)
+    weights = harm.to(logits)[masks.where(valid, 0)].movedim(-1, 1)
+    return (weights * lead / (lead.abs() + width * typical)).sum(1) * valid
+
+
+def pixel_harm(classes: int) -> Tensor:
+    """Harm that counts right pixels: -1 for each of them, (C, C)."""
+    return -torch.eye(classes, dtype=torch.double)
+
+
+def iou_harm(class_pixels: Tensor, classes: int, *, left: float) -> Tensor:
+    """Harm to the mean IoU of a set: its slope where each class has the same IoU, up to a factor, (C, C).
+
+    A right pixel of class c adds 1 / U_c to the sum of the IoUs, where U_c is the union of the class. A pixel that is
+    wrongly called d takes IoU_d / U_d away, since it enlarges that union. The unions are taken to be as large as the
+    classes in the training split; a class that is not there counts as one of mean size.
+
+    Args:
+        class_pixels: number of training pixels of each class; classes beyond its end are not there.
+        classes: number of classes C.
+        left: IoU of every class, in [0, 1].
+    """
+    pixels = torch.zeros(classes, dtype=torch.double, device=class_pixels.device)
+    pixels[: len(class_pixels)] = class_pixels[:classes].double()
+    pixels = torch.where(pixels > 0, pixels, pixels.mean().clamp_min(1))
+    rarest = pixels.min()
+    harm = (left * rarest / pixels).repeat(classes, 1)
+    return harm.fill_diagonal_(0) - (rarest / pixels).diag()
+
+
+def undirected(harm: Tensor) -> Tensor:
+    """Return the harm for which any wrong class is as good as the best one, (C, C)."""
+    others = harm.clone().fill_diagonal_(-torch.inf).amax(1)
+    return (harm.diagonal() - others).diag()

@@ -1,4 +1,4 @@
-"""The best candidates of each image so far, by right pixels and by classes, whatever attack makes them."""
+"""The best candidates of each image so far, by three scores, whatever attack makes them."""
 
 from __future__ import annotations
 
@@ -10,44 +10,57 @@ from segbench.attacks.tools.watch import Candidates
 
 
 class Keeper:
-    """Keeps two candidates of each image: that with the fewest right pixels, and that with the lowest IoU.
+    """Keeps three candidates of each image: with the fewest right pixels, the most harm, and the lowest mean IoU.
 
     Args:
-        images: clean images, which are kept until a better candidate is seen, (N, 3, H, W).
+        images: clean images, (N, 3, H, W).
+        logits: of the clean images, (N, C, H, W).
         masks: (N, H, W).
+        harm: what it is worth that a pixel of one class is called another, (C, C); see `tools.descent.iou_harm`.
         ignore_index: label of void pixels.
 
     Attributes:
         passes: forward passes of each image so far, (N,).
-        right: fewest right pixels of each image so far, (N,) int64; the number of its pixels if nothing was seen.
+        right: fewest right pixels of each image so far, (N,) int64.
+        harm: most harm to each image so far, as a share of what its right pixels are worth, (N,) float64.
         iou: lowest mean IoU of each image so far (see `image_iou`), (N,).
         by_pixels: candidates with the fewest right pixels, (N, 3, H, W).
-        by_classes: candidates with the lowest mean IoU, (N, 3, H, W).
+        by_harm: candidates with the most harm, (N, 3, H, W).
+        by_iou: candidates with the lowest mean IoU, (N, 3, H, W).
     """
 
-    def __init__(self, images: Tensor, masks: Tensor, *, ignore_index: int) -> None:
+    def __init__(self, images: Tensor, logits: Tensor, masks: Tensor, harm: Tensor, *, ignore_index: int) -> None:
         self.masks, self.ignore_index = masks, ignore_index
-        self.passes = torch.zeros_like(masks[:, 0, 0])
-        self.right = torch.full_like(self.passes, masks[0].numel())
-        self.iou = torch.full_like(self.passes, torch.inf, dtype=torch.double)
-        self.by_pixels, self.by_classes = images.clone(), images.clone()
+        self.worth = harm.to(masks.device)
+        self.passes = torch.ones_like(masks[:, 0, 0])
+        self.right, self.harm, self.iou = self._scores(logits, masks)
+        self.by_pixels, self.by_harm, self.by_iou = images.clone(), images.clone(), images.clone()
 
     def see(self, candidates: Candidates) -> None:
         """Take note of the candidates of one forward pass; each image has one of them at most."""
         images, logits, own, inside = candidates
         self.passes += torch.bincount(own, minlength=len(self.passes))
-        right = right_pixels(logits, self.masks[own], ignore_index=self.ignore_index)
-        iou = image_iou(logits, self.masks[own], ignore_index=self.ignore_index)
-        fewer = (inside & (right < self.right[own])).nonzero().flatten()
-        self.right[own[fewer]] = right[fewer]
-        self.by_pixels[own[fewer]] = images[fewer]
-        lower = (inside & (iou < self.iou[own])).nonzero().flatten()
-        self.iou[own[lower]] = iou[lower]
-        self.by_classes[own[lower]] = images[lower]
+        right, harm, iou = self._scores(logits, self.masks[own])
+        for better, values, best, kept in (
+            (right < self.right[own], right, self.right, self.by_pixels),
+            (harm > self.harm[own], harm, self.harm, self.by_harm),
+            (iou < self.iou[own], iou, self.iou, self.by_iou),
+        ):
+            rows = (inside & better).nonzero().flatten()
+            best[own[rows]] = values[rows]
+            kept[own[rows]] = images[rows]
+
+    def _scores(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return right pixels, harm and mean IoU of some candidates, (K,) each."""
+        valid = (masks != self.ignore_index) & (masks < len(self.worth))
+        labels, preds = masks.where(valid, 0), logits.argmax(1)
+        done, most = ((self.worth[labels, called] * valid).flatten(1).sum(1) for called in (preds, labels))
+        right = right_pixels(logits, masks, ignore_index=self.ignore_index)
+        return right, -done / most.clamp_max(-1e-12), image_iou(logits, masks, ignore_index=self.ignore_index)
 
 
 def image_iou(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """Mean IoU of each image over the classes of its mask, (N,) float64; 0 for an image without valid pixels.
+    """Mean IoU of each image over the classes of its mask or prediction, (N,) float64; 0 without valid pixels.
 
     Args:
         logits: (N, C, H, W).
@@ -63,6 +76,7 @@ def image_iou(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tens
         return torch.bincount((row + labels)[where], minlength=count * classes).view(count, classes).double()
 
     both, predicted, true = counted(masks, valid & (preds == masks)), counted(preds, valid), counted(masks, valid)
-    present = true > 0
-    ious = both / (predicted + true - both).clamp_min(1)
+    union = predicted + true - both
+    present = union > 0
+    ious = both / union.clamp_min(1)
     return (ious * present).sum(1) / present.sum(1).clamp_min(1)

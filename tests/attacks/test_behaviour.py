@@ -24,6 +24,7 @@ from segbench.attacks.pgd import pgd
 from segbench.attacks.sea import sea
 from segbench.attacks.segpgd import segpgd
 from segbench.attacks.square import WIDTH, square, window_side
+from segbench.attacks.standard import standard
 from segbench.attacks.tools.budget import distance
 from segbench.attacks.tools.losses import cross_entropy, image_mean, right_pixels, soft_margin, typical_margin
 from segbench.attacks.tools.passes import count_passes
@@ -374,7 +375,8 @@ def test_pixels_of_unknown_classes_count_no_more_than_void_ones(name: str, task:
 
 def test_attacks_that_weigh_classes_count_those_of_the_masks_where_no_others_are_given(task: Any) -> None:
     counted = torch.bincount(task.masks[task.masks != VOID], minlength=4)
-    for attack, options in ((sea, {"steps": 4}), (apgd, {"steps": 4, "loss": "balanced-masked-ce"})):
+    weighing = ((sea, {"steps": 4}), (apgd, {"steps": 4, "loss": "balanced-masked-ce"}), (standard, {"passes": 9}))
+    for attack, options in weighing:
         with pytest.warns(UserWarning, match=f"{attack.name}: class_pixels.* is not given"):
             made = attack(task.model, task.images, task.masks, **options, generator=seeds(3))
         given = attack(task.model, task.images, task.masks, **options, generator=seeds(3), class_pixels=counted)

@@ -190,7 +190,7 @@ def test_passes_fit_the_access(attack: Attack[...], options: dict[str, Any], tas
         run(task.model, task.images, task.masks)
     assert (passes.forward > 0) is (attack.access != "none" and attack.fit is None)
     assert (passes.backward > 0) is (attack.access == "gradients" and attack.fit is None)
-    choosing = 2 if attack.ensemble else 0  # a call looks at the parts once more to choose among them
+    choosing = 3 if attack.ensemble else 0  # a call looks at the parts once more to choose among them
     for most in ("queries", "passes"):
         if most in options:
             assert passes.forward <= (options[most] + choosing) * len(task.images)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from segbench.attacks.tools.descent import iou_harm
 from segbench.attacks.tools.keeper import Keeper, image_iou
 from segbench.attacks.tools.watch import Candidates, watching
 
@@ -38,19 +40,22 @@ def test_the_keeper_keeps_the_best_candidate_inside_the_ball_and_counts_every_pa
     images[1] = 0.2
     masks = torch.zeros(2, 2, 2, dtype=torch.long)
     masks[1, 0] = VOID
-    keeper, network = Keeper(images, masks, ignore_index=VOID), Grey()
+    network, harm = Grey(), iou_harm(torch.tensor([3, 1]), 2, left=0.25)
+    keeper = Keeper(images, network(images), masks, harm, ignore_index=VOID)
     half = images[:1].clone()
     half[0, :, 0] += 0.02
     with watching(network, images, norm="linf", eps=0.03, see=keeper.see):
-        network(images)
         network(half)  # half of the pixels of the first image are wrong
         network(images[:1] + 0.2)  # all are, outside the ball
         network(images[:1])
     assert keeper.passes.tolist() == [4, 1]
     assert keeper.right.tolist() == [2, 2]
     assert torch.equal(keeper.by_pixels, torch.cat([half, images[1:]]))
-    assert torch.equal(keeper.by_classes, keeper.by_pixels)
-    assert keeper.iou.tolist() == [0.5, 1.0]
+    assert torch.equal(keeper.by_harm, keeper.by_pixels)
+    assert torch.equal(keeper.by_iou, keeper.by_pixels)
+    assert keeper.iou.tolist() == [0.25, 1.0]
+    # A pixel that is called the rarer class does 0.25 of that class's worth, which is 3 times that of a right pixel.
+    assert keeper.harm.tolist() == pytest.approx([-0.5 + 0.5 * 0.25 * 3, -1.0])
 
 
 def test_the_iou_of_an_image_is_that_of_a_slow_loop() -> None:
@@ -62,7 +67,8 @@ def test_the_iou_of_an_image_is_that_of_a_slow_loop() -> None:
     slow = []
     for preds, labels in zip(logits.argmax(1), masks, strict=True):
         ious = []
-        for label in labels[labels != VOID].unique().tolist():
+        valid = labels != VOID
+        for label in torch.cat([labels[valid], preds[valid]]).unique().tolist():
             true, predicted = labels == label, (preds == label) & (labels != VOID)
             ious.append(float((true & predicted).sum() / (true | predicted).sum()))
         slow.append(sum(ious) / max(len(ious), 1))

@@ -131,7 +131,8 @@ def test_alternatives_all_differ_and_leave_out_the_stated_one() -> None:
 
 
 def test_a_dataset_of_one_image_is_too_little_to_doubt(networks: dict[str, nn.Module]) -> None:
-    data: Any = SimpleNamespace(split=lambda name: Patches().split(name)[:1], ignore_index=255)
+    patches = Patches()
+    data: Any = SimpleNamespace(split=lambda name: patches.split(name)[:1], classes=patches.classes, ignore_index=255)
     adapter = Adapter(networks["imagenet"], Convention(range="0-255"), 3)
     assert convention_check.check(adapter, data, "val", Whole(), device=CPU) is None
 

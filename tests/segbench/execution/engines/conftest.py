@@ -112,6 +112,12 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                 os.environ[name] = value
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every process one thread: on a CPU, trainings depend on how many there are in their last bits."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture(scope="session")
 def report_of() -> Callable[[Path], dict[str, bytes]]:
     """Return the files of the report of a store's one matrix."""

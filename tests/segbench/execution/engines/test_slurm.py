@@ -15,6 +15,7 @@ import pytest
 
 from segbench.store import Store
 from segbench.store.running import Running
+from segbench.store.status import status
 
 LONG = {"optimizer": "adamw", "lr": 0.01, "batch_size": 4, "iterations": 500}
 
@@ -85,15 +86,14 @@ def test_a_detached_run_goes_on_alone_and_is_collected_later(
     output, _ = submitted.communicate(timeout=120)
     assert submitted.returncode == 0, output
     assert len(json.loads(output[output.index("{") :])["submitted"]) == 2
-    until(lambda: all(matrix["left"] == matrix["running"] == 0 for matrix in seen(tmp_path)["matrices"]))
+    store = Store(tmp_path / "runs")
+    until(lambda: all(matrix.left == matrix.running == 0 for matrix in status(store).matrices))
+    told, _ = start("status", "runs", "--json", folder=tmp_path).communicate(timeout=60)
+    assert [(matrix["left"], matrix["done"]) for matrix in json.loads(told)["matrices"]] == [(0, 2)]
     collected = start(*options, folder=tmp_path)
     output, _ = collected.communicate(timeout=120)
     assert collected.returncode == 0, output
     assert "2 done already, 0 jobs to run" in output
-
-
-def seen(folder: Path) -> Any:
-    return json.loads(start("status", "runs", "--json", folder=folder).communicate(timeout=60)[0])
 
 
 def test_without_slurm_the_engine_says_so(
