@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segbench.attacks.tools.losses import predicted
 from segbench.attacks.tools.watch import Candidates
 from segbench.evaluation.counting import counted, fetched
 from segbench.reports.statistics import Absent, mean_iou
@@ -96,7 +97,7 @@ class Seen:
     def see(self, candidates: Candidates) -> None:
         """Take note of the candidates of one forward pass; the device is waited for once in `TOGETHER` passes."""
         _, logits, own, inside = candidates
-        self.waiting.append((own, inside, self._pixels(logits.argmax(1), self.masks[own])))
+        self.waiting.append((own, inside, self._pixels(predicted(logits), self.masks[own])))
         if len(self.waiting) == TOGETHER:
             self._look()
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from segbench.attacks.tools.losses import predicted
 from segbench.evaluation.bands import TrueBands, band_counts, true_bands
 from segbench.evaluation.confidence import confidence_bins
 from segbench.evaluation.objects import Objects, object_counts, objects_of
@@ -98,7 +99,7 @@ def labelled(protocol: EvaluationProtocol, scores: Tensor, crops: Crops) -> tupl
     if not isinstance(protocol, Confident):
         return protocol.merge(scores, crops), None
     merged = protocol.merged(scores, crops)
-    return merged.argmax(0), Answers(merged, protocol.answers == "logits")
+    return predicted(merged, 0), Answers(merged, protocol.answers == "logits")
 
 
 def tallied(families: Sequence[str], preds: Tensor, answers: Answers | None, truth: Truth) -> dict[str, Tensor]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from segbench.evaluation.counting import counted
@@ -39,9 +39,9 @@ def objects_of(truth: Tensor, ignore_index: int) -> Objects:
     labels = torch.where(truth != ignore_index, truth + 1, 0).cpu().numpy()
     numbers = np.zeros(labels.shape, dtype=np.int32)
     highest = 0
-    for label, box in enumerate(ndimage.find_objects(labels), 1):
+    for label, box in enumerate(scipy.ndimage.find_objects(labels), 1):
         if box is not None:
-            own, count = ndimage.label(labels[box] == label, _TOUCHING)
+            own, count = scipy.ndimage.label(labels[box] == label, _TOUCHING)
             np.copyto(numbers[box], own + highest, where=own > 0)
             highest += count
     pixels = np.bincount(numbers.ravel(), minlength=highest + 1)[1:]

@@ -137,6 +137,13 @@ def test_a_dataset_of_one_image_is_too_little_to_doubt(networks: dict[str, nn.Mo
     assert convention_check.check(adapter, data, "val", Whole(), device=CPU) is None
 
 
+def test_the_best_map_of_one_class_has_the_score_of_its_pixels() -> None:
+    truth = torch.tensor([[0, 0, 2], [255, 2, 2]])
+    found = [convention_check._score(torch.full_like(truth, label), truth, 255) for label in range(3)]
+    assert convention_check._best_constant(truth, 255) == pytest.approx(max(found))
+    assert convention_check._best_constant(torch.full((2, 2), 255), 255) == 0
+
+
 def test_a_network_that_is_fed_well_costs_one_image_for_each_convention(networks: dict[str, nn.Module]) -> None:
     calls: list[int] = []
     handle = networks["imagenet"].register_forward_hook(lambda module, inputs, logits: calls.append(len(logits)))

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from segbench.config.network import ExternalNetwork
 from segbench.errors import SegbenchError
 from segbench.networks.fingerprint import state_sha256
-from segbench.networks.load import _open
+from segbench.networks.load import _adapted, _read
 from segbench.networks.rebuilt import rebuilt
 from segbench.reports.origins import described
 from segbench.reports.records import Origin
@@ -33,7 +33,8 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def noted(load: str, **more: Any) -> tuple[Any, Origin]:
     """The adapter of a network, and what a record says of it, as JSON holds it."""
-    found = _open(ExternalNetwork(load=load, name="net", **more), len(NAMES))
+    external = ExternalNetwork(load=load, name="net", **more)
+    found = _adapted(_read(external, len(NAMES)), external, len(NAMES))
     return found.adapter, Origin.model_validate_json(found.origin.model_dump_json())
 
 
