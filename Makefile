@@ -7,7 +7,7 @@ DEV := $(VENV)/.dev
 PEERS := $(VENV)/.peers
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help install quickstart test slow check docs bench tree clean
+.PHONY: help install quickstart test slow check docs bench gpu tree clean
 
 help:
 	@echo "make quickstart  install, then train, attack and tabulate a small matrix (a few minutes)"
@@ -15,6 +15,7 @@ help:
 	@echo "make slow        install, then run the tests that train networks"
 	@echo "make check       install, then run ruff, mypy and import-linter"
 	@echo "make bench       install, then time segbench beside what users would use instead"
+	@echo "make gpu         install, then measure one GPU in at most eight minutes"
 	@echo "make docs        install, then build the documentation site in build/site"
 	@echo "make install     the environment alone, in $(VENV)"
 
@@ -87,10 +88,27 @@ docs: $(DEV) tree
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Figures of processor time; run it on an idle machine.
-bench: $(DEV)
+bench: $(PEERS)
 	@echo "==> evaluation beside a bare loop"
 	@$(BIN)/python benchmarks/eval_overhead.py --images 12 --size 384
 	@$(BIN)/python benchmarks/eval_overhead.py --images 500 --size 96
+	@echo "==> attacks beside the passes that they need, and beside other libraries"
+	@$(BIN)/python benchmarks/attack_time.py
+	@echo "==> training steps beside a plain one and beside the published loop"
+	@$(BIN)/python benchmarks/training_step.py
+	@echo "==> the paper's tables as one plan"
+	@$(BIN)/python benchmarks/one_plan.py
+	@echo "==> stores of many records"
+	@$(BIN)/python benchmarks/records.py 1000 10000 100000
+	@echo "==> plan --estimate beside the truth"
+	@$(BIN)/python benchmarks/estimate.py quickstart
+	@echo "==> engines with two workers"
+	@$(BIN)/python benchmarks/engines.py --engines local
+
+# Writes one page; a machine without a GPU says so.
+gpu: $(DEV)
+	@echo "==> one GPU"
+	@$(BIN)/python benchmarks/gpu.py --out docs/results/gpu.md
 
 clean:
 	rm -rf $(VENV) build *.egg-info

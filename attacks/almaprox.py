@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench.attacks.base import attack
-from segbench.attacks.tools.losses import margin
+from segbench.attacks.tools.losses import margin, predicted
 from segbench.attacks.tools.projections import project
 from segbench.attacks.tools.targets import Target, goal
 
@@ -88,7 +88,7 @@ def almaprox(
         change.requires_grad_()
         now = images + change
         logits = model(now)
-        fooled = ((logits.argmax(1) == labels) ^ (target is None)) & valid
+        fooled = ((predicted(logits) == labels) ^ (target is None)) & valid
         reached = torch.where(count > 0, fooled.flatten(1).sum(1) / count.clamp_min(1), 1.0)
         success = reached >= share
         distance = change.detach().flatten(1).abs().amax(1)

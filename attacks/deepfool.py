@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench.attacks.base import attack
-from segbench.attacks.tools.losses import input_gradient, margin, right_pixels
+from segbench.attacks.tools.losses import input_gradient, margin, predicted, right_pixels
 from segbench.attacks.tools.projections import project
 
 OVERSHOOT = 0.02
@@ -75,4 +75,4 @@ def deepfool(
 
 def _right_margin(logits: Tensor, masks: Tensor, *, ignore_index: int) -> Tensor:
     """Margin of the correctly classified pixels, 0 elsewhere."""
-    return margin(logits, masks, ignore_index=ignore_index) * (logits.argmax(1) == masks)
+    return margin(logits, masks, ignore_index=ignore_index) * (predicted(logits) == masks)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from segbench.attacks.base import Norm, attack
 from segbench.attacks.tools.hiding import Region, changeable, instances, surroundings
-from segbench.attacks.tools.losses import cross_entropy, input_gradient
+from segbench.attacks.tools.losses import cross_entropy, input_gradient, predicted
 from segbench.attacks.tools.noise import Generators
 from segbench.attacks.tools.projections import project, step
 from segbench.attacks.tools.targets import Target
@@ -114,7 +114,7 @@ def hide(
 
 def _left(logits: Tensor, masks: Tensor, objects: Tensor, rest: Tensor) -> Tensor:
     """Return pixels of objects still predicted as their class, plus the share of the rest that is wrong, (N,)."""
-    right = logits.argmax(1) == masks
+    right = predicted(logits) == masks
     still = (right & objects).flatten(1).sum(1).double()
     wrong = (~right & rest).flatten(1).sum(1) / (rest.flatten(1).sum(1) + 1)
     return still + wrong

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from segbench.attacks.almaprox import proximal_linf
 from segbench.attacks.base import attack
-from segbench.attacks.tools.losses import margin
+from segbench.attacks.tools.losses import margin, predicted
 from segbench.attacks.tools.projections import project
 
 BETAS = (0.9, 0.999)
@@ -76,7 +76,7 @@ def pdpgd(
     for i in range(steps):
         now = (images + change).requires_grad_()
         logits = model(now)
-        wrong = (logits.argmax(1) != masks) & valid
+        wrong = (predicted(logits) != masks) & valid
         reached = torch.where(count > 0, wrong.flatten(1).sum(1) / count.clamp_min(1), 1.0)
         distance = change.flatten(1).abs().amax(1)
         success = reached >= share

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from segbench.attacks.base import Norm, attack
 from segbench.attacks.tools.ascent import ascend, last, random_start
-from segbench.attacks.tools.losses import cross_entropy
+from segbench.attacks.tools.losses import cross_entropy, predicted
 from segbench.attacks.tools.noise import Generators
 from segbench.attacks.tools.targets import Target, goal
 
@@ -75,6 +75,6 @@ def segpgd_loss(
         targeted: the masks are the attack's target, so that the loss is minimised.
         ignore_index: label of void pixels.
     """
-    pending = (logits.argmax(1) == masks) ^ targeted
+    pending = (predicted(logits) == masks) ^ targeted
     losses = cross_entropy(logits, masks, ignore_index=ignore_index) * (pending * (1 - 2 * weight) + weight)
     return -losses if targeted else losses

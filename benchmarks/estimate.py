@@ -1,7 +1,8 @@
 """How near `segbench plan --estimate` comes to the truth: `python benchmarks/estimate.py quickstart`.
 
-Estimates a matrix, runs it in one worker, and prints both as JSON. Options of `segbench run` may follow the matrix, such
-as `--data camvid=FOLDER` or `--set recipe.iterations=50`. Seconds are of wall-clock time, so run it on an idle machine.
+Estimates a matrix, runs it in one worker, and prints both as JSON. Options of `segbench run` may follow the matrix,
+such as `--data camvid=FOLDER` or `--set recipe.iterations=50`. Seconds are of wall-clock time: run it on an idle
+machine.
 """
 
 from __future__ import annotations

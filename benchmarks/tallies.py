@@ -13,7 +13,7 @@ from scipy import ndimage
 from segbench.attacks.bim import bim
 from segbench.components import specs
 from segbench.config.matrix import Runtime
-from segbench.evaluation.families import seen, tallied
+from segbench.evaluation.families import Answers, seen, tallied
 
 CLASSES = 11
 NETWORKS = (
@@ -44,7 +44,7 @@ def main(height: int = 360, width: int = 480) -> None:
     logits = torch.from_numpy(shapes + rng.normal(0, 0.02, shapes.shape)).float() * 20
     ready = seen(truth, families, CLASSES, 255)
     preds = logits.argmax(0)
-    each = best(lambda: tallied(families, preds, logits.softmax(0), ready))
+    each = best(lambda: tallied(families, preds, Answers(logits, are_logits=True), ready))
     print(f"{height} x {width}, {CLASSES} classes, {torch.get_num_threads()} threads, processor seconds for one image")
     print(f"truth, once per image: {known:.3f}; predictions: {each:.3f}")
     for text in NETWORKS:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
-from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
 
@@ -17,6 +15,8 @@ class ConvStem(nn.Module):
     """
 
     def __init__(self, channels: int) -> None:
+        from timm.layers.norm import LayerNorm2d
+
         super().__init__()
         half = channels // 2
         self.stem = nn.Sequential(
@@ -49,6 +49,8 @@ class ConvStemConvNeXt(nn.Module):
     """
 
     def __init__(self, name: str, *, drop_path: float) -> None:
+        import timm
+
         super().__init__()
         whole: Any = timm.create_model(name, num_classes=0, drop_path_rate=drop_path)
         self.channels = tuple(int(stage["num_chs"]) for stage in whole.feature_info)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from segbench.model_zoo.base import ModelError
@@ -97,7 +96,6 @@ def _with_file(encoder: Encoder, name: str, weights: str | None) -> Encoder:
 
 
 def _from_smp(name: str, output_stride: int, weights: str | None) -> Encoder:
-    # Imported here because it takes seconds, which the other encoders need not wait for.
     from segmentation_models_pytorch.encoders import get_encoder as build
 
     check_name(name)
@@ -181,6 +179,8 @@ def load_encoder(encoder: nn.Module, path: str | Path) -> None:
 
 def _fit_positions(encoder: nn.Module, state: dict[str, Tensor]) -> None:
     """Interpolate the position embeddings of a square grid of patches to the grid of the encoder."""
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
     for key, wanted in encoder.state_dict().items():
         given = state.get(key)
         if given is None or not key.endswith("pos_embed") or given.ndim != 3 or given.shape[::2] != wanted.shape[::2]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import timm
-from timm.layers.norm import LayerNorm2d
 from torch import nn
 
 from segbench.model_zoo.base import ModelError
@@ -35,6 +33,8 @@ class Pyramid(NamedTuple):
 
     def norms(self) -> nn.ModuleList:
         """Return a normalisation for every map."""
+        from timm.layers.norm import LayerNorm2d
+
         return nn.ModuleList(
             nn.Identity() if self.norm_eps is None else LayerNorm2d(channels, eps=self.norm_eps)
             for channels in self.channels
@@ -55,7 +55,6 @@ def get_pyramid(name: str, *, weights: str | None = None, drop_path: float | Non
     """
     if name in SIZES or name.endswith(CONV_STEM):
         return _own(name, weights, 0.3 if drop_path is None else drop_path)
-    # Imported here because it takes seconds, which the other encoders need not wait for.
     from segmentation_models_pytorch.encoders import get_encoder as build
 
     check_name(name)
@@ -74,6 +73,8 @@ def get_pyramid(name: str, *, weights: str | None = None, drop_path: float | Non
 
 
 def _own(name: str, weights: str | None, drop_path: float) -> Pyramid:
+    import timm
+
     if weights == IMAGENET:
         raise ModelError(f"no ImageNet weights can be downloaded for {name}; set weights to the path of a file")
     module: SwinEncoder | ConvStemConvNeXt

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import timm
 import torch
 import torch.nn.functional as F
-from timm.layers.weight_init import trunc_normal_
-from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from segbench.model_zoo.base import Features, ModelError, Segmenter, model
 from segbench.model_zoo.encoders import IMAGENET, building, check_name, download, load_encoder
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
 
 EPS = 1e-5
 """Epsilon of every layer normalisation."""
@@ -65,6 +65,9 @@ class MaskTransformer(nn.Module):
     """
 
     def __init__(self, channels: int, layers: int, dropout: float, num_classes: int) -> None:
+        from timm.layers.weight_init import trunc_normal_
+        from timm.models.vision_transformer import Block
+
         super().__init__()
         self.num_classes = num_classes
         heads = max(1, channels // 64)
@@ -137,6 +140,9 @@ def segmenter(
     Departs from it in: images are padded with the mean colour to whole patches, and with timm position embeddings are
         interpolated bicubically.
     """
+    import timm
+    from timm.models.vision_transformer import VisionTransformer
+
     check_name(encoder)
     name = encoder.removeprefix("tu-")
     options: dict[str, Any] = {} if patch_size is None else {"patch_size": patch_size}

@@ -91,7 +91,6 @@ def smp(
     Departs from it in: "pspnet" uses all stages of its encoder, dilated to output stride 8; the library's default uses
         the first stages only. "dpt" accepts any image size.
     """
-    # Imported here because the import takes seconds, and the other networks do not need it.
     import segmentation_models_pytorch as library
 
     check_name(encoder)

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.layers.drop import DropPath
-from timm.layers.weight_init import trunc_normal_
 from torch import Tensor, nn
 
 
@@ -46,6 +44,8 @@ class WindowAttention(nn.Module):
     index: Tensor
 
     def __init__(self, channels: int, heads: int, window: int) -> None:
+        from timm.layers.weight_init import trunc_normal_
+
         super().__init__()
         self.heads = heads
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
@@ -87,6 +87,8 @@ class SwinBlock(nn.Module):
     """
 
     def __init__(self, channels: int, heads: int, *, window: int, shift: int, drop_path: float) -> None:
+        from timm.layers.drop import DropPath
+
         super().__init__()
         self.window = window
         self.shift = shift

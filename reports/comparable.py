@@ -22,6 +22,7 @@ def shared_parts(record: Record) -> dict[str, Any]:
         "limit": record.limit,
         "protocol": record.protocol,
         "absent": record.absent,
+        **({} if record.precision == "fp32" else {"precision": record.precision}),
     }
 
 
@@ -51,6 +52,7 @@ def request(record: Record) -> tuple[object, ...]:
         component_key(record.attack),
         record.seed,
         record.oblivious,
+        record.precision,
     )
 
 

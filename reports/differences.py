@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+import scipy
 
 from segbench.reports.records import Record
 from segbench.reports.statistics import RESAMPLES, Absent, Counts, Floats, Interval, draws, mean_iou, stacked_runs
@@ -272,15 +272,15 @@ def _summed(parts: Sequence[_Spread]) -> tuple[float, float]:
 def _p_value(value: float, variance: float, freedom: float) -> float:
     if variance == 0:
         return 1.0 if value == 0 else 0.0
-    return float(2 * stdtr(freedom, -abs(value) / np.sqrt(variance)))
+    return float(2 * scipy.special.stdtr(freedom, -abs(value) / np.sqrt(variance)))
 
 
 def _reach(variance: float, freedom: float) -> float:
     """Return half the width of a 95 % interval."""
-    return float(stdtrit(freedom, 0.975) * np.sqrt(variance)) if variance > 0 else 0.0
+    return float(scipy.special.stdtrit(freedom, 0.975) * np.sqrt(variance)) if variance > 0 else 0.0
 
 
 def _widening(images: int) -> float:
     """Return the factor that widens a percentile interval of few images to that of Student's t."""
     freedom = max(images - 1, 1)
-    return float(stdtrit(freedom, 0.975) / _NORMAL * np.sqrt(images / freedom))
+    return float(scipy.special.stdtrit(freedom, 0.975) / _NORMAL * np.sqrt(images / freedom))

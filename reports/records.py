@@ -137,6 +137,7 @@ class Record(Frozen):
         adaptive: for a target with a defense at inference: True if the attack was made through that defense, False if
             it was made on the network without it (oblivious). None for all other targets.
         dynamic: the target changes with the images that it sees; it saw them one by one, in order.
+        precision: of the networks' passes: "fp32", "tf32" or "bf16".
         seed: seed of the attack.
         scores: the metrics.
         budget_used: largest distance of an adversarial image from its clean image, in the units of `threat.eps`.
@@ -174,6 +175,7 @@ class Record(Frozen):
     threat: RecordedThreat
     adaptive: bool | None = None
     dynamic: bool = False
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     seed: int
     scores: Scores | None = None
     budget_used: Amount | None = None

@@ -69,6 +69,7 @@ def evaluate(
     substitutes: Sequence[str | GivenNetwork] = (),
     force: bool = False,
     track: Sequence[str] = (),
+    profile: bool = False,
     display: Display = SILENT,
 ) -> Result:
     """Attack a network and score it; what the store holds already is not done again.
@@ -102,6 +103,7 @@ def evaluate(
         substitutes: networks on which the attacks are made that need more than `model` gives.
         force: evaluate even where another input convention scores much better on clean images.
         track: trackers that hear of the run, such as "tensorboard".
+        profile: tell the display how long each part took, and how much of that it waited for images.
         display: hears of progress.
 
     Raises:
@@ -144,6 +146,7 @@ def evaluate(
             "device": device,
             "workers": workers,
             "track": list(track),
+            "profile": profile,
             "data": {key: str(path) for key, path in folders.items()},
         },
     }

@@ -74,7 +74,7 @@ def soft_harm(logits: Tensor, masks: Tensor, *, harm: Tensor, width: float, igno
         ignore_index: label of void pixels.
     """
     valid = masks != ignore_index
-    highest, second = logits.topk(2, dim=1).values.split(1, dim=1)
+    highest, second = torch.split(logits.topk(2, dim=1).values, 1, dim=1)
     lead = logits - torch.where(logits == highest, second, highest)
     typical = typical_margin(logits, masks, ignore_index=ignore_index).unsqueeze(1)
     weights = harm.to(logits)[masks.where(valid, 0)].movedim(-1, 1)

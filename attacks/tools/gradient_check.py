@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench.attacks.tools.guard import guarded
-from segbench.attacks.tools.losses import cross_entropy, image_mean, logit_scale, margin
+from segbench.attacks.tools.losses import cross_entropy, image_mean, logit_scale, margin, predicted
 
 STEP = 1 / 255
 """Size of the steps along which rises of the loss are measured, in [0, 1] units."""
@@ -153,7 +153,7 @@ def _checked(model: nn.Module, images: Tensor, masks: Tensor, void: int) -> Grad
     with torch.no_grad():
         unseen, tiny = (model((images + size * one).clamp(0, 1)) for size in (0, TINY))
     changes = [_norm(logits - first) for logits in (tiny, random[0][2])]
-    right = (first.argmax(1) == masks) & (masks != void)
+    right = (predicted(first) == masks) & (masks != void)
     margins = margin(first, masks, ignore_index=void)
     top = margins.flatten(1).amax(1).view(-1, 1, 1)
     no_loss = cross_entropy(first, masks, ignore_index=void) == 0

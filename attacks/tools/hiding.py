@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from segbench.attacks.tools.targets import Target, goal
@@ -67,7 +67,7 @@ def _painted(mask: NDArray[np.int64], hidden: NDArray[np.bool_], ignore_index: i
         if not seen.any():
             painted[own] = ignore_index
             continue
-        rows, columns = ndimage.distance_transform_edt(~seen, return_distances=False, return_indices=True)
+        rows, columns = scipy.ndimage.distance_transform_edt(~seen, return_distances=False, return_indices=True)
         painted[own] = mask[rows[own], columns[own]]
     return painted
 

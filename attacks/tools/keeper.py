@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from segbench.attacks.tools.losses import right_pixels
+from segbench.attacks.tools.losses import predicted, right_pixels
 from segbench.attacks.tools.watch import Candidates
 
 
@@ -53,7 +53,7 @@ class Keeper:
     def _scores(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return right pixels, harm and mean IoU of some candidates, (K,) each."""
         valid = (masks != self.ignore_index) & (masks < len(self.worth))
-        labels, preds = masks.where(valid, 0), logits.argmax(1)
+        labels, preds = masks.where(valid, 0), predicted(logits)
         done, most = ((self.worth[labels, called] * valid).flatten(1).sum(1) for called in (preds, labels))
         right = right_pixels(logits, masks, ignore_index=self.ignore_index)
         return right, -done / most.clamp_max(-1e-12), image_iou(logits, masks, ignore_index=self.ignore_index)
@@ -70,13 +70,13 @@ def image_iou(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tens
     count, classes = logits.shape[:2]
     valid = (masks != ignore_index) & (masks < classes)
     row = torch.arange(count, device=masks.device).view(-1, 1, 1) * classes
-    preds = logits.argmax(1)
+    preds = predicted(logits)
 
     def counted(labels: Tensor, where: Tensor) -> Tensor:
         return torch.bincount((row + labels)[where], minlength=count * classes).view(count, classes).double()
 
-    both, predicted, true = counted(masks, valid & (preds == masks)), counted(preds, valid), counted(masks, valid)
-    union = predicted + true - both
+    both, chosen, true = counted(masks, valid & (preds == masks)), counted(preds, valid), counted(masks, valid)
+    union = chosen + true - both
     present = union > 0
     ious = both / union.clamp_min(1)
     return (ious * present).sum(1) / present.sum(1).clamp_min(1)

@@ -19,6 +19,11 @@ PixelLoss = Callable[[Tensor, Tensor], Tensor]
 LossName = Literal["ce", "masked-ce", "balanced-masked-ce", "js", "masked-spherical", "cw-margin"]
 
 
+def predicted(logits: Tensor, dim: int = 1) -> Tensor:
+    """Label of the highest logit along a dimension, the first of equal ones: argmax, several times as fast on a CPU."""
+    return logits.detach().max(dim).indices
+
+
 def cross_entropy(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
     """Softmax cross-entropy of every pixel, (N, H, W)."""
     return F.cross_entropy(logits, masks, ignore_index=ignore_index, reduction="none")
@@ -29,7 +34,7 @@ def masked_cross_entropy(logits: Tensor, masks: Tensor, *, ignore_index: int = 2
 
     Source: Croce et al. 2024, section 3, https://arxiv.org/abs/2306.12941.
     """
-    return cross_entropy(logits, masks, ignore_index=ignore_index) * (logits.argmax(1) == masks)
+    return cross_entropy(logits, masks, ignore_index=ignore_index) * (predicted(logits) == masks)
 
 
 def weighted_cross_entropy(logits: Tensor, masks: Tensor, *, weight: float, ignore_index: int = 255) -> Tensor:
@@ -37,7 +42,7 @@ def weighted_cross_entropy(logits: Tensor, masks: Tensor, *, weight: float, igno
 
     Source: Nesti et al. 2022, section 3, https://arxiv.org/abs/2108.06179.
     """
-    right = logits.argmax(1) == masks
+    right = predicted(logits) == masks
     weights = torch.where(right, weight, 1 - weight).to(logits)
     return cross_entropy(logits, masks, ignore_index=ignore_index) * weights
 
@@ -99,7 +104,7 @@ def masked_spherical(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) 
     """
     valid = masks != ignore_index
     true = logits.gather(1, masks.where(valid, 0).unsqueeze(1)).squeeze(1)
-    right = (logits.argmax(1) == masks) & valid
+    right = (predicted(logits) == masks) & valid
     share: Tensor = true / logits.norm(dim=1).clamp_min(1e-12)
     return -share * right
 
@@ -247,7 +252,7 @@ def unfooled_pixels(logits: Tensor, labels: Tensor, *, targeted: bool = False, i
         targeted: the labels are the attack's target; see `tools.targets.goal`.
         ignore_index: label of void pixels.
     """
-    pending: Tensor = ((logits.argmax(1) == labels) ^ targeted) & (labels != ignore_index)
+    pending: Tensor = ((predicted(logits) == labels) ^ targeted) & (labels != ignore_index)
     return pending.flatten(1).sum(1)
 
 

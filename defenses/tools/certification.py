@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from segbench.defenses.base import ABSTAIN
 
@@ -18,7 +18,7 @@ def certified_radius(sigma: float, tau: float) -> float:
 
     Source: Cohen et al. 2019, theorem 1, https://arxiv.org/abs/1902.02918; Fischer et al. 2021, theorem 5.1.
     """
-    return float(sigma * special.ndtri(tau))
+    return float(sigma * scipy.special.ndtri(tau))
 
 
 def certify_votes(
@@ -38,7 +38,7 @@ def certify_votes(
 
     Source: Fischer et al. 2021, algorithm 2, https://arxiv.org/abs/2107.00228.
     """
-    p_values = special.bdtrc(wins - 1, samples, tau)
+    p_values = scipy.special.bdtrc(wins - 1, samples, tau)
     passed = holm(p_values.ravel(), alpha).reshape(picks.shape)
     return np.where(passed, picks, ABSTAIN)
 

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -49,28 +50,50 @@ class Figure:
 
     def svg(self, theme: Theme) -> str:
         """Return the figure as SVG for a light or dark page."""
-        return self._save("svg", theme).decode()
+        if theme == "dark" and self.themed:
+            return _darkened(self.svg("light"))
+        return self._svg
 
     def pdf(self) -> bytes:
         """Return the figure as PDF for a light page."""
-        return self._save("pdf", "light")
+        return self._save("pdf")
 
     def png(self) -> bytes:
         """Return the figure as PNG on white."""
-        return self._save("png", "light")
+        return self._save("png")
 
     def _repr_png_(self) -> bytes:
         """Show the figure in a notebook."""
         return self.png()
 
-    def _save(self, kind: str, theme: Theme) -> bytes:
-        dates = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+    @cached_property
+    def _svg(self) -> str:
+        """The figure for a light page, laid out and drawn once: `savefig` would draw it twice."""
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+        text = io.StringIO()
+        with _styled():
+            canvas = self.draw()
+            if self.themed:
+                canvas.patch.set_alpha(0)
+            FigureCanvasSVG(canvas).print_svg(text, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
+        return text.getvalue()
+
+    def _save(self, kind: str) -> bytes:
+        dates = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
         buffer = io.BytesIO()
         clear = self.themed and kind != "png"
-        with _styled(theme if self.themed else "light"):
+        with _styled():
             canvas = self.draw()
             canvas.savefig(buffer, format=kind, metadata=dates[kind], dpi=200, transparent=clear)
         return buffer.getvalue()
+
+
+def _darkened(svg: str) -> str:
+    """Return a figure for a light page with the lines and the text of a dark one."""
+    for light, dark in zip(_INK["light"], _INK["dark"], strict=True):
+        svg = svg.replace(light, dark)
+    return svg
 
 
 def new_canvas(
@@ -126,10 +149,10 @@ def plain(text: str, width: int = 40) -> str:
 
 
 @contextmanager
-def _styled(theme: Theme) -> Iterator[None]:
+def _styled() -> Iterator[None]:
     import matplotlib
 
-    ink, muted, rule = _INK[theme]
+    ink, muted, rule = _INK["light"]
     settings: Any = {
         "text.parse_math": False,
         "svg.hashsalt": "segbench",

@@ -159,7 +159,7 @@ def _draw(
                     ha="center",
                     va="center",
                     fontsize=7,
-                    color="white" if value > 60 else "#1b1e22",
+                    color="white" if value > 60 else "black",
                 )
     canvas.colorbar(shown, ax=ax, label="IoU, %", shrink=0.9)
     return canvas

@@ -122,6 +122,7 @@ class Run(Frozen):
         aacc: share of valid pixels that are predicted correctly.
         class_iou: IoU per class; None for a class in neither truth nor prediction.
         record: digest of the record, which holds all other values.
+        metrics: every standard metric by its name, as in records; empty in entries of earlier versions.
         extras: other numbers that this attack or defense reports.
     """
 
@@ -134,6 +135,7 @@ class Run(Frozen):
     aacc: Percent
     class_iou: tuple[Percent | None, ...]
     record: Digest
+    metrics: Mapping[Line, Real | None] = Field(default_factory=dict)
     extras: Mapping[str, Real] = Field(default_factory=dict)
 
 

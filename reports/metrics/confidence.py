@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import digamma
 
 Floats = NDArray[np.float64]
 
@@ -118,7 +118,7 @@ def aurc(counts: NDArray[Any]) -> float:
     before = np.cumsum(pixels) - pixels
     wrong_before = np.cumsum(wrong) - wrong
     # Pixel j of m in a bin of share e is kept with K + j pixels, E + j e of them wrong; the sum over j has this form.
-    harmonic = digamma(before + pixels + 1) - digamma(before + 1)
+    harmonic = scipy.special.digamma(before + pixels + 1) - scipy.special.digamma(before + 1)
     total = wrong + (wrong_before - wrong / pixels * before) * harmonic
     return float(total.sum() / pixels.sum())
 

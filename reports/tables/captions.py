@@ -39,6 +39,8 @@ def caption(setting: str, records: Sequence[Record], cells: Sequence[Cell], labe
             " An oblivious attack is made on the network without its defense at inference and scored on the network "
             "with it: it says nothing about robustness and is not ranked; all others go through the defense."
         )
+    if records[0].precision != "fp32":
+        text += f" Networks were attacked and evaluated in {records[0].precision}."
     if any(record.dynamic for record in records):
         text += (
             " A dynamic defense learns from the images that it is asked about, here one by one in their order, and "

@@ -64,6 +64,8 @@ def _where(record: Record, labels: Labels, others: Sequence[Record]) -> str:
     text = f"{labels.component('dataset', record.dataset)} ({record.split})"
     if len({labels.component_key(other.protocol) for other in others}) > 1:
         text += f", {labels.component('protocol', record.protocol)}"
+    if len({other.precision for other in others}) > 1:
+        text += f", {record.precision}"
     if len({other.limit for other in others}) > 1:
         text += ", all images" if record.limit is None else f", first {record.limit} images"
     same = [o for o in others if labels.component_key(o.dataset) == labels.component_key(record.dataset)]

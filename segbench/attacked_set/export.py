@@ -23,6 +23,7 @@ from segbench.config.matrix import Matrix
 from segbench.config.network import default_name
 from segbench.datasets.base import Dataset
 from segbench.errors import SegbenchError, StoreError
+from segbench.evaluation.batch_size import BatchSizes
 from segbench.evaluation.training_data import training_context
 from segbench.execution import prepare, workers
 from segbench.files import is_file, read_sealed, sha256, write_sealed
@@ -218,23 +219,23 @@ class _Export:
         )
         attacked = self.protocol.network(network)
         split = cell.source.network().recipe.get("split", "train")
-        batch = self.matrix.runtime.eval_batch
         context: dict[str, Any]
-        context, _ = training_context(attack, attacked, self.dataset, split, self.protocol, batch, self.device)
+        context, _ = training_context(attack, attacked, self.dataset, split, self.protocol, self.device)
+        sizes = BatchSizes(self._store(), self.device, self.matrix.runtime.eval_batch, cell.protocol.short)
 
         def make(index: int, crops: Crops, clean: torch.Tensor) -> torch.Tensor:
-            made = []
-            for start in range(0, len(clean), batch):
-                own = slice(start, start + batch)
-                images = (clean[own].float() / 255).to(self.device)
-                numbers = range(start, start + len(images))
+            images, void = (clean.float() / 255).to(self.device), self.dataset.ignore_index
+
+            def pieces(part: slice) -> torch.Tensor:
+                own, masks = images[part], crops.masks[part].to(self.device)
+                numbers = range(part.start, part.stop)
                 generators = [generator(cell.seed, attack.attack.name, index, piece) for piece in numbers]
-                masks, void = crops.masks[own].to(self.device), self.dataset.ignore_index
-                adversarial = attack(attacked, images, masks, ignore_index=void, generator=generators, **context)
-                allowed = attack.allowed(images, masks, ignore_index=void, generator=generators)
-                check_budget(adversarial, images, attack.threat, allowed=allowed)
-                made.append(towards_clean(adversarial, clean[own], attack.threat.norm))
-            return torch.cat(made)
+                adversarial = attack(attacked, own, masks, ignore_index=void, generator=generators, **context)
+                allowed = attack.allowed(own, masks, ignore_index=void, generator=generators)
+                check_budget(adversarial, own, attack.threat, allowed=allowed)
+                return towards_clean(adversarial, clean[part], attack.threat.norm)
+
+            return torch.cat(sizes.in_parts(cell.source.digest, attacked, images, cell.source.label, pieces))
 
         return make
 

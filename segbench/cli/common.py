@@ -48,6 +48,9 @@ TrackOption = Annotated[
     list[str] | None,
     typer.Option("--track", help="Let a tracker hear: tensorboard, mlflow, wandb or trackio; repeatable."),
 ]
+ProfileOption = Annotated[
+    bool, typer.Option("--profile", help="Say how long each part took, and how much of that it waited for images.")
+]
 WeightsOption = Annotated[
     list[str] | None,
     typer.Option("--weights", help="Published weights of a network of the matrix.", metavar="NAME=FILE"),

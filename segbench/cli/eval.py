@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from segbench.cli import output as words
-from segbench.cli.common import MetricsOption, TrackOption, folders, interruptible, show_result
+from segbench.cli.common import MetricsOption, ProfileOption, TrackOption, folders, interruptible, show_result
 from segbench.cli.known import WAYS, completing
 from segbench.cli.output import JsonOption, verb
 
@@ -89,6 +89,7 @@ def eval_(
     ] = False,
     metrics: MetricsOption = None,
     track: TrackOption = None,
+    profile: ProfileOption = False,
     json: JsonOption = False,
 ) -> None:
     """Attack a network of your own and tabulate how it fares; what is done already is not done again."""
@@ -124,6 +125,7 @@ def eval_(
             substitutes=substitute or (),
             force=force,
             track=track or (),
+            profile=profile,
             display=shown,
         )
     show_result(result, terminal, "eval" if json else None)

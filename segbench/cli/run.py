@@ -12,6 +12,7 @@ from segbench.cli.common import (
     LimitOption,
     MatrixArgument,
     MetricsOption,
+    ProfileOption,
     SetOption,
     StoreOption,
     TrackOption,
@@ -49,6 +50,7 @@ def run(
     address: AddressOption = None,
     slurm: SlurmOption = None,
     detach: DetachOption = False,
+    profile: ProfileOption = False,
     json: JsonOption = False,
 ) -> None:
     """Train, attack and tabulate a matrix; what is done already is not done again."""
@@ -58,7 +60,7 @@ def run(
         from segbench.config.given_weights import without_awaiting
         from segbench.reports.visible import visible
 
-        more = engine_options(engine, address, slurm)
+        more = {**engine_options(engine, address, slurm), "--profile": profile or None}
         asked = load(matrix, store, device, workers, data, limit, set_, weights, metrics, track, more)
         loaded, left_out = without_awaiting(asked)
         for sentence in left_out:

@@ -95,6 +95,7 @@ def matrix_of(data: Mapping[Any, Any], name: str) -> Matrix | list[Problem]:
         split=entry.split,
         limit=entry.limit,
         attack_seed=entry.attack_seed,
+        precision=entry.precision,
         labels=labels.resolved(entry.labels, named, others),
         report=entry.report,
         runtime=with_environment(entry.runtime, [bound.component.name for _, bound in datasets.bound]),

@@ -27,6 +27,7 @@ OPTIONS = {
     "--limit": ("limit",),
     "--metrics": ("report", "metrics"),
     "--track": ("runtime", "track"),
+    "--profile": ("runtime", "profile"),
 }
 """Options of the command line, with the path of the value in a matrix."""
 

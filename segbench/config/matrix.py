@@ -152,8 +152,10 @@ class Runtime(Frozen):
         device: "auto", "cpu", "cuda" or "cuda:N".
         workers: processes on this machine; None for what fits it.
         data: folder of each dataset that has files.
-        eval_batch: images (or crops) attacked at once.
-        loader_workers: processes that read training images, per training.
+        eval_batch: images (or crops) attacked at once; None for what fits the device. Where memory does not suffice, it
+            is halved.
+        loader_workers: threads that read images ahead, for each training and each evaluation; None for what fits the
+            machine, 0 to read them when they are needed.
         checkpoint_every: seconds between checkpoints of a training.
         keep_images: images of each evaluation that are kept as they were attacked and predicted, evenly over the
             split: reports show them, and others can check them; 0 for none.
@@ -161,6 +163,7 @@ class Runtime(Frozen):
             (see docs/metrics.md). A finished evaluation is not repeated for more of them.
         track: trackers that hear of the run: "tensorboard", "mlflow", "wandb" and "trackio" (see docs/view.md).
         recompute: keep fewer activations in training and compute them again: less memory, more time, same weights.
+        profile: say of each training and each sweep how long it took, and for how much of that it waited for images.
         engine: what runs cells: "local" (this machine), "ray" or "slurm".
         address: of a Ray cluster, HOST:PORT or "auto" for the one of this machine; None starts one here.
         slurm: options of sbatch, such as `partition` or `time`, and `array_parallelism`, jobs of an array at once.
@@ -170,13 +173,14 @@ class Runtime(Frozen):
     device: Annotated[Text, AfterValidator(_device), RUNTIME] = "auto"
     workers: Annotated[Whole | None, RUNTIME] = Field(default=None, ge=1)
     data: Annotated[Mapping[Text, Place], RUNTIME] = Field(default_factory=dict)
-    eval_batch: Annotated[Whole, RUNTIME] = Field(default=25, ge=1)
-    loader_workers: Annotated[Whole, RUNTIME] = Field(default=0, ge=0)
+    eval_batch: Annotated[Whole | None, RUNTIME] = Field(default=None, ge=1)
+    loader_workers: Annotated[Whole | None, RUNTIME] = Field(default=None, ge=0)
     checkpoint_every: Annotated[Number, RUNTIME] = Field(default=30.0, gt=0)
     keep_images: Annotated[Whole, RUNTIME] = Field(default=4, ge=0)
     tallies: Annotated[tuple[Family, ...], BeforeValidator(_many), RUNTIME] = get_args(Family)
     track: Annotated[tuple[TrackerName, ...], BeforeValidator(_many), RUNTIME] = ()
     recompute: Annotated[Truth, RUNTIME] = False
+    profile: Annotated[Truth, RUNTIME] = False
     engine: Annotated[Literal["local", "ray", "slurm"], RUNTIME] = "local"
     address: Annotated[Text | None, RUNTIME] = None
     slurm: Annotated[Mapping[Text, SlurmValue], BeforeValidator(_slurm), RUNTIME] = Field(default_factory=dict)
@@ -194,6 +198,7 @@ class Transfer(Frozen):
     attacks: Annotated[tuple[Any, ...] | None, LAYOUT] = None
 
 
+Precision = Literal["fp32", "tf32", "bf16"]
 Many = Annotated[tuple[Any, ...], BeforeValidator(_many), LAYOUT]
 
 
@@ -221,6 +226,8 @@ class MatrixFile(Frozen):
         split: the split that is scored.
         limit: number of its first images that are scored; None for all.
         attack_seed: seed of the attacks' randomness.
+        precision: of networks under attack and evaluation: "fp32"; "tf32", which a GPU rounds products to; or "bf16",
+            autocast. Numbers of different precision are never in one table.
         labels: what reports call components and networks, such as `{pspnet: PSPNet, "bim(steps=6)": BIM-6}`; by
             default the published spelling.
         report: what its report shows beside mIoU.
@@ -244,6 +251,7 @@ class MatrixFile(Frozen):
     split: Annotated[Text, IDENTITY] = "val"
     limit: Annotated[Whole | None, IDENTITY] = Field(default=None, ge=1)
     attack_seed: Annotated[Whole, IDENTITY] = Field(default=0, ge=0)
+    precision: Annotated[Precision, IDENTITY] = "fp32"
     labels: Annotated[Mapping[Text, Text], LAYOUT] = Field(default_factory=dict)
     report: Annotated[Report, LAYOUT] = Report()
     runtime: Annotated[Runtime, RUNTIME] = Runtime()
@@ -279,6 +287,7 @@ class Matrix(Frozen):
     split: str
     limit: int | None
     attack_seed: int
+    precision: Precision
     labels: Mapping[str, str]
     report: Report
     runtime: Runtime

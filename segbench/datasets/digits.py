@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import scipy
 import torch
-from scipy import ndimage
 
 from segbench.datasets.base import Sample, dataset
 from segbench.datasets.tools.drawing import INK, SceneRecipe, draw_colour, draw_layout, draw_texture, uci_digits
@@ -133,7 +133,7 @@ def _scene(recipe: SceneRecipe, split: int, index: int) -> Sample:
     for label, glyph in draw_layout(rng, recipe, split, int(rng.integers(1, 3))):
         ink = glyph > INK
         image = np.where(ink, draw_colour(rng, background)[:, None, None] + draw_texture(rng, size), image)
-        meeting = ndimage.binary_dilation(ink) & ndimage.binary_dilation(mask > 0)
+        meeting = scipy.ndimage.binary_dilation(ink) & scipy.ndimage.binary_dilation(mask > 0)
         mask[ink] = label
         mask[meeting] = 255
     image += rng.normal(0, 0.02, image.shape)

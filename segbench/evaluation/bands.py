@@ -10,11 +10,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from segbench.evaluation.counting import counted
 from segbench.reports.metrics.boundary import DIAGONAL, TOLERANCE, WIDTHS
 
 _NOTHING = -1
@@ -88,7 +87,7 @@ def true_bands(truth: Tensor, num_classes: int, ignore_index: int) -> TrueBands:
     )
 
 
-def band_counts(preds: Tensor, true: TrueBands) -> NDArray[np.int32]:
+def band_counts(preds: Tensor, true: TrueBands) -> Tensor:
     """Count the pixels of one image near boundaries, (19, C).
 
     Args:
@@ -110,20 +109,19 @@ def band_counts(preds: Tensor, true: TrueBands) -> NDArray[np.int32]:
         _count(outline, outline != _NOTHING, classes),
         _count(outline, near_true, classes),
     ]
-    return torch.cat([torch.stack(bands), trimaps, torch.stack(surfaces)]).to(torch.int32).cpu().numpy()
+    return torch.cat([torch.stack(bands), trimaps, torch.stack(surfaces)]).to(torch.int32)
 
 
 def _count(labels: Tensor, where: Tensor, num_classes: int) -> Tensor:
     """Count the labels at some pixels, (C,)."""
-    bins = torch.where(where, labels, num_classes).long()
-    return torch.bincount(bins.flatten(), minlength=num_classes + 1)[:num_classes]
+    return counted(torch.where(where, labels, num_classes).long(), num_classes)
 
 
 def _count_rings(ring: Tensor, labels: Tensor, where: Tensor, num_classes: int) -> Tensor:
     """Count the labels at some pixels, ring by ring, (4, C)."""
     outside = len(WIDTHS) * num_classes
     bins = torch.where(where & (ring < outside), ring + labels, outside).long()
-    return torch.bincount(bins.flatten(), minlength=outside + 1)[:outside].view(len(WIDTHS), num_classes)
+    return counted(bins, outside).view(len(WIDTHS), num_classes)
 
 
 def _near_other(labels: Tensor, radius: int) -> Tensor:

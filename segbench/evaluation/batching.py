@@ -1,15 +1,66 @@
-"""Images into packs: those whose crops have one size are attacked together."""
+"""Images as they are read, and as packs: those whose crops have one size are attacked together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from segbench.datasets.base import Split
+from segbench.datasets.base import Sample, Split
+from segbench.errors import CellError
 from segbench.protocols.base import Crops, EvaluationProtocol
+
+
+@dataclass(frozen=True)
+class Read:
+    """An image as it was read and cut.
+
+    Attributes:
+        index: in its split.
+        sample: the image itself.
+        crops: its pieces.
+    """
+
+    index: int
+    sample: Sample
+    crops: Crops
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads images and cuts them, in threads too.
+
+    Attributes:
+        split: where they are.
+        protocol: cuts them.
+        num_classes: number of classes.
+        ignore_index: label of void pixels.
+        pinned: whether memory is used from which a GPU copies while it computes.
+    """
+
+    split: Split
+    protocol: EvaluationProtocol
+    num_classes: int
+    ignore_index: int
+    pinned: bool = False
+
+    def __call__(self, index: int) -> Read:
+        """Read an image.
+
+        Raises:
+            CellError: its mask holds a label that is neither a class nor void.
+        """
+        sample = self.split[index]
+        crops = self.protocol.crops(sample.image, sample.mask)
+        highest = int(crops.truth.masked_fill(crops.truth == self.ignore_index, 0).max())
+        if highest >= self.num_classes:
+            raise CellError(f"{sample.name}: a mask holds label {highest}, but there are {self.num_classes} classes")
+        if self.pinned:
+            tensors = {name: getattr(crops, name).pin_memory() for name in ("images", "masks", "truth")}
+            crops = replace(crops, **tensors)
+        return Read(index, sample, crops)
 
 
 @dataclass(frozen=True)
@@ -18,49 +69,44 @@ class Pack:
 
     Attributes:
         places: places of the images among those that were packed.
-        indices: index in the split of every image that was packed.
-        crops: the crops of each image of the pack.
-        images: the crops, (K, 3, h, w) in [0, 1], on the device.
-        masks: their labels, (K, h, w), on the device.
+        reads: the images.
+        images: their crops, (K, 3, h, w) in [0, 1], on the device.
+        masks: the labels of the crops, (K, h, w), on the device.
     """
 
     places: tuple[int, ...]
-    indices: Sequence[int]
-    crops: tuple[Crops, ...]
+    reads: tuple[Read, ...]
     images: Tensor
     masks: Tensor
 
     @property
     def keys(self) -> list[tuple[int, int]]:
         """Index in the split and number of every crop: what its randomness is named by."""
-        return [
-            (self.indices[place], piece)
-            for place, own in zip(self.places, self.crops, strict=True)
-            for piece in range(len(own.images))
-        ]
+        return [(read.index, piece) for read in self.reads for piece in range(len(read.crops.images))]
 
-    def index(self, place: int) -> int:
-        """Return the index in the split of the image at a place."""
-        return self.indices[place]
+    @property
+    def names(self) -> list[str]:
+        """Names of the images."""
+        return [read.sample.name for read in self.reads]
 
     def by_image(self, values: Tensor) -> tuple[Tensor, ...]:
         """Split values of the crops, (K, ...), into those of each image."""
-        return torch.split(values, [len(own.images) for own in self.crops])
+        return torch.split(values, [len(read.crops.images) for read in self.reads])
 
 
-def packed(crops: Sequence[Crops], indices: Sequence[int], batch: int, device: torch.device) -> Iterator[Pack]:
+def packed(reads: Sequence[Read], batch: int, device: torch.device) -> Iterator[Pack]:
     """Yield packs of images on a device.
 
     Args:
-        crops: the pieces of each image.
-        indices: index of each image in its split.
+        reads: the images.
         batch: largest number of pieces in a pack.
         device: where the batches go.
     """
-    for places in packs(crops, batch):
-        own = tuple(crops[place] for place in places)
-        images = torch.cat([one.images for one in own]).to(device, memory_format=torch.channels_last)
-        yield Pack(tuple(places), indices, own, images, torch.cat([one.masks for one in own]).to(device))
+    for places in packs([read.crops for read in reads], batch):
+        own = tuple(reads[place] for place in places)
+        images = torch.cat([read.crops.images.to(device, non_blocking=True) for read in own])
+        masks = torch.cat([read.crops.masks.to(device, non_blocking=True) for read in own])
+        yield Pack(tuple(places), own, images.contiguous(memory_format=torch.channels_last), masks)
 
 
 def packs(crops: Sequence[Crops], batch: int) -> Iterator[list[int]]:

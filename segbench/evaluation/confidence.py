@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from segbench.evaluation.counting import counted
 from segbench.reports.metrics.confidence import BINS, EDGES
 
 _UNIT = 2.0**-24
 """Confidences are summed in these units: such sums are exact, and no order of the pixels changes their last bits."""
 
 
-def confidence_bins(probabilities: Tensor, preds: Tensor, truth: Tensor, ignore_index: int) -> NDArray[np.float64]:
+def confidence_bins(probabilities: Tensor, preds: Tensor, truth: Tensor, ignore_index: int) -> Tensor:
     """Count the pixels of one image in bins of their confidence, (4, 40); void counts nowhere.
 
     Args:
@@ -29,7 +28,7 @@ def confidence_bins(probabilities: Tensor, preds: Tensor, truth: Tensor, ignore_
     bins = torch.bucketize(top, torch.from_numpy(EDGES).to(top), right=True)
     bins = torch.where(valid, bins, BINS).flatten()  # void has a bin of its own, which is dropped
     sums = [(row / _UNIT).double().round().flatten() for row in (top, brier)]
-    pixels = torch.bincount(bins, minlength=BINS + 1)
-    right = torch.bincount(torch.where((preds == truth).flatten(), bins, BINS), minlength=BINS + 1)
-    counts = [pixels, right, *(torch.bincount(bins, row, minlength=BINS + 1) * _UNIT for row in sums)]
-    return torch.stack([row.double() for row in counts])[:, :BINS].cpu().numpy()
+    pixels = counted(bins, BINS)
+    right = counted(torch.where((preds == truth).flatten(), bins, BINS), BINS)
+    counts = [pixels, right, *(counted(bins, BINS, row) * _UNIT for row in sums)]
+    return torch.stack([row.double() for row in counts])

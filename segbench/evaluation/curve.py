@@ -9,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segbench.attacks.tools.losses import predicted
 from segbench.attacks.tools.watch import Candidates
+from segbench.evaluation.counting import counted, fetched
 from segbench.reports.statistics import Absent, mean_iou
 
 
@@ -22,6 +24,8 @@ def _grid() -> NDArray[np.int64]:
 
 
 GRID = _grid()
+TOGETHER = 32
+"""Passes whose counts are fetched together."""
 
 
 @dataclass
@@ -88,35 +92,45 @@ class Seen:
         self.right = np.full(len(masks), np.iinfo(np.int64).max)
         self.found = np.zeros(len(masks), np.int64)
         self.at = np.zeros((len(GRID), len(masks), 3, num_classes), np.int64)
+        self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def see(self, candidates: Candidates) -> None:
-        """Take note of the candidates of one forward pass."""
+        """Take note of the candidates of one forward pass; the device is waited for once in `TOGETHER` passes."""
         _, logits, own, inside = candidates
-        counts = self._confusions(logits.argmax(1), self.masks[own])
-        for image, keeps, found in zip(own.tolist(), inside.tolist(), counts, strict=True):
-            self.passes[image] += 1
-            if keeps and found[0].sum() < self.right[image]:
-                self.right[image] = found[0].sum()
-                self.found[image] = self.found[image] or self.passes[image]
-                # A better candidate writes over the later points, so that the last state stands at all of them.
-                self.at[_after(self.passes[image]) :, image] = found
+        self.waiting.append((own, inside, self._pixels(predicted(logits), self.masks[own])))
+        if len(self.waiting) == TOGETHER:
+            self._look()
 
     @property
     def first(self) -> int:
         """Number of passes after which every image has a candidate; beyond `GRID` if one has none."""
+        self._look()
         return int(self.found.max()) if (self.found > 0).all() else int(GRID[-1]) + 1
 
     def counts(self) -> NDArray[np.int64]:
         """Return the sum over the images, (len(GRID), 3, C)."""
+        self._look()
         summed: NDArray[np.int64] = self.at.sum(1)
         return summed
 
-    def _confusions(self, preds: Tensor, masks: Tensor) -> NDArray[np.int64]:
+    def _look(self) -> None:
+        """Compare the candidates that wait, in their order."""
+        rows = fetched([tensor for one in self.waiting for tensor in one])
+        self.waiting.clear()
+        for own, inside, counts in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+            for image, keeps, found in zip(own.tolist(), inside.tolist(), counts, strict=True):
+                self.passes[image] += 1
+                if keeps and found[0].sum() < self.right[image]:
+                    self.right[image] = found[0].sum()
+                    self.found[image] = self.found[image] or self.passes[image]
+                    # A better candidate writes over the later points, so that the last state stands at all of them.
+                    self.at[_after(self.passes[image]) :, image] = found
+
+    def _pixels(self, preds: Tensor, masks: Tensor) -> Tensor:
         """Count right, predicted and true pixels of every class, (K, 3, C); classes beyond C are left out."""
         valid = (masks != self.void) & (masks < self.classes) & (preds < self.classes)
         row = torch.arange(len(masks), device=masks.device).view(-1, 1, 1) * self.classes
-        kinds = ((preds, valid & (preds == masks)), (preds, valid), (masks, valid))
         size = len(masks) * self.classes
-        counted = [torch.bincount((row + labels)[where], minlength=size) for labels, where in kinds]
-        found: NDArray[np.int64] = torch.stack(counted).view(3, -1, self.classes).transpose(0, 1).cpu().numpy()
-        return found
+        kinds = ((preds, valid & (preds == masks)), (preds, valid), (masks, valid))
+        rows = [counted(torch.where(where, row + labels, size), size) for labels, where in kinds]
+        return torch.stack(rows).view(3, -1, self.classes).transpose(0, 1)

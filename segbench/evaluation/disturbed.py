@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from segbench.attacks.base import BoundAttack
-from segbench.datasets.base import Split
 from segbench.evaluation.batching import Pack
 from segbench.protocols.base import EvaluationProtocol
 from segbench.protocols.geometry import unit
@@ -22,7 +21,6 @@ def disturbed(
     attack: BoundAttack,
     network: nn.Module,
     pack: Pack,
-    split: Split,
     protocol: EvaluationProtocol,
     generators: Sequence[torch.Generator],
 ) -> Tensor:
@@ -32,15 +30,13 @@ def disturbed(
         attack: an attack that uses nothing of the network.
         network: the network, which it is called with all the same.
         pack: the images.
-        split: where the whole images are.
         protocol: what cuts them.
         generators: one for each piece of the pack; an image takes that of its first piece.
     """
     made, first = [], 0
-    for place, crops in zip(pack.places, pack.crops, strict=True):
-        sample = split[pack.index(place)]
-        own = [generators[first]]
+    for read in pack.reads:
+        sample, own = read.sample, [generators[first]]
         whole = attack(network, unit(sample.image)[None], sample.mask.long()[None], generator=own)
         made.append(protocol.crops(whole[0], sample.mask).images)
-        first += len(crops.images)
+        first += len(read.crops.images)
     return torch.cat(made).to(pack.images)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from numpy.typing import NDArray
+import torch
 from torch import Tensor, nn
 
+from segbench.attacks.tools.losses import predicted
 from segbench.evaluation.bands import TrueBands, band_counts, true_bands
 from segbench.evaluation.confidence import confidence_bins
 from segbench.evaluation.objects import Objects, object_counts, objects_of
 from segbench.protocols.base import Confident, Crops, EvaluationProtocol
+
+TOGETHER = 1 << 22
+"""Values of probabilities that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,9 @@ class Truth:
     objects: Objects | None
 
 
-def seen(labels: Tensor, families: Sequence[str], num_classes: int, ignore_index: int) -> Truth:
+def seen(
+    labels: Tensor, families: Sequence[str], num_classes: int, ignore_index: int, device: torch.device | None = None
+) -> Truth:
     """Return the truth of one image for some families.
 
     Args:
@@ -40,9 +46,14 @@ def seen(labels: Tensor, families: Sequence[str], num_classes: int, ignore_index
         families: what is to be counted.
         num_classes: number of classes C.
         ignore_index: label of void pixels.
+        device: where it will be counted; None for where the labels are.
     """
+    objects = objects_of(labels, ignore_index) if "objects" in families else None
+    labels = labels.to(device, non_blocking=True)
+    if objects is not None:
+        objects = replace(objects, numbers=objects.numbers.to(device))
     bands = true_bands(labels, num_classes, ignore_index) if "boundary" in families else None
-    return Truth(labels, ignore_index, bands, objects_of(labels, ignore_index) if "objects" in families else None)
+    return Truth(labels, ignore_index, bands, objects)
 
 
 def possible(families: Sequence[str], network: nn.Module, protocol: EvaluationProtocol) -> tuple[str, ...]:
@@ -57,8 +68,28 @@ def possible(families: Sequence[str], network: nn.Module, protocol: EvaluationPr
     return tuple(family for family in families if family != "confidence" or confident)
 
 
-def labelled(protocol: EvaluationProtocol, scores: Tensor, crops: Crops) -> tuple[Tensor, Tensor | None]:
-    """Return the label map of one image, (H, W), and the probabilities of all classes, (C, H, W), if there are any.
+class Answers(NamedTuple):
+    """What a network answers for one image.
+
+    Attributes:
+        scores: of every class, (C, H, W).
+        are_logits: whether their softmax are the probabilities, or they are probabilities.
+    """
+
+    scores: Tensor
+    are_logits: bool
+
+    def strips(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield rows with their probabilities, (C, rows, W), which take little memory beside all scores."""
+        classes, height, width = self.scores.shape
+        rows = max(1, TOGETHER // (classes * width))
+        for first in range(0, height, rows):
+            own = self.scores[:, first : first + rows].float()
+            yield slice(first, first + rows), own.softmax(0) if self.are_logits else own
+
+
+def labelled(protocol: EvaluationProtocol, scores: Tensor, crops: Crops) -> tuple[Tensor, Answers | None]:
+    """Return the label map of one image, (H, W), and the answers behind it, if they say how sure the network is.
 
     Args:
         protocol: how images are scored.
@@ -68,23 +99,25 @@ def labelled(protocol: EvaluationProtocol, scores: Tensor, crops: Crops) -> tupl
     if not isinstance(protocol, Confident):
         return protocol.merge(scores, crops), None
     merged = protocol.merged(scores, crops)
-    return merged.argmax(0), merged.float() if protocol.answers == "probabilities" else merged.float().softmax(0)
+    return predicted(merged, 0), Answers(merged, protocol.answers == "logits")
 
 
-def tallied(
-    families: Sequence[str], preds: Tensor, probabilities: Tensor | None, truth: Truth
-) -> dict[str, NDArray[Any]]:
-    """Count one image, family by family.
+def tallied(families: Sequence[str], preds: Tensor, answers: Answers | None, truth: Truth) -> dict[str, Tensor]:
+    """Count one image, family by family, on its device.
 
     Args:
         families: what is to be counted.
         preds: predicted labels (H, W).
-        probabilities: of every class, (C, H, W); needed for "confidence".
+        answers: what the network answered; needed for "confidence".
         truth: the truth.
     """
-    found: dict[str, NDArray[Any]] = {}
-    if "confidence" in families and probabilities is not None:
-        found["confidence"] = confidence_bins(probabilities, preds, truth.labels, truth.ignore_index)
+    found: dict[str, Tensor] = {}
+    if "confidence" in families and answers is not None:
+        bins = [
+            confidence_bins(probabilities, preds[rows], truth.labels[rows], truth.ignore_index)
+            for rows, probabilities in answers.strips()
+        ]
+        found["confidence"] = torch.stack(bins).sum(0)
     if truth.bands is not None:
         found["boundary"] = band_counts(preds, truth.bands)
     if truth.objects is not None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
-from segbench.reports.metrics.objects import LIMITS, ROWS, SIZES
+from segbench.evaluation.counting import counted
+from segbench.reports.metrics.objects import LIMITS, SIZES
 
 _TOUCHING = np.ones((3, 3), dtype=bool)
 
@@ -38,16 +39,16 @@ def objects_of(truth: Tensor, ignore_index: int) -> Objects:
     labels = torch.where(truth != ignore_index, truth + 1, 0).cpu().numpy()
     numbers = np.zeros(labels.shape, dtype=np.int32)
     highest = 0
-    for label, box in enumerate(ndimage.find_objects(labels), 1):
+    for label, box in enumerate(scipy.ndimage.find_objects(labels), 1):
         if box is not None:
-            own, count = ndimage.label(labels[box] == label, _TOUCHING)
+            own, count = scipy.ndimage.label(labels[box] == label, _TOUCHING)
             np.copyto(numbers[box], own + highest, where=own > 0)
             highest += count
     pixels = np.bincount(numbers.ravel(), minlength=highest + 1)[1:]
     return Objects(torch.from_numpy(numbers).to(truth.device), pixels)
 
 
-def object_counts(preds: Tensor, truth: Tensor, objects: Objects) -> NDArray[np.int32]:
+def object_counts(preds: Tensor, truth: Tensor, objects: Objects) -> Tensor:
     """Count objects, found ones, their pixels and their right pixels, by size, (4, 3).
 
     Args:
@@ -55,11 +56,9 @@ def object_counts(preds: Tensor, truth: Tensor, objects: Objects) -> NDArray[np.
         truth: true labels (H, W).
         objects: of the truth.
     """
-    here = (preds == truth) & (objects.numbers > 0)
-    right = torch.bincount(objects.numbers[here], minlength=len(objects.pixels) + 1)[1:].cpu().numpy()
-    size = np.digitize(objects.pixels, LIMITS)
-    rows = (np.ones_like(right), 2 * right >= objects.pixels, objects.pixels, right)
-    counts = np.zeros((ROWS, len(SIZES)), dtype=np.int32)
-    for row, values in enumerate(rows):
-        np.add.at(counts[row], size, values.astype(np.int32))
-    return counts
+    count = len(objects.pixels)
+    numbers = objects.numbers.long()
+    right = counted(torch.where((preds == truth) & (numbers > 0), numbers - 1, count), count)
+    pixels, size = (torch.from_numpy(row).to(right) for row in (objects.pixels, np.digitize(objects.pixels, LIMITS)))
+    rows = (torch.ones_like(right), (2 * right >= pixels).long(), pixels, right)
+    return torch.stack([counted(size, len(SIZES), row) for row in rows]).to(torch.int32)

@@ -13,7 +13,7 @@ from segbench.attacks.bim import bim
 from segbench.attacks.cw import cw
 from segbench.attacks.tools.gradient_check import PASSES, GradientCheck, check_gradient
 from segbench.attacks.tools.guard import guarded
-from segbench.attacks.tools.losses import right_pixels
+from segbench.attacks.tools.losses import predicted, right_pixels
 from segbench.attacks.tools.passes import Passes, count_passes
 from segbench.evaluation.tally import confusion
 from segbench.reports.evidence import Measurements
@@ -157,7 +157,7 @@ def accuracy(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: i
 def miou(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: int = 255) -> float:
     """MIoU over the classes in masks or predictions, in per cent."""
     logits = model(images)
-    counts = confusion(logits.argmax(1), masks, logits.shape[1], ignore_index)
+    counts = confusion(predicted(logits), masks, logits.shape[1], ignore_index)
     return 100 * float(mean_iou(counts, "skip")) if counts.any() else 0.0
 
 

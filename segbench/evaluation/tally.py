@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from segbench.attacks.tools.passes import Passes
 from segbench.attacks.tools.targets import Target, goal
 from segbench.defenses.base import ABSTAIN
 from segbench.errors import CellError
+from segbench.evaluation.counting import counted, fetched
 from segbench.evaluation.curve import Curve
 from segbench.reports.statistics import Counts
 
 
 @dataclass
 class Outcome:
-    """The findings of one evaluation on one image.
+    """The findings of one evaluation on one image, on the device until they are fetched.
 
     Attributes:
         counts: (3, C) intersections, predicted and true pixels of every class; for each part of an ensemble by its
@@ -34,14 +37,24 @@ class Outcome:
         shown: the attacked crops and the predicted labels, where the image is kept.
     """
 
-    counts: dict[str, Counts] = field(default_factory=dict)
-    distance: float = 0.0
-    on_target: Counts | None = None
-    certified: Counts | None = None
-    outside: Counts | None = None
-    hidden: Counts | None = None
-    tallies: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
+    distance: Any = None
+    on_target: Any = None
+    certified: Any = None
+    outside: Any = None
+    hidden: Any = None
+    tallies: dict[str, dict[str, Any]] = field(default_factory=dict)
     shown: tuple[Tensor, Tensor] | None = None
+
+
+def fetch(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return findings as arrays on the host; what is shown stays on the device."""
+    kept = [replace(outcome, shown=None) for outcome in outcomes]
+    leaves, rebuild = tree_flatten([vars(outcome) for outcome in kept])
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    arrays = iter(fetched(tensors))
+    landed = tree_unflatten([next(arrays) if isinstance(leaf, Tensor) else leaf for leaf in leaves], rebuild)
+    return [Outcome(**{**own, "shown": outcome.shown}) for own, outcome in zip(landed, outcomes, strict=True)]
 
 
 @dataclass
@@ -79,7 +92,7 @@ class Tally:
 
     def add(self, outcome: Outcome) -> None:
         """Add the findings on one image."""
-        self.distances.append(outcome.distance)
+        self.distances.append(float(outcome.distance))
         for part, counts in outcome.counts.items():
             self.counts.setdefault(part, []).append(counts)
         for part, found in outcome.tallies.items():
@@ -113,6 +126,13 @@ class Tally:
         self.curve.extend(other.curve)
 
 
+def pixels(preds: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> Tensor:
+    """Count like `confusion`, on the device, labels that are known to be classes or void."""
+    valid = truth != ignore_index
+    kinds = ((truth, valid & (preds == truth)), (preds, valid), (truth, valid))
+    return torch.stack([counted(torch.where(where, labels, num_classes), num_classes) for labels, where in kinds])
+
+
 def confusion(preds: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> Counts:
     """Count the pixels of one image: (3, C) intersections, predicted and true pixels; void counts nowhere.
 
@@ -125,16 +145,14 @@ def confusion(preds: Tensor, truth: Tensor, num_classes: int, ignore_index: int)
     Raises:
         CellError: a label is neither a class nor void.
     """
-    valid = truth != ignore_index
-    preds, truth = preds[valid], truth[valid]
-    if len(truth) and int(truth.max()) >= num_classes:
-        raise CellError(f"a mask holds label {int(truth.max())}, but there are {num_classes} classes")
-    rows = (truth[preds == truth], preds, truth)
-    return torch.stack([torch.bincount(row, minlength=num_classes) for row in rows]).cpu().numpy()
+    highest = int(truth.masked_fill(truth == ignore_index, 0).max()) if truth.numel() else 0
+    if highest >= num_classes:
+        raise CellError(f"a mask holds label {highest}, but there are {num_classes} classes")
+    return pixels(preds, truth, num_classes, ignore_index).cpu().numpy()
 
 
-def certified_confusion(labels: Tensor, masks: Tensor, num_classes: int, ignore_index: int) -> Counts:
-    """Count certified pixels like `confusion`: one without a certificate is no prediction, but still true.
+def certified_confusion(labels: Tensor, masks: Tensor, num_classes: int, ignore_index: int) -> Tensor:
+    """Count certified pixels like `pixels`: one without a certificate is no prediction, but still true.
 
     Args:
         labels: certified labels, `ABSTAIN` where there is none, any shape.
@@ -142,13 +160,10 @@ def certified_confusion(labels: Tensor, masks: Tensor, num_classes: int, ignore_
         num_classes: number of classes C.
         ignore_index: label of void pixels.
     """
-    truth = masks[masks != ignore_index]
-    counts = confusion(labels[labels != ABSTAIN], masks[labels != ABSTAIN], num_classes, ignore_index)
-    counts[2] = torch.bincount(truth, minlength=num_classes).numpy()
-    return counts
+    return pixels(torch.where(labels == ABSTAIN, num_classes, labels), masks, num_classes, ignore_index)
 
 
-def on_target(preds: Tensor, truth: Tensor, target: Target, ignore_index: int) -> Counts:
+def on_target(preds: Tensor, truth: Tensor, target: Target, ignore_index: int) -> Tensor:
     """Count the pixels that have the label which a targeted attack asks for, and all pixels of which it asks one, (2,).
 
     Args:
@@ -159,4 +174,4 @@ def on_target(preds: Tensor, truth: Tensor, target: Target, ignore_index: int) -
     """
     labels = goal(truth[None], target, ignore_index=ignore_index)[0]
     asked = labels != ignore_index
-    return np.array([int((preds == labels)[asked].sum()), int(asked.sum())])
+    return torch.stack([((preds == labels) & asked).sum(), asked.sum()])

@@ -8,14 +8,37 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from segbench.attacks.base import BoundAttack
 from segbench.attacks.tools.losses import counted_classes
 from segbench.attacks.tools.passes import Passes, count_passes
 from segbench.datasets.base import Dataset, Split
+from segbench.evaluation.batch_size import out_of_memory
 from segbench.evaluation.batching import TrainingBatches
 from segbench.protocols.base import EvaluationProtocol
 from segbench.protocols.void import scored_split
+
+FITTED = 25
+"""Images or crops of a batch on which a perturbation is fitted: the perturbation depends on it, so that it is fixed."""
+
+
+class Piecewise(nn.Module):
+    """A network that takes a batch in pieces, and computes what a gradient needs again: less memory, the same answers.
+
+    Args:
+        model: images -> logits.
+        most: images of a piece.
+    """
+
+    def __init__(self, model: nn.Module, most: int) -> None:
+        super().__init__()
+        self.model, self.most = model, most
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, C, H, W)."""
+        pieces = torch.split(images, self.most)
+        return torch.cat([checkpoint(self.model, piece, use_reentrant=False) for piece in pieces])
 
 
 def training_context(
@@ -24,8 +47,9 @@ def training_context(
     dataset: Dataset,
     split: str,
     protocol: EvaluationProtocol,
-    batch: int,
     device: torch.device,
+    *,
+    one_by_one: bool = False,
 ) -> tuple[dict[str, Any], Passes]:
     """Return those arguments of an attack that come from the training data, and what they cost.
 
@@ -35,17 +59,26 @@ def training_context(
         dataset: the dataset.
         split: name of its training split, which is opened only where an attack needs it.
         protocol: cuts its images as those that are attacked.
-        batch: images or crops in a batch.
         device: where the network is.
+        one_by_one: batches of one image, for a network that changes with the images that it sees.
     """
     context: dict[str, Any] = {}
     if "class_pixels" in inspect.signature(attack.attack.function).parameters:
         context["class_pixels"] = _class_pixels(dataset.split(split), len(dataset.classes)).to(device)
-    with count_passes(network) as passes:
-        if attack.attack.fit is not None:
-            batches = TrainingBatches(scored_split(dataset, split, protocol), protocol, batch, device)
-            context["perturbation"] = attack.fit(network, batches, ignore_index=dataset.ignore_index)
-    return context, passes
+    if attack.attack.fit is None:
+        return context, Passes()
+    batches = TrainingBatches(scored_split(dataset, split, protocol), protocol, 1 if one_by_one else FITTED, device)
+    most = FITTED
+    while True:
+        seen = network if most == FITTED else Piecewise(network, most)
+        try:
+            with count_passes(seen) as passes:
+                context["perturbation"] = attack.fit(seen, batches, ignore_index=dataset.ignore_index)
+            return context, passes
+        except Exception as error:
+            if one_by_one or most == 1 or not out_of_memory(error):
+                raise
+        most //= 2
 
 
 def context_of_call(

@@ -25,20 +25,18 @@ class Unfinished:
     Attributes:
         tallies: by the digest of the evaluation.
         names: of the images that were scored.
-        batch: images or crops attacked at once.
         seconds: spent so far.
         weights: hash of the weights of every network, by the network's digest.
     """
 
     tallies: Mapping[str, Tally]
     names: Sequence[str]
-    batch: int
     seconds: float
     weights: Mapping[str, str]
 
-    def fits(self, tallies: Mapping[str, Tally], batch: int, weights: Mapping[str, str]) -> bool:
-        """Whether they are of all these evaluations with the same tallies, of this batch size, and of these weights."""
-        if self.batch != batch or not set(tallies) <= set(self.tallies):
+    def fits(self, tallies: Mapping[str, Tally], weights: Mapping[str, str]) -> bool:
+        """Whether they are of all these evaluations with the same tallies, and of these weights."""
+        if not set(tallies) <= set(self.tallies):
             return False
         same = all(self.weights.get(network) == sha256 for network, sha256 in weights.items())
         return same and all(self.tallies[digest].families == own.families for digest, own in tallies.items())
@@ -49,7 +47,6 @@ def pack(found: Unfinished) -> bytes:
     arrays: dict[str, Any] = {
         "names": np.array(found.names, dtype=str),
         "seconds": np.array(found.seconds),
-        "batch": np.array(found.batch),
         "weights": np.array([f"{network} {sha256}" for network, sha256 in found.weights.items()], dtype=str),
     }
     for digest, tally in found.tallies.items():
@@ -87,7 +84,7 @@ def unpack(content: bytes) -> Unfinished:
             weights = dict(str(line).split(" ", 1) for line in arrays["weights"])
             names = [str(name) for name in arrays["names"]]
             tallies = {digest: _tally(arrays, digest) for digest in digests}
-            return Unfinished(tallies, names, int(arrays["batch"]), float(arrays["seconds"]), weights)
+            return Unfinished(tallies, names, float(arrays["seconds"]), weights)
     except Exception as error:  # numpy and zipfile raise many kinds for bytes that are no archive
         raise StoreError(f"unfinished counts cannot be read ({describe(error)})") from error
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from segbench.evaluation.measuring import lacks_measurements
 from segbench.evaluation.probes import allowance
-from segbench.evaluation.sweep import lacks_measurements
 from segbench.networks.convention_check import CONVENTIONS, IMAGES
 from segbench.plan.cells import ExternalCell
 from segbench.plan.plan import Plan, Sweep

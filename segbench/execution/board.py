@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from segbench.errors import SegbenchError
-from segbench.evaluation.sweep import lacks_measurements
+from segbench.evaluation.measuring import lacks_measurements
 from segbench.execution.pass_counts import training_passes
 from segbench.networks.load import same_answers
 from segbench.plan.cells import EvalCell, TrainCell
@@ -162,9 +162,7 @@ def outdated(network: str, plan: Plan, store: Store, failed: Container[str]) -> 
     return sweeps, notes
 
 
-def _left(
-    sweep: Sweep, look: Callable[[str], tuple[bool, str | None]]
-) -> tuple[tuple[EvalCell, ...], list[str]]:
+def _left(sweep: Sweep, look: Callable[[str], tuple[bool, str | None]]) -> tuple[tuple[EvalCell, ...], list[str]]:
     """Return the cells of a sweep that are left to do, and why those are that have a record.
 
     Args:

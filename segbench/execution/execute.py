@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from segbench.config.matrix import Runtime
 from segbench.errors import SegbenchError, Stopped, StoreError
+from segbench.evaluation.batch_size import MOST
 from segbench.execution import workers
 from segbench.execution.board import PAUSE, Ended, Job, JobBoard, outdated, pending
 from segbench.execution.cost import job_passes, lengths
@@ -116,7 +117,7 @@ def _opened(
     board = pending(plan, store)
     known = lengths(plan)
     left = len(board.trainings) + sum(len(sweep.cells) for sweep in board.sweeps.values())
-    board.split(shards(plan.sweeps, known, engine.at_once, runtime.eval_batch))
+    board.split(shards(plan.sweeps, known, engine.at_once, runtime.eval_batch or MOST))
     cells = len(plan.trainings) + len(plan.evaluations)
     jobs = board.jobs
     display.start({key: job.label for key, job in jobs.items()}, cells, cells - left, job_passes(jobs, known))

@@ -28,7 +28,8 @@ def shards(sweeps: Iterable[Sweep], known: Lengths, workers: int, batch: int) ->
         sweeps: of the plan.
         known: sizes that passes depend on.
         workers: jobs that can run at once.
-        batch: images attacked at once; shards begin with a batch, so that they attack the batches of the whole sweep.
+        batch: most images attacked at once; the whole sweep begins a batch at each of its multiples, and so do shards,
+            so that they attack the same batches.
     """
     if workers == 1:
         return {}

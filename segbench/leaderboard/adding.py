@@ -134,13 +134,13 @@ def _problems(record: Record, store: Store) -> list[str]:
     folder = store.eval_dir(record.digest)
     try:
         counts, names = store.counts(record.digest), store.image_names(record.digest)
-        parts = store.parts(record.digest)
+        parts, tallies = store.parts(record.digest), store.tallies(record.digest)
     except (KeyError, TypeError, ValueError) as error:
         return [f"{folder / 'counts.npz'}: holds no counts ({describe(error)}); delete {folder} to make it again"]
     if counts is None or names is None:
         return []
     files = str(folder / "record.json"), str(folder / "counts.npz")
-    return list(scoring.counted(record, counts, names, parts if len(parts) > 1 else (), files))
+    return list(scoring.counted(record, counts, names, parts if len(parts) > 1 else (), files, tallies))
 
 
 def _called(records: Sequence[Record], labels: Labels) -> dict[NetworkKey, str]:

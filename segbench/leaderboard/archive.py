@@ -33,7 +33,7 @@ MOST_NESTED = 2_000_000
 """Largest length of a JSON file, number of its values, and number of its lists, objects and texts."""
 _END, _END_LENGTH = b"PK\x05\x06", 22
 _NAME = re.compile(
-    r"manifest\.json|entry\.json|(records|counts)/[0-9a-f]{1,64}\.json"
+    r"manifest\.json|entry\.json|(records|counts|tallies)/[0-9a-f]{1,64}\.json"
     r"|images/\d{1,9}/(truth|clean-\d{1,6})\.png|predicted/[0-9a-f]{1,64}/\d{1,9}/(preds|adversarial-\d{1,6})\.png"
 )
 

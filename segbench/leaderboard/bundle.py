@@ -4,6 +4,7 @@
     entry.json                               the entry
     records/<digest>.json                    the record of each evaluation
     counts/<digest>.json                     pixels counted per image and class, and image names
+    tallies/<digest>.json                    what else was counted per image, family by family; not in older bundles
     images/<index>/truth.png                 labels of a sampled image, 8 bits
     images/<index>/clean-<piece>.png         its pieces, as the protocol cuts it, 16 bits
     predicted/<digest>/<index>/preds.png     predicted labels, 8 bits
@@ -57,6 +58,7 @@ def pack(entry: Entry, store: Store) -> bytes:
             bare.append(digest)
         files[f"records/{digest}.json"] = as_json(record.model_dump(mode="json"))
         files[f"counts/{digest}.json"] = as_json(_counts(store, digest))
+        files[f"tallies/{digest}.json"] = _tallies(store, digest)
         for image in kept:
             for name, content in _image(record, image):
                 if files.setdefault(name, content) != content:
@@ -100,6 +102,12 @@ def _counts(store: Store, digest: str) -> dict[str, Any]:
     parts = store.parts(digest)
     own = [part.tolist() for part in parts] if len(parts) > 1 else []
     return {"names": names, "counts": counts.tolist(), "parts": own}
+
+
+def _tallies(store: Store, digest: str) -> bytes:
+    """Return tallies as JSON on one line: they are many times as many numbers as the counts."""
+    content = {name: own.tolist() for name, own in store.tallies(digest).items()}
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _image(record: Record, image: KeptImage) -> Iterator[tuple[str, bytes]]:

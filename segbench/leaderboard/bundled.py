@@ -58,6 +58,7 @@ class Evaluation:
         names: names of all its images.
         counts: (N, 3, C); see `segbench.reports.statistics`.
         parts: the counts of each part of an ensemble, each (N, 3, C); empty for other attacks.
+        tallies: what else was counted, by family; None in older bundles.
         sample: the sampled images.
     """
 
@@ -67,6 +68,7 @@ class Evaluation:
     names: tuple[str, ...]
     counts: NDArray[np.int64]
     parts: tuple[NDArray[np.int64], ...]
+    tallies: Mapping[str, NDArray[np.float64]] | None
     sample: tuple[Shown, ...]
 
 
@@ -128,6 +130,7 @@ def _evaluation(files: Files, result: EntryResult, run: Run, indices: list[str],
         names=tuple(names),
         counts=_array(counts, len(record.classes), name),
         parts=tuple(_array(part, len(record.classes), name) for part in parts),
+        tallies=_tallies(files, run.record, used),
         sample=tuple(_shown(files, record, index, used) for index in indices),
     )
 
@@ -149,15 +152,7 @@ def _record(files: Files, digest: str) -> Record:
 def _array(content: object, classes: int, name: str) -> NDArray[np.int64]:
     """Return nested lists as counts; NumPy is given whole numbers alone, since texts could make it take any memory."""
     wanted = f"counts are whole numbers (images, 3, {classes})"
-    level, shape = [content], []
-    for _ in range(3):
-        if {type(item) for item in level} != {list}:
-            raise _Unusable(f"{name}: {wanted}")
-        lists: list[list[object]] = level  # type: ignore[assignment]  # as the line above has found
-        if len({len(item) for item in lists}) > 1:
-            raise _Unusable(f"{name}: counts of unequal length")
-        shape.append(len(lists[0]))
-        level = [item for items in lists for item in items]
+    level, shape = _level(content, f"{name}: {wanted}")
     if {type(item) for item in level} != {int} or shape[1:] != [3, classes]:
         raise _Unusable(f"{name}: {wanted}, got {tuple(shape)}")
     try:
@@ -167,6 +162,38 @@ def _array(content: object, classes: int, name: str) -> NDArray[np.int64]:
     if counts.max() >= LARGEST_COUNT:
         raise _Unusable(f"{name}: {wanted} below {LARGEST_COUNT:,}")
     return counts
+
+
+def _tallies(files: Files, digest: str, used: set[str]) -> dict[str, NDArray[np.float64]] | None:
+    """Return what was counted beside the pixels of each class; `disagreement` compares it with the record."""
+    name = f"tallies/{digest}.json"
+    if name not in files:
+        return None
+    used.add(name)
+    found = {}
+    for family, content in _json(files, name).items():
+        level, shape = _level(content, f"{name}: {family}: tallies are numbers (images, rows, columns)")
+        if not {type(item) for item in level} <= {int, float}:
+            raise _Unusable(f"{name}: {family}: tallies are numbers (images, rows, columns)")
+        try:
+            found[family] = np.array(level, dtype=np.float64).reshape(shape)
+        except OverflowError as error:
+            raise _Unusable(f"{name}: {family}: numbers that are too large") from error
+    return found
+
+
+def _level(content: object, wanted: str) -> tuple[list[object], list[int]]:
+    """Return what three lists inside each other hold, and their lengths."""
+    level, shape = [content], []
+    for _ in range(3):
+        if {type(item) for item in level} != {list}:
+            raise _Unusable(wanted)
+        lists: list[list[object]] = level  # type: ignore[assignment]  # as the line above has found
+        if len({len(item) for item in lists}) > 1:
+            raise _Unusable(f"{wanted}, got lists of unequal length")
+        shape.append(len(lists[0]))
+        level = [item for items in lists for item in items]
+    return level, shape
 
 
 def _shown(files: Files, record: Record, index: str, used: set[str]) -> Shown:

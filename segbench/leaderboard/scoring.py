@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from segbench.leaderboard.bundled import Evaluation
 from segbench.leaderboard.checking import TOLERANCE
 from segbench.recount import contradictory, disagreement
+from segbench.reports.differences import interval_over_runs, runs_of
 from segbench.reports.leaderboard.entries import Entry, EntryResult
 from segbench.reports.records import Record, Scores
 from segbench.reports.statistics import Absent, interval
@@ -32,7 +34,7 @@ def compare(entry: Entry, evaluations: Sequence[Evaluation]) -> Iterator[str]:
         if own.record.setting != "black-box" and own.record.source != own.record.target:
             yield f"{name}: its images were made on another network, as in a black-box setting"
         records, counts = f"records/{own.record.digest}.json", f"counts/{own.record.digest}.json"
-        yield from counted(own.record, own.counts, own.names, own.parts, (records, counts))
+        yield from counted(own.record, own.counts, own.names, own.parts, (records, counts), own.tallies)
     truth = evaluations[0].counts[:, 2] if evaluations else None
     for own in evaluations:
         if truth is not None and not np.array_equal(own.counts[:, 2], truth):
@@ -76,6 +78,8 @@ def _said(entry: Entry, own: Evaluation) -> Iterator[tuple[str, object, object]]
         yield "source.seed", run.source_seed, record.source.seed if black else None
     for field in Scores.model_fields:
         yield f"scores.{field}", getattr(run, field), getattr(record.scores, field)
+    if run.metrics:
+        yield "metrics", dict(run.metrics), dict(record.metrics)
     yield "extras", dict(run.extras), {k: v for k, v in record.extras.items() if isinstance(v, int | float)}
 
 
@@ -85,6 +89,7 @@ def counted(
     names: Sequence[str],
     parts: Sequence[NDArray[np.int64]],
     files: tuple[str, str],
+    tallies: Mapping[str, NDArray[Any]] | None,
 ) -> Iterator[str]:
     """Yield counts that are impossible, and scores of the record that do not follow from the counts.
 
@@ -94,9 +99,10 @@ def counted(
         names: names of the N images.
         parts: the counts of each part of an ensemble, each (N, 3, C); empty for other attacks.
         files: what mistakes name: the file of the record, and that of the counts.
+        tallies: what else was counted, by family; None where that is not at hand.
     """
     where, name = files
-    wrong = disagreement(record, counts, names, intervals=True)
+    wrong = disagreement(record, counts, names, tallies=tallies, intervals=True)
     if wrong is not None:
         yield f"{where}: {wrong}"
     for part in parts:
@@ -123,8 +129,11 @@ def _interval(entry: Entry, result: EntryResult, evaluations: Sequence[Evaluatio
     counts = [own.counts for own in evaluations if own.record.digest in runs]
     if result.low is None or len(counts) < len(runs) or len({own.shape for own in counts}) > 1:
         return
-    found = interval(np.stack(counts), entry.protocol.absent)
-    if not _equal((result.low, result.high), (found.low, found.high)):
+    stacked, records = np.stack(counts), [own.record for own in evaluations if own.record.digest in runs]
+    found = interval_over_runs(runs_of(stacked, records), entry.protocol.absent)
+    # Earlier entries have an interval that takes trainings for draws from those that were run.
+    earlier = interval(stacked, entry.protocol.absent)
+    if not any(_equal((result.low, result.high), (own.low, own.high)) for own in (found, earlier)):
         yield f"interval {result.low:g} to {result.high:g}, counts give {found.low:.4f} to {found.high:.4f}"
 
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from segbench.leaderboard.checking import is_strong
 from segbench.reports import sanity
+from segbench.reports.differences import interval_over_runs, runs_of
 from segbench.reports.leaderboard.entries import EntryResult, Run
 from segbench.reports.records import Record
-from segbench.reports.statistics import interval
 from segbench.store import Store
 
 DIGITS = 4
@@ -66,14 +66,15 @@ def _run(record: Record, source_seed: int | None) -> Run:
         aacc=round(scores.aacc, DIGITS),
         class_iou=tuple(None if iou is None else round(iou, DIGITS) for iou in scores.class_iou),
         record=record.digest,
+        metrics={name: None if own is None else round(own, DIGITS) for name, own in record.metrics.items()},
         extras={name: value for name, value in record.extras.items() if isinstance(value, int | float)},
     )
 
 
 def _interval(records: Sequence[Record], store: Store) -> tuple[float | None, float | None]:
-    """Return the bootstrap interval of the mean over images and runs; None if a run has no counts."""
+    """Return the 95 % interval of the mean over images, trainings and sources; None if a run has no counts."""
     counts = [found for record in records if (found := store.counts(record.digest)) is not None]
     if len(counts) < len(records) or len({found.shape for found in counts}) > 1:
         return None, None
-    ends = interval(np.stack(counts), records[0].absent)
+    ends = interval_over_runs(runs_of(np.stack(counts), records), records[0].absent)
     return round(ends.low, DIGITS), round(ends.high, DIGITS)

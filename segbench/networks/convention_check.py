@@ -173,5 +173,6 @@ def _score(preds: Tensor, truth: Tensor, ignore_index: int) -> float:
 
 def _best_constant(truth: Tensor, ignore_index: int) -> float:
     """Return the score of the best label map of one class; 0 where no pixel counts."""
-    labels = torch.unique(truth[truth != ignore_index]).tolist()
-    return max((_score(torch.full_like(truth, label), truth, ignore_index) for label in labels), default=0.0)
+    counts = torch.bincount(truth[truth != ignore_index])
+    # Of a map of one class, that class has the IoU of its share of the pixels, and all others have 0.
+    return 100 * float(counts.max() / counts.sum() / (counts > 0).sum()) if counts.any() else 0.0

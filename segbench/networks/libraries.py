@@ -49,7 +49,6 @@ def from_smp(rest: str, weights: str | None, num_classes: int | None) -> Loaded:
     Raises:
         SegbenchError: there is no such architecture, it cannot be built, or the weights do not fit.
     """
-    # Imported here because it takes seconds, which the other networks need not wait for.
     import segmentation_models_pytorch as library
 
     name, options = _query(rest)

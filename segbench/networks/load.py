@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from segbench.components.imports import local_source, watched
+from segbench.components.imports import Files, local_source, watched
 from segbench.config.network import Convention, ExternalNetwork
 from segbench.datasets.base import Dataset
 from segbench.errors import CellError, SegbenchError
@@ -20,6 +20,7 @@ from segbench.model_zoo.base import ModelError
 from segbench.networks import class_names, loaders
 from segbench.networks.adapter import Adapter
 from segbench.networks.fingerprint import fingerprint
+from segbench.networks.loaded import Loaded
 from segbench.networks.stored import is_training
 from segbench.plan.cells import Data, ExternalCell, NetworkCell, TrainCell
 from segbench.plan.traits import traits
@@ -42,7 +43,11 @@ def load_network(
     """
     if isinstance(cell, TrainCell):
         return _trained(cell, store, device, num_classes, ignore_index)
-    found = _open(cell.external, num_classes)
+    kept = _kept.pop(cell.digest, None)
+    found = _adapted(kept or _read(cell.external, num_classes), cell.external, num_classes)
+    if kept is not None and found.identity != dict(cell.identity):
+        found = _adapted(_read(cell.external, num_classes), cell.external, num_classes)
+    _keep(cell, found)
     if found.identity != dict(cell.identity) and "object" not in cell.identity:
         raise CellError(f"{cell.label}: its code or weights changed since the evaluation was planned; start it again")
     found.adapter.to(device)
@@ -94,7 +99,8 @@ def open_external(external: ExternalNetwork, data: Data, dataset: Dataset) -> Op
         SegbenchError: it cannot be loaded, names classes that the dataset does not have, or has another number of
             channels, whose names are not those of the classes.
     """
-    found = _open(_ordered(external, dataset.classes), len(dataset.classes), dataset.classes)
+    ordered, number = _ordered(external, dataset.classes), len(dataset.classes)
+    found = _adapted(_read(ordered, number), ordered, number, dataset.classes)
     cell = ExternalCell(
         data=data,
         external=found.external,
@@ -104,6 +110,7 @@ def open_external(external: ExternalNetwork, data: Data, dataset: Dataset) -> Op
         notes=found.notes,
         access=found.adapter.access,
     )
+    _keep(cell, found)
     return Opened(cell, found.adapter, found.assured)
 
 
@@ -114,7 +121,7 @@ def open_adapter(external: ExternalNetwork, num_classes: int | None) -> Adapter:
         external: its description.
         num_classes: classes of a network that is built here; None where it knows its own.
     """
-    return _open(external, num_classes).adapter
+    return _adapted(_read(external, num_classes), external, num_classes).adapter
 
 
 def answers(network: nn.Module, images: Tensor) -> tuple[float, ...]:
@@ -143,7 +150,13 @@ def same_answers(one: Sequence[float], other: Sequence[float]) -> bool:
     return all(abs(a - b) <= TOLERANCE * largest for a, b in zip(one, other, strict=True))
 
 
+class _Read(NamedTuple):
+    loaded: Loaded
+    files: Files
+
+
 class _Found(NamedTuple):
+    read: _Read
     external: ExternalNetwork
     adapter: Adapter
     identity: dict[str, str]
@@ -151,7 +164,22 @@ class _Found(NamedTuple):
     notes: tuple[str, ...]
 
 
-def _open(external: ExternalNetwork, num_classes: int | None, classes: Sequence[str] = ()) -> _Found:
+_kept: dict[str, _Read] = {}
+"""The network from elsewhere that was loaded last, by the digest of its cell: sweep after sweep asks for the same."""
+
+
+def _keep(cell: ExternalCell, found: _Found) -> None:
+    _kept.clear()
+    _kept[cell.digest] = found.read
+
+
+def forget() -> None:
+    """Let go of the network that was loaded last."""
+    _kept.clear()
+
+
+def _read(external: ExternalNetwork, num_classes: int | None) -> _Read:
+    """Load a network, and note the files that it is made from."""
     try:
         with torch.random.fork_rng(devices=[]), watched() as files:
             torch.manual_seed(derive(external.seed, "weights"))
@@ -164,14 +192,20 @@ def _open(external: ExternalNetwork, num_classes: int | None, classes: Sequence[
             )
     except ModelError as error:
         raise SegbenchError(str(error)) from error
+    return _Read(loaded, files)
+
+
+def _adapted(read: _Read, external: ExternalNetwork, num_classes: int | None, classes: Sequence[str] = ()) -> _Found:
+    """Return a network under the contract of this house, with the hashes of what it is made of now."""
+    loaded = read.loaded
     roles = {Path(external.load).resolve(): "network"}
     if external.weights is not None:
         roles[Path(external.weights.partition("::")[0]).resolve()] = "weights"
     if loaded.modules and (source := local_source(loaded.modules[0])) is not None:
         roles[source] = "factory"
     # A training is the network whatever else its store holds; records come as the network is evaluated.
-    read = () if is_training(external.load) else files
-    made = fingerprint(loaded.network, loaded.modules, read, roles)
+    files = () if is_training(external.load) else read.files
+    made = fingerprint(loaded.network, loaded.modules, files, roles)
     identity = {**loaded.identity, **made.hashes}
     notes = list(loaded.notes)
     if made.uncovered:
@@ -199,7 +233,7 @@ def _open(external: ExternalNetwork, num_classes: int | None, classes: Sequence[
     )
     adapter.eval().requires_grad_(False)
     assured = loaded.assured and convention == loaded.convention
-    return _Found(external, adapter, identity, assured, tuple(notes))
+    return _Found(read, external, adapter, identity, assured, tuple(notes))
 
 
 def _ordered(external: ExternalNetwork, names: tuple[str, ...]) -> ExternalNetwork:

@@ -113,7 +113,7 @@ def _evaluation_from_plain(content: Mapping[str, Any], networks: Mapping[str, Ne
     return _same(cell, content["digest"])
 
 
-_PLAIN = ("split", "limit", "seed", "adaptive", "certified", "dynamic")
+_PLAIN = ("split", "limit", "seed", "adaptive", "certified", "dynamic", "precision")
 
 
 def _same(cell: Cell, digest: str) -> Cell:

@@ -17,6 +17,7 @@ import torch
 from segbench.attacks.base import Attack, ThreatModel
 from segbench.components import catalog, specs
 from segbench.components.specs import Bound
+from segbench.config.matrix import Precision
 from segbench.config.network import ExternalNetwork, NetworkAccess
 from segbench.plan.access import allows, refusal
 from segbench.plan.identity import component_identity, digest, plain
@@ -245,6 +246,7 @@ class EvalCell:
             the network without it; None where there is no such difference.
         certified: the target's certificates are scored too.
         dynamic: the target changes with the images that it sees, which come one by one, in order.
+        precision: of the networks' passes.
         files: hashes of the files that options of `attack` name, by their paths.
     """
 
@@ -258,6 +260,7 @@ class EvalCell:
     adaptive: bool | None = None
     certified: bool = False
     dynamic: bool = False
+    precision: Precision = "fp32"
     files: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -283,6 +286,7 @@ class EvalCell:
                 "limit": self.limit,
                 "seed": self.seed,
                 **{name: True for name, holds in special.items() if holds},
+                **({} if self.precision == "fp32" else {"precision": self.precision}),
             }
         )
 
@@ -360,6 +364,7 @@ class EvalCell:
             threat=recorded_threat(threat),
             adaptive=self.adaptive,
             dynamic=self.dynamic,
+            precision=self.precision,
             seed=self.seed,
             notes=self.notes,
             answers=self.target.answers if isinstance(self.target, ExternalCell) else (),

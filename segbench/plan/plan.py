@@ -212,6 +212,7 @@ def _eval_cell(
         split=matrix.split,
         limit=matrix.limit,
         seed=matrix.attack_seed,
+        precision=matrix.precision,
         adaptive=adaptive,
         certified="certified" in offered and attack.name == "clean",
         dynamic="dynamic" in offered,
@@ -252,6 +253,8 @@ def _trajectory(cell: EvalCell) -> str:
     if cell.attack.attack().attack.nested:
         attack["options"].pop("steps")
     apart: dict[str, Any] = {"oblivious": True} if cell.oblivious else {}
+    if cell.precision != "fp32":
+        apart["precision"] = cell.precision
     if cell.dynamic:
         # What its target has seen before is a part of it.
         apart["only"] = cell.digest

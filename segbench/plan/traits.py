@@ -37,6 +37,7 @@ def needs(defense: object) -> tuple[Need, ...]:
     return tuple(name for name, has in found.items() if has)
 
 
+@cache
 def defense_traits(defense: Bound) -> tuple[Trait, ...]:
     """Return the traits of what a defense deploys; they do not depend on the architecture.
 

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from segbench.attacks.tools.losses import predicted
 from segbench.errors import SegbenchError
 from segbench.protocols.base import Crops, Size, Void, protocol
 from segbench.protocols.geometry import pad_image, pad_mask, resize, resize_image, resize_mask, windows
@@ -99,7 +100,7 @@ class DdcatCrop:
 
     def merge(self, scores: Tensor, crops: Crops) -> Tensor:
         """Return the label map of the merged probabilities."""
-        return self.merged(scores, crops).argmax(0)
+        return predicted(self.merged(scores, crops), 0)
 
     def merged(self, scores: Tensor, crops: Crops) -> Tensor:
         """Average probabilities where crops overlap, cut off the padding, resize to the truth's size."""

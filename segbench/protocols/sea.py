@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from segbench.attacks.tools.losses import predicted
 from segbench.errors import SegbenchError
 from segbench.protocols.base import Crops, Void, protocol
 from segbench.reports.statistics import Absent
@@ -63,7 +64,7 @@ class Sea:
 
     def merge(self, scores: Tensor, crops: Crops) -> Tensor:
         """Return the label map of the one piece."""
-        return self.merged(scores, crops).argmax(0)
+        return predicted(self.merged(scores, crops), 0)
 
     def merged(self, scores: Tensor, crops: Crops) -> Tensor:
         """Return the logits of the one piece."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from segbench.attacks.tools.losses import predicted
 from segbench.errors import SegbenchError
 from segbench.protocols.base import Crops, Size, Void, protocol
 from segbench.protocols.geometry import pad_image, resize, resize_image, resize_mask, unit, windows
@@ -65,7 +66,7 @@ class Whole:
 
     def merge(self, scores: Tensor, crops: Crops) -> Tensor:
         """Return the label map of the one piece, at the size of the truth."""
-        return self.merged(scores, crops).argmax(0)
+        return predicted(self.merged(scores, crops), 0)
 
     def merged(self, scores: Tensor, crops: Crops) -> Tensor:
         """Return the logits of the one piece, at the size of the truth."""

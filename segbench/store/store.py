@@ -107,7 +107,8 @@ class Store(Evaluations):
 
     def cached(self) -> list[Path]:
         """Return the files that remember checks which passed."""
-        found = (path for pattern in ("*.json", "networks/*.json") for path in sorted(self.cache_dir.glob(pattern)))
+        patterns = ("*.json", "networks/*.json", "batches/*.json", "folding/*.json")
+        found = (path for pattern in patterns for path in sorted(self.cache_dir.glob(pattern)))
         return [path for path in found if not path.name.startswith(".")]
 
     def _manifest(self, name: str) -> Path:

@@ -21,6 +21,7 @@ def config_of(matrix: Matrix) -> dict[str, str | int | float | bool]:
         "protocol": matrix.protocol.short,
         "split": matrix.split,
         "attack_seed": matrix.attack_seed,
+        "precision": matrix.precision,
     }
     if matrix.limit is not None:
         found["limit"] = matrix.limit

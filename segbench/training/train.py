@@ -10,13 +10,14 @@ from __future__ import annotations
 import io
 import math
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import nn
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from segbench.config.matrix import Recipe, Runtime
 from segbench.defenses.base import Prepared
@@ -26,6 +27,7 @@ from segbench.model_zoo.base import Segmenter
 from segbench.plan.cells import TrainCell
 from segbench.plan.traits import needs
 from segbench.provenance import provenance
+from segbench.read_ahead import ReadAhead, fitting, waiting
 from segbench.reporter import Reporter
 from segbench.seeding import derive
 from segbench.store import Store
@@ -46,7 +48,7 @@ def run_training(cell: TrainCell, store: Store, runtime: Runtime, device: torch.
     Args:
         cell: what to train.
         store: where it goes.
-        runtime: folders of datasets, loader workers, checkpoints.
+        runtime: folders of datasets, threads that read, checkpoints.
         device: where it runs.
         reporter: hears of progress.
 
@@ -98,7 +100,8 @@ class _Training:
             self.defense.prepare()
         before, resumed_at = self.seconds, self.done
         started = saved = shown = time.monotonic()
-        for read in self._loader():
+        reads = self._reads()
+        for read in reads:
             rate = self._step(read)
             self.seconds = before + time.monotonic() - started
             pace = (self.done - resumed_at) * self.recipe.batch_size / (self.seconds - before)
@@ -120,20 +123,19 @@ class _Training:
                 self._save()
                 saved = time.monotonic()
         self.seconds = before + time.monotonic() - started
+        if self.runtime.profile:
+            self.reporter.say(waiting(self.cell.label, self.seconds - before, reads.waited))
         self._finish()
 
-    def _loader(self) -> DataLoader[Any]:
-        """Return the batches that are left, in their order."""
-        workers = self.runtime.loader_workers
-        return DataLoader(
-            self.images,
-            batch_sampler=batches.batch_keys(
-                len(self.images), self.recipe.batch_size, self.cell.seed, self.done, self.total
-            ),
-            num_workers=workers,
-            pin_memory=self.device.type == "cuda",
-            multiprocessing_context="spawn" if workers else None,
-        )
+    def _reads(self) -> ReadAhead[Sequence[tuple[int, int]], batches.Batch]:
+        """Return the batches that are left, in their order, read while earlier ones are trained on."""
+        threads = fitting(self.runtime.loader_workers, self.device)
+        left = batches.batch_keys(len(self.images), self.recipe.batch_size, self.cell.seed, self.done, self.total)
+        return ReadAhead(self._read, left, threads=threads, ahead=threads + 1)
+
+    def _read(self, keys: Sequence[tuple[int, int]]) -> batches.Batch:
+        batch: dict[str, Tensor] = default_collate([self.images[key] for key in keys])
+        return {name: value.pin_memory() for name, value in batch.items()} if self.device.type == "cuda" else batch
 
     def _step(self, read: batches.Batch) -> float:
         """Train on one batch; return its base learning rate."""

@@ -33,6 +33,7 @@ def lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return run
 
 
+@pytest.mark.slow
 def test_attacks_are_timed_beside_bare_passes(lines: Callable[..., list[dict[str, Any]]]) -> None:
     found = {line["what"]: line for line in lines("attack_time", "--model", SMALL, "--size", "17", "--rounds", "1")}
     assert found["BIM-6"]["of bare passes"] > 0
@@ -46,10 +47,9 @@ def test_training_steps_are_timed_beside_the_published_loop(lines: Callable[...,
 
 
 def test_one_plan_takes_a_third_of_the_passes(lines: Callable[..., list[dict[str, Any]]]) -> None:
-    voc, cityscapes, timed = lines("one_plan", "--images", "1", "--size", "17", "--rounds", "1")
+    voc, cityscapes = lines("one_plan", "--rounds", "0")
     assert voc["ratio"] <= 1 / 3
     assert cityscapes["ratio"] <= 1 / 3
-    assert timed["ratio"] < 1
 
 
 def test_a_store_of_made_up_records_leaves_nothing_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

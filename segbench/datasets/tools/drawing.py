@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import distribution
 
 import numpy as np
+import scipy
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy import ndimage, signal
 
 Array = NDArray[np.float64]
 
@@ -38,11 +39,10 @@ class SceneRecipe:
 @cache
 def uci_digits() -> tuple[Array, NDArray[np.int64]]:
     """Return the glyphs (1797, 8, 8) in 0..1 and their digits."""
-    # Not at the top: it takes a second, and naming a data set must not cost one.
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    return data.images / 16, data.target.astype(np.int64)
+    # The file itself, because scikit-learn takes two seconds to import.
+    file = distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
+    rows = np.loadtxt(str(file), delimiter=",")
+    return rows[:, :-1].reshape(-1, 8, 8) / 16, rows[:, -1].astype(np.int64)
 
 
 @cache
@@ -68,9 +68,9 @@ def draw_layout(rng: Generator, recipe: SceneRecipe, split: int, count: int) -> 
         for label in labels:
             glyphs = glyphs_of(recipe.digits[label - 1], split)
             side = int(rng.integers(smallest, largest + 1))
-            glyph = _trim(ndimage.zoom(glyphs[rng.integers(len(glyphs))], side / 8, order=1))
+            glyph = _trim(scipy.ndimage.zoom(glyphs[rng.integers(len(glyphs))], side / 8, order=1))
             ink = (glyph > INK).astype(float)
-            room = np.argwhere(signal.fftconvolve(taken, ink[::-1, ::-1], mode="valid") < 0.5)
+            room = np.argwhere(_overlaps(taken, ink) < 0.5)
             if not len(room):
                 break
             top, left = room[rng.integers(len(room))]
@@ -81,6 +81,14 @@ def draw_layout(rng: Generator, recipe: SceneRecipe, split: int, count: int) -> 
         if len(layout) == count:
             break
     return layout
+
+
+def _overlaps(taken: Array, ink: Array) -> Array:
+    """Return how many taken pixels the ink would cover at each place where it lies inside, up to rounding."""
+    spectrum = np.fft.rfft2(taken) * np.fft.rfft2(ink, taken.shape).conj()
+    rows, columns = (whole - part + 1 for whole, part in zip(taken.shape, ink.shape, strict=True))
+    overlaps: Array = np.fft.irfft2(spectrum, taken.shape)[:rows, :columns]
+    return overlaps
 
 
 def _trim(glyph: Array) -> Array:
@@ -102,7 +110,7 @@ def draw_texture(rng: Generator, size: int) -> Array:
     amplitude = rng.uniform(0.02, 0.06)
     kind = rng.integers(3)
     if kind == 0:
-        noise = ndimage.uniform_filter(rng.uniform(-1, 1, (size, size)), 3)
+        noise = scipy.ndimage.uniform_filter(rng.uniform(-1, 1, (size, size)), 3)
         return np.asarray(amplitude * noise / np.abs(noise).max())
     rows, columns = np.mgrid[:size, :size]
     angle, period, phase = rng.uniform(0, np.pi), rng.uniform(4, 16), rng.uniform(0, 2 * np.pi)

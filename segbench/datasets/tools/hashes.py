@@ -67,7 +67,7 @@ def hash_files(paths: Sequence[Path], *, verify: bool = False) -> list[str]:
     Raises:
         DataError: a file cannot be read.
     """
-    known = {} if verify else _recall()
+    known = {} if verify else _recall([str(path.absolute()) for path in paths])
     found = {path: digest for path in paths if (digest := _known(path, known)) is not None}
     unknown = [path for path in dict.fromkeys(paths) if path not in found]
     with ThreadPoolExecutor(THREADS) as pool:
@@ -108,17 +108,21 @@ def _stamp(stat: os.stat_result) -> str:
     return f"{stat.st_size} {stat.st_ino} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
-def _recall() -> Known:
-    return _with_cache(_select) or {}
+def _recall(names: Sequence[str]) -> Known:
+    return _with_cache(lambda connection: _select(connection, names)) or {}
 
 
 def _remember(rows: Sequence[tuple[str, str, str]]) -> None:
     _with_cache(lambda connection: _insert(connection, rows))
 
 
-def _select(connection: sqlite3.Connection) -> Known:
-    rows = connection.execute("SELECT path, stamp, sha256, seal FROM files").fetchall()
-    return {path: (stamp, digest) for path, stamp, digest, seal in rows if seal == _seal(path, stamp, digest)}
+def _select(connection: sqlite3.Connection, names: Sequence[str]) -> Known:
+    found: dict[str, tuple[str, str]] = {}
+    for name in names:
+        row = connection.execute("SELECT stamp, sha256, seal FROM files WHERE path = ?", (name,)).fetchone()
+        if row is not None and row[2] == _seal(name, *row[:2]):
+            found[name] = (row[0], row[1])
+    return found
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[str, str, str]]) -> None:

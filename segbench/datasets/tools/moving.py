@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from segbench.datasets.base import Clip
@@ -131,7 +131,7 @@ def _planes(rng: np.random.Generator, recipe: SceneRecipe, split: int) -> list[P
 
 def _painted(rng: np.random.Generator, colour: Array, size: int) -> Array:
     """Return a colour with spots, (3, H, W)."""
-    spots = ndimage.gaussian_filter(rng.normal(size=(size, size)), BLUR)
+    spots = scipy.ndimage.gaussian_filter(rng.normal(size=(size, size)), BLUR)
     return np.asarray(colour[:, None, None] + CONTRAST * spots / spots.std())
 
 
@@ -150,7 +150,7 @@ def _view(planes: list[Plane], place: Array) -> Array:
         distance = (1 - plane.normal @ place) / np.tensordot(plane.normal, rays, 1)
         right, down, forward = place[:, None, None] + distance * rays
         at = np.stack([down, right]) / forward * size + (size - 1) / 2
-        cover = ndimage.map_coordinates(plane.cover, at, order=1, cval=float(plane.endless))
-        colours = [ndimage.map_coordinates(channel, at, order=1, mode="mirror") for channel in plane.paint]
+        cover = scipy.ndimage.map_coordinates(plane.cover, at, order=1, cval=float(plane.endless))
+        colours = [scipy.ndimage.map_coordinates(channel, at, order=1, mode="mirror") for channel in plane.paint]
         picture = cover * np.stack(colours) + (1 - cover) * picture
     return picture

@@ -18,6 +18,7 @@ from segbench.config.matrix import Runtime
 from segbench.execution import work, workers
 from segbench.execution.board import Ended, Job
 from segbench.execution.engines.base import Lost
+from segbench.networks import load
 
 
 class ThisProcess:
@@ -53,6 +54,7 @@ class ThisProcess:
 
     def __exit__(self, *error: object) -> None:
         torch.set_num_threads(self.before)
+        load.forget()
 
     def offer(self, jobs: Mapping[str, Job]) -> None:
         """Nothing is to be prepared."""

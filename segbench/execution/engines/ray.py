@@ -67,8 +67,10 @@ def connect(store: Store, runtime: Runtime) -> Cluster:
         own = {} if runtime.address else {"num_cpus": max(usable(), runtime.workers or 1), "include_dashboard": False}
         try:
             ray.init(address=runtime.address or "local", log_to_driver=False, logging_level="ERROR", **own)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises bare ones too, such as for a machine that is too busy to start it
             reason = " ".join(str(error).split())[:300]
+            if runtime.address is None:
+                raise SegbenchError(f"--engine ray: Ray does not start on this machine ({reason}); try again") from error
             raise SegbenchError(
                 f"--address {runtime.address}: no cluster of Ray answers there ({reason}); start one with "
                 "ray start --head, or leave --address out"

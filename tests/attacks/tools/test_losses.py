@@ -28,6 +28,7 @@ from segbench.attacks.tools.losses import (
     masked_spherical,
     named_loss,
     objective,
+    predicted,
     right_pixels,
     soft_margin,
     typical_margin,
@@ -197,6 +198,18 @@ def test_image_mean_skips_void_and_empty_images(masks: Tensor) -> None:
     values = torch.arange(30.0).view(2, 3, 5)
     expected = np.mean([values[0, i, j].item() for i, j in np.ndindex(3, 5) if masks[0, i, j] != VOID])
     torch.testing.assert_close(image_mean(values, masks), torch.tensor([expected, 0.0]).float())
+
+
+@pytest.mark.parametrize("classes", [2, 11])
+def test_the_first_of_equal_logits_is_predicted_as_numpy_says(classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    logits = rng.integers(-2, 3, (2, classes, 13, 17)).astype(np.float32)
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        given = torch.from_numpy(logits).contiguous(memory_format=memory_format).requires_grad_()
+        found = predicted(given)
+        assert not found.requires_grad
+        np.testing.assert_array_equal(found, logits.argmax(1))
+        np.testing.assert_array_equal(predicted(given[0], 0), logits[0].argmax(0))
 
 
 def test_right_pixels_counts_no_void(logits: Tensor, masks: Tensor) -> None:

@@ -1,5 +1,7 @@
 """Figures show the records' numbers, the same bytes every time, with words for those who cannot see them."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import pytest
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
 from segbench.reports.evidence import NOTHING, Evidence, KeptImage
+from segbench.reports.figures.base import _INK
 from segbench.reports.figures.examples import pick
 from segbench.reports.figures.gather import gather
 from segbench.reports.page.page import compose
@@ -225,9 +228,17 @@ def test_pick_is_deterministic_and_shows_nothing_twice() -> None:
 
 
 def test_a_figure_draws_the_same_bytes_twice(records) -> None:
+    one, other = (figures_of(records)["table-1-scatter"] for _ in range(2))
+    assert one.svg("light") == other.svg("light")
+    assert one.png() == other.png()
+
+
+def test_a_dark_figure_is_the_light_one_in_the_colours_of_a_dark_page(records) -> None:
     figure = figures_of(records)["table-1-scatter"]
-    assert figure.svg("light") == figure.svg("light")
-    assert figure.png() == figure.png()
+    light, dark = (set(re.findall("#[0-9a-f]{6}", figure.svg(theme))) for theme in ("light", "dark"))
+    assert not dark & set(_INK["light"])
+    assert dark - set(_INK["dark"]) == light - set(_INK["light"])
+    assert re.sub("#[0-9a-f]{6}", "", figure.svg("dark")) == re.sub("#[0-9a-f]{6}", "", figure.svg("light"))
 
 
 @pytest.mark.slow

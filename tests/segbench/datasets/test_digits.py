@@ -40,6 +40,21 @@ def test_a_scene_depends_on_nothing_but_its_number() -> None:
     assert not torch.equal(Digits(seed=1).split("train")[7].image, first.image)
 
 
+def test_glyphs_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    images, labels = drawing.uci_digits()
+    np.testing.assert_array_equal(images, load_digits().images / 16)
+    np.testing.assert_array_equal(labels, load_digits().target)
+
+
+def test_overlaps_are_counted_at_every_place() -> None:
+    rng = np.random.default_rng(0)
+    taken, ink = rng.integers(0, 2, (11, 14)).astype(float), rng.integers(0, 2, (4, 5)).astype(float)
+    slow = [[(taken[row : row + 4, column : column + 5] * ink).sum() for column in range(10)] for row in range(8)]
+    np.testing.assert_allclose(drawing._overlaps(taken, ink), slow, atol=1e-9)
+
+
 @pytest.mark.parametrize("digit", range(10))
 def test_no_glyph_is_in_two_splits(digit: int) -> None:
     images, labels = drawing.uci_digits()

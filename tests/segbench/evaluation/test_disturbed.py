@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from segbench.attacks.base import attack
 from segbench.config.matrix import Runtime
 from segbench.datasets.base import Sample
-from segbench.evaluation.batching import packed
+from segbench.evaluation.batching import Reader, packed
 from segbench.evaluation.disturbed import disturbed
 from segbench.evaluation.sweep import run_sweep
 from segbench.plan.plan import Plan
@@ -42,11 +42,11 @@ def samples(*sizes: tuple[int, int]) -> list[Sample]:
 
 
 def drawn(protocol: Any, split: Any, batch: int = 100) -> list[Tensor]:
-    crops = [protocol.crops(sample.image, sample.mask) for sample in split]
+    reader = Reader(split, protocol, 1, 255)
     found: dict[int, Tensor] = {}
-    for pack in packed(crops, range(len(split)), batch, torch.device("cpu")):
+    for pack in packed([reader(index) for index in range(len(split))], batch, torch.device("cpu")):
         generators = [generator(0, "grain", *key) for key in pack.keys]
-        made = disturbed(grain.bind(), nn.Identity(), pack, split, protocol, generators)
+        made = disturbed(grain.bind(), nn.Identity(), pack, protocol, generators)
         found |= dict(zip(pack.places, pack.by_image(made), strict=True))
     return [found[place] for place in range(len(split))]
 

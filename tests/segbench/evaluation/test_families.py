@@ -12,7 +12,7 @@ import torch
 
 from segbench.config.matrix import Runtime
 from segbench.errors import Stopped, StoreError
-from segbench.evaluation.families import possible, seen, tallied
+from segbench.evaluation.families import Answers, possible, seen, tallied
 from segbench.evaluation.sweep import run_sweep
 from segbench.networks.load import load_network
 from segbench.plan.plan import Plan
@@ -63,7 +63,7 @@ def test_tallies_are_those_of_the_network_on_each_image(plan: Any, tmp_path: Pat
         _, image, mask = split[index]
         with torch.no_grad():
             logits = network(image[None].float() / 255)[0]
-        expected = tallied(ALL, logits.argmax(0), logits.softmax(0), seen(mask.long(), ALL, 3, 255))
+        expected = tallied(ALL, logits.argmax(0), Answers(logits.softmax(0), False), seen(mask.long(), ALL, 3, 255))
         np.testing.assert_array_equal(found["boundary"][index], expected["boundary"])
         np.testing.assert_array_equal(found["objects"][index], expected["objects"])
         np.testing.assert_allclose(found["confidence"][index], expected["confidence"], atol=0.01)

@@ -30,7 +30,7 @@ def scene(seed: int, size: tuple[int, int] = (150, 170)) -> tuple[NDArray[np.int
 
 def counted(truth: NDArray[np.int64], preds: NDArray[np.int64]) -> NDArray[np.int32]:
     labels = torch.from_numpy(truth)
-    return object_counts(torch.from_numpy(preds), labels, objects_of(labels, VOID))
+    return object_counts(torch.from_numpy(preds), labels, objects_of(labels, VOID)).numpy()
 
 
 def flooded(truth: NDArray[np.int64]) -> list[list[tuple[int, int]]]:

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from segbench.attacks.base import attack
 from segbench.attacks.tools.budget import BudgetExceeded
 from segbench.components.specs import Bound
 from segbench.config.matrix import Runtime
 from segbench.errors import CellError, Stopped
-from segbench.evaluation import batching, tally
+from segbench.evaluation import batching, opened, tally
 from segbench.evaluation.sweep import run_sweep
 from segbench.networks.load import load_network
 from segbench.plan.cells import EvalCell, TrainCell
@@ -28,7 +30,7 @@ from segbench.training.train import run_training
 CPU = torch.device("cpu")
 
 
-def sweep_into(store: Store, sweep: Sweep, reporter: Any, *, batch: int = 2, every: float = 1e9) -> None:
+def sweep_into(store: Store, sweep: Sweep, reporter: Any, *, batch: int | None = 2, every: float = 1e9) -> None:
     runtime = Runtime(eval_batch=batch, checkpoint_every=every, keep_images=2)
     run_sweep(sweep, store, runtime, CPU, reporter)
 
@@ -182,6 +184,57 @@ def test_the_batch_size_changes_nothing_that_is_scored(
         assert difference <= 0.01 * five.counts(cell.digest).sum()
 
 
+def test_where_memory_ends_the_sweep_goes_on_with_fewer_images_at_once(
+    plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, make = plan_and_store
+    two, short = make("two"), make("short")
+    sweep = next(s for s in plan.sweeps if s.attack.name == "bim" and len(s.targets) > 1)
+    sweep_into(two, sweep, silent(), batch=2)
+    largest = []
+
+    def small(*of: Any) -> nn.Module:
+        def limit(module: nn.Module, inputs: Any) -> None:
+            largest.append(len(inputs[0]))
+            if len(inputs[0]) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+        network = load_network(*of)
+        network.register_forward_pre_hook(limit)
+        return network
+
+    monkeypatch.setattr(opened, "load_network", small)
+    sweep_into(short, sweep, silent(), batch=None)
+    assert max(largest) == 5
+    for cell in sweep.cells:
+        assert numbers(two, cell.digest)["passes"] == numbers(short, cell.digest)["passes"]
+        np.testing.assert_array_equal(two.counts(cell.digest), short.counts(cell.digest))
+
+
+def test_nothing_waits_for_the_device_while_an_attack_goes_its_steps(
+    plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any]
+) -> None:
+    class Waits(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.count += func.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero)
+            return func(*args, **(kwargs or {}))
+
+    plan, make = plan_and_store
+    counts = []
+    for steps in (1, 3):
+        cell = next(c for c in plan.evaluations if c.setting == "white-box" and c.attack.options["steps"] == steps)
+        store = make(f"waits-{steps}")
+        sweep_into(store, Sweep(cell.source, (cell,)), silent())  # what is remembered of the network costs no more
+        for path in (store.root / "eval").rglob("record.json"):
+            path.unlink()
+        with Waits() as waits:
+            sweep_into(store, Sweep(cell.source, (cell,)), silent())
+        counts.append(waits.count)
+    assert counts[0] == counts[1] > 0
+
+
 def test_records_say_what_was_used(plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any]) -> None:
     plan, make = plan_and_store
     store = make("said")
@@ -197,7 +250,7 @@ def test_records_say_what_was_used(plan_and_store: tuple[Plan, Callable[[str], S
         assert record.classes == ("background", "0", "1")
         assert record.target.weights_sha256 == store.weights_sha256(cell.target.digest)
         assert record.source.weights_sha256 == store.weights_sha256(cell.source.digest)
-        assert {"versions", "device", "threads", "sweep_seconds"} <= set(record.provenance)
+        assert {"versions", "device", "threads", "sweep_seconds", "waiting_seconds"} <= set(record.provenance)
 
 
 def test_curves_begin_at_the_clean_images_and_end_with_the_passes(

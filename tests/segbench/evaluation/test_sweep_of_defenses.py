@@ -159,7 +159,7 @@ def test_certificates_are_scored_as_the_definition_says(plan: Plan, store: Store
 def test_confusion_of_certificates_by_hand() -> None:
     labels = torch.tensor([[0, ABSTAIN, 1], [ABSTAIN, 2, 1]])
     masks = torch.tensor([[0, 1, 2], [255, 255, 1]])
-    counts = tally.certified_confusion(labels, masks, 3, 255)
+    counts = tally.certified_confusion(labels, masks, 3, 255).numpy()
     np.testing.assert_array_equal(counts, [[1, 1, 0], [1, 2, 0], [1, 2, 1]])
     found = results.certificates(counts, 0.1, "skip")
     # IoU 1/1, 1/3, 0/1; of four valid pixels two are right and one has no certificate.

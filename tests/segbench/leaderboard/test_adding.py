@@ -13,9 +13,9 @@ from segbench.errors import SegbenchError
 from segbench.leaderboard import adding, entering, entry_files, summing
 from segbench.leaderboard.composing import Details
 from segbench.leaderboard.entry_files import LeaderboardError
+from segbench.reports.differences import interval_over_runs, runs_of
 from segbench.reports.leaderboard.entries import Entry
 from segbench.reports.records import Record
-from segbench.reports.statistics import interval
 from segbench.store import Store
 from segbench.zoo import networks as zoo
 
@@ -55,7 +55,8 @@ def test_numbers_are_those_of_the_records(entry: Entry, store: Store) -> None:
         assert result.mean == pytest.approx(statistics.fmean(values), abs=1e-4)
         assert result.std == pytest.approx(statistics.stdev(values), abs=1e-4)
         counts = [store.counts(run.record) for run in result.runs]
-        found = interval(np.stack([own for own in counts if own is not None]), "skip")
+        runs = runs_of(np.stack([own for own in counts if own is not None]), [own for own in records if own])
+        found = interval_over_runs(runs, "skip")
         if result.low is not None:
             assert (result.low, result.high) == pytest.approx((found.low, found.high), abs=1e-4)
         else:
@@ -63,6 +64,10 @@ def test_numbers_are_those_of_the_records(entry: Entry, store: Store) -> None:
         for run, own in zip(result.runs, scores, strict=True):
             assert run.aacc == pytest.approx(own.aacc, abs=1e-4)
             assert len(run.class_iou) == len(entry.data.classes) == 3
+        for run, record in zip(result.runs, records, strict=True):
+            assert record is not None
+            assert {"ece", "p5_image_iou", "boundary_iou", "recall.small"} <= set(run.metrics) == set(record.metrics)
+            assert run.metrics["ece"] == pytest.approx(record.metrics["ece"], abs=1e-4)
 
 
 def test_the_worst_case_is_the_least_mean_and_only_an_ensemble_ranks(by_board: Callable[..., Entry]) -> None:
@@ -213,7 +218,8 @@ def test_a_record_that_its_counts_do_not_bear_out_is_not_entered(
     assert record is not None
     assert counts is not None
     assert names is not None
-    own_store.write_record(*change(record, counts, names))
+    tallies = own_store.tallies(digest)
+    own_store.write_record(*change(record, counts, names), tallies=tallies)
     with pytest.raises(SegbenchError, match=message) as caught:
         adding.entries(own_store, [], Details())
     assert f"eval/{digest}/" in str(caught.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from segbench.leaderboard import archive, bundle, entry_files, images, predictin
 from segbench.leaderboard.entry_files import LeaderboardError
 from segbench.leaderboard.verify import Review, verify
 from segbench.reports.leaderboard.entries import Entry
+from segbench.reports.statistics import interval
 from segbench.store import Store
 
 Files = dict[str, bytes]
@@ -168,6 +170,44 @@ def test_a_network_from_elsewhere_is_not_predicted_again(
 def test_an_interval_in_the_entry(packed: bytes, tampered: Callable[..., Path]) -> None:
     changes = edited(packed, "entry.json", lambda c: c["results"][1].update(low=0.0, high=100.0))
     only(verify(tampered(changes)), "entry.json: results.1: interval 0 to 100, counts give")
+
+
+def test_an_interval_of_an_earlier_version_still_holds(packed: bytes, tampered: Callable[..., Path]) -> None:
+    content = json.loads(unpacked(packed)["entry.json"])
+    counts = [
+        json.loads(unpacked(packed)[f"counts/{run['record']}.json"])["counts"] for run in content["results"][1]["runs"]
+    ]
+    earlier = interval(np.array(counts), "skip")
+    ends = {"low": round(earlier.low, 4), "high": round(earlier.high, 4)}
+    assert verify(tampered(edited(packed, "entry.json", lambda c: c["results"][1].update(ends)))).problems == ()
+
+
+def test_a_bundle_of_an_earlier_version_has_no_tallies(packed: bytes, tmp_path: Path) -> None:
+    content = {name: own for name, own in unpacked(packed).items() if not name.startswith("tallies/")}
+    assert len(content) < len(unpacked(packed))
+    path = tmp_path / "earlier.zip"
+    path.write_bytes(bundle.zipped(content))
+    assert verify(path).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda c: c["confidence"][0][2].reverse(), "its tallies give"),
+        (
+            lambda c: c["confidence"][0][0].append(1 + c["confidence"][0][0].pop()),
+            "bins of confidence hold other pixels",
+        ),
+        (lambda c: c.pop("objects"), "was tallied, and there is"),
+        (lambda c: c.update(objects="many"), "objects: tallies are numbers"),
+        (lambda c: c["boundary"][0][0].append(1), "boundary: tallies are numbers .* lists of unequal length"),
+    ],
+)
+def test_tallies_that_are_not_those_of_the_record(
+    packed: bytes, tampered: Callable[..., Path], entry: Entry, change: Callable[[dict[str, Any]], object], text: str
+) -> None:
+    name = f"tallies/{entry.results[1].runs[0].record}.json"
+    assert re.search(text, "; ".join(verify(tampered(edited(packed, name, change))).problems))
 
 
 def test_a_number_in_a_record(packed: bytes, tampered: Callable[..., Path], entry: Entry) -> None:

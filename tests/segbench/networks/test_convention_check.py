@@ -131,9 +131,17 @@ def test_alternatives_all_differ_and_leave_out_the_stated_one() -> None:
 
 
 def test_a_dataset_of_one_image_is_too_little_to_doubt(networks: dict[str, nn.Module]) -> None:
-    data: Any = SimpleNamespace(split=lambda name: Patches().split(name)[:1], ignore_index=255)
+    patches = Patches()
+    data: Any = SimpleNamespace(split=lambda name: patches.split(name)[:1], classes=patches.classes, ignore_index=255)
     adapter = Adapter(networks["imagenet"], Convention(range="0-255"), 3)
     assert convention_check.check(adapter, data, "val", Whole(), device=CPU) is None
+
+
+def test_the_best_map_of_one_class_has_the_score_of_its_pixels() -> None:
+    truth = torch.tensor([[0, 0, 2], [255, 2, 2]])
+    found = [convention_check._score(torch.full_like(truth, label), truth, 255) for label in range(3)]
+    assert convention_check._best_constant(truth, 255) == pytest.approx(max(found))
+    assert convention_check._best_constant(torch.full((2, 2), 255), 255) == 0
 
 
 def test_a_network_that_is_fed_well_costs_one_image_for_each_convention(networks: dict[str, nn.Module]) -> None:

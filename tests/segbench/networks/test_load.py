@@ -16,6 +16,7 @@ from segbench.config.matrix import Matrix
 from segbench.config.network import Convention, external_network
 from segbench.errors import CellError, MatrixError, SegbenchError
 from segbench.execution import prepare, work
+from segbench.networks import loaders
 from segbench.networks.adapter import Adapter
 from segbench.networks.fingerprint import state_sha256
 from segbench.networks.load import Opened, load_network, open_adapter, open_external
@@ -160,6 +161,23 @@ def test_a_network_that_changed_since_the_plan_is_not_scored(matrix: Callable[..
     file.write_text(FILE + "# changed\n")
     with pytest.raises(CellError, match="changed since the evaluation was planned"):
         load_network(cell, Store(Path("nowhere")), CPU, 3, 255)
+
+
+def test_a_network_is_loaded_once_for_many_sweeps_as_long_as_it_is_what_it_was(
+    matrix: Callable[..., Matrix], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell, store = cell_of(matrix()), Store(Path("nowhere"))
+    loads = []
+    load_anew = loaders.load
+    monkeypatch.setattr(loaders, "load", lambda *args, **kwargs: loads.append(1) or load_anew(*args, **kwargs))
+    first, again = (load_network(cell, store, CPU, 3, 255) for _ in range(2))
+    assert not loads
+    assert first.network is again.network
+    with torch.no_grad():
+        first.network.conv.bias += 1
+    fresh = load_network(cell, store, CPU, 3, 255)
+    assert len(loads) == 1
+    assert state_sha256(fresh.network) == cell.identity["state"]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,9 @@ def test_other_weights_and_a_missing_file_are_noticed(store: Store) -> None:
     record = store.record(digest)
     assert record is not None
     store.write_training(record.target.digest, b"others", b"", {})
-    assert Whole(store).look(digest)[1] == f"{store.eval_dir(digest)}: made with other weights than its training has now"
+    assert (
+        Whole(store).look(digest)[1] == f"{store.eval_dir(digest)}: made with other weights than its training has now"
+    )
     (store.eval_dir(other) / "record.json").unlink()
     assert Whole(store).look(other) == (False, None)
 

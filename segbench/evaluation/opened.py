@@ -1,0 +1,127 @@
+"""What a sweep works with: its data, its protocol and its networks, opened on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segbench.config.matrix import Precision, Runtime
+from segbench.datasets.base import Dataset, Split
+from segbench.defenses.base import Dynamic
+from segbench.evaluation.anticipating import Anticipating
+from segbench.evaluation.precision import in_precision
+from segbench.networks.folding import foldable, folded
+from segbench.networks.load import load_network, weights_sha256
+from segbench.plan.plan import Sweep
+from segbench.protocols.base import EvaluationProtocol
+from segbench.protocols.void import scored_split
+from segbench.store import Store
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A sweep whose parts are open.
+
+    Attributes:
+        sweep: the sweep.
+        device: where its networks are.
+        dataset: where its images are.
+        split: its images.
+        length: number of images of the sweep; of a shard, of the whole sweep.
+        protocol: cuts and scores images.
+        networks: source and targets, by digest.
+        weights: hashes of their weights, by digest.
+        dynamic: the target changes with the images that it sees.
+    """
+
+    sweep: Sweep
+    device: torch.device
+    dataset: Dataset
+    split: Split
+    length: int
+    protocol: EvaluationProtocol
+    networks: Mapping[str, Any]
+    weights: Mapping[str, str]
+    dynamic: bool
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.dataset.classes)
+
+    @property
+    def void(self) -> int:
+        """Label of void pixels."""
+        return self.dataset.ignore_index
+
+    @property
+    def source(self) -> Any:
+        """The network that is attacked, with its defense."""
+        return self.networks[self.sweep.source.digest]
+
+    @property
+    def precision(self) -> Precision:
+        """The precision of the networks' passes."""
+        return self.sweep.cells[0].precision
+
+    def seen_by_attack(self) -> nn.Module:
+        """Return the network as the attack sees it."""
+        attacked = self.source.plain if self.sweep.oblivious else self.source
+        anticipating = self.sweep.cells[0].anticipating
+        view = Anticipating(attacked, self.protocol.network) if anticipating else self.protocol.network(attacked)
+        return in_precision(view, self.precision)
+
+    def reset(self) -> None:
+        """Return the networks to their state of deployment."""
+        for network in self.networks.values():
+            if isinstance(network, Dynamic):
+                network.reset()
+
+
+def open_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.device) -> Opened:
+    """Open the parts of a sweep.
+
+    Args:
+        sweep: the sweep.
+        store: where trained networks are.
+        runtime: names the folders of datasets.
+        device: where networks go.
+    """
+    first, data = sweep.cells[0], sweep.source.data
+    dataset = data.open(runtime.data.get(data.dataset.name))
+    protocol: EvaluationProtocol = first.protocol.make()
+    split = scored_split(dataset, first.split, protocol)
+    length = len(split) if first.limit is None else min(first.limit, len(split))
+    cells = {cell.digest: cell for cell in (sweep.source, *sweep.targets)}
+    classes, void = len(dataset.classes), dataset.ignore_index
+    networks = {digest: load_network(cell, store, device, classes, void) for digest, cell in cells.items()}
+    if not first.dynamic:
+
+        def image() -> Tensor:
+            return protocol.crops(*split[0][1:]).images[:1].to(device, memory_format=torch.channels_last)
+
+        networks = {digest: _fast(network, digest, store, image) for digest, network in networks.items()}
+    weights = {digest: weights_sha256(cell, store) for digest, cell in cells.items()}
+    return Opened(sweep, device, dataset, split, length, protocol, networks, weights, first.dynamic)
+
+
+def _fast(network: nn.Module, digest: str, store: Store, image: Callable[[], Tensor]) -> nn.Module:
+    """Return a network with its batch normalisations folded, as far as that is possible; the store remembers how far.
+
+    Of a network with a defense at inference, the network inside is looked into: one pass through the defense may be
+    many of it.
+    """
+    plain = getattr(network, "plain", None)
+    inside = plain if isinstance(plain, nn.Module) else network
+    known = store.remembered("folding", digest)
+    pairs = [(first, second) for first, second in known["pairs"]] if known else foldable(inside, image())
+    if known is None:
+        store.remember("folding", digest, {"pairs": pairs})
+    if not pairs:
+        return network
+    prefix = next(f"{name}." if name else "" for name, module in network.named_modules() if module is inside)
+    return folded(network, [(prefix + first, prefix + second) for first, second in pairs])
