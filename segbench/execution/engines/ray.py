@@ -70,7 +70,9 @@ def connect(store: Store, runtime: Runtime) -> Cluster:
         except Exception as error:  # Ray raises bare ones too, such as for a machine that is too busy to start it
             reason = " ".join(str(error).split())[:300]
             if runtime.address is None:
-                raise SegbenchError(f"--engine ray: Ray does not start on this machine ({reason}); try again") from error
+                raise SegbenchError(
+                    f"--engine ray: Ray does not start on this machine ({reason}); try again"
+                ) from error
             raise SegbenchError(
                 f"--address {runtime.address}: no cluster of Ray answers there ({reason}); start one with "
                 "ray start --head, or leave --address out"
