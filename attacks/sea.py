@@ -46,7 +46,8 @@ def sea(
         steps: number of steps of each loss.
         ignore_index: label of void pixels.
         generator: random generators for the starts, one per image.
-        class_pixels: (C,) number of training pixels of each class. None counts the classes in `masks`, with a warning.
+        class_pixels: (C,) number of training pixels of each class; of pixels of the scored split in an evaluation on a
+            dataset without a training split. None counts the classes in `masks`, with a warning.
 
     Source: Croce et al. 2024, sections 3.4 to 3.6, https://arxiv.org/abs/2306.12941v2, and the authors' code,
         https://github.com/nmndeep/Robust-Segmentation.

@@ -77,7 +77,8 @@ def standard(
         passes: largest number of forward passes for each image.
         ignore_index: label of void pixels.
         generator: random generators for the starts and for Square, one per image.
-        class_pixels: (C,) number of training pixels of each class. None counts the classes in `masks`, with a warning.
+        class_pixels: (C,) number of training pixels of each class; of pixels of the scored split in an evaluation on a
+            dataset without a training split. None counts the classes in `masks`, with a warning.
 
     Source: ours. An ensemble with few settings is the idea of AutoAttack, Croce and Hein 2020,
         https://arxiv.org/abs/2003.01690, and of SEA, Croce et al. 2024, https://arxiv.org/abs/2306.12941. Halmosi et

@@ -168,7 +168,7 @@ def measured(network: nn.Module, dataset: Dataset, wanted: list[str], count: int
 def pixels(dataset: Dataset) -> Tensor:
     """Return the number of training pixels of each class."""
     sea = specs.bound("attack", "sea").attack()
-    found, _ = training_context(sea, nn.Identity(), dataset, "train", Whole(), torch.device("cpu"))
+    found, _ = training_context(sea, nn.Identity(), dataset, "train", Whole(), torch.device("cpu"), scored="val")
     return found["class_pixels"]
 
 

@@ -220,7 +220,9 @@ class _Export:
         attacked = self.protocol.network(network)
         split = cell.source.network().recipe.get("split", "train")
         context: dict[str, Any]
-        context, _ = training_context(attack, attacked, self.dataset, split, self.protocol, self.device)
+        context, _ = training_context(
+            attack, attacked, self.dataset, split, self.protocol, self.device, scored=self.matrix.split
+        )
         sizes = BatchSizes(self._store(), self.device, self.matrix.runtime.eval_batch, cell.protocol.short)
 
         def make(index: int, crops: Crops, clean: torch.Tensor) -> torch.Tensor:

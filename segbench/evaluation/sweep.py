@@ -251,6 +251,7 @@ class _SweepRun:
                 self.sweep.source.network().recipe.get("split", "train"),
                 opened.protocol,
                 opened.device,
+                scored=self.sweep.cells[0].split,
                 one_by_one=opened.dynamic,
             )
             self.attacking = Attacking(opened, context)

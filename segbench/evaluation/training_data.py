@@ -49,6 +49,7 @@ def training_context(
     protocol: EvaluationProtocol,
     device: torch.device,
     *,
+    scored: str,
     one_by_one: bool = False,
 ) -> tuple[dict[str, Any], Passes]:
     """Return those arguments of an attack that come from the training data, and what they cost.
@@ -60,11 +61,13 @@ def training_context(
         split: name of its training split, which is opened only where an attack needs it.
         protocol: cuts its images as those that are attacked.
         device: where the network is.
+        scored: name of the split that is scored: classes are counted in it where the dataset has no training split.
         one_by_one: batches of one image, for a network that changes with the images that it sees.
     """
     context: dict[str, Any] = {}
     if "class_pixels" in inspect.signature(attack.attack.function).parameters:
-        context["class_pixels"] = _class_pixels(dataset.split(split), len(dataset.classes)).to(device)
+        counted = split if split in dataset.splits else scored
+        context["class_pixels"] = _class_pixels(dataset.split(counted), len(dataset.classes)).to(device)
     if attack.attack.fit is None:
         return context, Passes()
     batches = TrainingBatches(scored_split(dataset, split, protocol), protocol, 1 if one_by_one else FITTED, device)
