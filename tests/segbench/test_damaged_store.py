@@ -168,8 +168,10 @@ def _silent(stores: Stores, whole: Path, store: Store, changed: bool, chosen: st
     else:
         if after != stores.truth:
             yield "the report after a run has other numbers"
-    # Where unfinished work or a check that passed is gone, there is nothing of it that could be read wrongly.
-    lost = chosen.startswith("cache/") or (chosen, how) == ("train/checkpoint.pt", "delete")
+    # Where unfinished work or a check that passed is gone, there is nothing of it that could be read wrongly. Neither is
+    # there where measurements are gone before an evaluation rests on them.
+    gone = {"train/checkpoint.pt"} | ({"train/sanity.json"} if whole == stores.interrupted else set())
+    lost = chosen.startswith("cache/") or (how == "delete" and chosen in gone)
     redone = whole == stores.finished and heard.jobs > 0
     noticed = noticed or redone or bool(heard.said)
     if changed and not noticed and not lost:
