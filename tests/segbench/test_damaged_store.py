@@ -168,8 +168,8 @@ def _silent(stores: Stores, whole: Path, store: Store, changed: bool, chosen: st
     else:
         if after != stores.truth:
             yield "the report after a run has other numbers"
-    # Where unfinished work or a check that passed is gone, there is nothing of it that could be read wrongly. Neither is
-    # there where measurements are gone before an evaluation rests on them.
+    # Where unfinished work or a check that passed is gone, there is nothing of it that could be read wrongly, and
+    # nothing where measurements are gone before an evaluation rests on them.
     gone = {"train/checkpoint.pt"} | ({"train/sanity.json"} if whole == stores.interrupted else set())
     lost = chosen.startswith("cache/") or (how == "delete" and chosen in gone)
     redone = whole == stores.finished and heard.jobs > 0
