@@ -125,7 +125,7 @@ def test_a_network_without_gradients_is_flagged_wherever_its_numbers_are_shown(
     lines = console.export_text().splitlines()
     (row,) = (line for line in lines if "│ steps" in line)
     assert row.count("⚑") == 1
-    assert any(line == f"⚑ {sentence}: bim: steps without defense" for line in lines)
+    assert any(line == f"⚑ {sentence}: BIM-2: steps without defense" for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_run_prints_results_and_the_report(finished: tuple[Path, Path]) -> None:
     matrix, store = finished
     result = runner.invoke(cli.app, ["run", str(matrix), "--store", str(store)])
     assert result.exit_code == 0
-    assert "bim(steps=3)" in result.output
+    assert "BIM-3" in result.output
     assert "24 cells, 24 done already, 0 jobs to run" in result.output.replace("\n", " ")
     page = store / "reports" / "tiny" / "report.html"
     assert str(page) in result.output.replace("\n", "")

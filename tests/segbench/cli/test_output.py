@@ -76,7 +76,7 @@ def test_quiet_shows_no_progress(finished: tuple[Path, Path]) -> None:
     matrix, store = finished
     shown = runner.invoke(cli.app, ["run", str(matrix), "--store", str(store), "--quiet"]).output
     assert "jobs to run" not in shown
-    assert "bim(steps=3)" in shown
+    assert "BIM-3" in shown
 
 
 def test_debug_shows_the_traceback_of_a_user_s_factory(

@@ -207,7 +207,7 @@ def test_a_stopped_sweep_of_a_dynamic_defense_starts_again(
     listener = silent()
     evaluate(store, [cell], listener, batch=4)
     assert [(told[0], "probes" in told[2]) for told in listener.heard] == [
-        *((n, False) for n in range(1, 6)),
+        *((n, False) for n in range(6)),
         (5, True),
     ]
     whole = copy_of(store.root, tmp_path / "whole")

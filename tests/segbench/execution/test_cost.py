@@ -79,7 +79,7 @@ def test_passes_of_training_steps_of_several_losses_and_networks(defense: str, f
     assert pass_counts.training_passes(bound("defense", defense)) == Passes(forward, backward)
 
 
-FITTED = ("sea", "universal", "universal-patch")
+FITTED = ("sea", "standard", "universal", "universal-patch")
 """Attacks that need the training data first: its classes' sizes, or a perturbation made on it."""
 
 

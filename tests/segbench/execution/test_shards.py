@@ -92,7 +92,8 @@ def test_a_whole_sweep_takes_up_what_shards_have_found(
     run_sweep(replace(sweep, shard=(4, 6)), split, RUNTIME, cpu, silent())
     heard = silent()
     run_sweep(sweep, split, RUNTIME, cpu, heard)
-    assert [done for done, *_ in heard.heard[:3]] == [2, 4, 7]
+    told = [(done, text == "first images") for done, _, text in heard.heard[:5]]
+    assert told == [(0, True), (2, False), (4, False), (6, True), (7, False)], "images 5 and 6 are not attacked again"
     assert left(split) == left(whole)
 
 

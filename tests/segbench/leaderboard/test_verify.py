@@ -254,7 +254,7 @@ def add(content: dict[str, Any], image: int, row: int, label: int, number: int) 
         (lambda c: add(c, 3, 0, 0, -(10**6)), "counts of pixels contradict each other"),
         (lambda c: c["counts"].pop(), "counts are of shape (3, 3, 3), of 4 images, not of"),
         (lambda c: c["names"].reverse(), "image names differ"),
-        (lambda c: c["counts"][0].pop(), "counts of unequal length"),
+        (lambda c: c["counts"][0].pop(), "lists of unequal length"),
         (lambda c: c.update(counts=[[[0.5] * 3] * 3]), "counts are whole numbers (images, 3, 3)"),
     ],
 )

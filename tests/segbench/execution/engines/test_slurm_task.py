@@ -76,4 +76,4 @@ def test_a_file_in_the_store_stops_a_job(small: Callable[..., Path], tmp_path: P
     ear = Ear(store.stop_file, threading.Event())
     with pytest.raises(Stopped):
         remote.do(remote.envelope(matrix.runtime, 1), job.digest, remote.sent(job), ear)
-    assert store.checkpoint(job.digest) is not None
+    assert store.trained(job.digest) is None
