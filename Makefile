@@ -106,6 +106,8 @@ bench: $(PEERS)
 	@$(BIN)/python benchmarks/estimate.py quickstart
 	@echo "==> engines with two workers"
 	@$(BIN)/python benchmarks/engines.py --engines local
+	@echo "==> beside another busy process"
+	@$(BIN)/python benchmarks/contended.py
 
 # Writes one page; a machine without a GPU says so.
 gpu: $(DEV)
