@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -48,10 +49,12 @@ def equal(jobs: int, iterations: int) -> dict[str, object]:
 
 
 def timed(matrix: Path, store: str, engine: str, workers: int) -> float:
-    """Return the seconds that a run takes on an engine."""
+    """Return the seconds that a run takes on an engine, with one thread for each worker."""
     command = [sys.executable, "-m", "segbench", "run", str(matrix), "--store", store, "--engine", engine]
     started = time.perf_counter()
-    subprocess.run([*command, "--workers", str(workers), "--quiet"], cwd=matrix.parent, check=True, capture_output=True)
+    command += ["--workers", str(workers), "--quiet"]
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=matrix.parent, env=one_thread, check=True, capture_output=True)
     return time.perf_counter() - started
 
 
