@@ -15,7 +15,7 @@ help:
 	@echo "make slow        install, then run the tests that train networks"
 	@echo "make check       install, then run ruff, mypy and import-linter"
 	@echo "make bench       install, then time segbench beside what users would use instead"
-	@echo "make gpu         install, then measure one GPU in at most eight minutes"
+	@echo "make gpu         install, then measure one GPU (meant for eight minutes)"
 	@echo "make docs        install, then build the documentation site in build/site"
 	@echo "make install     the environment alone, in $(VENV)"
 

@@ -1,4 +1,4 @@
-"""What segbench does with one GPU, in at most eight minutes: `python benchmarks/gpu.py --out docs/results/gpu.md`.
+"""What segbench does with one GPU, meant for eight minutes: `python benchmarks/gpu.py --out docs/results/gpu.md`.
 
 Runs the tests that need CUDA; times training steps and BIM-6 of a network in each precision; trains a small matrix and
 attacks it in each precision; measures memory by batch; and asks for a batch that cannot fit. Writes one Markdown file.

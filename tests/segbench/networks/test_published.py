@@ -12,6 +12,9 @@ from segbench.model_zoo.base import ModelError, Segmenter
 from segbench.model_zoo.published import mmseg
 from segbench.model_zoo.published.keys import renamed
 from segbench.networks import loaders
+from segbench.networks.load import _adapted, _read
+from segbench.networks.rebuilt import rebuilt
+from segbench.reports.records import Origin
 
 CONFIG = "segformer_mit-b0_8xb2-160k_mydata-512x512"
 
@@ -48,6 +51,17 @@ def test_weights_stand_beside_the_name_or_in_it(checkpoint: Path) -> None:
     assert loaded.notes == ("weights: took 'state_dict'",)
     assert not loaded.network.training
     assert loaded.network(torch.rand(1, 3, 50, 71)).shape == (1, 4, 50, 71)
+
+
+def test_a_record_and_the_published_file_are_enough_to_build_it_anew(checkpoint: Path) -> None:
+    external = external_network(f"mmseg:{CONFIG}?weights={checkpoint}")
+    found = _adapted(_read(external, 4), external, 4)
+    origin = Origin.model_validate_json(found.origin.model_dump_json())
+    assert origin.architecture == f"mmseg:{CONFIG}"
+    again = rebuilt(origin, ("a", "b", "c", "d"), checkpoint)
+    images = torch.rand(2, 3, 50, 71)
+    with torch.no_grad():
+        assert torch.equal(again(images), found.adapter(images))
 
 
 def test_no_code_runs_and_names_are_checked(checkpoint: Path) -> None:
