@@ -54,6 +54,8 @@ class ReadAhead(Generic[Key, Item]):
                 yield self._timed(begun.popleft().result)
         finally:
             pool.shutdown(cancel_futures=True)
+            # What a thread sets for itself, torch gives to every thread that starts later.
+            torch.set_num_threads(torch.get_num_threads())
 
     def _timed(self, get: Callable[[], Item]) -> Item:
         asked = time.monotonic()

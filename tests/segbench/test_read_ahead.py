@@ -62,7 +62,18 @@ def test_waiting_is_the_time_without_an_item() -> None:
 
 def test_threads_that_read_do_not_change_those_that_compute() -> None:
     before = torch.get_num_threads()
-    list(ReadAhead(lambda key: key, range(3), threads=2, ahead=2))
-    assert torch.get_num_threads() == before
+    torch.set_num_threads(3)
+    try:
+        of_readers = set(ReadAhead(lambda key: torch.get_num_threads(), range(3), threads=2, ahead=2))
+        later: list[int] = []
+        thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert (of_readers, torch.get_num_threads(), later) == ({1}, 3, [3])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_one_thread_reads_beside_a_processor_unless_another_number_is_asked_for() -> None:
     assert fitting(None, torch.device("cpu")) == 1
     assert fitting(0, torch.device("cpu")) == 0
