@@ -73,12 +73,14 @@ class Member:
         run: function of the target, rows and passes that shows its images to the network, at most once a pass.
         prior: gain that is expected of a pass on an image that was not tried yet; see `standard`.
         share: length of its first round, in units of a round.
+        classes: fewest classes of a network that it can attack.
     """
 
     name: str
     run: Callable[[Target, Tensor, int], Any]
     prior: float
     share: int = 1
+    classes: int = 2
 
 
 def descend(
@@ -154,7 +156,7 @@ MEMBERS = (
     Member("padam-cos", _padam, 5e-5, 2),
     Member("restart", partial(descend, start="random", first=2.0, widths=WIDTHS, harm="pixels"), 1e-4, 4),
     Member("cospgd", _cospgd, 4e-5, 2),
-    Member("almaprox", partial(_least, attack=almaprox, alpha=0.001), 2e-5, 4),
+    Member("almaprox", partial(_least, attack=almaprox, alpha=0.001), 2e-5, 4, classes=3),
     Member("pdpgd", partial(_least, attack=pdpgd, alpha=0.01), 1e-5, 4),
 )
 """Their priors are gains of a pass that were measured on split `dev` of the digits scenes, on three networks of seed 7

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from segbench.attacks.base import attack
-from segbench.attacks.members import MEMBERS, SCORE_BASED, WIDTHS, Target, descend
+from segbench.attacks.members import MEMBERS, SCORE_BASED, WIDTHS, Member, Target, descend
 from segbench.attacks.tools.descent import iou_harm, pixel_harm, undirected
 from segbench.attacks.tools.gradient_check import check_gradient
 from segbench.attacks.tools.keeper import Keeper
 from segbench.attacks.tools.losses import counted_classes
 from segbench.attacks.tools.noise import Generators
-from segbench.attacks.tools.watch import watching
+from segbench.attacks.tools.watch import told_apart, watching
 
 OPENINGS = ((0.25, "called"), (0.25, "classes"))
 """Share of the passes, and aim, of the first two descents, which every image gets; see `members.Target.harms`."""
@@ -30,7 +32,7 @@ DOUBT = 0.25
 """What is left of that expectation after a round without a gain."""
 
 
-@attack("standard", version=2, ensemble=True)
+@attack("standard", version=3, ensemble=True)
 def standard(
     model: nn.Module,
     images: Tensor,
@@ -86,6 +88,26 @@ def standard(
     """
     if class_pixels is None:
         class_pixels = counted_classes(masks, "standard", ignore_index=ignore_index)
+    parts: dict[str, Tensor] = {}
+    for rows in told_apart(images, eps):
+        generators = [generator[row] for row in rows.tolist()]
+        found = _attacked(model, images[rows], masks[rows], eps, passes, ignore_index, generators, class_pixels)
+        for name, made in found.items():
+            parts.setdefault(name, images.clone())[rows] = made
+    return parts
+
+
+def _attacked(
+    model: nn.Module,
+    images: Tensor,
+    masks: Tensor,
+    eps: float,
+    passes: int,
+    ignore_index: int,
+    generator: Generators,
+    class_pixels: Tensor,
+) -> dict[str, Tensor]:
+    """Attack images that the keeper tells apart; see `standard`."""
     logits = model(images.detach().requires_grad_())
     harm = iou_harm(class_pixels, logits.shape[1], left=LEFT)
     harms = {"called": harm, "classes": undirected(harm), "pixels": pixel_harm(logits.shape[1])}
@@ -117,8 +139,9 @@ def _checked(target: Target, rows: Tensor) -> Tensor:
 def _spend(target: Target, trusted: Tensor, passes: int) -> None:
     """Spend the passes that are left to each image, a round at a time."""
     keeper = target.keeper
+    members = [member for member in MEMBERS if member.classes <= len(keeper.worth)]
     accounts = {
-        int(row): _Account(max(passes // ROUNDS, 2), bool(trusted[row]))
+        int(row): _Account(max(passes // ROUNDS, 2), members, bool(trusted[row]))
         for row in (keeper.right > 0).nonzero().flatten()
     }
     while True:
@@ -150,11 +173,12 @@ class _Account:
 
     Args:
         length: passes of a member's first round.
+        members: those that need the gradient.
         trusted: the gradient of the image is to be trusted.
     """
 
-    def __init__(self, length: int, trusted: bool) -> None:
-        members = MEMBERS if trusted else (SCORE_BASED,)
+    def __init__(self, length: int, members: Sequence[Member], trusted: bool) -> None:
+        members = members if trusted else (SCORE_BASED,)
         self.expected = {member.name: member.prior for member in members}
         self.lengths = {member.name: length * member.share for member in members}
         self.idle: set[str] = set()

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from segbench.attacks.tools.descent import iou_harm
 from segbench.attacks.tools.keeper import Keeper, image_iou
-from segbench.attacks.tools.watch import Candidates, watching
+from segbench.attacks.tools.watch import Candidates, told_apart, watching
 
 VOID = 255
 
@@ -33,6 +33,15 @@ def test_rows_belong_to_the_nearest_image_and_say_whether_they_keep_the_budget()
     assert found.own.tolist() == [2, 0, 3]
     assert found.inside.tolist() == [True, False, True]
     assert torch.equal(found.logits, network(rows))
+
+
+def test_images_are_told_apart_where_no_change_can_confuse_them() -> None:
+    images = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    images[2] = images[0]
+    images[4] = (images[0] + 0.05).clamp(0, 1)
+    assert [part.tolist() for part in told_apart(images, 0.02)] == [[0, 1, 3, 4], [2]]
+    assert [part.tolist() for part in told_apart(images, 0.03)] == [[0, 1, 3], [2], [4]]
+    assert [part.tolist() for part in told_apart(images[1:2], 0.03)] == [[0]]
 
 
 def test_the_keeper_keeps_the_best_candidate_inside_the_ball_and_counts_every_pass() -> None:
