@@ -102,6 +102,7 @@ def _worst(
         "adaptive": next((r.adaptive for r in chosen if r.adaptive is not None), None),
         "provenance": {},
         "flags": (),
+        "curve": (),
     }
     if len(done) < len(chosen):
         undone = [record for record in chosen if record.status != "done"]

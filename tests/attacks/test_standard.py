@@ -55,10 +55,9 @@ def aimed(model: nn.Module, images: Tensor, masks: Tensor, eps: float, generator
     """What members attack, with a keeper that has seen the clean images."""
     with torch.no_grad():
         logits = model(images)
-    harm = iou_harm(PIXELS, logits.shape[1], left=0.25)
-    harms = {"called": harm, "classes": undirected(harm), "pixels": pixel_harm(logits.shape[1])}
+    harm = iou_harm(PIXELS, torch.full(logits.shape[1:2], 0.25))
     keeper = Keeper(images, logits, masks, harm, ignore_index=VOID)
-    return members.Target(model, images, masks, eps, VOID, generators, keeper, harms)
+    return members.Target(model, images, masks, eps, VOID, generators, keeper, PIXELS)
 
 
 def left(model: nn.Module, images: Tensor, masks: Tensor) -> Tensor:
@@ -125,7 +124,7 @@ def test_it_is_not_above_a_descent_of_its_first_share_from_the_same_start(task: 
     generators = [[torch.Generator().manual_seed(i) for i in range(3)] for _ in range(2)]
     start = random_start(task.images, task.masks, generators[0], eps=eps, norm="linf", ignore_index=VOID)
     options = {"first": 2.0, "widths": members.WIDTHS, "steps": round(0.25 * passes) - 1}
-    harm = aimed(task.model, task.images, task.masks, eps).harms["called"]
+    harm = aimed(task.model, task.images, task.masks, eps).harm("called", torch.arange(3))
     alone = margin_descent(task.model, task.images, task.masks, start, harm, eps=eps, **options)
     parts = standard_parts(
         task.model, task.images, task.masks, eps=eps, passes=passes, generator=generators[1], class_pixels=PIXELS
@@ -200,7 +199,7 @@ def test_a_descent_fools_all_that_can_be_fooled(pixel_linear: Callable[..., Any]
     least = margins / weight.abs().sum(0)
     eps = float(least.flatten().quantile(0.6))
     target = aimed(model, images, masks, eps)
-    keeper, harm = target.keeper, pixel_harm(2)
+    keeper, harm = target.keeper, pixel_harm(2).expand(2, 2, 2)
     with module.watching(model, images, norm="linf", eps=eps, see=keeper.see):
         margin_descent(model, images, masks, images, harm, eps=eps, steps=60, first=2.0, widths=(3.0, 0.003))
     # Pixels are independent here, so that exactly those whose least change is above eps stay right.
@@ -220,7 +219,7 @@ def test_the_harm_is_the_slope_of_the_mean_iou_of_a_set() -> None:
         return float((inter / (true + called + one[call] - inter)).mean())
 
     nothing = float((right / union).mean())
-    harm = iou_harm(torch.tensor(union), 3, left=0.5)
+    harm = iou_harm(torch.tensor(union), torch.full((3,), 0.5))
     # Moved by one pixel, an IoU of a class with 80 pixels in its union changes its slope by about a percent.
     slope = np.array([[nothing - miou(label, call) for call in range(3)] for label in range(3)])
     assert np.allclose(harm.numpy() / harm[2, 2].abs().item(), slope / abs(slope[2, 2]), rtol=0.02)
@@ -230,8 +229,8 @@ def test_the_harm_is_the_slope_of_the_mean_iou_of_a_set() -> None:
 
 
 def test_a_class_without_training_pixels_counts_as_one_of_mean_size() -> None:
-    harm = iou_harm(torch.tensor([6, 2]), 3, left=0.5)
-    assert torch.allclose(harm, iou_harm(torch.tensor([18, 6, 8]), 3, left=0.5))
+    harm = iou_harm(torch.tensor([6, 2]), torch.full((3,), 0.5))
+    assert torch.allclose(harm, iou_harm(torch.tensor([18, 6, 8]), torch.full((3,), 0.5)))
 
 
 def test_the_softened_harm_counts_pixels_when_it_is_narrow() -> None:
@@ -239,11 +238,11 @@ def test_the_softened_harm_counts_pixels_when_it_is_narrow() -> None:
     logits = torch.randn(2, 4, 5, 6, generator=generator)
     masks = torch.randint(4, (2, 5, 6), generator=generator)
     masks[0, 0] = VOID
-    harm = torch.randn(4, 4, generator=generator).double()
+    harm = torch.randn(2, 4, 4, generator=generator).double()
     found = soft_harm(logits, masks, harm=harm, width=1e-7)
     for image, row, column in np.ndindex(*masks.shape):
         label, called = int(masks[image, row, column]), int(logits[image, :, row, column].argmax())
-        wanted = 0.0 if label == VOID else float(2 * harm[label, called] - harm[label].sum())
+        wanted = 0.0 if label == VOID else float(2 * harm[image, label, called] - harm[image, label].sum())
         assert float(found[image, row, column]) == pytest.approx(wanted, abs=1e-3)
 
 
@@ -252,5 +251,5 @@ def test_the_softened_count_of_right_pixels_is_the_soft_margin() -> None:
     logits = torch.randn(2, 4, 5, 6, generator=generator)
     masks = torch.randint(4, (2, 5, 6), generator=generator)
     masks[0, 0] = VOID
-    ours = soft_harm(logits, masks, harm=pixel_harm(4), width=0.7)
+    ours = soft_harm(logits, masks, harm=pixel_harm(4).expand(2, 4, 4), width=0.7)
     assert torch.allclose(ours.float(), soft_margin(logits, masks, width=0.7), atol=1e-6)

@@ -137,6 +137,7 @@ def test_the_worst_case_may_take_images_that_were_made_on_other_networks(
     for seed, cell in enumerate(plan.evaluations):
         found = scores(counts(seed), "skip")
         done = {"status": "done", "n_images": 3, "classes": ("x", "y"), "scores": found, "budget_used": 0.01}
+        done["curve"] = ((1, 60.0), (2, 50.0))
         record = cell.expected().model_copy(update=done)
         store.write_record(record, counts(seed), NAMES)
         stored.setdefault((record.target.digest, record.setting), []).append(counts(seed))
@@ -149,5 +150,6 @@ def test_the_worst_case_may_take_images_that_were_made_on_other_networks(
     for record in aggregated:
         own, others = (stored[record.target.digest, setting] for setting in ("white-box", "black-box"))
         assert record.setting == "white-box"
+        assert record.curve == (), "that of one attack says nothing of the choice"
         assert record.scores is not None
         assert record.scores.miou == pytest.approx(worst_case.worst_case([*own, *others], "skip").miou)
