@@ -23,8 +23,8 @@ from segbench.attacks.tools.losses import LossName, named_loss
 from segbench.attacks.tools.noise import Generators
 
 Aim = Literal["pixels", "classes", "called", "left"]
-"""What a descent is after: fewer right pixels; lower IoUs of the classes, whatever the wrong class; or by the class that a
-pixel is called, with the same IoU for every class ("called") or what the image has left of each ("left")."""
+"""What a descent is after: fewer right pixels; or lower IoUs of the classes, whatever the wrong class, or by the class
+that a pixel is called, with one IoU for every class ("called") or what the image has left of each ("left")."""
 WIDTHS = (3.0, 0.003)
 """Widths of the margin loss of a descent from far."""
 NEAR = (0.3, 0.003)

@@ -50,11 +50,11 @@ def standard(
     is worth for the mean IoU of a set (`tools.descent.iou_harm`). The first one also tells wrong classes apart: a pixel
     that is wrongly called a rare class lowers the IoU of that class more than one that is called a frequent class does.
     The rest goes in rounds to the member that is expected to gain most on this image: descents that go on from the best
-    image, by mean IoU (also with the IoU that the image has left of each class) or by right pixels; APGD with the loss of SegPGD, masked cross-entropy and Jensen-Shannon
-    divergence; PAdam-Cos; CosPGD; a descent from a random start; PDPGD; ALMAProx. The expectation starts from fixed
-    priors and follows what each member gained on the image. A round without a gain makes the member's next round twice
-    as long. An image is finished when no pixel of it is right, when its passes are spent, or when every member in turn
-    gained nothing since the last gain.
+    image, by mean IoU (one of them with the IoU that this image has left of each class) or by right pixels; APGD with
+    the loss of SegPGD, masked cross-entropy and Jensen-Shannon divergence; PAdam-Cos; CosPGD; a descent from a random
+    start; PDPGD; ALMAProx. The expectation starts from fixed priors and follows what each member gained on the image. A
+    round without a gain makes the member's next round twice as long. An image is finished when no pixel of it is right,
+    when its passes are spent, or when every member in turn gained nothing since the last gain.
 
     If the gradient of an image is not to be trusted (`tools.gradient_check`), its remaining passes go to the Square
     attack, which needs only logits. An attack gets one network, so that transfer from other networks is no member: a

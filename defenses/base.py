@@ -190,9 +190,7 @@ def attacked(
     class_pixels = None
     if attack.needs_training_data:
         class_pixels = torch.bincount(masks[masks != ignore_index].flatten(), minlength=1)
-    return attack(
-        segmenter, images, masks, ignore_index=ignore_index, generator=generator, class_pixels=class_pixels
-    )
+    return attack(segmenter, images, masks, ignore_index=ignore_index, generator=generator, class_pixels=class_pixels)
 
 
 D = TypeVar("D", bound=Callable[..., nn.Module])

@@ -16,7 +16,6 @@ from segbench.reports.metrics.tallied import Tallied, Tallies
 from segbench.reports.records import Component, Manifest, Record, RecordedThreat
 from segbench.reports.statistics import Absent, Counts, image_accuracy, mean_iou, scores
 
-
 TRANSFER = "transfer"
 """Member of a set that stands for every attack on a network that was made on another one."""
 
@@ -62,21 +61,13 @@ def with_worst_cases(manifest: Manifest, evidence: Evidence) -> Manifest:
         groups.setdefault(key, []).append(record)
         if record.setting == "black-box":
             transfers.setdefault((record.target.digest, *condition(record)), []).append(record)
-    added = [
-        aggregated
-        for (target, source, oblivious, *shared), group in groups.items()
-        for column, members in manifest.worst_of.items()
-        if (
-            aggregated := _worst(
-                column,
-                members,
-                group,
-                transfers.get((target, *shared), []) if source == target and not oblivious else [],
-                evidence,
-            )
-        )
-        is not None
-    ]
+    added = []
+    for (target, source, oblivious, *shared), group in groups.items():
+        made_elsewhere = transfers.get((target, *shared), []) if source == target and not oblivious else []
+        for column, members in manifest.worst_of.items():
+            aggregated = _worst(column, members, group, made_elsewhere, evidence)
+            if aggregated is not None:
+                added.append(aggregated)
     known = {record.digest: record for record in (*manifest.records, *added)}
     return manifest.model_copy(update={"records": tuple(known.values())})
 

@@ -53,7 +53,9 @@ def _of_column(
             continue
         if member == TRANSFER:
             if sides is not None and not sides[1]:
-                yield Problem((*place, index), "worst_of: transfer is every attack made on another network; there is none")
+                yield Problem(
+                    (*place, index), "worst_of: transfer is every attack made on another network; there is none"
+                )
             continue
         bound, problems = specs.bind("attack", member)
         if bound is None:

@@ -77,7 +77,11 @@ def test_transfer_stands_for_all_attacks_made_on_other_networks(tmp_path: Path) 
     transfer = "models: [pspnet, deeplabv3]\ndefenses: [none]\ntransfer: {substitutes: none, attacks: [segpgd]}\n"
     assert load(tmp_path, "{w: [bim, transfer]}", transfer).worst_of == {"w": ("bim", "transfer")}
     for written, more, message in (
-        ("{w: [bim, transfer]}", "", "m.yaml:2: worst_of: transfer is every attack made on another network; there is none"),
+        (
+            "{w: [bim, transfer]}",
+            "",
+            "m.yaml:2: worst_of: transfer is every attack made on another network; there is none",
+        ),
         ("{w: [transfer]}", transfer, "'w' needs an attack on the network itself beside transfer"),
         ("{w: [segpgd, transfer]}", transfer, "no network is under all attacks of 'w'"),
     ):
