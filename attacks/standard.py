@@ -56,8 +56,8 @@ def standard(
     round without a gain makes the member's next round twice as long. An image is finished when no pixel of it is right,
     when its passes are spent, or when every member in turn gained nothing since the last gain.
 
-    If the gradient of an image is not to be trusted (`tools.gradient_check`), its remaining passes go to the Square
-    attack, which needs only logits. An attack gets one network, so that transfer from other networks is no member: a
+    If the gradient of an image leads nowhere (`tools.gradient_check`), its remaining passes go to the Square attack,
+    which needs only logits. Saturated logits are no reason, since the descents follow margins. An attack gets one network, so that transfer from other networks is no member: a
     matrix attacks by `transfer`, and takes it in by `worst_of: {any: [standard, transfer]}`.
 
     The attack keeps three of all images that it looked at inside the ball, which are its parts: "pixels" has the fewest
@@ -128,11 +128,11 @@ def _attacked(
 
 
 def _checked(target: Target, rows: Tensor) -> Tensor:
-    """Return for some images whether their gradient is to be trusted, (K,) bool."""
+    """Return for some images whether their gradient leads somewhere, (K,) bool."""
     if not len(rows):
         return torch.ones_like(rows, dtype=torch.bool)
     found = check_gradient(target.model, target.images[rows], target.masks[rows], ignore_index=target.ignore_index)
-    return found.trusted
+    return found.leads
 
 
 def _spend(target: Target, trusted: Tensor, passes: int) -> None:
@@ -173,7 +173,7 @@ class _Account:
     Args:
         length: passes of a member's first round.
         members: those that need the gradient.
-        trusted: the gradient of the image is to be trusted.
+        trusted: the gradient of the image leads somewhere.
     """
 
     def __init__(self, length: int, members: Sequence[Member], trusted: bool) -> None:

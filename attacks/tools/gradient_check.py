@@ -47,6 +47,9 @@ ZERO_LOSS = 0.5
 GAP = 0.01
 """A mean gap between the two highest logits below this accuses (5 to 15; of untrained networks 0.1)."""
 
+OF_CROSS_ENTROPY = ("saturated-logits", "zero-loss", "scale-dependent")
+"""Doubts that say nothing against a loss which takes margins as shares of the image's own."""
+
 
 @dataclass(frozen=True)
 class GradientCheck:
@@ -108,6 +111,15 @@ class GradientCheck:
     def trusted(self) -> Tensor:
         """Whether nothing speaks against the gradient of an image, (N,) bool."""
         return ~torch.stack(list(self.doubts.values())).any(0)
+
+    @property
+    def leads(self) -> Tensor:
+        """Whether margins of the logits give a gradient that leads somewhere, (N,) bool.
+
+        Their scale and their saturation speak against the cross-entropy alone.
+        """
+        against = [found for name, found in self.doubts.items() if name not in OF_CROSS_ENTROPY]
+        return ~torch.stack(against).any(0)
 
 
 def check_gradient(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: int = 255) -> GradientCheck:

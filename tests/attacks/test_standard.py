@@ -15,6 +15,8 @@ from segbench.attacks import standard as module
 from segbench.attacks.apgd import apgd
 from segbench.attacks.cw import cw
 from segbench.attacks.padam import padam
+from segbench.attacks.square import square
+from segbench.attacks.tools import gradient_check
 from segbench.attacks.tools.ascent import random_start
 from segbench.attacks.tools.budget import check_budget
 from segbench.attacks.tools.descent import iou_harm, margin_descent, pixel_harm, soft_harm, undirected
@@ -39,6 +41,18 @@ class Shattered(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.model(images + 0.004 * torch.sin(2000 * images))
         return logits
+
+
+class Squashed(nn.Module):
+    """Logits that hardly tell pixels apart which the plain network is sure of."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return logits.tanh()
 
 
 class Detached(nn.Module):
@@ -187,6 +201,20 @@ def test_an_honest_gradient_is_trusted(task: Any, rounds: list[tuple[str, int]])
     standard(task.model, task.images[:2], task.masks[:2], eps=0.002, passes=220)
     assert rounds
     assert "square" not in {name for name, _ in rounds}
+
+
+def test_saturated_logits_still_lead_margins(
+    task: Any, rounds: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gradient_check, "SATURATED", 0.0)
+    images, masks, eps = task.images[:1], task.masks[:1], 0.004
+    network = Squashed(task.model.eval())
+    check = gradient_check.check_gradient(network, images, masks)
+    assert [name for name, found in check.doubts.items() if found.any()] == ["saturated-logits"]
+    ours = left(network, standard(network, images, masks, eps=eps, passes=220), masks)
+    assert rounds
+    assert "square" not in {name for name, _ in rounds}
+    assert (ours < left(network, square(network, images, masks, eps=eps, queries=220), masks)).all()
 
 
 def test_a_descent_fools_all_that_can_be_fooled(pixel_linear: Callable[..., Any]) -> None:
