@@ -57,8 +57,9 @@ def standard(
     when its passes are spent, or when every member in turn gained nothing since the last gain.
 
     If the gradient of an image leads nowhere (`tools.gradient_check`), its remaining passes go to the Square attack,
-    which needs only logits. Saturated logits are no reason, since the descents follow margins. An attack gets one network, so that transfer from other networks is no member: a
-    matrix attacks by `transfer`, and takes it in by `worst_of: {any: [standard, transfer]}`.
+    which needs only logits. Saturated logits are no reason, since the descents follow margins. An attack gets one
+    network, so that transfer from other networks is no member: a matrix attacks by `transfer`, and takes it in by
+    `worst_of: {any: [standard, transfer]}`.
 
     The attack keeps three of all images that it looked at inside the ball, which are its parts: "pixels" has the fewest
     right pixels, "classes" does the most harm to the mean IoU of a set, and "image" has the lowest mean IoU over the
