@@ -256,7 +256,8 @@ def _sizes(config: Any, told: Processor) -> dict[str, Any]:
 
 def _patch(config: Any) -> int:
     """Return the side of the patches of a plain ViT, which leaves out what is no whole patch; 1 for other networks."""
-    for one in (config, getattr(config, "backbone_config", None)):
+    parts: list[Any] = [config, getattr(config, "backbone_config", None)]
+    for one in parts:
         if hasattr(one, "patch_size") and hasattr(one, "num_hidden_layers") and not hasattr(one, "depths"):
             return int(one.patch_size if isinstance(one.patch_size, int) else one.patch_size[0])
     return 1
