@@ -21,6 +21,8 @@ from segbench.files import cache_folder
 
 DESCRIPTION = "dataset.yaml"
 TABLES = (".parquet", ".arrow")
+GRIDS = ("Array2D", "List", "Sequence", "list")
+"""Types of a column that may hold tables of numbers; versions of the library name lists differently."""
 SPLITS = {"validation": "val", "valid": "val", "dev": "val"}
 """What the library calls splits otherwise."""
 
@@ -99,13 +101,11 @@ class Rows:
         import datasets
 
         for column in dict.fromkeys(columns):
-            kind = table.features[column]
-            if isinstance(kind, datasets.Image):
+            kind = type(table.features[column]).__name__
+            if kind == "Image":
                 table = table.cast_column(column, datasets.Image(decode=False))
-            elif column != columns[1] or not isinstance(kind, datasets.Array2D | datasets.Sequence | datasets.List):
-                raise DataError(
-                    f"{where}: column {column!r} holds no images but {type(kind).__name__}; cast it to datasets.Image()"
-                )
+            elif column != columns[1] or kind not in GRIDS:
+                raise DataError(f"{where}: column {column!r} holds no images but {kind}; cast it to datasets.Image()")
         self.table = table.select_columns(list(dict.fromkeys(columns)))
         self.columns = columns
         self.where = where
