@@ -62,8 +62,9 @@ def test_tallies_are_those_of_the_network_on_each_image(plan: Any, tmp_path: Pat
     for index in range(len(split)):
         _, image, mask = split[index]
         with torch.no_grad():
-            logits = network(image[None].float() / 255)[0]
-        expected = tallied(ALL, logits.argmax(0), Answers(logits.softmax(0), False), seen(mask.long(), ALL, 3, 255))
+            logits = network(image[None].float() / 255)
+        answers, truth = Answers(logits.softmax(1), are_logits=False), seen(mask.long()[None], ALL, 3, 255)
+        expected = {family: own[0] for family, own in tallied(ALL, logits.argmax(1), answers, truth).items()}
         np.testing.assert_array_equal(found["boundary"][index], expected["boundary"])
         np.testing.assert_array_equal(found["objects"][index], expected["objects"])
         np.testing.assert_allclose(found["confidence"][index], expected["confidence"], atol=0.01)
