@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -38,19 +38,24 @@ class Truth:
 
 
 def seen(
-    labels: Tensor, families: Sequence[str], num_classes: int, ignore_index: int, device: torch.device | None = None
+    truths: Iterable[Tensor],
+    families: Sequence[str],
+    num_classes: int,
+    ignore_index: int,
+    device: torch.device | None = None,
 ) -> Truth:
     """Return the truth of some images for some families.
 
     Args:
-        labels: true labels (N, H, W).
+        truths: true labels of each image, (H, W), all of one size.
         families: what is to be counted.
         num_classes: number of classes C.
         ignore_index: label of void pixels.
         device: where it will be counted; None for where the labels are.
     """
-    objects = objects_of(labels, ignore_index) if "objects" in families else None
-    labels = labels.to(device, non_blocking=True)
+    own = list(truths)
+    objects = objects_of(torch.stack(own), ignore_index) if "objects" in families else None
+    labels = torch.stack([one.to(device, non_blocking=True) for one in own])
     if objects is not None:
         objects = replace(objects, numbers=objects.numbers.to(device))
     bands = true_bands(labels, num_classes, ignore_index) if "boundary" in families else None
@@ -85,7 +90,7 @@ class Answers(NamedTuple):
         images, classes, height, width = self.scores.shape
         rows = max(1, TOGETHER // (images * classes * width))
         for first in range(0, height, rows):
-            own = self.scores[:, :, first : first + rows].float()
+            own = self.scores[:, :, first : first + rows].float().contiguous()  # as images that are stacked
             yield slice(first, first + rows), own.softmax(1) if self.are_logits else own
 
 

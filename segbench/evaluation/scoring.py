@@ -74,7 +74,7 @@ class Scoring:
             known = self._truth(pack.reads[group])
             counts = pixels(preds, known.labels, self.opened.classes, self.opened.void)
             tallies = tallied(self.families[cell.digest], preds, answers, known)
-            for n, place in enumerate(range(*group.indices(len(pack.reads)))):
+            for n, place in enumerate(range(group.start, group.stop)):
                 outcome, far = outcomes[pack.places[place]], moved[place].max()
                 outcome.tallies[part] = {family: found[n] for family, found in tallies.items()}
                 outcome.distance = far if outcome.distance is None else torch.maximum(outcome.distance, far)
@@ -178,8 +178,8 @@ class Scoring:
         """Return the truth of some images, with what tallies need of it: worked out once for all targets and steps."""
         key = tuple(read.index for read in reads)
         if key not in self.truths:
-            labels = torch.stack([read.crops.truth for read in reads])
-            self.truths[key] = seen(labels, self.asked, self.opened.classes, self.opened.void, self.device)
+            truths = (read.crops.truth for read in reads)
+            self.truths[key] = seen(truths, self.asked, self.opened.classes, self.opened.void, self.device)
         return self.truths[key]
 
     def _distances(self, adversarial: Tensor, images: Tensor) -> Tensor:

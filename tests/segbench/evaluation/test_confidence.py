@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from segbench.evaluation.confidence import confidence_bins
+from segbench.evaluation.confidence import bins_of, confidence_bins
 from segbench.reports.metrics import confidence
 
 VOID = 255
@@ -87,6 +87,17 @@ def test_bins_are_20_for_calibration_and_finer_at_the_top() -> None:
     folded = confidence.reliability(counted(0, 1))
     assert folded.shape == (3, 20)
     assert folded[0].sum() == counted(0, 1)[:, 0].sum()
+
+
+def test_bins_are_those_of_a_search_among_the_edges_however_near_a_confidence_is_to_one() -> None:
+    edges = confidence.EDGES.astype(np.float32)
+    near = edges.view(np.int32)[:, None] + np.arange(-500, 501)  # the next numbers below and above, one by one
+    rng = np.random.default_rng(0)
+    some = np.concatenate([[0, 0.5, 1, 1 + 2**-23], rng.random(10_000), 1 - rng.random(10_000) ** 8 / 20])
+    confidences = np.concatenate([near.ravel().astype(np.int32).view(np.float32), some.astype(np.float32)])
+    expected = np.searchsorted(edges, confidences, side="right")
+    np.testing.assert_array_equal(bins_of(torch.from_numpy(confidences)), expected)
+    assert 0 <= int(bins_of(torch.tensor(float("nan")))) < confidence.BINS
 
 
 @pytest.mark.slow
