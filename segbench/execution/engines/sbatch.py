@@ -69,9 +69,14 @@ def submit(
     return done.stdout.strip().split(";")[0]
 
 
-def alive() -> set[str] | None:
-    """Return the names of this user's tasks that wait or run, or None where SLURM does not answer."""
-    done = _run(["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i"])
+def alive(waiting: bool = False) -> set[str] | None:
+    """Return the names of this user's tasks that wait or run, or None where SLURM does not answer.
+
+    Args:
+        waiting: whether only those that wait are asked for.
+    """
+    states = ["--states=PENDING"] if waiting else []
+    done = _run(["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i", *states])
     return None if done.returncode else set(done.stdout.split())
 
 
