@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import default_collate
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 import segbench
 from segbench.attacks.bim import bim
@@ -174,6 +175,18 @@ class Work:
         return 20 * 2 * side**3 / (time.perf_counter() - started)
 
 
+class Counting(TorchDispatchMode):
+    """Counts the operations of convolutions and products, forward and backward, also those of `torch.autograd.grad`."""
+
+    operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        counted = flop_registry.get(func.overloadpacket)
+        self.operations += counted(*args, **(kwargs or {}), out_val=result) if counted else 0
+        return result
+
+
 def photographs(folder: Path, size: int, count: int) -> None:
     """Write a dataset of JPEG images with masks, a little larger than what is cut from them."""
     source = np.random.default_rng(0)
@@ -242,10 +255,10 @@ def training_step(work: Work, name: str, precision: str) -> Step:
 
 def rates(work: Work, step: Step, peak: float, passes: int = 0) -> dict[str, Any]:
     """Return images a second, passes of an image a second of an attack of so many, and shares of peak and waiting."""
-    with FlopCounterMode(display=False) as counter:
+    with Counting() as counter:
         step(*work.images(work.batch))
     seconds, waiting = work.times(step, work.read())
-    rate = counter.get_total_flops() / seconds
+    rate = counter.operations / seconds
     return {
         "images/s": f"{work.batch / seconds:.1f}",
         "attack passes/s": f"{passes * work.batch / seconds:.1f}" if passes else "",
