@@ -48,6 +48,7 @@ def submit(
     Raises:
         SegbenchError: SLURM refuses it.
     """
+    output = str(folder).replace("%", "%%")  # in the names of files, SLURM replaces %a and the like
     given = {key.replace("_", "-"): value for key, value in options.items()}
     parallel = given.pop("array-parallelism", None)
     command = [
@@ -55,7 +56,7 @@ def submit(
         "--parsable",
         f"--job-name={name}",
         f"--array=0-{count - 1}{'' if parallel is None else f'%{parallel}'}",
-        f"--output={folder}/output/%a.txt",
+        f"--output={output}/output/%a.txt",
         "--open-mode=append",
         "--requeue",
         f"--signal=B:USR1@{WARNING}",
