@@ -198,12 +198,13 @@ class SlurmEngine:
         ended = self.store.task_ended(self.tasks[key])
         if ended is None:
             return
-        future = self.waiting.pop(key)
-        del self.tasks[key]
-        if ended.get("stopped") or ended.get("error") == remote.NOT_READY:
-            future.set_exception(Lost("came before its trainings" if "error" in ended else "was stopped"))
+        future, task = self.waiting.pop(key), self.tasks.pop(key)
+        if ended.get("error") == remote.NOT_READY:
+            future.set_exception(Lost("came before its trainings"))
+        elif "error" in ended:
+            future.set_result(Ended(ended["error"], said=tuple(ended.get("said", ()))))
         else:
-            future.set_result(Ended(ended.get("error"), said=tuple(ended.get("said", ()))))
+            future.set_exception(Lost("was stopped" if "stopped" in ended else f"SLURM's job {task.name} vanished"))
 
     def _tell(self, key: str) -> None:
         running = self.store.running_job(key)

@@ -185,9 +185,9 @@ def test_an_earlier_failure_is_not_taken_for_one_of_this_run(cluster: Callable[.
 
 
 def test_a_task_that_slurm_has_lost_can_be_submitted_again(cluster: Callable[..., SlurmEngine], tmp_path: Path) -> None:
-    engine = cluster()
+    engine, other = cluster(), cluster()
     key, task = next(iter(engine.tasks.items()))
-    future = engine.submit(key, None)  # type: ignore[arg-type] - it is there
+    future, others = (each.submit(key, None) for each in (engine, other))  # type: ignore[arg-type] - it is there
     (tmp_path / "queue").write_text("")
     for _ in range(2):
         engine.asked = -1e9
@@ -195,3 +195,6 @@ def test_a_task_that_slurm_has_lost_can_be_submitted_again(cluster: Callable[...
     with pytest.raises(Lost, match="1_0 vanished"):
         future.result(timeout=0)
     assert engine.store.task_ended(task) == {"vanished": True}
+    list(other.news())
+    with pytest.raises(Lost, match="1_0 vanished"):
+        others.result(timeout=0)
