@@ -44,6 +44,7 @@ class Cluster:
         share: GPUs of each job; 0 where there are none or they are not to be used.
         together: jobs for which it has room now.
         jobs: jobs that are handed to it at once, at most.
+        own: whether this run has started it, and ends it.
     """
 
     store: Store
@@ -52,6 +53,7 @@ class Cluster:
     share: float
     together: int
     jobs: int
+    own: bool
 
 
 def connect(store: Store, runtime: Runtime) -> Cluster:
@@ -65,13 +67,14 @@ def connect(store: Store, runtime: Runtime) -> Cluster:
         ray = _ray()
     except ImportError as error:
         raise SegbenchError("--engine ray: Ray is not installed; pip install 'segbench[ray]'") from error
+    own = runtime.address is None and not ray.is_initialized()
     if not ray.is_initialized():
-        own = {} if runtime.address else {"num_cpus": max(usable(), runtime.workers or 1), "include_dashboard": False}
+        new = {"num_cpus": max(usable(), runtime.workers or 1), "include_dashboard": False} if own else {}
         try:
-            ray.init(address=runtime.address or "local", log_to_driver=False, logging_level="ERROR", **own)
+            ray.init(address=runtime.address or "local", log_to_driver=False, logging_level="ERROR", **new)
         except Exception as error:  # Ray raises bare ones too, such as for a machine that is too busy to start it
             reason = " ".join(str(error).split())[:300]
-            if runtime.address is None:
+            if own:
                 raise SegbenchError(
                     f"--engine ray: Ray does not start on this machine ({reason}); try again"
                 ) from error
@@ -79,7 +82,7 @@ def connect(store: Store, runtime: Runtime) -> Cluster:
                 f"--address {runtime.address}: no cluster of Ray lets us in there ({reason}); start one with "
                 "ray start --head, set RAY_AUTH_MODE=token if it asks for a token, or leave --address out"
             ) from error
-    if runtime.address is not None:
+    if not own:
         _seen_by_all(store)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = sum(node.get("GPU", 0.0) for node in nodes) if runtime.device != "cpu" else 0.0
@@ -90,7 +93,7 @@ def connect(store: Store, runtime: Runtime) -> Cluster:
     together = runtime.workers or int(gpus or processors) or 1
     threads = max(1, min(int(processors // together), int(smallest)))
     share = min(1.0, gpus / together) if gpus else 0.0
-    return Cluster(store, runtime, threads, share, together, runtime.workers or sys.maxsize)
+    return Cluster(store, runtime, threads, share, together, runtime.workers or sys.maxsize, own)
 
 
 class RayEngine:
@@ -123,7 +126,7 @@ class RayEngine:
 
     def __exit__(self, *error: object) -> None:
         self.stop_file.unlink(missing_ok=True)
-        if self.cluster.runtime.address is None:
+        if self.cluster.own:
             _ray().shutdown()
 
     def offer(self, jobs: Mapping[str, Job]) -> None:
