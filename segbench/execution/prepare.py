@@ -147,8 +147,9 @@ class _Unfilled(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call a function of torch, unless it draws normal numbers."""
-        return args[0] if func is torch.Tensor.normal_ else func(*args, **(kwargs or {}))
+        """Call a function of torch, unless it draws normal numbers for nothing."""
+        drawn = func is torch.Tensor.normal_ and args[0].is_meta
+        return args[0] if drawn else func(*args, **(kwargs or {}))
 
 
 def tentative_plan(matrix: Matrix) -> Plan:
