@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 from torch.utils.data import default_collate
 
-from segbench.api import predict
 from segbench.config.load import load_matrix
 from segbench.config.matrix import Recipe
 from segbench.datasets.voc2012 import Voc2012
 from segbench.execution import prepare
 from segbench.seeding import generator
+from segbench.tensors import predict
 from segbench.training import batches, train
 
 BATCH = 4

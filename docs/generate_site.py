@@ -32,7 +32,7 @@ FURTHER = ("CITATION.cff", "LICENSE")
 """Files beside docs/ that pages link to."""
 
 REFERENCE: dict[str, tuple[str, ...]] = {
-    "segbench": ("segbench.api", "segbench.result"),
+    "segbench": ("segbench.api", "segbench.tensors", "segbench.result"),
     "Matrices": ("segbench.config.matrix", "segbench.config.load", "segbench.config.network"),
     "Errors": ("segbench.errors",),
     "Write an attack": (
@@ -58,7 +58,7 @@ REFERENCE: dict[str, tuple[str, ...]] = {
     ),
 }
 """Pages of the reference, with the modules on each."""
-ELSEWHERE = {"segbench.api": ("Result",), "segbench.attacks.base": ("ThreatModel",)}
+ELSEWHERE = {"segbench.api": ("Result", "attack", "predict"), "segbench.attacks.base": ("ThreatModel",)}
 """Names that a module passes on, and that the page of their own module describes."""
 
 PAGE = "../defenses.md"

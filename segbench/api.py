@@ -10,31 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from segbench.attacks.base import BoundAttack
-from segbench.attacks.tools.budget import check_budget
-from segbench.attacks.tools.guard import guarded, prepared
-from segbench.attacks.tools.noise import Generators, per_image
 from segbench.components import specs
 from segbench.config.load import load_matrix, matrix_from_data
 from segbench.config.matrix import Matrix
 from segbench.config.names import as_name
-from segbench.config.network import Convention, NetworkAccess, default_name, external_network
-from segbench.datasets.base import VOID
-from segbench.errors import SegbenchError, StoreError
-from segbench.evaluation.training_data import context_of_call
+from segbench.config.network import NetworkAccess, default_name, external_network
+from segbench.errors import StoreError
 from segbench.execution import execute, prepare
 from segbench.execution.execute import SILENT, Display
 from segbench.networks import loaders
-from segbench.networks.adapter import Adapter
 from segbench.networks.factories import as_network
 from segbench.networks.load import open_adapter
 from segbench.plan.plan import Plan
-from segbench.protocols.base import EvaluationProtocol
 from segbench.result import Result, stored_result
 from segbench.store import Store
+from segbench.tensors import attack, predict
 from segbench.tracking.listener import tracked
 
 __all__ = ["Result", "attack", "evaluate", "load_model", "predict", "run_matrix"]
@@ -266,161 +258,6 @@ def submit_matrix(matrix: Matrix, display: Display = SILENT) -> tuple[str, ...]:
     store = Store(matrix.runtime.store)
     plan = prepare.checked_plan(matrix, store, display.say)
     return execute.submit(plan, store, matrix.runtime, display)
-
-
-def attack(
-    model: GivenNetwork,
-    images: Tensor,
-    masks: Tensor,
-    attack: str,
-    *,
-    ignore_index: int = 255,
-    generator: torch.Generator | Generators | None = None,
-    class_pixels: Tensor | None = None,
-    perturbation: Tensor | None = None,
-) -> Tensor:
-    """Return adversarial images (N, 3, H, W), after checking that they keep their budget.
-
-    Args:
-        model: network, images in [0, 1] -> logits, or what holds them; see `docs/your-model.md`.
-        images: (N, 3, H, W) in [0, 1].
-        masks: (N, H, W), whole numbers of any type.
-        attack: the attack with its options, such as "segpgd(eps=4/255)".
-        ignore_index: label of void pixels.
-        generator: source of the attack's randomness: one generator, or one for each image.
-        class_pixels: (C,) number of training pixels of each class, which "sea" and "standard" weigh classes by. None
-            counts the masks, with a warning.
-        perturbation: (3, H, W), what "universal" adds. None fits it on these images, with a warning.
-
-    Raises:
-        SegbenchError: the attack or an option is not known, or images or masks are not what is said here.
-    """
-    bound = specs.bound("attack", attack).attack()
-    try:
-        network = Adapter(model, Convention(), None)
-        _labels_fit(network, images, masks, ignore_index)
-        context = context_of_call(
-            bound,
-            network,
-            images,
-            masks,
-            class_pixels=class_pixels,
-            perturbation=perturbation,
-            batch=len(images),
-            ignore_index=ignore_index,
-        )
-        if bound.attack.region is not None:
-            generator = per_image(generator, len(images))
-        allowed = bound.allowed(images, masks, ignore_index=ignore_index, generator=generator)
-        adversarial = bound(network, images, masks, ignore_index=ignore_index, generator=generator, **context)
-    except ValueError as error:
-        raise SegbenchError(f"attack: {error}") from error
-    check_budget(adversarial, images, bound.threat, allowed=allowed)
-    return adversarial
-
-
-def _labels_fit(network: nn.Module, images: Tensor, masks: Tensor, ignore_index: int) -> None:
-    """See that masks hold no label beyond the classes of a network, which losses would stumble over.
-
-    Raises:
-        ValueError: they do, or images and masks are not what an attack takes.
-    """
-    with prepared({"model": network, "images": images, "masks": masks, "ignore_index": ignore_index}):
-        with torch.no_grad():
-            count = network(images[:1]).shape[1]
-        highest = int(masks.masked_fill(masks == ignore_index, 0).max())
-    if highest >= count:
-        raise ValueError(
-            f"masks hold the label {highest}, but the network has {count} classes, counted from 0; void is "
-            f"{ignore_index} (ignore_index)"
-        )
-
-
-def predict(
-    model: nn.Module,
-    image: Tensor,
-    *,
-    protocol: str | EvaluationProtocol = "whole-v1",
-    masks: Tensor | None = None,
-    attack: str | BoundAttack | None = None,
-    seed: int = 0,
-    batch: int = 4,
-    class_pixels: Tensor | None = None,
-    perturbation: Tensor | None = None,
-) -> Tensor:
-    """Return the label map of one image under a protocol, after an attack if one is given.
-
-    The model runs in eval mode where its parameters are, and is left as it was found. The label map has the image's
-    size, unless the protocol scores at another: "sea-v2" at its crop, "ddcat-crop-v1" at a `size` of two numbers.
-
-    Args:
-        model: network, images (N, 3, H, W) in [0, 1] -> logits (N, C, H, W).
-        image: (3, H, W), uint8 or float in [0, 1].
-        protocol: a protocol, or its name with options such as "ddcat-crop-v1(crop=449)".
-        masks: (H, W) labels, 255 where void; an attack needs them.
-        attack: an attack with its options, or a short string such as "bim(steps=2)".
-        seed: of the attack's randomness.
-        batch: number of crops that are attacked and predicted at once.
-        class_pixels: (C,) number of training pixels of each class, which "sea" and "standard" weigh classes by. None
-            counts the masks, with a warning.
-        perturbation: (3, H, W) of a crop, what "universal" adds. None fits it on the crops, with a warning.
-
-    Raises:
-        SegbenchError: a name or an option is not known, the image or the masks are not what is said here, or an attack
-            is given without masks.
-    """
-    for name, value in (("image", image), ("masks", masks)):
-        if not isinstance(value, Tensor | None):
-            raise SegbenchError(f"predict: {name} is a tensor, got {type(value).__name__}")
-    if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
-        raise SegbenchError(f"predict: image is (3, height, width), got {tuple(image.shape)}")
-    if image.dtype != torch.uint8 and not (image.is_floating_point() and image.min() >= 0 and image.max() <= 1):
-        raise SegbenchError(
-            f"predict: image is uint8, or float in [0, 1], got {image.dtype} from {image.min():g} to {image.max():g}; "
-            "divide 0-255 values by 255"
-        )
-    if masks is not None and masks.shape != image.shape[1:]:
-        raise SegbenchError(f"predict: masks is {tuple(image.shape[1:])} as the image, got {tuple(masks.shape)}")
-    if attack is not None and masks is None:
-        raise SegbenchError("predict: an attack needs masks, the labels that it leads away from")
-    procedure: EvaluationProtocol = specs.bound("protocol", protocol).make() if isinstance(protocol, str) else protocol
-    made = specs.bound("attack", attack).attack() if isinstance(attack, str) else attack
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    labels = torch.full(image.shape[1:], VOID) if masks is None else masks
-    crops = procedure.crops(image.cpu(), labels.cpu())
-    network = procedure.network(model)
-    generator = torch.Generator().manual_seed(seed)
-    scores = []
-    with guarded(network, device):
-        context: dict[str, Any] = {}
-        if made is not None:
-            try:
-                context = context_of_call(
-                    made,
-                    network,
-                    crops.images.to(device),
-                    crops.masks.to(device),
-                    class_pixels=class_pixels,
-                    perturbation=perturbation,
-                    batch=batch,
-                    ignore_index=VOID,
-                )
-            except ValueError as error:
-                raise SegbenchError(f"predict: {error}") from error
-        for start in range(0, len(crops.images), batch):
-            images = crops.images[start : start + batch].to(device)
-            if made is not None:
-                own = crops.masks[start : start + batch].to(device)
-                drawn = generator if made.attack.region is None else per_image(generator, len(images))
-                try:
-                    allowed = made.allowed(images, own, generator=drawn)
-                    adversarial = made(network, images, own, generator=drawn, **context)
-                except ValueError as error:
-                    raise SegbenchError(f"predict: {error}") from error
-                check_budget(adversarial, images, made.threat, allowed=allowed)
-                images = adversarial
-            scores.append(procedure.scores(model, images, attacked=made is not None and made.threat.access != "none"))
-    return procedure.merge(torch.cat(scores), crops).cpu()
 
 
 def load_model(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from segbench.components.values import LONGEST, is_fraction
-from segbench.documents import plain_scalar
+from segbench.documents.strict_yaml import plain_scalar
 from segbench.errors import SegbenchError, shown
 
 DEEPEST = 20

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from segbench.components.specs import Problem
-from segbench.documents import DocumentError, read_yaml
+from segbench.documents.strict_yaml import read_yaml
+from segbench.documents.text import DocumentError
 from segbench.errors import shown
 
 Check = Callable[[Mapping[Any, Any]], tuple[dict[Any, Any], list[Problem]]]

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from segbench.config.source import SINGULAR, Source
-from segbench.documents import DocumentError, Place, parse_yaml
+from segbench.documents.strict_yaml import Place, parse_yaml
+from segbench.documents.text import DocumentError
 from segbench.errors import shown
 
 LONGEST = 10_000

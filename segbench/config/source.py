@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from segbench.components.specs import Problem
-from segbench.documents import Mistake, Place, parse_yaml, read_text
+from segbench.documents.strict_yaml import Mistake, Place, parse_yaml
+from segbench.documents.text import read_text
 from segbench.errors import MatrixError, SegbenchError, shown, unknown
 
 SINGULAR = ("dataset", "model", "defense", "seed", "attack", "network")

@@ -14,7 +14,8 @@ from segbench.datasets.tools.hashes import fingerprint_files
 from segbench.datasets.tools.label_map import LabelMap
 from segbench.datasets.tools.listing import left_out
 from segbench.datasets.tools.pairs import Pair, Pairs, checked_size
-from segbench.documents import DocumentError, parse_json
+from segbench.documents.strict_json import parse_json
+from segbench.documents.text import DocumentError
 from segbench.errors import DataError
 
 SITE = "https://www.cityscapes-dataset.com/downloads/"

@@ -14,7 +14,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from segbench.documents import DocumentError, parse_json
+from segbench.documents.strict_json import parse_json
+from segbench.documents.text import DocumentError
 from segbench.leaderboard.bundle import BUNDLE_VERSION, ENTRY, MANIFEST
 from segbench.leaderboard.entry_files import LeaderboardError
 

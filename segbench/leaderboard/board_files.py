@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from segbench.documents import DocumentError, read_yaml
+from segbench.documents.strict_yaml import read_yaml
+from segbench.documents.text import DocumentError
 from segbench.errors import shown
 from segbench.leaderboard.entry_files import LeaderboardError
 from segbench.reports.leaderboard.about import BOARD_FILE, BoardAbout

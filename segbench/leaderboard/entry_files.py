@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from segbench.documents import DocumentError, parse_json
+from segbench.documents.strict_json import parse_json
+from segbench.documents.text import DocumentError
 from segbench.errors import SegbenchError, shown
 from segbench.files import write_json
 from segbench.leaderboard.checking import mistakes

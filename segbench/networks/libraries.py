@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from segbench.config.network import Convention
-from segbench.documents import parse_json, read_text
+from segbench.documents.strict_json import parse_json
+from segbench.documents.text import read_text
 from segbench.errors import SegbenchError, failing, unknown
 from segbench.files import is_file
 from segbench.model_zoo.base import IMAGENET_MEAN, IMAGENET_STD

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from segbench.documents import parse_json, read_text
+from segbench.documents.strict_json import parse_json
+from segbench.documents.text import read_text
 from segbench.errors import SegbenchError, shown
 from segbench.files import write_json
 from segbench.plan.cells import EVALUATION_VERSION

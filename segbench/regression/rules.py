@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from segbench.components import specs
-from segbench.documents import read_yaml
+from segbench.documents.strict_yaml import read_yaml
 from segbench.errors import SegbenchError, shown
 from segbench.reports.metrics.registry import Metric, is_metric, metric
 from segbench.reports.records import Record

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import fsspec
 from filelock import FileLock
 
-from segbench.documents import LARGEST_JSON, parse_json
+from segbench.documents.strict_json import LARGEST_JSON, parse_json
 from segbench.errors import describe
 from segbench.files import acquire, cache_folder, file_sha256, write_bytes, write_json
 from segbench.zoo.cards import LARGEST_CARD, Card, Name, ZooError, is_name, parse_card, parse_name

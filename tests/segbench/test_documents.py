@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from segbench.documents import MOST_VALUES, DocumentError, parse_json, parse_yaml, read_text, read_yaml
+from segbench.documents.strict_json import parse_json
+from segbench.documents.strict_yaml import MOST_VALUES, parse_yaml, read_yaml
+from segbench.documents.text import DocumentError, read_text
 
 
 @pytest.mark.parametrize(

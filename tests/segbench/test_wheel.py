@@ -119,7 +119,7 @@ def test_a_folder_attacks_of_the_user_does_no_harm(installed: Installed, tmp_pat
         "print(attacks.OWN, bim.name, segbench.attack.__module__, segbench.__file__)"
     )
     own, name, module, where = run(installed.python, "-c", program, cwd=tmp_path).split()
-    assert (own, name, module) == ("True", "bim", "segbench.api")
+    assert (own, name, module) == ("True", "bim", "segbench.tensors")
     assert where.startswith(str(installed.site))
     assert "bim" in run(installed.python, "-m", "segbench", "list", "attacks", cwd=tmp_path)
 

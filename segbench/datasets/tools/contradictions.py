@@ -9,7 +9,7 @@ from segbench.datasets.tools import patterns
 from segbench.datasets.tools.grammar import Colour, Description
 from segbench.datasets.tools.images import LOSSLESS
 from segbench.datasets.tools.label_map import LARGEST, LAST, MOST_CLASSES
-from segbench.documents import Place
+from segbench.documents.strict_yaml import Place
 
 VOID_COLOURS = "void"
 """Key of the void colours in `colors`."""

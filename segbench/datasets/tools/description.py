@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from segbench.datasets.tools.contradictions import contradictions
 from segbench.datasets.tools.grammar import Description
-from segbench.documents import Document, DocumentError, Mistake, Place, parse_yaml, read_yaml
+from segbench.documents.strict_yaml import Document, Mistake, Place, parse_yaml, read_yaml
+from segbench.documents.text import DocumentError
 from segbench.errors import DataError
 
 __all__ = ["Description", "packaged", "packaged_names", "read_description"]

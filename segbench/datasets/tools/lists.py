@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
-from segbench.documents import DocumentError, read_text
+from segbench.documents.text import DocumentError, read_text
 from segbench.errors import DataError
 
 LARGEST = 64 * 2**20

@@ -14,7 +14,7 @@ import yaml
 from segbench.components import catalog, specs
 from segbench.config.load import builtin_matrices, load_matrix, matrix_from_data
 from segbench.config.network import parse_network
-from segbench.documents import parse_yaml
+from segbench.documents.strict_yaml import parse_yaml
 from segbench.errors import SegbenchError
 
 hypothesis = pytest.importorskip("hypothesis")

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segbench.api import predict
 from segbench.attacks.base import attack
 from segbench.attacks.tools.budget import BudgetExceeded
 from segbench.components import specs
 from segbench.errors import SegbenchError
 from segbench.protocols.ddcat_crop import DdcatCrop
+from segbench.tensors import predict
 
 PROTOCOLS = ["whole-v1", "whole-v1(size=[18, 26])", "whole-v1(window=[9, 9])", "ddcat-crop-v1(size=40, crop=17)"]
 

@@ -1,4 +1,4 @@
-"""YAML and JSON that people write, read strictly: nothing means something else than it seems to, and nothing is lost.
+"""YAML that people write, read strictly.
 
 Plain scalars are those of YAML 1.2: `true`, `false`, `null`, decimal numbers and text. What YAML 1.1 reads as something
 surprising (`yes`, `010`, `0x10`, `1_000`, `1:30`) is a mistake, and so is a key that stands twice, a second document, a
@@ -7,10 +7,7 @@ tag, or an alias that contains itself. Every mistake has its line, and all of th
 
 from __future__ import annotations
 
-import json
-import math
 import re
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,18 +15,15 @@ from typing import Any
 
 import yaml
 
-from segbench.errors import SegbenchError, shown
+from segbench.documents.text import LARGEST, LONGEST_INTEGER, DocumentError, read_text
+from segbench.errors import shown
 
 Place = tuple[str | int, ...]
 
-LARGEST = 256 << 10
-"""Bytes of a YAML text that are read at most: aliases and nesting cost far more than their bytes."""
-LARGEST_JSON = 16 << 20
 MOST_VALUES = 20_000
 """Values that a document may have once its aliases are written out."""
 LONGEST_NUMBER = 400
-LONGEST_INTEGER = 40
-"""Characters of a number, and of a whole number; longer ones are text, which no field for numbers takes."""
+"""Characters of a number; longer ones are text."""
 DEEPEST = 60
 """Levels of nesting that a document may have."""
 
@@ -47,10 +41,6 @@ _ODD_NUMBERS = (
 _STANDARD = "tag:yaml.org,2002:"
 _TAGS = {f"{_STANDARD}{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp", "value")}
 _MERGE = f"{_STANDARD}merge"
-
-
-class DocumentError(SegbenchError):
-    """Mistakes in a YAML or JSON text; the error's text holds one a line."""
 
 
 @dataclass(frozen=True)
@@ -99,47 +89,6 @@ class Document:
         return None
 
 
-def read_text(path: Path, largest: int = LARGEST) -> str:
-    """Read a text file in UTF-8, with or without a byte order mark.
-
-    Args:
-        path: the file.
-        largest: its largest size in bytes.
-
-    Raises:
-        DocumentError: there is no such file, it is too large, or it is not UTF-8.
-    """
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            kind = "folder" if stat.S_ISDIR(found.st_mode) else "device"
-            raise DocumentError(f"{path}: cannot be read (it is a {kind}, not a file)")
-        if found.st_size > largest:
-            raise DocumentError(f"{path}: {found.st_size:,} bytes; a file of this kind has at most {largest:,}")
-        raw = path.read_bytes()
-    except FileNotFoundError as error:
-        raise DocumentError(f"{path}: there is no such file") from error
-    except (OSError, ValueError) as error:  # a ValueError where the name itself is none
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DocumentError(f"{shown(str(path))[1:-1]}: cannot be read ({reason})") from error
-    return decoded(raw, str(path))
-
-
-def decoded(raw: bytes, where: str) -> str:
-    """Return bytes as text in UTF-8, without a byte order mark.
-
-    Raises:
-        DocumentError: they are in another encoding.
-    """
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in raw[:200]:
-        raise DocumentError(f"{where}: is not UTF-8 but looks like UTF-16; save it as UTF-8")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise DocumentError(f"{where}:{line}: is not UTF-8 (byte {raw[error.start]:#04x}); save it as UTF-8") from error
-
-
 def read_yaml(path: Path) -> Document:
     """Read a YAML file; its mistakes are in the document.
 
@@ -183,73 +132,6 @@ def parse_yaml(text: str, where: str) -> Document:
     data = reader.value(nodes[0], (), ())
     mistakes = tuple(sorted(reader.mistakes, key=lambda mistake: mistake.line))
     return Document(where, data, reader.lines, mistakes)
-
-
-def parse_json(text: str | bytes, where: str, largest: int = LARGEST_JSON) -> Any:
-    """Read a JSON text strictly: no key twice, no NaN, bounded in size, depth and numbers.
-
-    Args:
-        text: the text.
-        where: what errors name.
-        largest: its largest size.
-
-    Raises:
-        DocumentError: it is none.
-    """
-    if len(text) > largest:
-        raise DocumentError(f"{where}: {len(text):,} bytes; a file of this kind has at most {largest:,}")
-    plain = decoded(text, where) if isinstance(text, bytes) else text
-    try:
-        return json.loads(
-            plain, object_pairs_hook=_pairs, parse_constant=_constant, parse_int=_integer, parse_float=_real
-        )
-    except json.JSONDecodeError as error:
-        message = f"{where}:{error.lineno}: not JSON: {error.msg.lower()} (column {error.colno})"
-        raise DocumentError(message) from error
-    except _Twice as error:
-        lines = _lines_of(plain, str(error))
-        also = f" (also in line {lines[0]})" if len(lines) > 1 else ""
-        place = f":{lines[-1]}" if lines else ""
-        raise DocumentError(f"{where}{place}: the key {str(error)!r} stands twice{also}; keep one") from error
-    except ValueError as error:
-        raise DocumentError(f"{where}: not JSON: {error}") from error
-    except RecursionError as error:
-        raise DocumentError(f"{where}: nested too deeply to be read") from error
-
-
-class _Twice(Exception):
-    pass
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise _Twice(key)
-        found[key] = value
-    return found
-
-
-def _constant(name: str) -> None:
-    raise ValueError(f"{name} is no number; write null where there is none")
-
-
-def _integer(text: str) -> int:
-    if len(text) > LONGEST_INTEGER:
-        raise ValueError(f"a whole number of {len(text):,} digits; at most {LONGEST_INTEGER} are read")
-    return int(text)
-
-
-def _real(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"{text[:LONGEST_INTEGER]} is larger than any number that is read")
-    return number
-
-
-def _lines_of(text: str, key: str) -> list[int]:
-    written = json.dumps(key, ensure_ascii=False)
-    return [number for number, line in enumerate(text.splitlines(), 1) if re.search(re.escape(written) + r"\s*:", line)]
 
 
 def plain_scalar(text: str) -> tuple[Any, str | None]:
