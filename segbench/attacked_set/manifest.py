@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from segbench.errors import SegbenchError, StoreError
-from segbench.files import is_file, is_sealed, read_sealed, write_sealed
+from segbench.files import is_file, read_sealed, seal_of, write_sealed
 from segbench.plan.identity import digest
 from segbench.reports.names import is_name
 from segbench.reports.records import Component, Frozen, Network, RecordedThreat
@@ -118,7 +118,7 @@ def read_set(folder: Path) -> AttackedSet:
         raise SegbenchError(f"{folder}: no attacked set, it has no {MANIFEST}; make one with attacked-set export")
     try:
         content = read_sealed(path, PLACE)
-        if content is None or not is_sealed(path):
+        if content is None or seal_of(path) is None:
             raise SegbenchError(f"{path}: carries no checksum; take the manifest that attacked-set export wrote")
         return AttackedSet.model_validate(content)
     except StoreError as error:
