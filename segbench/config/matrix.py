@@ -222,7 +222,8 @@ class MatrixFile(Frozen):
         attacks: attacks; one whose `eps`, or whose option of fixed choices, is a list or "all" stands for one each.
         white_box: attack every network itself.
         transfer: black-box attacks, or None.
-        worst_of: sets of attacks whose worst case is reported, by the name of the column.
+        worst_of: sets of attacks whose worst case is reported, by the name of the column. "transfer" among them stands
+            for all attacks on a network that were made on another one.
         recipe: how networks are trained.
         protocol: how images are attacked and scored.
         split: the split that is scored.
