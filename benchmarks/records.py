@@ -2,7 +2,8 @@
 
 Fills a store with the records of a matrix of that many evaluations, which are made up, and runs `plan`, `run` (nothing
 is left to do), `report` and `leaderboard add` and `build` on it. Prints a line of JSON for each number of records:
-processor seconds and the largest memory of each command. `scan` is the part of `run` that finds out what is left.
+processor seconds and the largest memory of each command. `scan` is the part of `run` that finds out what is left: the
+first one reads all records, and `scan again` finds that none has changed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from segbench.config.load import load_matrix
-from segbench.evaluation.results import as_record
+from segbench.evaluation.results import Found, as_record
 from segbench.evaluation.tally import Tally
 from segbench.execution.board import pending
 from segbench.execution.prepare import tentative_plan
@@ -30,6 +31,8 @@ from segbench.store import Store
 ATTACKS = ["clean", *(f"bim(steps={n})" for n in range(1, 8)), *(f"pgd(eps={n / 255:.4f})" for n in range(1, 13))]
 SEEDS = 10
 IMAGES = 4
+MADE_UP = 100
+"""Different results, which the evaluations are given in turn."""
 SOUND = Measurements(
     zero_loss=0.0,
     zero_gradient=0.0,
@@ -69,14 +72,15 @@ def measured(folder: Path, number: int) -> dict[str, object]:
     commands = {
         "plan": [*segbench, "plan", str(matrix)],
         "scan": [sys.executable, __file__, "--scan", str(matrix)],
+        "scan again": [sys.executable, __file__, "--scan", str(matrix)],
         "run": [*segbench, "run", str(matrix)],
-        "report": [*segbench, "report", "--store", store],
+        "report": [*segbench, "report", "--store", store, "--out", str(folder / "report")],
         "leaderboard add": [*segbench, "leaderboard", "add", store, "--out", entries],
         "leaderboard build": [*segbench, "leaderboard", "build", entries, "--out", site],
     }
     for name, command in commands.items():
         seconds, gib, output = child(command, folder)
-        if name == "scan":
+        if name.startswith("scan"):
             told = json.loads(output)
             assert told["left"] == 0, told
             seconds = told["seconds"]
@@ -85,12 +89,12 @@ def measured(folder: Path, number: int) -> dict[str, object]:
 
 
 def many(number: int, store: str) -> dict[str, object]:
-    """Return a matrix of so many evaluations: 20 attacks on networks of 10 seeds, up to 20 defenses, and models."""
+    """Return a matrix of so many evaluations: 20 attacks on networks of 10 seeds."""
     networks = max(1, number // (len(ATTACKS) * SEEDS))
-    defenses = min(networks, 20)
+    defenses = max(count for count in range(1, 21) if networks % count == 0)
     return {
         "dataset": {"name": "digits", "size": 16, "train": 4, "val": IMAGES, "dev": 1, "digits": [0, 1]},
-        "models": [f"pspnet(encoder=tiny, channels={8 + model})" for model in range(-(-networks // defenses))],
+        "models": [f"pspnet(encoder=tiny, channels={8 + model})" for model in range(networks // defenses)],
         "defenses": ["none", *(f"ddcat(lambda_mask={weight})" for weight in range(1, defenses))],
         "recipe": {"iterations": 1},
         "seeds": list(range(SEEDS)),
@@ -109,8 +113,9 @@ def fill(matrix: Path) -> None:
         for training in plan.trainings:
             store.write_training_cell(training.digest, training.to_plain())
             store.write_training(training.digest, training.digest.encode(), b"epoch\n", {"iterations": 1})
+        found = [made_up(plan.evaluations[1], number) for number in range(MADE_UP)]
         for place, cell in enumerate(plan.evaluations):
-            write(cell, place, store)
+            write(cell, found[place % MADE_UP], store)
         for digest in {cell.source.digest for cell in plan.evaluations}:
             store.write_measured(digest, SOUND)
     finally:
@@ -118,15 +123,32 @@ def fill(matrix: Path) -> None:
     store.write_manifest(plan.manifest(1))
 
 
-def write(cell: EvalCell, place: int, store: Store) -> None:
-    """Write a record of made-up counts."""
+def made_up(cell: EvalCell, number: int) -> Found:
+    """Return what an evaluation of an attack might have found."""
     true = np.random.default_rng(0).integers(20, 60, (IMAGES, 3))
-    right = (true * np.random.default_rng(place).uniform(0.2, 0.9, true.shape)).astype(np.int64)
+    right = (true * np.random.default_rng(number).uniform(0.2, 0.9, true.shape)).astype(np.int64)
     tally = Tally({"": list(np.stack([right, true, true], 1))}, [0.0] * IMAGES)
-    found = as_record(cell, tally, "skip", ("background", "0", "1"))
+    return as_record(cell, tally, "skip", ("background", "0", "1"))
+
+
+def write(cell: EvalCell, found: Found, store: Store) -> None:
+    """Write the record of an evaluation."""
+    own = found.record
     network = cell.target.network(store.weights_sha256(cell.target.digest))
-    made = {"device": "cpu", "sweep_seconds": 1.0}
-    record = found.record.model_copy(update={"target": network, "source": network, "provenance": made})
+    record = cell.expected().model_copy(
+        update={
+            "status": "done",
+            "classes": own.classes,
+            "n_images": own.n_images,
+            "scores": own.scores,
+            "metrics": own.metrics,
+            "budget_used": own.budget_used if cell.setting == "white-box" else None,
+            "passes": own.passes,
+            "target": network,
+            "source": network,
+            "provenance": {"device": "cpu", "sweep_seconds": 1.0},
+        }
+    )
     store.write_record(record, found.counts, [f"image {index}" for index in range(IMAGES)])
 
 

@@ -230,14 +230,12 @@ def resampled_miou(runs: Counts, absent: Absent, resamples: int = RESAMPLES) -> 
         absent: see `statistics.mean_iou`.
         resamples: number of bootstrap samples.
     """
-    _, images, _, classes = runs.shape
-    flat = runs.reshape(len(runs), images, 3 * classes).astype(np.float64)
-    means: Floats = np.concatenate(
-        [
-            np.mean([mean_iou((weights @ run).reshape(-1, 3, classes), absent) for run in flat], axis=0)
-            for weights, _ in draws(images, resamples)
-        ]
-    )
+    number, images, _, classes = runs.shape
+    flat = np.moveaxis(runs, 1, 0).reshape(images, -1).astype(np.float64)
+    each = [
+        mean_iou((weights @ flat).reshape(-1, number, 3, classes), absent).T for weights in draws(images, resamples)
+    ]
+    means: Floats = np.ascontiguousarray(np.concatenate(each, axis=1)).mean(0)
     return 100 * means
 
 

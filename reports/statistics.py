@@ -6,7 +6,8 @@ holds three counts of pixels per class: intersection, predicted and true. Void p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -30,6 +31,8 @@ MOST_NAMED = 5
 """Number of classes that a sentence names."""
 _SEED = 0
 _CHUNK = 100
+_MOST_KEPT = 1 << 21
+"""Numbers of a drawing that is kept: 16 MiB."""
 
 
 class Interval(NamedTuple):
@@ -119,7 +122,7 @@ def interval(counts: Counts, absent: Absent) -> Interval:
     """
     runs = stacked_runs(counts)
     value = float(mean_iou(runs.sum(1), absent).mean())
-    drawn = np.concatenate([_means(runs, weights, absent, rng) for weights, rng in draws(len(runs[0]), RESAMPLES)])
+    drawn = np.concatenate([_means(runs, weights, absent, rng) for weights, rng in _drawn(len(runs[0]), RESAMPLES)])
     low, high = _ends(drawn)
     return Interval(100 * value, 100 * low, 100 * high)
 
@@ -155,8 +158,23 @@ def stacked_runs(counts: Counts) -> Counts:
     return counts if counts.ndim == 4 else counts[None]
 
 
-def draws(images: int, resamples: int) -> Iterator[tuple[Floats, np.random.Generator]]:
-    """Yield how often each bootstrap sample draws each image, (samples, N), in chunks that bound the memory."""
+def draws(images: int, resamples: int) -> Iterable[Floats]:
+    """Return how often each bootstrap sample draws each image, (samples, N), in chunks that bound the memory.
+
+    A report draws alike thousands of times, so that small ones are kept.
+    """
+    if images * resamples <= _MOST_KEPT:
+        return _kept(images, resamples)
+    return (weights for weights, _ in _drawn(images, resamples))
+
+
+@lru_cache(maxsize=4)
+def _kept(images: int, resamples: int) -> tuple[Floats, ...]:
+    return tuple(weights for weights, _ in _drawn(images, resamples))
+
+
+def _drawn(images: int, resamples: int) -> Iterator[tuple[Floats, np.random.Generator]]:
+    """Yield the chunks of `draws`, each with the generator as it stands then."""
     rng = np.random.default_rng(_SEED)
     for start in range(0, resamples, _CHUNK):
         size = min(_CHUNK, resamples - start)

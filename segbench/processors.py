@@ -31,9 +31,11 @@ def usable() -> int:
 def wait_passively() -> None:
     """Let OpenMP's threads sleep while they wait, in processes that have not imported torch yet and those they start.
 
-    By default they spin: beside another busy process, each barrier then lasts until the scheduler comes round.
+    By default they spin: beside another busy process, each barrier then lasts until the scheduler comes round. The
+    threads of numpy's OpenBLAS spin for 2^26 ticks after each product of matrices; they get 2^4.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 
 def _quotas() -> list[float]:

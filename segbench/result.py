@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from segbench.errors import SegbenchError, unknown
 from segbench.reports.figures.base import Figure
 from segbench.reports.formats.frames import tidy
 from segbench.reports.names import is_name
 from segbench.reports.records import Manifest, Record
-from segbench.reports.render import Format, figures, judge, render
-from segbench.store import Store
+from segbench.reports.render import NAMES, Format, figures, judge, render
+from segbench.store import Store, rendered
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMATS: tuple[Format, ...] = ("html", "md", "csv")
 
@@ -119,6 +121,8 @@ class Result:
     ) -> list[Path]:
         """Write a report and return its files, in the order of `formats`.
 
+        A report in its place in the store is not written again if nothing that it is made of has changed.
+
         Args:
             out: folder, made if need be; by default the report's place in the store.
             formats: which files.
@@ -133,21 +137,24 @@ class Result:
         store, name = Store(self.store), self.manifest.name
         if out is None and not is_name(name):
             raise SegbenchError(f"{name}: a folder cannot have this name; say where the report goes")
+        options: dict[str, Any] = {
+            "formats": formats,
+            "published": published,
+            "provenance": provenance,
+            "images": images,
+        }
+        made = rendered.made_of(store, self.manifest, options) if out is None else None
         folder = store.report_dir(name) if out is None else Path(out)
+        if made is not None and rendered.is_current(store, name, made):
+            return [folder / NAMES[own] for own in formats]
         try:
-            paths = render(
-                self.manifest,
-                folder,
-                formats,
-                evidence=store.evidence(),
-                published=published,
-                provenance=provenance,
-                images=images,
-            )
+            paths = render(self.manifest, folder, evidence=store.evidence(), **options)
         except ValueError as error:
             raise SegbenchError(str(error)) from error
         if out is None:
-            store.seal_report(self.manifest.name, paths)
+            files = store.seal_report(name, paths)
+            if made is not None:
+                rendered.keep(store, name, made, files)
         return paths
 
 

@@ -30,11 +30,11 @@ def resampled(own: Metric, tallied: Tallied, resamples: int = RESAMPLES) -> Floa
         numbers = np.arange(len(values))
         found = [
             own.of_images(values[np.repeat(numbers, times.astype(np.int64))])
-            for weights, _ in draws(len(values), resamples)
+            for weights in draws(len(values), resamples)
             for times in weights
         ]
         return np.array(found)
-    return np.concatenate([_of_sums(own, tallied, weights) for weights, _ in draws(len(tallied.counts), resamples)])
+    return np.concatenate([_of_sums(own, tallied, weights) for weights in draws(len(tallied.counts), resamples)])
 
 
 def _of_sums(own: Metric, tallied: Tallied, weights: Floats) -> Floats:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from segbench.errors import SegbenchError, StoreError
-from segbench.files import is_file, is_sealed, read_sealed, write_sealed
+from segbench.files import is_file, read_sealed, seal_of, write_sealed
 from segbench.plan.identity import digest
 from segbench.reports.names import is_name
 from segbench.reports.records import Component, Frozen, Network, RecordedThreat
@@ -86,14 +86,20 @@ class AttackedSet(Frozen):
     version: Literal[1] = 1
     dataset: Component
     fingerprint: str
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
     split: str
-    limit: int | None
+    limit: Annotated[int, Field(ge=1)] | None
     protocol: Component
-    seed: int
-    conditions: Mapping[Annotated[str, AfterValidator(_name)], Condition]
-    images: tuple[ImageFiles, ...]
+    seed: Annotated[int, Field(ge=0)]
+    conditions: Annotated[Mapping[Annotated[str, AfterValidator(_name)], Condition], Field(min_length=1)]
+    images: Annotated[tuple[ImageFiles, ...], Field(min_length=1)]
     files: Mapping[str, str]
+
+    @model_validator(mode="after")
+    def _whole(self) -> AttackedSet:
+        if self.limit is not None and len(self.images) > self.limit:
+            raise ValueError("more images than its limit")
+        return self
 
     @property
     def digest(self) -> str:
@@ -112,15 +118,15 @@ def read_set(folder: Path) -> AttackedSet:
         raise SegbenchError(f"{folder}: no attacked set, it has no {MANIFEST}; make one with attacked-set export")
     try:
         content = read_sealed(path, PLACE)
-        if content is None or not is_sealed(path):
+        if content is None or seal_of(path) is None:
             raise SegbenchError(f"{path}: carries no checksum; take the manifest that attacked-set export wrote")
         return AttackedSet.model_validate(content)
     except StoreError as error:
         raise SegbenchError(f"{path}: damaged; take the manifest that attacked-set export wrote") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise SegbenchError(f"{path}: not the manifest of an attacked set ({where}: {first['msg'].lower()})") from error
+        what = ": ".join([*filter(None, [".".join(map(str, first["loc"]))]), first["msg"].lower()])
+        raise SegbenchError(f"{path}: not the manifest of an attacked set ({what})") from error
 
 
 def write_set(folder: Path, made: AttackedSet) -> None:

@@ -20,6 +20,7 @@ from segbench.components.specs import Bound
 from segbench.config.matrix import Recipe
 from segbench.errors import DataError
 from segbench.evaluation.anticipating import Anticipating
+from segbench.evaluation.batch_size import CPU_PIXELS
 from segbench.execution import prepare, workers
 from segbench.execution.beside import Beside, beside
 from segbench.execution.pass_counts import attack_passes, beside_predicting, context, scoring_passes, training_passes
@@ -27,6 +28,7 @@ from segbench.networks.load import open_external
 from segbench.plan.cells import NetworkCell, TrainCell
 from segbench.plan.plan import Plan, Sweep, group
 from segbench.plan.traits import needs
+from segbench.protocols.base import Crops
 from segbench.protocols.void import scored_split
 from segbench.store import Store
 from segbench.training import batches
@@ -240,6 +242,14 @@ def _timed(found: Cost, plan: Plan, trainings: Sequence[TrainCell], sweeps: Sequ
     return replace(found, seconds=seconds / len(devices), workers=len(devices), device=str(devices[0]))
 
 
+def _together(image: Crops) -> int:
+    """Return how many images like one are timed at once.
+
+    A small image alone takes more than twice its share of a whole batch, and one of eight a sixth more.
+    """
+    return max(1, min(8, CPU_PIXELS // image.masks.numel()))
+
+
 def _kind(cell: NetworkCell) -> str:
     """Return what the time of a network's predictions depends on."""
     return f"{cell.model.short} {cell.defense.short}" if isinstance(cell, TrainCell) else cell.label
@@ -282,8 +292,12 @@ class _Timer:
             dataset = self._dataset(source)
             protocol = sweep.cells[0].protocol.make()
             split = scored_split(dataset, self.plan.matrix.split, protocol)
-            crops = protocol.crops(*split[0][1:])
-            images, masks = crops.images.to(self.device), crops.masks.to(self.device)
+            first = protocol.crops(*split[0][1:])
+            together = 1 if sweep.cells[0].dynamic else min(_together(first), len(split))
+            others = (protocol.crops(*split[index][1:]) for index in range(1, together))
+            crops = [first, *(own for own in others if own.images.shape[1:] == first.images.shape[1:])]
+            images = torch.cat([own.images for own in crops]).to(self.device, memory_format=torch.channels_last)
+            masks = torch.cat([own.masks for own in crops]).to(self.device)
             built = {cell.digest: self._network(cell, dataset) for cell in (source, *sweep.targets)}
             network: Any = built[source.digest]
             attacked = protocol.network(network.plain if sweep.oblivious else network)
@@ -301,7 +315,7 @@ class _Timer:
                     beside_predicting(target, made, certified=certified, dynamic=cell.dynamic)
                     protocol.scores(target, made, attacked=attack.threat.access != "none")
 
-            self.known[key] = self._time(step)
+            self.known[key] = self._time(step) / len(crops)
         return self.known[key]
 
     def _network(self, cell: NetworkCell, dataset: Any) -> nn.Module:

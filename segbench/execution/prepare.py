@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from segbench.attacks.tools.targets import read_labels
 from segbench.components.specs import Bound
@@ -129,7 +131,7 @@ def try_out(matrix: Matrix) -> None:
     for model in matrix.models:
         for trained in matrix.defenses:
             try:
-                with torch.device("meta"):
+                with torch.device("meta"), _Unfilled():
                     options = {**model.options, **({"weights": None} if "weights" in model.options else {})}
                     segmenter = model.component.object(num_classes=2, **options)
                     trained.defense.make(segmenter=segmenter, aux_weight=0.0, ignore_index=255)
@@ -137,6 +139,17 @@ def try_out(matrix: Matrix) -> None:
                 problems.setdefault(str(error), f"{matrix.name}: {model.short} with {trained.defense.short}: {error}")
     if problems:
         raise MatrixError("\n".join(problems.values()))
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves tensors without memory as they are: torch would import its compiler to draw normal numbers for them."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call a function of torch, unless it draws normal numbers for nothing."""
+        drawn = func is torch.Tensor.normal_ and args[0].is_meta
+        return args[0] if drawn else func(*args, **(kwargs or {}))
 
 
 def tentative_plan(matrix: Matrix) -> Plan:
@@ -266,7 +279,7 @@ def _fits(
         raise SegbenchError(str(error)) from error
     except SegbenchError:
         raise
-    except Exception as error:  # whatever a stranger's network raises
+    except (Exception, SystemExit) as error:  # whatever a stranger's network raises
         reason = " ".join(str(error).split())[:300]
         raise SegbenchError(
             f"{adapter.name} cannot take an image {tuple(images.shape)} ({reason}); "

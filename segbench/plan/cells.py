@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,11 @@ class TrainCell:
             digest=self.digest,
             weights_sha256=weights_sha256,
         )
+
+    @cached_property
+    def expected(self) -> records.Network:
+        """What records say of it before its weights are known: many evaluations share it."""
+        return self.network()
 
     def build(self, num_classes: int, ignore_index: int) -> Any:
         """Build the training network, with fresh weights from the global random state."""
@@ -228,6 +233,11 @@ class ExternalCell:
             access=self.access,
             origin=self.origin,
         )
+
+    @cached_property
+    def expected(self) -> records.Network:
+        """What records say of it before its weights are known: many evaluations share it."""
+        return self.network()
 
 
 NetworkCell = TrainCell | ExternalCell
@@ -361,8 +371,8 @@ class EvalCell:
             limit=self.limit,
             protocol=self.protocol.identity,
             absent=self.protocol.make().absent,
-            target=self.target.network(),
-            source=self.source.network(),
+            target=self.target.expected,
+            source=self.source.expected,
             attack=self.attack.identity,
             threat=recorded_threat(threat),
             adaptive=self.adaptive,
@@ -384,6 +394,7 @@ class EvalCell:
         return (*of_data, *(f"{cell.label}: {note}" for cell in networks.values() for note in cell.notes))
 
 
+@cache
 def recorded_threat(threat: ThreatModel) -> records.RecordedThreat:
     """Return what a record says of a threat model."""
     return records.RecordedThreat(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,6 +33,18 @@ def component_identity(component: Bound, files: Mapping[str, str] = MappingProxy
         component: the component. One that is not segbench's own counts with its source.
         files: hashes of files by their paths, which stand for them in its options.
     """
+    if files or component.component.kind == "defense":  # a defense counts with the source of its attack, too
+        return _identity(component, files)
+    return dict(_known_identity(component, component.component.source))
+
+
+@lru_cache(maxsize=1024)
+def _known_identity(component: Bound, source: str | None) -> dict[str, Any]:
+    """Return the identity of a component that `component` and `source` tell from all others: many cells share it."""
+    return _identity(component, {})
+
+
+def _identity(component: Bound, files: Mapping[str, str]) -> dict[str, Any]:
     own = component.identity
     identity = {"name": own.name, "version": own.version, "options": _by_content(plain(own.options), files)}
     return {**identity, **_source(component.component)}

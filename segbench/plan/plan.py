@@ -14,6 +14,9 @@ from segbench.plan.identity import component_identity, digest, file_hashes
 from segbench.plan.traits import Trait, defense_traits
 from segbench.reports.records import Manifest, Record
 
+Files = Mapping[Bound, Mapping[str, str]]
+"""Attack -> hashes of the files that its options name, by what is written there."""
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -119,20 +122,23 @@ def build(
         data: the datasets by their short strings.
         external: the networks that are not trained here, by the dataset's short string.
     """
+    files = {attack: file_hashes(attack.identity) for attack in (*matrix.attacks, *matrix.transfer_attacks)}
     trainings: list[TrainCell] = []
     evaluations: list[EvalCell] = []
     for dataset in matrix.datasets:
-        grid = {
-            (model.short, index, seed): _train_cell(data[dataset.short], model, trained, seed)
-            for model in matrix.models
-            for index, trained in enumerate(matrix.defenses)
-            for seed in matrix.seeds
-        }
-        trainings += grid.values()
-        networks: list[NetworkCell] = [*grid.values(), *(external or {}).get(dataset.short, ())]
+        grid = [
+            cell
+            for model in {model.short: model for model in matrix.models}.values()
+            for trained in matrix.defenses
+            for cell in _train_cells(data[dataset.short], model, trained, matrix.seeds)
+        ]
+        trainings += grid
+        networks: list[NetworkCell] = [*grid, *(external or {}).get(dataset.short, ())]
         if matrix.white_box:
-            evaluations += [cell for target in _scored(networks) for cell in _white_box(matrix, target, networks)]
-        evaluations += _transfers(matrix, networks)
+            evaluations += [
+                cell for target in _scored(networks) for cell in _white_box(matrix, target, networks, files)
+            ]
+        evaluations += _transfers(matrix, networks, files)
     unique_trainings = tuple({cell.digest: cell for cell in trainings}.values())
     asked = tuple({cell.digest: cell for cell in evaluations}.values())
     return Plan(matrix, unique_trainings, asked, group([cell for cell in asked if cell.lacks is None]))
@@ -160,48 +166,52 @@ def _watched(cells: Sequence[EvalCell]) -> EvalCell | None:
     return max(own, key=lambda cell: cell.attack.options.get("steps", 0), default=None)
 
 
-def _white_box(matrix: Matrix, target: NetworkCell, networks: Sequence[NetworkCell]) -> Iterator[EvalCell]:
+def _white_box(
+    matrix: Matrix, target: NetworkCell, networks: Sequence[NetworkCell], files: Files
+) -> Iterator[EvalCell]:
     """Every attack on a network itself; with a defense at inference, then those on the network without it.
 
     An attack that needs more than the network gives is made on its substitutes, where it names some.
     """
     using = [attack for attack in matrix.attacks if attack.attack().threat.access != "none"]
     wrapped = "wrapped" in _traits(target)
-    substitutes = [cell for cell in networks if _name(cell) in _substitutes(target) and cell is not target]
+    named = _substitutes(target)
+    substitutes = [cell for cell in networks if _name(cell) in named and cell is not target] if named else []
     for attack in matrix.attacks:
-        own = _eval_cell(matrix, target, target, attack, adaptive=True if wrapped and attack in using else None)
+        adaptive = True if wrapped and attack in using else None
+        own = _eval_cell(matrix, target, target, attack, files, adaptive=adaptive)
         if own.lacks is None or not substitutes:
             yield own
         else:
-            yield from (_eval_cell(matrix, target, source, attack) for source in substitutes)
+            yield from (_eval_cell(matrix, target, source, attack, files) for source in substitutes)
     if wrapped:
         for attack in using:
-            yield _eval_cell(matrix, target, target, attack, adaptive=False)
+            yield _eval_cell(matrix, target, target, attack, files, adaptive=False)
 
 
-def _transfers(matrix: Matrix, networks: Sequence[NetworkCell]) -> Iterator[EvalCell]:
+def _transfers(matrix: Matrix, networks: Sequence[NetworkCell], files: Files) -> Iterator[EvalCell]:
     """Every network against the substitutes of every other architecture."""
     substitutes = [cell for cell in networks if _defense(cell) == matrix.substitutes]
     for target in _scored(networks):
         for source in substitutes:
             if _architecture(source) != _architecture(target):
                 for attack in matrix.transfer_attacks:
-                    yield _eval_cell(matrix, target, source, attack)
+                    yield _eval_cell(matrix, target, source, attack, files)
 
 
-def _train_cell(data: Data, model: Bound, trained: Trained, seed: int) -> TrainCell:
-    return TrainCell(
-        data=data,
-        model=model,
-        defense=trained.defense,
-        recipe=trained.recipe.model_dump(mode="json"),
-        seed=seed,
-        files=file_hashes(model.identity, trained.defense.identity),
-    )
+def _train_cells(data: Data, model: Bound, trained: Trained, seeds: Sequence[int]) -> list[TrainCell]:
+    recipe, files = trained.recipe.model_dump(mode="json"), file_hashes(model.identity, trained.defense.identity)
+    return [TrainCell(data, model, trained.defense, recipe, seed, files) for seed in dict.fromkeys(seeds)]
 
 
 def _eval_cell(
-    matrix: Matrix, target: NetworkCell, source: NetworkCell, attack: Bound, *, adaptive: bool | None = None
+    matrix: Matrix,
+    target: NetworkCell,
+    source: NetworkCell,
+    attack: Bound,
+    files: Files,
+    *,
+    adaptive: bool | None = None,
 ) -> EvalCell:
     offered = _traits(target)
     return EvalCell(
@@ -216,7 +226,7 @@ def _eval_cell(
         adaptive=adaptive,
         certified="certified" in offered and attack.name == "clean",
         dynamic="dynamic" in offered,
-        files=file_hashes(attack.identity),
+        files=files[attack],
     )
 
 
@@ -251,7 +261,7 @@ def _trajectory(cell: EvalCell) -> str:
     """Identity of what an evaluation's adversarial images are read from."""
     attack, protocol = component_identity(cell.attack, cell.files), component_identity(cell.protocol)
     if cell.attack.attack().attack.nested:
-        attack["options"].pop("steps")
+        attack = {**attack, "options": {name: own for name, own in attack["options"].items() if name != "steps"}}
     apart: dict[str, Any] = {"oblivious": True} if cell.oblivious else {}
     if cell.precision != "fp32":
         apart["precision"] = cell.precision

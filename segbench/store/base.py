@@ -8,6 +8,7 @@ import time
 import traceback
 import zipfile
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,8 @@ class Folder:
     def _read(self, path: Path) -> dict[str, Any] | None:
         return read_sealed(path, self._place(path))
 
-    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
-        write_sealed(path, content, self._place(path))
+    def _write(self, path: Path, content: Mapping[str, Any], *, compact: bool = False) -> None:
+        write_sealed(path, content, self._place(path), compact=compact)
 
     def _read_bytes(self, path: Path) -> bytes | None:
         return read_sealed_bytes(path, self._place(path))
@@ -159,21 +160,44 @@ def packed(**arrays: Any) -> bytes:
     return buffer.getvalue()
 
 
-def unpacked(content: bytes, path: Path) -> dict[str, NDArray[Any]]:
+def unpacked(content: bytes, path: Path, only: str = "") -> dict[str, NDArray[Any]]:
     """Return the arrays of an npz file.
 
     Args:
         content: its bytes.
         path: what errors name.
+        only: name of the one array that is needed; empty for all.
 
     Raises:
         StoreError: it is damaged, or would unpack to more than `LARGEST_ARRAYS`.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(member.file_size for member in archive.infolist()) > LARGEST_ARRAYS:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > LARGEST_ARRAYS:
                 raise ValueError("it would unpack to more than anything that a store holds")
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return dict(arrays)
+            named = {member.filename.removesuffix(".npy"): member for member in members}
+            return {name: _array(archive.read(member)) for name, member in named.items() if only in ("", name)}
     except Exception as error:  # zipfile, zlib and numpy raise many kinds for damaged bytes
         raise StoreError(f"{path}: damaged ({describe(error)}); delete {path.parent} to make it again") from error
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """Return the array of an npy file; see numpy.lib.format."""
+    end = 10 + int.from_bytes(content[8:10], "little")
+    if content[6:8] != b"\x01\x00":
+        array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+        return array
+    shape, fortran, dtype = _header(content[:end])
+    return np.frombuffer(content, dtype, offset=end).reshape(shape, order="F" if fortran else "C").copy()
+
+
+@lru_cache(maxsize=256)
+def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, order and type of an array; the files of a store have few headers, which numpy reads slowly."""
+    file = io.BytesIO(head)
+    np.lib.format.read_magic(file)
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.hasobject:
+        raise ValueError("it holds objects of Python, and no numbers")
+    return shape, fortran, dtype

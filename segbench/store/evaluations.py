@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -68,7 +69,7 @@ class Evaluations(Trainings):
 
     def evaluated(self, digest: str) -> bool:
         """Whether an evaluation has a record, whatever weights it was made with; see `current`."""
-        return (self.eval_dir(digest) / "record.json").is_file()
+        return os.path.isfile(f"{self.root}/eval/{digest}/record.json")  # called of every cell of a plan
 
     def current(self, digest: str) -> bool:
         """Whether an evaluation is complete, whole, and of the weights that its trainings have now."""
@@ -137,9 +138,14 @@ class Evaluations(Trainings):
         found = (self.record(digest) for digest in self.evaluations())
         return [record for record in found if record is not None]
 
-    def counts(self, digest: str) -> Counts | None:
-        """Return an evaluation's per-image counts (N, 3, C), or None before it is done."""
-        arrays = self._counts(digest)
+    def counts(self, digest: str, files: Mapping[str, str] | None = None) -> Counts | None:
+        """Return an evaluation's per-image counts (N, 3, C), or None before it is done.
+
+        Args:
+            digest: of the evaluation.
+            files: hashes of its files, where its record was read already.
+        """
+        arrays = self._counts(digest, files, only="counts")
         return None if arrays is None else arrays["counts"].astype(np.int64)
 
     def image_names(self, digest: str) -> list[str] | None:
@@ -317,11 +323,13 @@ class Evaluations(Trainings):
             raise StoreError(f"{path}: damaged, its checksum does not fit; delete {self.eval_dir(digest)} to redo it")
         return content
 
-    def _counts(self, digest: str) -> dict[str, NDArray[Any]] | None:
+    def _counts(
+        self, digest: str, files: Mapping[str, str] | None = None, only: str = ""
+    ) -> dict[str, NDArray[Any]] | None:
         if not self.evaluated(digest):
             return None
-        content = self._verified(digest, "counts.npz", self._files(digest))
-        return unpacked(content, self.eval_dir(digest) / "counts.npz")
+        content = self._verified(digest, "counts.npz", self._files(digest) if files is None else files)
+        return unpacked(content, self.eval_dir(digest) / "counts.npz", only)
 
 
 def _parsed(content: dict[str, Any], path: Path, read: Callable[[object], Record]) -> Record:

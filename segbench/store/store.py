@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from segbench.errors import StoreError
 from segbench.files import (
     file_sha256,
-    is_sealed,
+    seal_of,
     write_bytes,
 )
 from segbench.reports.evidence import Evidence
+from segbench.reports.names import is_name
 from segbench.reports.records import Manifest, Record, reader
 from segbench.reports.sanity import to_be_measured
 from segbench.store.base import SUMS
 from segbench.store.evaluations import Evaluations
+from segbench.store.manifests import to_plain
 
 
 class Store(Evaluations):
@@ -25,7 +29,7 @@ class Store(Evaluations):
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Store what a matrix asked for."""
-        self._write(self._manifest(manifest.name), manifest.model_dump(mode="json"))
+        self._write(self._manifest(manifest.name), to_plain(manifest), compact=True)
 
     def manifest(self, name: str, *, filled: bool = True) -> Manifest | None:
         """Return what a matrix asked for.
@@ -41,22 +45,28 @@ class Store(Evaluations):
         content = self._read(path)
         if content is None:
             return None
-        read = reader()
+        parts = content.pop("parts", [])
+        expected = content.get("records")
+        read = reader(parts if isinstance(parts, list) else [])
         try:
-            if isinstance(content.get("records"), list):
-                content = {**content, "records": [read(record) for record in content["records"]]}
+            if isinstance(expected, list):
+                found = (self._filled(record, read) if filled else read(record) for record in expected)
+                content = {**content, "records": tuple(found)}
             manifest = Manifest.model_validate(content)
         except ValidationError as error:
             raise StoreError(f"{path}: not a manifest of this version of segbench") from error
         if manifest.name != name:
             raise StoreError(f"{path}: is the manifest of {manifest.name}; run {name} again")
-        if not filled:
-            return manifest
-        found = tuple(self.record(record.digest, read) or record for record in manifest.records)
-        return manifest.model_copy(update={"records": self._with_doubts(found)})
+        return manifest.model_copy(update={"records": self._with_doubts(manifest.records)}) if filled else manifest
 
-    def seal_report(self, name: str, paths: Iterable[Path]) -> None:
-        """Store the checksums of rendered files of a report; those of its other files stay.
+    def _filled(self, expected: Any, read: Callable[[object], Record]) -> Record:
+        """Return the record that there is of an evaluation, or else the expected one."""
+        digest = expected.get("digest") if isinstance(expected, dict) else None
+        found = self.record(digest, read) if isinstance(digest, str) and is_name(digest) else None
+        return read(expected) if found is None else found
+
+    def seal_report(self, name: str, paths: Iterable[Path]) -> dict[str, str]:
+        """Store the checksums of rendered files of a report, and return them; those of its other files stay.
 
         Args:
             name: of the matrix.
@@ -68,6 +78,7 @@ class Store(Evaluations):
         before = {file: own for file, own in self.report_sums(name).items() if (folder / file).is_file()}
         lines = [f"{own}  {file}\n" for file, own in sorted({**before, **now}.items())]
         write_bytes(folder / SUMS, "".join(lines).encode())
+        return now
 
     def report_sums(self, name: str) -> dict[str, str]:
         """Return the checksums of a report's files by their paths in its folder, as far as they can be read."""
@@ -90,8 +101,9 @@ class Store(Evaluations):
 
     def evidence(self) -> Evidence:
         """Return where a report finds more than records: counts, kept images, histories and measurements."""
+        files = cache(self._files)
         return Evidence(
-            counts=self.counts,
+            counts=lambda digest: self.counts(digest, files(digest)),
             parts=self.parts,
             history=self.history,
             kept=self.kept_images,
@@ -103,11 +115,11 @@ class Store(Evaluations):
         """Return the files of segbench 0.1: without a checksum, so that nobody can tell whether they are whole."""
         patterns = ("matrices/*.json", "train/*/*.json", "eval/*/*.json")
         found = [path for pattern in patterns for path in sorted(self.root.glob(pattern)) if path.is_file()]
-        return [path for path in (*found, *self.cached()) if not path.name.startswith(".") and not is_sealed(path)]
+        return [path for path in (*found, *self.cached()) if not path.name.startswith(".") and seal_of(path) is None]
 
     def cached(self) -> list[Path]:
         """Return the files that remember checks which passed."""
-        patterns = ("*.json", "networks/*.json", "batches/*.json", "folding/*.json")
+        patterns = ("*.json", "networks/*.json", "batches/*.json", "folding/*.json", "reports/*.json")
         found = (path for pattern in patterns for path in sorted(self.cache_dir.glob(pattern)))
         return [path for path in found if not path.name.startswith(".")]
 

@@ -32,7 +32,7 @@ def test_samples_are_those_of_taken_images(name: str, tallied: Tallied) -> None:
     own = metric(name, CLASSES)
     expected = [
         own.of(tallied.take(np.repeat(np.arange(15), times.astype(int))))
-        for weights, _ in draws(15, 20)
+        for weights in draws(15, 20)
         for times in weights
     ]
     np.testing.assert_allclose(resampled(own, tallied, 20), expected)

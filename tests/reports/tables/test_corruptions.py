@@ -96,7 +96,7 @@ def test_the_interval_takes_the_same_images_under_every_corruption(build) -> Non
     own = [counts[r.digest] for r in records if r.setting != "clean"]
     drawn = [
         np.mean([100 * mean_iou(np.repeat(c, times.astype(int), 0).sum(0), "skip") for c in own])
-        for weights, _ in draws(20, 1000)
+        for weights in draws(20, 1000)
         for times in weights
     ]
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))

@@ -219,6 +219,22 @@ def test_help_loads_neither_torch_nor_pandas() -> None:
     assert "Train, attack and tabulate" in result.stdout
 
 
+@pytest.mark.slow
+def test_a_run_with_nothing_left_to_do_loads_neither_a_compiler_nor_matplotlib(ran: Path, tmp_path: Path) -> None:
+    (matrix,) = ran.parent.glob("*.yaml")
+    store = shutil.copytree(ran, tmp_path / "runs")
+    code = (
+        "import sys, contextlib\n"
+        f"sys.argv = ['segbench', 'run', {str(matrix)!r}, '--store', {str(store)!r}]\n"
+        "from segbench.cli import main\n"
+        "with contextlib.suppress(SystemExit): main()\n"
+        "print({'torch._dynamo', 'matplotlib'} & set(sys.modules), file=sys.stderr)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stderr.strip() == "set()"
+    assert "report: " in result.stdout
+
+
 @pytest.mark.parametrize("verb", ["run", "plan", "report", "compare", "list", "show", "data check", "store verify"])
 def test_help_of_every_verb_shows_an_example(verb: str) -> None:
     result = runner.invoke(cli.app, [*verb.split(), "--help"])
