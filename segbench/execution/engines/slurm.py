@@ -129,14 +129,15 @@ class SlurmEngine:
 
     def _find(self, jobs: Mapping[str, Job]) -> None:
         """Find the jobs that are in SLURM's queue already."""
+        tasks = self.store.tasks()  # before SLURM is asked: what another process submits meanwhile has not vanished
         queued = sbatch.alive()
         if queued is None:
             raise SegbenchError("--engine slurm: SLURM does not answer (squeue); try again when sinfo does")
-        for task in self.store.tasks():
-            if task.name not in queued:
+        for task in tasks:
+            if task.name in queued:
+                self.tasks |= {task.key: task} if task.key in jobs else {}
+            elif self.store.task_ended(task) is None:
                 self.store.write_task_ended(task, {"vanished": True})
-            elif task.key in jobs:
-                self.tasks[task.key] = task
 
     def _submit_all(self, jobs: Mapping[str, Job]) -> None:
         trainings = {key: job for key, job in jobs.items() if not isinstance(job, Sweep)}

@@ -71,14 +71,15 @@ def test_a_killed_node_s_tasks_go_on_elsewhere_and_the_report_is_the_same(
 def test_ctrl_c_leaves_checkpoints_and_no_process(small: Callable[..., Path], tmp_path: Path) -> None:
     matrix = small(tmp_path, recipe={**LONG, "iterations": 100_000}, defenses=["none"], attacks=["clean"])
     words = own_network(sys.executable, "-m", "segbench", "run", str(matrix), "--store", "runs", "--engine", "ray")
-    run: Any = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
+    how: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    run: Any = subprocess.Popen(words, cwd=tmp_path, **how)
     deadline = time.monotonic() + 200
     while not list(tmp_path.glob("runs/train/*/checkpoint.pt")):
         assert run.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    os.kill(run.pid, signal.SIGINT)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: the processes of Ray hear it too
     output, _ = run.communicate(timeout=120)
     assert run.returncode == 130, output
     assert "Stopped; everything done is kept" in output
-    assert not list(tmp_path.glob("runs/cache/jobs/*.json"))
+    assert not list(tmp_path.glob("runs/cache/running/*.json"))
