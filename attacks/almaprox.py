@@ -28,7 +28,7 @@ TOLERANCE = 1e-4
 SEARCH = 30
 
 
-@attack("almaprox", minimises="linf")
+@attack("almaprox", version=2, minimises="linf")
 def almaprox(
     model: nn.Module,
     images: Tensor,
@@ -52,8 +52,8 @@ def almaprox(
         model: network, images -> logits of at least 3 classes (with a target 4).
         images: (N, 3, H, W) in [0, 1].
         masks: (N, H, W).
-        eps: L_inf radius to which the result is clipped, in [0, 1] units; None does not clip, so that the distance of
-            the images is the result.
+        eps: L_inf radius to which every iterate is clipped, in [0, 1] units; the result is then the iterate with the
+            most wrong pixels. None does not clip, so that the distance of the images is the result.
         alpha: initial step size; the last step has a tenth of it.
         steps: number of steps.
         share: share of the valid pixels to fool, in [0, 1].
@@ -92,7 +92,9 @@ def almaprox(
         reached = torch.where(count > 0, fooled.flatten(1).sum(1) / count.clamp_min(1), 1.0)
         success = reached >= share
         distance = change.detach().flatten(1).abs().amax(1)
-        better = (success & (distance <= best_distance)) | (~found & (reached >= best_share.clamp_max(share)))
+        better = reached >= best_share
+        if eps is None:
+            better = (success & (distance <= best_distance)) | (~found & (reached >= best_share.clamp_max(share)))
         best = torch.where(_column(better), now.detach(), best)
         best_distance = torch.where(better, distance, best_distance)
         best_share = torch.where(better, reached, best_share)
@@ -122,6 +124,8 @@ def almaprox(
         squares = SMOOTHING * squares + (1 - SMOOTHING) * gradient.square()
         metric = (squares / (1 - SMOOTHING ** (i + 1))).sqrt().clamp_min(1e-8)
         change = proximal_linf(change.detach() - _column(size) / metric * gradient, size, metric, images)
+        if eps is not None:
+            change = change.clamp(-eps, eps)
 
     return best if eps is None else project(best, images, "linf", eps)
 

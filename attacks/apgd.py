@@ -30,7 +30,7 @@ MOMENTUM = 0.75
 Loss = Literal["ce", "masked-ce", "balanced-masked-ce", "js", "masked-spherical", "cw-margin", "segpgd"]
 
 
-@attack("apgd", version=2)
+@attack("apgd", version=3)
 def apgd(
     model: nn.Module,
     images: Tensor,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,14 @@ from segbench.attacks.padam import projected_adam
 from segbench.attacks.pdpgd import pdpgd
 from segbench.attacks.square import square
 from segbench.attacks.tools.ascent import ascend, last, random_start
-from segbench.attacks.tools.descent import margin_descent
+from segbench.attacks.tools.descent import iou_harm, margin_descent, pixel_harm, undirected
 from segbench.attacks.tools.keeper import Keeper
 from segbench.attacks.tools.losses import LossName, named_loss
 from segbench.attacks.tools.noise import Generators
 
+Aim = Literal["pixels", "classes", "called", "left"]
+"""What a descent is after: fewer right pixels; or lower IoUs of the classes, whatever the wrong class, or by the class
+that a pixel is called, with one IoU for every class ("called") or what the image has left of each ("left")."""
 WIDTHS = (3.0, 0.003)
 """Widths of the margin loss of a descent from far."""
 NEAR = (0.3, 0.003)
@@ -40,8 +43,7 @@ class Target:
         ignore_index: label of void pixels.
         generator: random generators, one per image.
         keeper: watches the network, and keeps the best images.
-        harms: what descents aim at, (C, C) each: fewer right "pixels", lower IoU of "classes" whatever the wrong class,
-            or by the "called" class; see `tools.descent`.
+        class_pixels: number of training pixels of each class.
     """
 
     model: nn.Module
@@ -51,11 +53,19 @@ class Target:
     ignore_index: int
     generator: Generators
     keeper: Keeper
-    harms: Mapping[str, Tensor]
+    class_pixels: Tensor
 
     def of(self, rows: Tensor) -> tuple[nn.Module, Tensor, Tensor]:
         """Return the network, and images and masks of some rows."""
         return self.model, self.images[rows], self.masks[rows]
+
+    def harm(self, aim: Aim, rows: Tensor) -> Tensor:
+        """Return what descents aim at on some rows, (K, C, C); see `tools.descent`."""
+        keeper = self.keeper
+        if aim == "left":
+            return iou_harm(self.class_pixels, keeper.left[rows])
+        harms = {"called": keeper.worth, "classes": undirected(keeper.worth), "pixels": pixel_harm(len(keeper.worth))}
+        return harms[aim].to(keeper.worth).expand(len(rows), -1, -1)
 
     def random(self, rows: Tensor) -> Tensor:
         """Return a random start for some rows."""
@@ -73,16 +83,18 @@ class Member:
         run: function of the target, rows and passes that shows its images to the network, at most once a pass.
         prior: gain that is expected of a pass on an image that was not tried yet; see `standard`.
         share: length of its first round, in units of a round.
+        classes: fewest classes of a network that it can attack.
     """
 
     name: str
     run: Callable[[Target, Tensor, int], Any]
     prior: float
     share: int = 1
+    classes: int = 2
 
 
 def descend(
-    target: Target, rows: Tensor, passes: int, *, start: str, first: float, widths: tuple[float, float], harm: str
+    target: Target, rows: Tensor, passes: int, *, start: str, first: float, widths: tuple[float, float], aim: Aim
 ) -> None:
     """Descend on the margins from random images, or from the best ones by pixels or by harm."""
     keeper = target.keeper
@@ -94,7 +106,7 @@ def descend(
     margin_descent(
         *target.of(rows),
         starts[start](),
-        target.harms[harm],
+        target.harm(aim, rows),
         eps=target.eps,
         steps=passes - 1,
         first=first,
@@ -145,19 +157,19 @@ def _square(target: Target, rows: Tensor, passes: int) -> None:
 
 
 MEMBERS = (
-    Member("called", partial(descend, start="harm", first=0.5, widths=NEAR, harm="called"), 2.5e-4, 2),
-    Member("classes", partial(descend, start="harm", first=0.5, widths=NEAR, harm="classes"), 3e-4, 2),
-    Member("pixels", partial(descend, start="pixels", first=0.5, widths=NEAR, harm="pixels"), 2e-4, 2),
+    Member("left", partial(descend, start="harm", first=0.5, widths=NEAR, aim="left"), 2.5e-4, 2),
+    Member("classes", partial(descend, start="harm", first=0.5, widths=NEAR, aim="classes"), 3e-4, 2),
+    Member("pixels", partial(descend, start="pixels", first=0.5, widths=NEAR, aim="pixels"), 2e-4, 2),
     Member("apgd-segpgd", partial(_apgd, loss=None), 8e-5, 2),
     Member("apgd-masked-ce", partial(_apgd, loss="masked-ce"), 7e-5, 2),
     Member("apgd-js", partial(_apgd, loss="js"), 6e-5, 2),
     Member("padam-cos", _padam, 5e-5, 2),
-    Member("restart", partial(descend, start="random", first=2.0, widths=WIDTHS, harm="pixels"), 1e-4, 4),
+    Member("restart", partial(descend, start="random", first=2.0, widths=WIDTHS, aim="pixels"), 1e-4, 4),
     Member("cospgd", _cospgd, 4e-5, 2),
-    Member("almaprox", partial(_least, attack=almaprox, alpha=0.001), 2e-5, 4),
+    Member("almaprox", partial(_least, attack=almaprox, alpha=0.001), 2e-5, 4, classes=3),
     Member("pdpgd", partial(_least, attack=pdpgd, alpha=0.01), 1e-5, 4),
 )
 """Their priors are gains of a pass that were measured on split `dev` of the digits scenes, on three networks of seed 7
 (PSPNet without a defense and with TRADES, DeepLabv3 with PGD-AT), which are not among those that
-docs/results/standard.md compares attacks on. The prior of "called" is set between those of its neighbours."""
+docs/results/standard.md compares attacks on. The prior of "left" is set between those of its neighbours."""
 SCORE_BASED = Member("square", _square, 1.0)

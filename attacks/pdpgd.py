@@ -27,7 +27,7 @@ PROXIMAL_STEPS, CONVERGED = 5, 0.01
 """Most iterations of the proximal step, and the relative change of an image at which they end."""
 
 
-@attack("pdpgd", minimises="linf")
+@attack("pdpgd", version=2, minimises="linf")
 def pdpgd(
     model: nn.Module,
     images: Tensor,
@@ -52,8 +52,8 @@ def pdpgd(
         model: network, images -> logits.
         images: (N, 3, H, W) in [0, 1].
         masks: (N, H, W).
-        eps: L_inf radius to which the result is clipped, in [0, 1] units; None does not clip, so that the distance of
-            the images is the result.
+        eps: L_inf radius to which every iterate is clipped, in [0, 1] units; the result is then the iterate with the
+            most wrong pixels. None does not clip, so that the distance of the images is the result.
         alpha: initial step size of the images; it falls to a hundredth.
         steps: number of steps.
         share: share of the valid pixels to fool, in [0, 1].
@@ -80,7 +80,9 @@ def pdpgd(
         reached = torch.where(count > 0, wrong.flatten(1).sum(1) / count.clamp_min(1), 1.0)
         distance = change.flatten(1).abs().amax(1)
         success = reached >= share
-        better = (success & (distance <= best_distance)) | (~found & (reached >= best_share.clamp_max(share)))
+        better = reached >= best_share
+        if eps is None:
+            better = (success & (distance <= best_distance)) | (~found & (reached >= best_share.clamp_max(share)))
         best = torch.where(_column(better), now.detach(), best)
         best_distance = torch.where(better, distance, best_distance)
         best_share = torch.where(better, reached, best_share)
@@ -100,6 +102,8 @@ def pdpgd(
         total = weights.flatten(1).sum(1).clamp_min(LEAST)
         norm_weight = ((1 - total) / total).to(scale) * size / largest
         change = _towards_proximal(change, norm_weight, scale / _column(largest), images)
+        if eps is not None:
+            change = change.clamp(-eps, eps)
 
         left = 1 - i / max(steps - 1, 1)
         dual_step = DUAL_STEP * (LAST_DUAL_STEP + (1 - LAST_DUAL_STEP) * left)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from segbench.attacks.base import attack
-from segbench.attacks.members import MEMBERS, SCORE_BASED, WIDTHS, Target, descend
-from segbench.attacks.tools.descent import iou_harm, pixel_harm, undirected
+from segbench.attacks.members import MEMBERS, SCORE_BASED, WIDTHS, Aim, Member, Target, descend
+from segbench.attacks.tools.descent import iou_harm
 from segbench.attacks.tools.gradient_check import check_gradient
 from segbench.attacks.tools.keeper import Keeper
 from segbench.attacks.tools.losses import counted_classes
 from segbench.attacks.tools.noise import Generators
-from segbench.attacks.tools.watch import watching
+from segbench.attacks.tools.watch import told_apart, watching
 
-OPENINGS = ((0.25, "called"), (0.25, "classes"))
-"""Share of the passes, and aim, of the first two descents, which every image gets; see `members.Target.harms`."""
+OPENINGS: tuple[tuple[float, Aim], ...] = ((0.25, "called"), (0.25, "classes"))
+"""Share of the passes, and aim, of the first two descents, which every image gets; see `members.Aim`."""
 LEFT = 0.25
-"""IoU that the classes are taken to have when the descents weigh them."""
+"""IoU that the classes are taken to have before it is known what is left of them."""
 ROUNDS = 16
 """A round has this part of the passes, times the member's share; it gets longer while the member finds nothing."""
 HOLDS = 0.5
@@ -30,7 +32,7 @@ DOUBT = 0.25
 """What is left of that expectation after a round without a gain."""
 
 
-@attack("standard", version=2, ensemble=True)
+@attack("standard", version=3, ensemble=True)
 def standard(
     model: nn.Module,
     images: Tensor,
@@ -48,15 +50,15 @@ def standard(
     is worth for the mean IoU of a set (`tools.descent.iou_harm`). The first one also tells wrong classes apart: a pixel
     that is wrongly called a rare class lowers the IoU of that class more than one that is called a frequent class does.
     The rest goes in rounds to the member that is expected to gain most on this image: descents that go on from the best
-    image, by mean IoU or by right pixels; APGD with the loss of SegPGD, masked cross-entropy and Jensen-Shannon
-    divergence; PAdam-Cos; CosPGD; a descent from a random start; PDPGD; ALMAProx. The expectation starts from fixed
-    priors and follows what each member gained on the image. A round without a gain makes the member's next round twice
-    as long. An image is finished when no pixel of it is right, when its passes are spent, or when every member in turn
-    gained nothing since the last gain.
+    image, by mean IoU (one of them with the IoU that this image has left of each class) or by right pixels; APGD with
+    the loss of SegPGD, masked cross-entropy and Jensen-Shannon divergence; PAdam-Cos; CosPGD; a descent from a random
+    start; PDPGD; ALMAProx. The expectation starts from fixed priors and follows what each member gained on the image. A
+    round without a gain makes the member's next round twice as long. An image is finished when no pixel of it is right,
+    when its passes are spent, or when every member in turn gained nothing since the last gain.
 
     If the gradient of an image is not to be trusted (`tools.gradient_check`), its remaining passes go to the Square
-    attack, which needs only logits. An attack gets one network, so that transfer from other networks is no member; a
-    matrix evaluates it apart, by `transfer`.
+    attack, which needs only logits. An attack gets one network, so that transfer from other networks is no member: a
+    matrix attacks by `transfer`, and takes it in by `worst_of: {any: [standard, transfer]}`.
 
     The attack keeps three of all images that it looked at inside the ball, which are its parts: "pixels" has the fewest
     right pixels, "classes" does the most harm to the mean IoU of a set, and "image" has the lowest mean IoU over the
@@ -86,19 +88,38 @@ def standard(
     """
     if class_pixels is None:
         class_pixels = counted_classes(masks, "standard", ignore_index=ignore_index)
+    parts: dict[str, Tensor] = {}
+    for rows in told_apart(images, eps):
+        generators = [generator[row] for row in rows.tolist()]
+        found = _attacked(model, images[rows], masks[rows], eps, passes, ignore_index, generators, class_pixels)
+        for name, made in found.items():
+            parts.setdefault(name, images.clone())[rows] = made
+    return parts
+
+
+def _attacked(
+    model: nn.Module,
+    images: Tensor,
+    masks: Tensor,
+    eps: float,
+    passes: int,
+    ignore_index: int,
+    generator: Generators,
+    class_pixels: Tensor,
+) -> dict[str, Tensor]:
+    """Attack images that the keeper tells apart; see `standard`."""
     logits = model(images.detach().requires_grad_())
-    harm = iou_harm(class_pixels, logits.shape[1], left=LEFT)
-    harms = {"called": harm, "classes": undirected(harm), "pixels": pixel_harm(logits.shape[1])}
+    harm = iou_harm(class_pixels, torch.full_like(logits[0, :, 0, 0], LEFT, dtype=torch.double))
     keeper = Keeper(images, logits.detach(), masks, harm, ignore_index=ignore_index)
     trusted = torch.full_like(keeper.right, logits.requires_grad, dtype=torch.bool)
     with watching(model, images, norm="linf", eps=eps, see=keeper.see):
-        target = Target(model, images, masks, eps, ignore_index, generator, keeper, harms)
+        target = Target(model, images, masks, eps, ignore_index, generator, keeper, class_pixels)
         clean = keeper.right.clone()
         for share, aim in OPENINGS:
             rows = ((keeper.right > 0) & trusted).nonzero().flatten()
             length = round(share * passes)
             if len(rows) and length > 1:
-                descend(target, rows, length, start="random", first=2.0, widths=WIDTHS, harm=aim)
+                descend(target, rows, length, start="random", first=2.0, widths=WIDTHS, aim=aim)
         if passes >= CHECKED:
             doubtful = (trusted & (keeper.right > HOLDS * clean)).nonzero().flatten()
             trusted[doubtful] &= _checked(target, doubtful)
@@ -117,8 +138,9 @@ def _checked(target: Target, rows: Tensor) -> Tensor:
 def _spend(target: Target, trusted: Tensor, passes: int) -> None:
     """Spend the passes that are left to each image, a round at a time."""
     keeper = target.keeper
+    members = [member for member in MEMBERS if member.classes <= len(keeper.worth)]
     accounts = {
-        int(row): _Account(max(passes // ROUNDS, 2), bool(trusted[row]))
+        int(row): _Account(max(passes // ROUNDS, 2), members, bool(trusted[row]))
         for row in (keeper.right > 0).nonzero().flatten()
     }
     while True:
@@ -150,11 +172,12 @@ class _Account:
 
     Args:
         length: passes of a member's first round.
+        members: those that need the gradient.
         trusted: the gradient of the image is to be trusted.
     """
 
-    def __init__(self, length: int, trusted: bool) -> None:
-        members = MEMBERS if trusted else (SCORE_BASED,)
+    def __init__(self, length: int, members: Sequence[Member], trusted: bool) -> None:
+        members = members if trusted else (SCORE_BASED,)
         self.expected = {member.name: member.prior for member in members}
         self.lengths = {member.name: length * member.share for member in members}
         self.idle: set[str] = set()

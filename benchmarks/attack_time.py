@@ -27,6 +27,7 @@ from segbench.attacks.dag import dag
 from segbench.attacks.sea import sea
 from segbench.attacks.tools.passes import count_passes
 from segbench.components import specs
+from segbench.networks.folding import foldable, folded
 
 STEPS = 6
 EPS, ALPHA = 0.03, 0.01
@@ -64,6 +65,12 @@ def main() -> None:
         peer = torchattacks.BIM(model, eps=EPS, alpha=ALPHA, steps=STEPS)
         works["torchattacks"] = lambda: peer(images, masks)
     shown(f"BIM-{STEPS}", works)
+    fast = folded(model, foldable(model, images[:1]))
+    works = {
+        "bim": lambda: bim(fast, images, masks, eps=EPS, alpha=ALPHA, steps=STEPS),
+        "bare passes": works["bare passes"],
+    }
+    shown(f"BIM-{STEPS}, folded as in evaluation", works)
 
     def ensemble() -> object:
         generators = [torch.Generator().manual_seed(index) for index in range(len(images))]

@@ -74,7 +74,7 @@ def passes(plan: Plan, sweeps: tuple[Sweep, ...]) -> int:
 
 def stand_in(folder: Path, images: int, size: int) -> Matrix:
     """Return the VOC matrix with a small network, little data and short trainings."""
-    small: dict[str, Any] = {"encoder": "tiny", "widths": [8, 8, 16, 16], "channels": 8}
+    small: dict[str, Any] = {"encoder": "tiny", "channels": 8}
     changes = {
         "datasets": [f"digits(size={size}, train=8, val={images}, dev=1)"],
         "models": [{"name": "pspnet", **small}, {"name": "deeplabv3", **small}],

@@ -40,10 +40,10 @@ def main(height: int = 360, width: int = 480) -> None:
     truth[torch.from_numpy(rng.random((height, width)) < 0.02)] = 255
     images = torch.from_numpy(rng.random((1, 3, height, width))).float()
     families = Runtime().tallies
-    known = best(lambda: seen(truth, families, CLASSES, 255))
-    logits = torch.from_numpy(shapes + rng.normal(0, 0.02, shapes.shape)).float() * 20
-    ready = seen(truth, families, CLASSES, 255)
-    preds = logits.argmax(0)
+    known = best(lambda: seen(truth[None], families, CLASSES, 255))
+    logits = torch.from_numpy(shapes + rng.normal(0, 0.02, shapes.shape)).float()[None] * 20
+    ready = seen(truth[None], families, CLASSES, 255)
+    preds = logits.argmax(1)
     each = best(lambda: tallied(families, preds, Answers(logits, are_logits=True), ready))
     print(f"{height} x {width}, {CLASSES} classes, {torch.get_num_threads()} threads, processor seconds for one image")
     print(f"truth, once per image: {known:.3f}; predictions: {each:.3f}")

@@ -1,9 +1,10 @@
 """One training step beside a plain one and beside the authors' loop: `python benchmarks/training_step.py`.
 
-The loop is written from what is published of it: SAT crafts adversarial images of the whole batch and trains on half of
-them; DDC-AT evaluates all its heads in every pass of its attack; the attack's passes make the gradients of the
-parameters too, and a second forward pass follows each of its steps. Prints a line of JSON for each defense: processor
-seconds, the least of several interleaved rounds, and the ratios.
+The loop is written from what the published one does: it crafts adversarial images of the whole batch and uses half of
+SAT's; every pass of the attack evaluates all classifiers, and every backward pass goes through all of them and makes
+the gradients of all parameters, as the losses of the others are added with the factor 0; DDC-AT looks at the images of
+each step a second time; and the images that were made are looked at once more. Prints a line of JSON for each defense:
+processor seconds, the least of several interleaved rounds, and the ratios.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +49,7 @@ def main() -> None:
     assert isinstance(segmenter, Segmenter)
     works = {
         "none": ours("none"),
-        "plain step": lambda: step(segmenter, lambda: plain_loss(segmenter, images, masks)),
+        "plain step": lambda: step(segmenter, lambda: plain_pass(segmenter, images, masks).loss),
         "sat": ours("sat"),
         "sat, published loop": lambda: step(segmenter, lambda: published_sat(segmenter, images, masks)),
         "ddcat": ours("ddcat"),
@@ -76,56 +78,76 @@ def step(network: nn.Module, loss: Callable[[], Tensor]) -> None:
     loss().backward()  # type: ignore[no-untyped-call]
 
 
-def plain_loss(segmenter: Segmenter, images: Tensor, masks: Tensor) -> Tensor:
-    """Return the cross-entropy of a network and of its auxiliary classifier."""
+class Pass(NamedTuple):
+    """What one pass of the published loop evaluates: logits of the main branch, the training loss, and label maps."""
+
+    logits: Tensor
+    loss: Tensor
+    labels: Tensor
+
+
+def plain_pass(segmenter: Segmenter, images: Tensor, masks: Tensor) -> Pass:
+    """Evaluate a network and its auxiliary classifier."""
     features = segmenter.features(images)
-    loss = entropy(segmenter.classify(segmenter.classifier, features.main, images), masks)
-    return loss + AUX_WEIGHT * auxiliary_loss(segmenter, features.auxiliary, images, masks, VOID)
+    logits = segmenter.classify(segmenter.classifier, features.main, images)
+    auxiliary = auxiliary_loss(segmenter, features.auxiliary, images, masks, VOID)
+    return Pass(logits, entropy(logits, masks) + AUX_WEIGHT * auxiliary, logits.detach().argmax(1))
+
+
+def divided_pass(three: DivideAndConquer, images: Tensor, masks: Tensor, mask_labels: Tensor) -> Pass:
+    """Evaluate all three branches of DDC-AT and the auxiliary classifier."""
+    features = three.segmenter.features(images)
+    branches = three.branches(images, features.main)
+    merged = branches.merged()
+    auxiliary = auxiliary_loss(three.segmenter, features.auxiliary, images, masks, VOID)
+    loss = entropy(merged, masks) + F.cross_entropy(branches.mask, mask_labels) + AUX_WEIGHT * auxiliary
+    return Pass(branches.main, loss, merged.detach().argmax(1))
 
 
 def entropy(logits: Tensor, masks: Tensor) -> Tensor:
     return F.cross_entropy(logits, masks, ignore_index=VOID)
 
 
-def published_attack(network: nn.Module, logits: Callable[[Tensor], Tensor], images: Tensor, masks: Tensor) -> Tensor:
-    """Craft adversarial images: gradients of all parameters are made, and every step looks at its result again."""
-    network.eval()
+def crafted(network: nn.Module, evaluated: Callable[[Tensor], Pass], images: Tensor, masks: Tensor) -> Tensor:
+    """Take the steps of BIM in eval mode."""
     adversarial = images.clone()
     for _ in range(STEPS):
         adversarial.requires_grad_()
         network.zero_grad()
-        entropy(logits(adversarial), masks).backward()  # type: ignore[no-untyped-call]
+        found = evaluated(adversarial)
+        (entropy(found.logits, masks) + 0 * found.loss).backward()  # type: ignore[no-untyped-call]
         assert adversarial.grad is not None
         moved = adversarial.detach() + ALPHA * adversarial.grad.sign()
         adversarial = torch.max(torch.min(moved, images + EPS), images - EPS).clamp(0, 1)
-        with torch.no_grad():
-            logits(adversarial)
-    network.train()
     return adversarial
 
 
 def published_sat(segmenter: Segmenter, images: Tensor, masks: Tensor) -> Tensor:
     """Return the loss of SAT: all images are attacked, the second half is used."""
     half = len(images) // 2
-    adversarial = published_attack(segmenter, segmenter, images, masks)
-    return plain_loss(segmenter, torch.cat([images[:half], adversarial[half:]]), masks)
+    segmenter.eval()
+    adversarial = crafted(segmenter, lambda moved: plain_pass(segmenter, moved, masks), images, masks)
+    plain_pass(segmenter, adversarial, masks)
+    segmenter.train()
+    return plain_pass(segmenter, torch.cat([images[:half], adversarial[half:]]), masks).loss
 
 
 def published_ddcat(three: DivideAndConquer, images: Tensor, masks: Tensor) -> Tensor:
-    """Return the loss of DDC-AT: all images are attacked, and every pass evaluates all three heads."""
-    half = len(images) // 2
+    """Return the loss of DDC-AT: all images are attacked, and those before each step are looked at again."""
+    half, nowhere = len(images) // 2, torch.zeros_like(masks)
+    looks = []
 
-    def main_branch(moved: Tensor) -> Tensor:
-        return three.branches(moved, three.segmenter.features(moved).main).main
+    def twice(moved: Tensor) -> Pass:
+        found = divided_pass(three, moved, masks, nowhere)
+        looks.append(divided_pass(three, moved, masks, nowhere).labels)
+        return found
 
-    adversarial = published_attack(three, main_branch, images, masks)
-    labels = torch.zeros_like(masks)
-    labels[:half] = (three.predict(images[:half]) != three.predict(adversarial[:half])).long()
-    mixed = torch.cat([images[:half], adversarial[half:]])
-    features = three.segmenter.features(mixed)
-    branches = three.branches(mixed, features.main)
-    auxiliary = auxiliary_loss(three.segmenter, features.auxiliary, mixed, masks, VOID)
-    return entropy(branches.merged(), masks) + F.cross_entropy(branches.mask, labels) + AUX_WEIGHT * auxiliary
+    three.eval()
+    adversarial = crafted(three, twice, images, masks)
+    flipped = looks[0] != divided_pass(three, adversarial, masks, nowhere).labels
+    three.train()
+    mask_labels = torch.cat([flipped[:half].long(), nowhere[half:]])
+    return divided_pass(three, torch.cat([images[:half], adversarial[half:]]), masks, mask_labels).loss
 
 
 if __name__ == "__main__":

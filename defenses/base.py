@@ -169,7 +169,7 @@ def attacked(
     ignore_index: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Return adversarial images for training, (N, 3, H, W).
+    """Return adversarial images for training, (N, 3, H, W); attacks that weigh classes count those in the batch.
 
     Args:
         attack: the attack used in training.
@@ -180,14 +180,17 @@ def attacked(
         generator: random generator of the attack.
 
     Raises:
-        ValueError: the attack needs the training data first, which training does not provide.
+        ValueError: the attack fits a perturbation first.
     """
-    if attack.needs_training_data:
+    if attack.attack.fit is not None:
         raise ValueError(
-            f"{attack.attack.name} with these options needs class counts or a perturbation from the training data, "
-            "which an attack used in training does not get; choose another attack"
+            f"{attack.attack.name} fits a perturbation on the training data first, which an attack used in training "
+            "does not get; choose another attack"
         )
-    return attack(segmenter, images, masks, ignore_index=ignore_index, generator=generator)
+    class_pixels = None
+    if attack.needs_training_data:
+        class_pixels = torch.bincount(masks[masks != ignore_index].flatten(), minlength=1)
+    return attack(segmenter, images, masks, ignore_index=ignore_index, generator=generator, class_pixels=class_pixels)
 
 
 D = TypeVar("D", bound=Callable[..., nn.Module])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,6 +14,7 @@ from segbench.attacks.base import BoundAttack
 from segbench.attacks.tools.guard import guarded
 from segbench.defenses.base import Losses, attacked, auxiliary_loss, defense
 from segbench.defenses.sat import PAPER_ATTACK
+from segbench.defenses.tools.first_pass import FirstPass, first_pass
 from segbench.model_zoo.base import ModelError, Segmenter
 from segbench.model_zoo.official import load_official_training
 
@@ -83,26 +85,38 @@ class DivideAndConquer(nn.Module):
         with guarded(self, images.device), torch.no_grad():
             return self.branches(images, self.segmenter.features(images).main).merged().max(1).indices
 
+    def _predict_clean(self, images: Tensor, passes: Sequence[FirstPass]) -> Tensor:
+        """Return what `predict` does; a pass that began with these images serves again."""
+        count = len(images)
+        if not passes or not torch.equal(passes[0].images[:count], images):
+            return self.predict(images)
+        features, main = passes[0].features[:count], passes[0].logits[:count]
+        with guarded(self, images.device), torch.no_grad():
+            others = (self.segmenter.classify(h, features, images) for h in (self.auxiliary_branch, self.mask_branch))
+            return Branches(main, *others).merged().max(1).indices
+
     def loss(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Losses:
         """Return the loss of a batch whose second half is attacked; see `defenses.base.TrainingDefense`.
 
         The terms include `mask_predicted` and `mask_real`: the share of the divided images' pixels that the mask
         branch, or the mask labels, assign to the auxiliary branch (figure 4 of the paper). The attack runs only on
-        images that are trained on in adversarial form or that need a mask label.
+        images that are trained on in adversarial form or that need a mask label. Where it starts at the clean images,
+        as BIM does, its first pass serves for their prediction too.
         """
         count, half = len(images), len(images) // 2
         divided = {"clean": slice(0, half), "adversarial": slice(half, count), "both": slice(0, count)}[self.divided]
         start = divided.start
-        adversarial = attacked(
-            self.attack,
-            self.segmenter,
-            images[start:],
-            masks[start:],
-            ignore_index=self.ignore_index,
-            generator=generator,
-        )
+        with first_pass(self.segmenter) as passes:
+            adversarial = attacked(
+                self.attack,
+                self.segmenter,
+                images[start:],
+                masks[start:],
+                ignore_index=self.ignore_index,
+                generator=generator,
+            )
         mixed = torch.cat([images[:half], adversarial[half - start :]])
-        flipped = self.predict(images[divided]) != self.predict(adversarial[: divided.stop - start])
+        flipped = self._predict_clean(images[divided], passes) != self.predict(adversarial[: divided.stop - start])
         mask_labels = torch.zeros_like(masks)
         mask_labels[divided] = flipped.long()
 

@@ -21,20 +21,30 @@ _TEMPORARY = re.compile(r"\..+?(\.on-(?P<machine>[0-9a-f]{8}))?\.(?P<process>\d+
 def write(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees either the whole old file or the whole new one, even after a crash.
 
+    A link stays one. What is no file, such as /dev/stdout or a pipe, is written to, and never replaced.
+
     Args:
         path: the file; a missing folder is created.
         content: text is written in UTF-8.
     """
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        path.write_bytes(_bytes(content))
+        return
     temporary = path.with_name(f".{path.name[:100]}.on-{MACHINE}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(_bytes(content))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content
 
 
 def is_temporary(path: Path) -> bool:

@@ -30,6 +30,8 @@ def verdict(fall: float | None) -> str:
     """Say in words whether an attack had converged."""
     if fall is None:
         return "too few passes to tell"
+    if fall <= -STEADY:
+        return f"mIoU rose by {-fall:.1f} points in the last fifth, as fewer pixels stayed right"
     if fall < STEADY:
         return "converged: the last fifth changed nothing"
     return f"still falling by {fall:.1f} points in the last fifth"

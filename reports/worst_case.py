@@ -16,6 +16,9 @@ from segbench.reports.metrics.tallied import Tallied, Tallies
 from segbench.reports.records import Component, Manifest, Record, RecordedThreat
 from segbench.reports.statistics import Absent, Counts, image_accuracy, mean_iou, scores
 
+TRANSFER = "transfer"
+"""Member of a set that stands for every attack on a network that was made on another one."""
+
 
 @dataclass(frozen=True)
 class WorstCase:
@@ -39,9 +42,10 @@ class WorstCase:
 def with_worst_cases(manifest: Manifest, evidence: Evidence) -> Manifest:
     """Add one record per network and set of attacks in `worst_of`, after all other records.
 
-    A set lists attacks by name, such as "bim" for all BIM attacks, or by short string, such as "bim(steps=3)". The mIoU
-    of the new record is that of the greedy choice of an attack per image; its `extras` hold the worst accuracies and a
-    lower bound of the mIoU.
+    A set lists attacks by name, such as "bim" for all BIM attacks, or by short string, such as "bim(steps=3)". With
+    "transfer" among them, an attacker of the network itself may also take the images that were made on other networks.
+    The mIoU of the new record is that of the greedy choice of an attack per image; its `extras` hold the worst
+    accuracies and a lower bound of the mIoU.
 
     Args:
         manifest: the records of a matrix.
@@ -51,26 +55,34 @@ def with_worst_cases(manifest: Manifest, evidence: Evidence) -> Manifest:
         ValueError: the counts of a record are gone.
     """
     groups: dict[tuple[object, ...], list[Record]] = {}
+    transfers: dict[tuple[object, ...], list[Record]] = {}
     for record in manifest.records:
         key = (record.target.digest, record.source.digest, record.oblivious, *condition(record))
         groups.setdefault(key, []).append(record)
-    added = [
-        aggregated
-        for group in groups.values()
-        for column, members in manifest.worst_of.items()
-        if (aggregated := _worst(column, members, group, evidence)) is not None
-    ]
+        if record.setting == "black-box":
+            transfers.setdefault((record.target.digest, *condition(record)), []).append(record)
+    added = []
+    for (target, source, oblivious, *shared), group in groups.items():
+        made_elsewhere = transfers.get((target, *shared), []) if source == target and not oblivious else []
+        for column, members in manifest.worst_of.items():
+            aggregated = _worst(column, members, group, made_elsewhere, evidence)
+            if aggregated is not None:
+                added.append(aggregated)
     known = {record.digest: record for record in (*manifest.records, *added)}
     return manifest.model_copy(update={"records": tuple(known.values())})
 
 
-def _worst(column: str, members: Iterable[str], group: list[Record], evidence: Evidence) -> Record | None:
+def _worst(
+    column: str, members: Iterable[str], group: list[Record], transfers: list[Record], evidence: Evidence
+) -> Record | None:
     """Return the record of one set of attacks on one network; None if one of them was not asked for, or is none."""
     wanted = list(members)
     attacked = [record for record in group if record.setting != "clean"]
     chosen = [r for r in attacked if r.attack.short in wanted or r.attack.name in wanted]
-    if not all(any(member in (r.attack.short, r.attack.name) for r in chosen) for member in wanted):
+    there = {TRANSFER if transfers else "", *(name for r in chosen for name in (r.attack.short, r.attack.name))}
+    if not there.issuperset(wanted):
         return None
+    chosen += transfers if TRANSFER in wanted else []
     done = [record for record in chosen if record.status == "done"]
     attack = Component(name=column, options={"of": wanted}, short=column)
     digest = hashlib.sha256("\n".join(["worst-of", column, *(r.digest for r in chosen)]).encode()).hexdigest()[:16]
@@ -81,6 +93,7 @@ def _worst(column: str, members: Iterable[str], group: list[Record], evidence: E
         "adaptive": next((r.adaptive for r in chosen if r.adaptive is not None), None),
         "provenance": {},
         "flags": (),
+        "curve": (),
     }
     if len(done) < len(chosen):
         undone = [record for record in chosen if record.status != "done"]

@@ -83,7 +83,7 @@ def failing(what: str) -> Iterator[None]:
         yield
     except SegbenchError:
         raise
-    except Exception as error:  # whatever a stranger's code raises
+    except (Exception, SystemExit) as error:  # whatever a stranger's code raises; a script may end itself
         reason = " ".join(str(error).split())[:300]
         raise SegbenchError(f"{what} ({type(error).__name__}: {reason})") from error
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from typing import Generic, TypeVar
 
 import torch
@@ -25,7 +26,8 @@ class ReadAhead(Generic[Key, Item]):
         read: a key -> its item; several threads call it at once.
         keys: what to read.
         threads: number of threads; 0 to read each item when it is asked for.
-        ahead: items that are read, or being read, before they are asked for; may be changed while items are taken.
+        ahead: items that are read, or being read, beyond the one that is asked for; may be changed while items are
+            taken.
 
     Attributes:
         waited: seconds in which an item was asked for and not there.
@@ -44,11 +46,8 @@ class ReadAhead(Generic[Key, Item]):
         pool = ThreadPoolExecutor(self.threads, "read-ahead", initializer=torch.set_num_threads, initargs=(1,))
         try:
             while True:
-                while len(begun) < self.ahead:
-                    try:
-                        begun.append(pool.submit(self.read, next(keys)))
-                    except StopIteration:
-                        break
+                # One more than `ahead`, which is asked for now: what follows is read while that is worked on.
+                begun.extend(pool.submit(self.read, key) for key in islice(keys, max(0, self.ahead + 1 - len(begun))))
                 if not begun:
                     return
                 yield self._timed(begun.popleft().result)

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from segbench.errors import SegbenchError, unknown
 from segbench.reports.figures.base import Figure
@@ -17,6 +15,9 @@ from segbench.reports.names import is_name
 from segbench.reports.records import Manifest, Record
 from segbench.reports.render import NAMES, Format, figures, judge, render
 from segbench.store import Store, rendered
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMATS: tuple[Format, ...] = ("html", "md", "csv")
 

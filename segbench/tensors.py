@@ -89,11 +89,18 @@ def _labels_fit(network: nn.Module, images: Tensor, masks: Tensor, ignore_index:
     """See that masks hold no label beyond the classes of a network, which losses would stumble over.
 
     Raises:
-        ValueError: they do, or images and masks are not what an attack takes.
+        ValueError: they do, images and masks are not what an attack takes, or the network answers with values that are
+            not finite.
     """
     with prepared({"model": network, "images": images, "masks": masks, "ignore_index": ignore_index}):
         with torch.no_grad():
-            count = network(images[:1]).shape[1]
+            logits = network(images[:1])
+        if not logits.isfinite().all():
+            raise ValueError(
+                "the network answers with values that are not finite, which no attack can follow; give a class that it "
+                "does not know a low logit, such as -1e4"
+            )
+        count = logits.shape[1]
         highest = int(masks.masked_fill(masks == ignore_index, 0).max())
     if highest >= count:
         raise ValueError(

@@ -84,8 +84,9 @@ def check_budget(
 
 def distance(adversarial: Tensor, images: Tensor, norm: Norm) -> Tensor:
     """Return the distance between each adversarial and clean image, (N,) float64, in the units of `ThreatModel.eps`."""
-    change = (adversarial.double() - images.double()).flatten(1)
+    change = (adversarial.double() - images).flatten(1)
     if norm == "linf":
-        return change.abs().amax(1)
+        lowest, highest = change.aminmax(dim=1)
+        return torch.maximum(highest, -lowest)
     length: Tensor = torch.linalg.vector_norm(change, dim=1)
     return length if norm == "l2" else length / change.shape[1] ** 0.5

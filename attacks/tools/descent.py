@@ -33,7 +33,7 @@ def margin_descent(
         images: clean images, the centres of the balls, (N, 3, H, W).
         masks: (N, H, W).
         start: first iterate, inside the balls, (N, 3, H, W).
-        harm: what it is worth that a pixel of one class is called another, (C, C); see `soft_harm`.
+        harm: what it is worth that a pixel of one class is called another, (N, C, C); see `soft_harm`.
         eps: L_inf radius of the ball, in [0, 1] units.
         steps: number of steps.
         first: size of the first step, as a multiple of eps; it falls linearly to zero.
@@ -45,7 +45,7 @@ def margin_descent(
     for t in range(steps):
         now, labels = adversarial[running], masks[running]
         width = widths[0] * (widths[1] / widths[0]) ** (t / max(steps - 1, 1))
-        loss = partial(soft_harm, harm=harm, width=width, ignore_index=ignore_index)
+        loss = partial(soft_harm, harm=harm[running], width=width, ignore_index=ignore_index)
         gradient, _, logits = input_gradient(model, now, labels, loss, ignore_index=ignore_index)
         unfinished = right_pixels(logits, labels, ignore_index=ignore_index) > 0
         running = running[unfinished]
@@ -69,7 +69,7 @@ def soft_harm(logits: Tensor, masks: Tensor, *, harm: Tensor, width: float, igno
     Args:
         logits: (N, C, H, W).
         masks: (N, H, W).
-        harm: row: true class, column: class that the pixel is called, (C, C).
+        harm: of each image, row: true class, column: class that the pixel is called, (N, C, C).
         width: lead at which the slope is a quarter of the slope at zero, in units of the typical margin.
         ignore_index: label of void pixels.
     """
@@ -77,7 +77,8 @@ def soft_harm(logits: Tensor, masks: Tensor, *, harm: Tensor, width: float, igno
     highest, second = torch.split(logits.topk(2, dim=1).values, 1, dim=1)
     lead = logits - torch.where(logits == highest, second, highest)
     typical = typical_margin(logits, masks, ignore_index=ignore_index).unsqueeze(1)
-    weights = harm.to(logits)[masks.where(valid, 0)].movedim(-1, 1)
+    own = torch.arange(len(masks), device=masks.device).view(-1, 1, 1)
+    weights = harm.to(logits)[own, masks.where(valid, 0)].movedim(-1, 1)
     return (weights * lead / (lead.abs() + width * typical)).sum(1) * valid
 
 
@@ -86,8 +87,8 @@ def pixel_harm(classes: int) -> Tensor:
     return -torch.eye(classes, dtype=torch.double)
 
 
-def iou_harm(class_pixels: Tensor, classes: int, *, left: float) -> Tensor:
-    """Harm to the mean IoU of a set: its slope where each class has the same IoU, up to a factor, (C, C).
+def iou_harm(class_pixels: Tensor, left: Tensor) -> Tensor:
+    """Harm to the mean IoU of a set: its slope where the classes have some IoUs, up to a factor, (..., C, C).
 
     A right pixel of class c adds 1 / U_c to the sum of the IoUs, where U_c is the union of the class. A pixel that is
     wrongly called d takes IoU_d / U_d away, since it enlarges that union. The unions are taken to be as large as the
@@ -95,15 +96,15 @@ def iou_harm(class_pixels: Tensor, classes: int, *, left: float) -> Tensor:
 
     Args:
         class_pixels: number of training pixels of each class; classes beyond its end are not there.
-        classes: number of classes C.
-        left: IoU of every class, in [0, 1].
+        left: IoU of every class, in [0, 1], (..., C).
     """
-    pixels = torch.zeros(classes, dtype=torch.double, device=class_pixels.device)
+    classes = left.shape[-1]
+    pixels = torch.zeros(classes, dtype=torch.double, device=left.device)
     pixels[: len(class_pixels)] = class_pixels[:classes].double()
     pixels = torch.where(pixels > 0, pixels, pixels.mean().clamp_min(1))
-    rarest = pixels.min()
-    harm = (left * rarest / pixels).repeat(classes, 1)
-    return harm.fill_diagonal_(0) - (rarest / pixels).diag()
+    worth = pixels.min() / pixels
+    own = torch.eye(classes, dtype=torch.bool, device=left.device)
+    return torch.where(own, -worth, (left * worth).unsqueeze(-2))
 
 
 def undirected(harm: Tensor) -> Tensor:

@@ -100,12 +100,15 @@ def jensen_shannon(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) ->
 def masked_spherical(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:
     """Minus the true logit divided by the Euclidean norm of all logits, at correctly classified pixels; 0 elsewhere.
 
+    Logits of classes that the network does not know do not enter the norm (see `known_classes`).
+
     Source: Croce et al. 2023, https://arxiv.org/abs/2306.12941v1.
     """
     valid = masks != ignore_index
     true = logits.gather(1, masks.where(valid, 0).unsqueeze(1)).squeeze(1)
     right = (predicted(logits) == masks) & valid
-    share: Tensor = true / logits.norm(dim=1).clamp_min(1e-12)
+    known = known_classes(logits.detach())[:, :, None, None]
+    share: Tensor = true / torch.where(known, logits, 0).norm(dim=1).clamp_min(1e-12)
     return -share * right
 
 

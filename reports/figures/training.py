@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pandas as pd
+from typing import TYPE_CHECKING, TypeAlias
 
 from segbench.reports.figures.base import COLOURS, Figure, new_canvas, plain
 from segbench.reports.labels import Labels
 from segbench.reports.records import Network, Record
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure as Canvas
 
-Histories = list[tuple[str, pd.DataFrame]]
+Histories: TypeAlias = "list[tuple[str, pd.DataFrame]]"
 
 
 def training(records: Sequence[Record], labels: Labels, history: Callable[[str], Path | None]) -> list[Figure]:
@@ -27,6 +26,8 @@ def training(records: Sequence[Record], labels: Labels, history: Callable[[str],
         labels: the labels of networks.
         history: digest of a training -> its history, a CSV file with one row per epoch, or None.
     """
+    import pandas as pd
+
     networks: dict[str, Network] = {r.target.digest: r.target for r in records}
     several = len({network.seed for network in networks.values()}) > 1
     histories: Histories = []

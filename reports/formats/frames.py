@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from segbench.reports.labels import Labels, canonical
 from segbench.reports.metrics.registry import STANDARD
 from segbench.reports.records import Record
 from segbench.reports.tables.grid import Cell, Column, Table
 from segbench.reports.tables.layouts import row_label
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INTEGERS = ("limit", "seed", "source_seed", "attack_seed", "steps", "n_images", "forward", "backward")
 YES_OR_NO = ("adaptive", "dynamic")
@@ -33,6 +34,8 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
     Args:
         records: the records.
     """
+    import pandas as pd
+
     shared = _shared()
     frame = pd.DataFrame([_row(record, shared) for record in records], columns=list(COLUMNS))
     for column in INTEGERS:
@@ -65,6 +68,8 @@ def cells(tables: Sequence[Table]) -> pd.DataFrame:
     Args:
         tables: the tables.
     """
+    import pandas as pd
+
     plain = Labels([run for table in tables for *_, cell in table.cells for run in cell.records])
     rows = [
         {

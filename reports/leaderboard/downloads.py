@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-import pandas as pd
-
 from segbench.reports.formats.frames import to_csv
 from segbench.reports.leaderboard.boards import Board
 from segbench.reports.leaderboard.entries import Entry
@@ -23,6 +21,8 @@ def as_csv(boards: Iterable[Board]) -> bytes:
     Args:
         boards: the boards.
     """
+    import pandas as pd
+
     rows = []
     for board in boards:
         for standing in board.standings:

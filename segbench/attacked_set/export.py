@@ -157,10 +157,11 @@ class _Export:
         """Write all conditions, then the manifest."""
         conditions = {}
         for name, cell in self.cells.items():
-            self.say(f"{name}: {self.length} images")
-            conditions[name] = self._condition(name, cell)
+            made = conditions[name] = self._condition(name, cell)
+            used = "" if made.budget_used is None else f", largest change {made.budget_used:.5f}"
+            self.say(f"{self.out / name}: {self.length} images{used}")
         data = next(iter(self.cells.values())).target.data
-        made = AttackedSet(
+        attacked = AttackedSet(
             dataset=data.dataset.identity,
             fingerprint=data.fingerprint,
             classes=tuple(self.dataset.classes),
@@ -172,9 +173,9 @@ class _Export:
             images=tuple(self.images[index] for index in sorted(self.images)),
             files=self.files,
         )
-        write_set(self.out, made)
+        write_set(self.out, attacked)
         (self.out / UNFINISHED).unlink(missing_ok=True)
-        return made
+        return attacked
 
     def _condition(self, name: str, cell: EvalCell) -> Condition:
         attack = cell.attack.attack()

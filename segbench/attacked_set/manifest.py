@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from segbench.errors import SegbenchError, StoreError
 from segbench.files import is_file, read_sealed, seal_of, write_sealed
@@ -86,14 +86,20 @@ class AttackedSet(Frozen):
     version: Literal[1] = 1
     dataset: Component
     fingerprint: str
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
     split: str
-    limit: int | None
+    limit: Annotated[int, Field(ge=1)] | None
     protocol: Component
-    seed: int
-    conditions: Mapping[Annotated[str, AfterValidator(_name)], Condition]
-    images: tuple[ImageFiles, ...]
+    seed: Annotated[int, Field(ge=0)]
+    conditions: Annotated[Mapping[Annotated[str, AfterValidator(_name)], Condition], Field(min_length=1)]
+    images: Annotated[tuple[ImageFiles, ...], Field(min_length=1)]
     files: Mapping[str, str]
+
+    @model_validator(mode="after")
+    def _whole(self) -> AttackedSet:
+        if self.limit is not None and len(self.images) > self.limit:
+            raise ValueError("more images than its limit")
+        return self
 
     @property
     def digest(self) -> str:
@@ -119,8 +125,8 @@ def read_set(folder: Path) -> AttackedSet:
         raise SegbenchError(f"{path}: damaged; take the manifest that attacked-set export wrote") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise SegbenchError(f"{path}: not the manifest of an attacked set ({where}: {first['msg'].lower()})") from error
+        what = ": ".join([*filter(None, [".".join(map(str, first["loc"]))]), first["msg"].lower()])
+        raise SegbenchError(f"{path}: not the manifest of an attacked set ({what})") from error
 
 
 def write_set(folder: Path, made: AttackedSet) -> None:

@@ -12,8 +12,9 @@ from segbench.attacked_set.manifest import CLEAN, AttackedSet, read_set
 from segbench.attacked_set.predictions import Predictions
 from segbench.components import specs
 from segbench.components.specs import Bound
+from segbench.components.values import line_of_text
 from segbench.datasets.base import Dataset
-from segbench.errors import SegbenchError
+from segbench.errors import SegbenchError, failing
 from segbench.evaluation.tally import confusion
 from segbench.execution import prepare
 from segbench.networks.label_maps import as_scores
@@ -53,6 +54,11 @@ def score(
     Raises:
         SegbenchError: the set, the dataset or a file of predictions is not what it has to be.
     """
+    for what, text in (("name", name), ("defense", defense)):
+        try:
+            line_of_text(text)
+        except ValueError as error:
+            raise SegbenchError(f"attacked-set score: {what}: {error}") from error
     made = read_set(folder)
     found = Predictions(predictions, made)
     bound = specs.stored("dataset", made.dataset)
@@ -87,6 +93,8 @@ def _dataset(made: AttackedSet, bound: Bound, data: Mapping[str, Path]) -> Datas
             f"{bound.short}{where}: its files are not those that the set was made of (fingerprint "
             f"{opened.fingerprint()[:8]}, the set's {made.fingerprint[:8]}); score it with the same data"
         )
+    if tuple(opened.classes) != made.classes:
+        raise SegbenchError(f"{bound.short}: has other classes than the set ({', '.join(made.classes)})")
     if len(opened.split(made.split)) < len(made.images):
         raise SegbenchError(f"{bound.short}: {made.split} has fewer images than the set")
     return opened
@@ -101,7 +109,8 @@ def _tally(
     counts, confident = [], _Confidences()
     for index, image in enumerate(made.images):
         sample = split[index]
-        crops = protocol.crops(sample.image, sample.mask)
+        with failing(f"{image.name}: cannot be cut as the set's protocol {made.protocol.short} says"):
+            crops = protocol.crops(sample.image, sample.mask)
         labels = torch.from_numpy(found.labels(condition, image))
         if sample.name != image.name or labels.shape != crops.masks.shape:
             raise SegbenchError(f"{image.name}: not the image of the dataset at place {index}, or of another size")

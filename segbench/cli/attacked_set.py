@@ -52,7 +52,7 @@ def export(
     from segbench.attacked_set.export import export as export_set
     from segbench.components import specs
 
-    made = export_set(
+    export_set(
         out,
         dataset,
         substitute,
@@ -68,9 +68,6 @@ def export(
         force=force,
         say=lambda text: typer.echo(text, err=True),
     )
-    for name, condition in made.conditions.items():
-        used = "" if condition.budget_used is None else f", largest change {condition.budget_used:.5f}"
-        typer.echo(f"{out / name}: {len(made.images)} images{used}")
     typer.echo(f"manifest: {out / 'manifest.json'}")
 
 

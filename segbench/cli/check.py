@@ -99,7 +99,7 @@ def _bounded(done: Callable[[], int], written: _Written, matrix: str) -> int:
 
     try:
         return done()
-    except (typer.Exit, KeyboardInterrupt):
+    except (typer.Exit, KeyboardInterrupt, SystemExit):
         why = "stopped before it had a result"
     except Exception as error:  # also a mistake of segbench's, whose traceback `sentences` keeps
         why = sentences(error)[0]
@@ -135,7 +135,7 @@ def _checked(
     if baseline is None and not asked.required:
         raise SegbenchError("nothing is asked for: give --baseline FILE, or --require with a value to reach")
     kept = Store(loaded.runtime.store)
-    plan = prepare.checked_plan(loaded, kept, lambda text: typer.echo(text, err=True))
+    plan = prepare.checked_plan(loaded, kept, output.note)
     expected = {cell.digest: cell.expected() for cell in plan.evaluations}
     rules.check_names(asked, list(expected.values()), _classes(plan, loaded))
     problems = baselines.unlike(then, list(expected.values())) if then else []
@@ -148,7 +148,7 @@ def _checked(
     records = [record for record in result.records if record.digest in expected]
     also = [own.metric for own in asked.required]
     now = baselines.measured(loaded.name, records, kept.counts, asked.allowed, kept.tallies, also)
-    rows = gate.compare(then if not problems else None, now, records, *asked)
+    rows = gate.compare(then if not problems else None, now, records, *asked, update=update)
     notes = [
         *problems,
         *(f"flagged {line}" for line in flag_sentences(records)),
@@ -217,6 +217,7 @@ def _write_json(written: _Written, found: told.CheckResult) -> None:
 
 def _write_mistake(written: _Written, matrix: str, why: str) -> None:
     """Write that there is no result into the files that a dashboard reads, so that none of an earlier check remains."""
+    from segbench.cli.endings import say
     from segbench.files import write_bytes
     from segbench.regression import told
 
@@ -225,7 +226,7 @@ def _write_mistake(written: _Written, matrix: str, why: str) -> None:
         if written.junit:
             write_bytes(written.junit, told.junit_without_result(matrix, why))
     except SegbenchError as error:
-        typer.echo(f"error: {error}", err=True)
+        say(str(error))
 
 
 def _update(path: Path, now: Baseline, records: Sequence[Record]) -> None:
@@ -239,4 +240,4 @@ def _update(path: Path, now: Baseline, records: Sequence[Record]) -> None:
             f"{first.attack.short} on {first.target.model.short} first: {first.error}"
         )
     baselines.write(now, path)
-    typer.echo(f"baseline: {path} ({path.stat().st_size:,} bytes)", err=True)
+    output.note(f"baseline: {path} ({path.stat().st_size:,} bytes)")

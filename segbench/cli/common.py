@@ -118,7 +118,8 @@ def interruptible(console: Console) -> Iterator[None]:
         yield
     except Stopped:
         again = shlex.join(["segbench", *sys.argv[1:]])
-        console.print(f"Stopped; everything done is kept. To go on: [bold]{again}[/]", highlight=False)
+        told = f"Stopped; everything done is kept. To go on: {again}"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
 
 

@@ -6,6 +6,7 @@ With --json a verb prints one object to stdout, as `docs/json.md` describes it, 
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -71,7 +72,17 @@ def console(*, stderr: bool = False) -> Console:
     """Return a console that leaves names as they are: rich takes `:boom` for a picture."""
     from rich.console import Console
 
-    return Console(stderr=stderr, emoji=False)
+    class Lasting(Console):
+        def on_broken_pipe(self) -> None:
+            """Say no more, and go on: whoever read has enough, and rich would end the command with exit code 1."""
+            self.quiet = True
+
+    return Lasting(stderr=stderr, emoji=False)
+
+
+def note(text: str) -> None:
+    """Print a line on stderr, as it is."""
+    console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def display(shown: Console) -> Bars | Lines | Quiet:
@@ -90,4 +101,5 @@ def print_json(kind: str, content: Mapping[str, Any]) -> None:
         kind: the object's kind, which is the verb.
         content: its other keys.
     """
-    typer.echo(json.dumps({"kind": kind, "version": 1, **content}, indent=1, ensure_ascii=False, allow_nan=False))
+    with contextlib.suppress(BrokenPipeError):  # whoever read has enough
+        typer.echo(json.dumps({"kind": kind, "version": 1, **content}, indent=1, ensure_ascii=False, allow_nan=False))

@@ -163,6 +163,7 @@ class Runtime(Frozen):
             (see docs/metrics.md). A finished evaluation is not repeated for more of them.
         track: trackers that hear of the run: "tensorboard", "mlflow", "wandb" and "trackio" (see docs/view.md).
         recompute: keep fewer activations in training and compute them again: less memory, more time, same weights.
+        compile: compile the passes of attacks and evaluations with torch.compile, on a GPU into CUDA graphs.
         profile: say of each training and each sweep how long it took, and for how much of that it waited for images.
         engine: what runs cells: "local" (this machine), "ray" or "slurm".
         address: of a Ray cluster, HOST:PORT or "auto" for the one of this machine; None starts one here.
@@ -180,6 +181,7 @@ class Runtime(Frozen):
     tallies: Annotated[tuple[Family, ...], BeforeValidator(_many), RUNTIME] = get_args(Family)
     track: Annotated[tuple[TrackerName, ...], BeforeValidator(_many), RUNTIME] = ()
     recompute: Annotated[Truth, RUNTIME] = False
+    compile: Annotated[Truth, RUNTIME] = False
     profile: Annotated[Truth, RUNTIME] = False
     engine: Annotated[Literal["local", "ray", "slurm"], RUNTIME] = "local"
     address: Annotated[Text | None, RUNTIME] = None
@@ -220,7 +222,8 @@ class MatrixFile(Frozen):
         attacks: attacks; one whose `eps`, or whose option of fixed choices, is a list or "all" stands for one each.
         white_box: attack every network itself.
         transfer: black-box attacks, or None.
-        worst_of: sets of attacks whose worst case is reported, by the name of the column.
+        worst_of: sets of attacks whose worst case is reported, by the name of the column. "transfer" among them stands
+            for all attacks on a network that were made on another one.
         recipe: how networks are trained.
         protocol: how images are attacked and scored.
         split: the split that is scored.

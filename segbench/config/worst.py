@@ -8,6 +8,7 @@ from typing import Any
 from segbench.components import specs
 from segbench.components.specs import Bound, Problem
 from segbench.errors import shown
+from segbench.reports.worst_case import TRANSFER
 
 
 def resolved(worst_of: Mapping[str, Sequence[str]], attacks: Iterable[Bound]) -> dict[str, tuple[str, ...]]:
@@ -17,7 +18,7 @@ def resolved(worst_of: Mapping[str, Sequence[str]], attacks: Iterable[Bound]) ->
         worst_of: name of a column -> its members, which `problems_of` has found sound.
         attacks: the attacks of the matrix, those of its transfers among them.
     """
-    names = {bound.name for bound in attacks}
+    names = {TRANSFER, *(bound.name for bound in attacks)}
     return {
         column: tuple(member if member in names else specs.bound("attack", member).short for member in members)
         for column, members in worst_of.items()
@@ -50,6 +51,12 @@ def _of_column(
     for index, member in enumerate(members):
         if not isinstance(member, str):
             continue
+        if member == TRANSFER:
+            if sides is not None and not sides[1]:
+                yield Problem(
+                    (*place, index), "worst_of: transfer is every attack made on another network; there is none"
+                )
+            continue
         bound, problems = specs.bind("attack", member)
         if bound is None:
             yield Problem((*place, index), problems[0].message)
@@ -65,8 +72,13 @@ def _of_column(
                 yield Problem((*place, index), f"worst_of: {both} name the same attack; keep one")
             else:
                 chosen[index] = meant
-    sound = sides is not None and len(chosen) == len(members) > 0
-    if sound and not any(all(own & set(side) for own in chosen.values()) for side in sides or ()):
+    if sides is None or len(chosen) != sum(member != TRANSFER for member in members):
+        return
+    if TRANSFER in members and not chosen:
+        yield Problem(place, f"worst_of: {shown(column)} needs an attack on the network itself beside transfer")
+    elif members and not any(
+        all(own & set(side) for own in chosen.values()) for side in (sides[:1] if TRANSFER in members else sides)
+    ):
         yield Problem(place, f"worst_of: no network is under all attacks of {shown(column)} in one setting")
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from segbench.datasets.base import Sample, Size, dataset
 from segbench.datasets.tools.description import read_description
 from segbench.datasets.tools.hashes import fingerprint_files
 from segbench.datasets.tools.images import Held
-from segbench.datasets.tools.label_map import LabelMap
+from segbench.datasets.tools.label_map import LARGEST, LAST, LabelMap
 from segbench.datasets.tools.pairs import checked_size, read_sample
 from segbench.errors import DataError
 from segbench.files import cache_folder
 
 DESCRIPTION = "dataset.yaml"
 TABLES = (".parquet", ".arrow")
+GRIDS = ("Array2D", "List", "Sequence", "list")
+"""Types of a column that may hold tables of numbers; versions of the library name lists differently."""
 SPLITS = {"validation": "val", "valid": "val", "dev": "val"}
 """What the library calls splits otherwise."""
 
@@ -35,7 +41,7 @@ class HfDataset:
     Args:
         root: the folder.
         image: column of the images.
-        mask: column of the masks, images of one label a pixel.
+        mask: column of the masks, images or tables of whole numbers, of one label a pixel.
         size: height and width that images (antialiased) and masks (nearest) are resized to; null keeps the files'.
 
     Source: Lhoest et al. 2021, https://arxiv.org/abs/2109.02846
@@ -95,10 +101,11 @@ class Rows:
         import datasets
 
         for column in dict.fromkeys(columns):
-            if not isinstance(table.features[column], datasets.Image):
-                kind = type(table.features[column]).__name__
+            kind = type(table.features[column]).__name__
+            if kind == "Image":
+                table = table.cast_column(column, datasets.Image(decode=False))
+            elif column != columns[1] or kind not in GRIDS:
                 raise DataError(f"{where}: column {column!r} holds no images but {kind}; cast it to datasets.Image()")
-            table = table.cast_column(column, datasets.Image(decode=False))
         self.table = table.select_columns(list(dict.fromkeys(columns)))
         self.columns = columns
         self.where = where
@@ -117,10 +124,33 @@ class Rows:
         return read_sample(f"{number:06d}", image, mask, self.labels, self.size)
 
     def _held(self, cell: Any, name: str) -> Held:
-        content = cell.get("bytes") if isinstance(cell, dict) else None
+        content = _as_png(cell, name) if isinstance(cell, list) else cell.get("bytes") if cell is not None else None
         if not isinstance(content, bytes):
             raise DataError(f"{name}: holds no image, or the path of one; embed images before you save the data set")
         return Held(name, content)
+
+
+def _as_png(rows: list[Any], name: str) -> bytes:
+    """Return a table of labels as a PNG of 16 bits, in which -1 becomes the largest value.
+
+    Raises:
+        DataError: it is no table of whole numbers from -1 to 65535.
+    """
+    try:
+        values = np.asarray(rows)
+    except ValueError:  # rows of several lengths
+        values = np.empty(0)
+    if (
+        values.ndim != 2
+        or not values.size
+        or values.dtype.kind not in "iu"
+        or values.min() < LAST
+        or values.max() > LARGEST
+    ):
+        raise DataError(f"{name}: holds no table (height, width) of whole numbers from {LAST} to {LARGEST}")
+    file = io.BytesIO()
+    Image.fromarray(values.astype(np.uint16)).save(file, "PNG")
+    return file.getvalue()
 
 
 def _opened(files: list[Path]) -> Any:
@@ -137,7 +167,7 @@ def _opened(files: list[Path]) -> Any:
             return datasets.concatenate_datasets([datasets.Dataset.from_file(name) for name in names])
         return datasets.Dataset.from_parquet(names, cache_dir=str(cache_folder() / "datasets"))
     except Exception as error:  # the library raises anything for damaged files
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = " ".join(str(error.__cause__ or error).split())[:300] or type(error).__name__
         raise DataError(f"{files[0]}: cannot be read as a table of images ({reason})") from error
     finally:
         if shown:
@@ -159,10 +189,15 @@ def _files(root: Path) -> dict[str, list[Path]]:
         folder = path.parent.name if path.parent != root else ""
         inside = (path.parent / "state.json").is_file()
         match = _SHARD.fullmatch(path.stem)
-        split = (folder or "val") if inside else match["split"] if match is not None else path.stem
+        named = match["split"] if match is not None else path.stem
+        split = (folder or "val") if inside or path.stem.isdecimal() else named
         found.setdefault(SPLITS.get(split, split), []).append(path)
     if not found:
         raise DataError(f"{root}: holds no {' or '.join(TABLES)} file; save the data set there with save_to_disk")
+    for name, paths in found.items():
+        folders = sorted({str(path.parent) for path in paths})
+        if len(folders) > 1:
+            raise DataError(f"{root}: split {name!r} lies in {folders[0]} and {folders[1]}; name one of them")
     mixed = [name for name, paths in found.items() if len({path.suffix for path in paths}) > 1]
     if mixed:
         raise DataError(f"{root}: split {mixed[0]!r} has parquet and arrow files; keep one kind")

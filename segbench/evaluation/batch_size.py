@@ -95,8 +95,9 @@ class BatchSizes:
             except Exception as error:  # torch, its libraries and networks of others say it in many ways
                 if not out_of_memory(error):
                     raise
-                count, reason = part.stop - part.start, error.with_traceback(None)
+                count, reason = part.stop - part.start, error
             # Here, because while an error is handled, its traceback keeps the tensors that took the memory.
+            _forget_frames(reason)
             if count == 1:
                 raise CellError(
                     f"{label}: one image of {_size(images)} takes more memory than {self.device} has; use a protocol "
@@ -120,6 +121,13 @@ class BatchSizes:
     def _key(self, digest: str) -> str:
         text = "/".join((digest, self.how, device_name(self.device)))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Take their tracebacks from an error and from those that led to it: the frames keep their tensors."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -46,7 +46,7 @@ class Chunks:
         for read in self.reads:
             if not chunk:
                 together = self._together(read)
-                self.reads.ahead = together + max(1, self.reads.threads)
+                self.reads.ahead = together + max(1, self.reads.threads) - 1
             chunk.append(read)
             if len(chunk) >= together or (read.index + 1) % self.most == 0:
                 yield chunk

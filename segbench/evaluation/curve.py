@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from segbench.attacks.tools.losses import predicted
 from segbench.attacks.tools.watch import Candidates
-from segbench.evaluation.counting import counted, fetched
+from segbench.evaluation.counting import fetched, pixels
 from segbench.reports.statistics import Absent, mean_iou
 
 
@@ -97,7 +96,7 @@ class Seen:
     def see(self, candidates: Candidates) -> None:
         """Take note of the candidates of one forward pass; the device is waited for once in `TOGETHER` passes."""
         _, logits, own, inside = candidates
-        self.waiting.append((own, inside, self._pixels(predicted(logits), self.masks[own])))
+        self.waiting.append((own, inside, pixels(predicted(logits), self.masks[own], self.classes, self.void)))
         if len(self.waiting) == TOGETHER:
             self._look()
 
@@ -125,12 +124,3 @@ class Seen:
                     self.found[image] = self.found[image] or self.passes[image]
                     # A better candidate writes over the later points, so that the last state stands at all of them.
                     self.at[_after(self.passes[image]) :, image] = found
-
-    def _pixels(self, preds: Tensor, masks: Tensor) -> Tensor:
-        """Count right, predicted and true pixels of every class, (K, 3, C); classes beyond C are left out."""
-        valid = (masks != self.void) & (masks < self.classes) & (preds < self.classes)
-        row = torch.arange(len(masks), device=masks.device).view(-1, 1, 1) * self.classes
-        size = len(masks) * self.classes
-        kinds = ((preds, valid & (preds == masks)), (preds, valid), (masks, valid))
-        rows = [counted(torch.where(where, row + labels, size), size) for labels, where in kinds]
-        return torch.stack(rows).view(3, -1, self.classes).transpose(0, 1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,15 +17,15 @@ from segbench.evaluation.objects import Objects, object_counts, objects_of
 from segbench.protocols.base import Confident, Crops, EvaluationProtocol
 
 TOGETHER = 1 << 22
-"""Values of probabilities that are held at once."""
+"""Values of scores that are counted at once."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """The truth of one image, with what families know of it before anything is predicted.
+    """The truth of some images of one size, with what families know of it before anything is predicted.
 
     Attributes:
-        labels: true labels (H, W).
+        labels: true labels (N, H, W).
         ignore_index: label of void pixels.
         bands: its boundaries, if they are asked for.
         objects: its objects, if they are asked for.
@@ -37,19 +38,24 @@ class Truth:
 
 
 def seen(
-    labels: Tensor, families: Sequence[str], num_classes: int, ignore_index: int, device: torch.device | None = None
+    truths: Iterable[Tensor],
+    families: Sequence[str],
+    num_classes: int,
+    ignore_index: int,
+    device: torch.device | None = None,
 ) -> Truth:
-    """Return the truth of one image for some families.
+    """Return the truth of some images for some families.
 
     Args:
-        labels: true labels (H, W).
+        truths: true labels of each image, (H, W), all of one size.
         families: what is to be counted.
         num_classes: number of classes C.
         ignore_index: label of void pixels.
         device: where it will be counted; None for where the labels are.
     """
-    objects = objects_of(labels, ignore_index) if "objects" in families else None
-    labels = labels.to(device, non_blocking=True)
+    own = list(truths)
+    objects = objects_of(torch.stack(own), ignore_index) if "objects" in families else None
+    labels = torch.stack([one.to(device, non_blocking=True) for one in own])
     if objects is not None:
         objects = replace(objects, numbers=objects.numbers.to(device))
     bands = true_bands(labels, num_classes, ignore_index) if "boundary" in families else None
@@ -69,10 +75,10 @@ def possible(families: Sequence[str], network: nn.Module, protocol: EvaluationPr
 
 
 class Answers(NamedTuple):
-    """What a network answers for one image.
+    """What a network answers for some images.
 
     Attributes:
-        scores: of every class, (C, H, W).
+        scores: of every class, (N, C, H, W).
         are_logits: whether their softmax are the probabilities, or they are probabilities.
     """
 
@@ -80,41 +86,62 @@ class Answers(NamedTuple):
     are_logits: bool
 
     def strips(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield rows with their probabilities, (C, rows, W), which take little memory beside all scores."""
-        classes, height, width = self.scores.shape
-        rows = max(1, TOGETHER // (classes * width))
+        """Yield rows with their probabilities, (N, C, rows, W), which take little memory beside all scores."""
+        images, classes, height, width = self.scores.shape
+        rows = max(1, TOGETHER // (images * classes * width))
         for first in range(0, height, rows):
-            own = self.scores[:, first : first + rows].float()
-            yield slice(first, first + rows), own.softmax(0) if self.are_logits else own
+            own = self.scores[:, :, first : first + rows].float().contiguous()  # as images that are stacked
+            yield slice(first, first + rows), own.softmax(1) if self.are_logits else own
 
 
-def labelled(protocol: EvaluationProtocol, scores: Tensor, crops: Crops) -> tuple[Tensor, Answers | None]:
-    """Return the label map of one image, (H, W), and the answers behind it, if they say how sure the network is.
+def together(sizes: Sequence[tuple[int, ...]], num_classes: int) -> Iterator[slice]:
+    """Yield which images are counted together: those of one size that follow each other, and not too many of them.
+
+    Args:
+        sizes: of each image.
+        num_classes: number of classes C.
+    """
+    first = 0
+    while first < len(sizes):
+        most = max(1, TOGETHER // (num_classes * math.prod(sizes[first])))
+        last = first + 1
+        while last < min(len(sizes), first + most) and sizes[last] == sizes[first]:
+            last += 1
+        yield slice(first, last)
+        first = last
+
+
+def labelled(
+    protocol: EvaluationProtocol, scores: Sequence[Tensor], crops: Sequence[Crops]
+) -> tuple[Tensor, Answers | None]:
+    """Return the label maps of images of one size, (N, H, W), and the answers behind them, if they say how sure it is.
 
     Args:
         protocol: how images are scored.
-        scores: of the image's pieces.
-        crops: the pieces.
+        scores: of the pieces of each image.
+        crops: the pieces of each image.
     """
+    pairs = zip(scores, crops, strict=True)
     if not isinstance(protocol, Confident):
-        return protocol.merge(scores, crops), None
-    merged = protocol.merged(scores, crops)
-    return predicted(merged, 0), Answers(merged, protocol.answers == "logits")
+        return torch.stack([protocol.merge(own, pieces) for own, pieces in pairs]), None
+    merged = [protocol.merged(own, pieces) for own, pieces in pairs]
+    answers = merged[0][None] if len(merged) == 1 else torch.stack(merged)
+    return predicted(answers), Answers(answers, protocol.answers == "logits")
 
 
 def tallied(families: Sequence[str], preds: Tensor, answers: Answers | None, truth: Truth) -> dict[str, Tensor]:
-    """Count one image, family by family, on its device.
+    """Count images, family by family, on their device.
 
     Args:
         families: what is to be counted.
-        preds: predicted labels (H, W).
+        preds: predicted labels (N, H, W).
         answers: what the network answered; needed for "confidence".
         truth: the truth.
     """
     found: dict[str, Tensor] = {}
     if "confidence" in families and answers is not None:
         bins = [
-            confidence_bins(probabilities, preds[rows], truth.labels[rows], truth.ignore_index)
+            confidence_bins(probabilities, preds[:, rows], truth.labels[:, rows], truth.ignore_index)
             for rows, probabilities in answers.strips()
         ]
         found["confidence"] = torch.stack(bins).sum(0)

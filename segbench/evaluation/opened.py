@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,13 @@ from segbench.datasets.base import Dataset, Split
 from segbench.defenses.base import Dynamic
 from segbench.evaluation.anticipating import Anticipating
 from segbench.evaluation.precision import in_precision
+from segbench.networks.compiling import compile_passes
 from segbench.networks.folding import foldable, folded
 from segbench.networks.load import load_network, weights_sha256
 from segbench.plan.plan import Sweep
 from segbench.protocols.base import EvaluationProtocol
 from segbench.protocols.void import scored_split
+from segbench.reporter import Reporter
 from segbench.store import Store
 
 
@@ -82,14 +85,15 @@ class Opened:
                 network.reset()
 
 
-def open_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.device) -> Opened:
+def open_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.device, reporter: Reporter) -> Opened:
     """Open the parts of a sweep.
 
     Args:
         sweep: the sweep.
         store: where trained networks are.
-        runtime: names the folders of datasets.
+        runtime: names the folders of datasets, and says whether networks are compiled.
         device: where networks go.
+        reporter: hears why a network is not compiled.
     """
     first, data = sweep.cells[0], sweep.source.data
     dataset = data.open(runtime.data.get(data.dataset.name))
@@ -105,18 +109,16 @@ def open_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.devic
             return protocol.crops(*split[0][1:]).images[:1].to(device, memory_format=torch.channels_last)
 
         networks = {digest: _fast(network, digest, store, image) for digest, network in networks.items()}
+        if runtime.compile:
+            networks = copy.deepcopy(networks)
+            compile_passes(map(_inside, networks.values()), image().repeat(2, 1, 1, 1), reporter.say)
     weights = {digest: weights_sha256(cell, store) for digest, cell in cells.items()}
     return Opened(sweep, device, dataset, split, length, protocol, networks, weights, first.dynamic)
 
 
 def _fast(network: nn.Module, digest: str, store: Store, image: Callable[[], Tensor]) -> nn.Module:
-    """Return a network with its batch normalisations folded, as far as that is possible; the store remembers how far.
-
-    Of a network with a defense at inference, the network inside is looked into: one pass through the defense may be
-    many of it.
-    """
-    plain = getattr(network, "plain", None)
-    inside = plain if isinstance(plain, nn.Module) else network
+    """Return a network with batch normalisations folded, as far as that is possible; the store remembers how far."""
+    inside = _inside(network)
     known = store.remembered("folding", digest)
     pairs = [(first, second) for first, second in known["pairs"]] if known else foldable(inside, image())
     if known is None:
@@ -125,3 +127,9 @@ def _fast(network: nn.Module, digest: str, store: Store, image: Callable[[], Ten
         return network
     prefix = next(f"{name}." if name else "" for name, module in network.named_modules() if module is inside)
     return folded(network, [(prefix + first, prefix + second) for first, second in pairs])
+
+
+def _inside(network: nn.Module) -> nn.Module:
+    """Return what is inside a defense at inference, one pass through which may be many of it, or the network itself."""
+    plain = getattr(network, "plain", None)
+    return plain if isinstance(plain, nn.Module) else network

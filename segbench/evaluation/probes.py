@@ -30,9 +30,11 @@ EPS, ALPHA, STEPS = 0.03, 0.01, 3
 """Of that BIM."""
 LARGE_STEPS, LARGE_ALPHA = 20, 0.2
 """Of C&W at a large eps."""
-LEAST = PASSES + 2
+LEARNT = 5.0
+"""Points of mIoU by which a network must be better on an image than on a grey one for C&W at a large eps to count."""
+LEAST = PASSES + 3
 """Passes that are spent at least."""
-MOST = IMAGES * (PASSES + 2) + 2 + len(SCALES) * (2 * STEPS + 1) + 2 * LARGE_STEPS + 2
+MOST = IMAGES * (PASSES + 2) + 3 + len(SCALES) * (2 * STEPS + 1) + 2 * LARGE_STEPS + 3
 """Passes that are spent at most."""
 
 
@@ -98,7 +100,7 @@ def measure(
                 break
             checks.append(check_gradient(model, images[[index]], masks[[index]], ignore_index=ignore_index))
         first = images[(useful or [0])[:1]]
-        calls, apart = beside_another(model, first, checks[0].logits)
+        calls, drift, apart = predicted_again(model, first, checks[0].logits)
         chosen, truth = images[useful[:1]], masks[useful[:1]]
         sound = bool(useful) and all(check.trusted.all() for check in checks)
         with guarded(model, images.device):
@@ -107,7 +109,8 @@ def measure(
                     scaled = Scaled(model, factor)
                     attacked = bim(scaled, chosen, truth, eps=EPS, alpha=ALPHA, steps=STEPS, ignore_index=ignore_index)
                     by_scale[factor] = accuracy(model, attacked, truth, ignore_index=ignore_index)
-            if sound and _left(passes, spent) >= 2 * LARGE_STEPS + 2:
+            sound = sound and _left(passes, spent) >= 2 * LARGE_STEPS + 3
+            if sound and _sees(model, chosen, truth, checks[0].logits, ignore_index):
                 options = {"eps": LARGE_EPS, "alpha": LARGE_ALPHA, "steps": LARGE_STEPS}
                 attacked = cw.bind(**options)(model, chosen, truth, ignore_index=ignore_index)
                 large = miou(model, attacked, truth, ignore_index=ignore_index)
@@ -116,7 +119,7 @@ def measure(
     return Measurements(
         zero_loss=max(float(check.zero_loss) for check in checks),
         zero_gradient=sum(float(check.zero == 1) for check in checks) / len(checks) if useful else 0.0,
-        difference=max(float(check.forward) for check in checks),
+        difference=max(drift, *(float(check.forward) for check in checks)),
         optimises=calls > 0 or changed,
         trajectory=tuple(trajectory),
         by_scale=by_scale,
@@ -133,17 +136,29 @@ def _left(passes: int, spent: Passes) -> int:
     return passes - spent.forward - spent.backward
 
 
-@torch.no_grad()
-def beside_another(model: nn.Module, image: Tensor, alone: Tensor) -> tuple[int, float]:
-    """Predict an image (1, 3, H, W) in a batch with its negative.
+def predicted_again(model: nn.Module, image: Tensor, before: Tensor) -> tuple[int, float, float]:
+    """Predict an image (1, 3, H, W) again, alone and in a batch with its negative, as if for gradients.
 
     Returns:
-        How often the network started a backward pass, and the largest difference from the logits of the image alone, as
-        a share of the largest logit.
+        How often the network started a backward pass, and two largest differences, each as a share of the largest
+        logit: from the logits of before, and between those of the image alone and in the batch.
     """
-    with guarded(model, image.device), torch.no_grad(), _GradientCalls() as calls:
-        together = model(torch.cat([image, 1 - image]))
-    return calls.count, float((together[:1] - alone).abs().max() / alone.abs().max().clamp_min(1e-30))
+    with guarded(model, image.device), _GradientCalls() as calls:
+        alone, together = (
+            model(batch.detach().requires_grad_())[:1].detach() for batch in (image, torch.cat([image, 1 - image]))
+        )
+    largest = before.abs().max().clamp_min(1e-30)
+    drift, apart = (float((alone - other).abs().max() / largest) for other in (before, together))
+    return calls.count, drift, apart
+
+
+def _sees(model: nn.Module, images: Tensor, masks: Tensor, logits: Tensor, void: int) -> bool:
+    """Whether a network says more of an image than of a grey one: to one that does not, no attack can do anything.
+
+    The logits are those of the image.
+    """
+    grey = miou(model, torch.full_like(images, 0.5), masks, ignore_index=void)
+    return _miou(logits, masks, void) > grey + LEARNT
 
 
 @torch.no_grad()
@@ -156,8 +171,11 @@ def accuracy(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: i
 @torch.no_grad()
 def miou(model: nn.Module, images: Tensor, masks: Tensor, *, ignore_index: int = 255) -> float:
     """MIoU over the classes in masks or predictions, in per cent."""
-    logits = model(images)
-    counts = confusion(predicted(logits), masks, logits.shape[1], ignore_index)
+    return _miou(model(images), masks, ignore_index)
+
+
+def _miou(logits: Tensor, masks: Tensor, void: int) -> float:
+    counts = confusion(predicted(logits), masks, logits.shape[1], void)
     return 100 * float(mean_iou(counts, "skip")) if counts.any() else 0.0
 
 

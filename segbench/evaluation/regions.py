@@ -61,7 +61,7 @@ def limited(
         share = allowed.float()
         return Limited(protocol.merge(torch.stack([torch.full_like(share, TRACE), share], 1), crops) == 1)
     numbers = numbers[0].to(clean.device)
-    return Limited(numbers > 0, objects_of(numbers, 0), clean)
+    return Limited(numbers > 0, objects_of(numbers[None], 0), clean)
 
 
 def hidden_counts(preds: Tensor, truth: Tensor, limit: Limited) -> NDArray[np.int64]:
@@ -78,7 +78,7 @@ def hidden_counts(preds: Tensor, truth: Tensor, limit: Limited) -> NDArray[np.in
     counts = np.zeros((1 + len(STILL), len(SIZES)), dtype=np.int64)
     if limit.objects is None or limit.clean is None:
         return counts
-    numbers, pixels = limit.objects.numbers, limit.objects.pixels
+    numbers, pixels = limit.objects.numbers[0], limit.objects.pixels
 
     def right(labels: Tensor) -> NDArray[np.int64]:
         here = numbers[(labels == truth) & (numbers > 0)]

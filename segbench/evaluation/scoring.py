@@ -13,12 +13,13 @@ from segbench.attacks.tools.budget import distance
 from segbench.defenses.base import Certified, Dynamic
 from segbench.evaluation.batch_size import BatchSizes
 from segbench.evaluation.batching import Pack, Read
-from segbench.evaluation.families import Answers, Truth, labelled, possible, seen, tallied
+from segbench.evaluation.counting import pixels
+from segbench.evaluation.families import Answers, Truth, labelled, possible, seen, tallied, together
 from segbench.evaluation.finite import faults, refuse
 from segbench.evaluation.opened import Opened
 from segbench.evaluation.precision import in_precision
 from segbench.evaluation.regions import Limited, hidden_counts, limited
-from segbench.evaluation.tally import Outcome, certified_confusion, on_target, pixels
+from segbench.evaluation.tally import Outcome, certified_confusion, on_target
 from segbench.plan.cells import EvalCell
 from segbench.reports.evidence import KeptImage
 from segbench.seeding import derive, generator
@@ -42,7 +43,7 @@ class Scoring:
         self.protocol, self.device = opened.protocol, opened.device
         targets = {cell.digest: opened.networks[cell.target.digest] for cell in opened.sweep.cells}
         self.families = {digest: possible(families, target, self.protocol) for digest, target in targets.items()}
-        self.truths: dict[int, Truth] = {}
+        self.truths: dict[tuple[int, ...], Truth] = {}
         self.answers: list[tuple[Tensor, str, list[str]]] = []
 
     def score(
@@ -67,27 +68,22 @@ class Scoring:
         target = self.opened.networks[cell.target.digest]
         if isinstance(target, Dynamic):
             target.adapt(adversarial)
-        classes, void = self.opened.classes, self.opened.void
-        aim = self.attack.options.get("target")
         moved = pack.by_image(self._distances(adversarial, pack.images))
         shown, limits = pack.by_image(adversarial), self._limits(cell, allowed, pack)
-        predicted = self._predict(cell, adversarial, pack)
-        for place, read, own, far, limit, (preds, answers) in zip(
-            pack.places, pack.reads, shown, moved, limits, predicted, strict=True
-        ):
-            outcome, known = outcomes[place], self._truth(read)
-            counts = pixels(preds, known.labels, classes, void)
-            outcome.tallies[part] = tallied(self.families[cell.digest], preds, answers, known)
-            outcome.distance = far.max() if outcome.distance is None else torch.maximum(outcome.distance, far.max())
-            if aim is not None:
-                outcome.on_target = on_target(preds, known.labels, aim, void)
-            if limit is not None:
-                outcome.outside = pixels(preds, known.labels.masked_fill(limit.own, void), classes, void)
-                outcome.hidden = None if limit.objects is None else hidden_counts(preds, known.labels, limit)
-            right = counts[0].sum()
-            if read.index in self.kept and all(right < other[0].sum() for other in outcome.counts.values()):
-                outcome.shown = own, preds
-            outcome.counts[part] = counts
+        for group, preds, answers in self._predict(cell, adversarial, pack):
+            known = self._truth(pack.reads[group])
+            counts = pixels(preds, known.labels, self.opened.classes, self.opened.void)
+            tallies = tallied(self.families[cell.digest], preds, answers, known)
+            for n, place in enumerate(range(group.start, group.stop)):
+                outcome, far = outcomes[pack.places[place]], moved[place].max()
+                outcome.tallies[part] = {family: found[n] for family, found in tallies.items()}
+                outcome.distance = far if outcome.distance is None else torch.maximum(outcome.distance, far)
+                self._aimed(outcome, preds[n], known.labels[n], limits[place])
+                if pack.reads[place].index in self.kept:
+                    right = counts[n, 0].sum()
+                    if all(right < other[0].sum() for other in outcome.counts.values()):
+                        outcome.shown = shown[place], preds[n]
+                outcome.counts[part] = counts[n]
 
     def certify(self, cell: EvalCell, read: Read, outcome: Outcome) -> float:
         """Count the certified pixels of an image, piece by piece, as the pieces are attacked; return the radius."""
@@ -127,10 +123,21 @@ class Scoring:
             read.index, read.sample.name, palette, _fine(read.crops.images), _fine(adversarial), truth, labels
         )
 
-    def _predict(self, cell: EvalCell, images: Tensor, pack: Pack) -> Iterator[tuple[Tensor, Answers | None]]:
-        """Yield the label map that a cell's target gives for each image of a pack, with its answers if they count.
+    def _aimed(self, outcome: Outcome, preds: Tensor, truth: Tensor, limit: Limited | None) -> None:
+        """Count what an attack with a target or a region left of an image."""
+        aim, void = self.attack.options.get("target"), self.opened.void
+        if aim is not None:
+            outcome.on_target = on_target(preds, truth, aim, void)
+        if limit is not None:
+            outside = truth.masked_fill(limit.own, void)
+            outcome.outside = pixels(preds[None], outside[None], self.opened.classes, void)[0]
+            outcome.hidden = None if limit.objects is None else hidden_counts(preds, truth, limit)
 
-        A network's own randomness is seeded by the cell and the first of the pieces, apart from that of the attack.
+    def _predict(self, cell: EvalCell, images: Tensor, pack: Pack) -> Iterator[tuple[slice, Tensor, Answers | None]]:
+        """Yield the label maps that a cell's target gives for images of a pack that are counted together.
+
+        With them come the images' places in the pack, and the answers behind the labels. A network's own randomness is
+        seeded by the cell and the first of the pieces, apart from that of the attack.
         """
         attacked = self.attack.threat.access != "none"
         devices = [self.device] if self.device.type == "cuda" else []
@@ -144,10 +151,9 @@ class Scoring:
         parts = self._in_parts(cell, images, scores_of)
         scores = parts[0] if len(parts) == 1 else torch.cat(parts)
         self.answers.append((faults(scores), cell.target.label, pack.names))
-        counted = "confidence" in self.families[cell.digest]
-        for read, own in zip(pack.reads, pack.by_image(scores), strict=True):
-            crops = read.crops
-            yield labelled(self.protocol, own, crops) if counted else (self.protocol.merge(own, crops), None)
+        pieces, crops = pack.by_image(scores), [read.crops for read in pack.reads]
+        for group in together([own.truth.shape for own in crops], self.opened.classes):
+            yield group, *labelled(self.protocol, pieces[group], crops[group])
 
     def _in_parts(self, cell: EvalCell, images: Tensor, work: Callable[[slice], T]) -> list[T]:
         """Do some work with a cell's target on as many pieces at once as fit; a dynamic one takes all of an image."""
@@ -162,18 +168,19 @@ class Scoring:
             return [None] * len(pack.places)
         before: list[Tensor | None] = [None] * len(pack.places)
         if self.attack.attack.objects is not None:
-            before = [labels for labels, _ in self._predict(cell, pack.images, pack)]
+            before = [labels for _, preds, _ in self._predict(cell, pack.images, pack) for labels in preds]
         return [
             limited(self.attack, self.protocol, read.crops, own, clean, self.opened.void)
             for read, own, clean in zip(pack.reads, pack.by_image(allowed), before, strict=True)
         ]
 
-    def _truth(self, read: Read) -> Truth:
-        """Return the truth of an image, with what tallies need of it: worked out once for all targets and steps."""
-        if read.index not in self.truths:
-            classes, void = self.opened.classes, self.opened.void
-            self.truths[read.index] = seen(read.crops.truth, self.asked, classes, void, self.device)
-        return self.truths[read.index]
+    def _truth(self, reads: Sequence[Read]) -> Truth:
+        """Return the truth of some images, with what tallies need of it: worked out once for all targets and steps."""
+        key = tuple(read.index for read in reads)
+        if key not in self.truths:
+            truths = (read.crops.truth for read in reads)
+            self.truths[key] = seen(truths, self.asked, self.opened.classes, self.opened.void, self.device)
+        return self.truths[key]
 
     def _distances(self, adversarial: Tensor, images: Tensor) -> Tensor:
         """Return how far each piece was moved, in the attack's own norm; zeros where it has none."""

@@ -80,7 +80,7 @@ class _SweepRun:
 
     def __init__(self, sweep: Sweep, store: Store, runtime: Runtime, device: torch.device, reporter: Reporter) -> None:
         self.sweep, self.store, self.runtime, self.reporter = sweep, store, runtime, reporter
-        self.opened = open_sweep(sweep, store, runtime, device)
+        self.opened = open_sweep(sweep, store, runtime, device, reporter)
         self.length = self.opened.length
         self.first, self.end = sweep.shard or (0, self.length)
         keep = runtime.keep_images

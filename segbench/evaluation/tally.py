@@ -16,7 +16,7 @@ from segbench.attacks.tools.passes import Passes
 from segbench.attacks.tools.targets import Target, goal
 from segbench.defenses.base import ABSTAIN
 from segbench.errors import CellError
-from segbench.evaluation.counting import counted, fetched
+from segbench.evaluation.counting import fetched, pixels
 from segbench.evaluation.curve import Curve
 from segbench.reports.statistics import Counts
 
@@ -126,13 +126,6 @@ class Tally:
         self.curve.extend(other.curve)
 
 
-def pixels(preds: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> Tensor:
-    """Count like `confusion`, on the device, labels that are known to be classes or void."""
-    valid = truth != ignore_index
-    kinds = ((truth, valid & (preds == truth)), (preds, valid), (truth, valid))
-    return torch.stack([counted(torch.where(where, labels, num_classes), num_classes) for labels, where in kinds])
-
-
 def confusion(preds: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> Counts:
     """Count the pixels of one image: (3, C) intersections, predicted and true pixels; void counts nowhere.
 
@@ -148,7 +141,7 @@ def confusion(preds: Tensor, truth: Tensor, num_classes: int, ignore_index: int)
     highest = int(truth.masked_fill(truth == ignore_index, 0).max()) if truth.numel() else 0
     if highest >= num_classes:
         raise CellError(f"a mask holds label {highest}, but there are {num_classes} classes")
-    return pixels(preds, truth, num_classes, ignore_index).cpu().numpy()
+    return pixels(preds[None], truth[None], num_classes, ignore_index)[0].cpu().numpy()
 
 
 def certified_confusion(labels: Tensor, masks: Tensor, num_classes: int, ignore_index: int) -> Tensor:
@@ -160,7 +153,8 @@ def certified_confusion(labels: Tensor, masks: Tensor, num_classes: int, ignore_
         num_classes: number of classes C.
         ignore_index: label of void pixels.
     """
-    return pixels(torch.where(labels == ABSTAIN, num_classes, labels), masks, num_classes, ignore_index)
+    known = torch.where(labels == ABSTAIN, num_classes, labels)
+    return pixels(known.view(1, -1), masks.reshape(1, -1), num_classes, ignore_index)[0]
 
 
 def on_target(preds: Tensor, truth: Tensor, target: Target, ignore_index: int) -> Tensor:

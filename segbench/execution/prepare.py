@@ -279,7 +279,7 @@ def _fits(
         raise SegbenchError(str(error)) from error
     except SegbenchError:
         raise
-    except Exception as error:  # whatever a stranger's network raises
+    except (Exception, SystemExit) as error:  # whatever a stranger's network raises
         reason = " ".join(str(error).split())[:300]
         raise SegbenchError(
             f"{adapter.name} cannot take an image {tuple(images.shape)} ({reason}); "

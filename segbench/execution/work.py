@@ -44,13 +44,13 @@ def work(key: str, job: Job, root: Path, runtime: Runtime) -> Ended:
         raise
     except Busy:
         return Ended(elsewhere=True)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a network of a user's may end its script
         store_failure(job, store, error)
         return Ended(describe(error))
     return Ended()
 
 
-def store_failure(job: Job, store: Store, error: Exception) -> None:
+def store_failure(job: Job, store: Store, error: Exception | SystemExit) -> None:
     """Store why a job failed; where even that cannot be written, the error of the job is what counts."""
     with contextlib.suppress(StoreError):
         if isinstance(job, Sweep):
@@ -83,7 +83,7 @@ def without_failed(sweep: Sweep, failed: Mapping[str, str], store: Store) -> Swe
     return replace(sweep, cells=tuple(kept)) if kept else None
 
 
-def _fail_cell(cell: EvalCell, store: Store, error: Exception) -> None:
+def _fail_cell(cell: EvalCell, store: Store, error: Exception | SystemExit) -> None:
     if not store.current(cell.digest):
         record = cell.expected().model_copy(update={"status": "failed", "error": describe(error)})
         store.write_failed_record(record, error)

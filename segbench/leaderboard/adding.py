@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from segbench.errors import describe
 from segbench.leaderboard import scoring
+from segbench.leaderboard.checking import PRECISION
 from segbench.leaderboard.composing import Details, compose
 from segbench.leaderboard.entry_files import LeaderboardError
 from segbench.reports.comparable import condition
@@ -64,6 +65,9 @@ def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
     if unfinished := Counter(record.attack.short for record in records if record.status != "done"):
         left_out["not finished"] = unfinished
     done = [record for record in records if record.status == "done" and record.scores is not None]
+    if narrow := Counter(record.attack.short for record in done if record.precision != PRECISION):
+        left_out[f"scored in another precision than {PRECISION}"] = narrow
+        done = [record for record in done if record.precision == PRECISION]
     if problems := [problem for record in done for problem in _problems(record, store)]:
         raise LeaderboardError("\n".join(problems))
     datasets: dict[str, list[Record]] = {}

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from segbench.leaderboard import images
 from segbench.leaderboard.archive import DENSEST, read_json
 from segbench.leaderboard.bundle import ENTRY, MANIFEST
+from segbench.leaderboard.checking import PRECISION
 from segbench.reports.leaderboard.entries import Entry, EntryResult, Run
 from segbench.reports.records import Record
 
@@ -146,6 +147,8 @@ def _record(files: Files, digest: str) -> Record:
         raise _Unusable(f"{name}: is the record {record.digest}")
     if record.status != "done" or record.scores is None:
         raise _Unusable(f"{name}: the evaluation is {record.status} and has no scores")
+    if record.precision != PRECISION:
+        raise _Unusable(f"{name}: scored in {record.precision}; the numbers of a board are those of {PRECISION}")
     return record
 
 

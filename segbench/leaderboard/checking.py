@@ -19,8 +19,10 @@ T = TypeVar("T")
 
 TOLERANCE = 2e-4
 """Largest difference, in percentage points, between a number and its recomputation from numbers with four decimals."""
-STRONG_STEPS = 100
-"""An ensemble with fewer steps is not strong enough to rank by."""
+PRECISION = "fp32"
+"""Precision of all numbers of a board; a review makes them again in it."""
+STRONG_STEPS, STRONG_PASSES = 100, 300
+"""An ensemble with fewer steps of each attack, or fewer passes in all, is not strong enough to rank by."""
 
 
 class EntryMistake(NamedTuple):
@@ -40,10 +42,10 @@ class EntryMistake(NamedTuple):
 
 
 def is_strong(attack: Component, setting: str) -> bool:
-    """Return whether an attack is strong enough to rank by: a white-box ensemble of the catalog with enough steps."""
+    """Return whether an attack is strong enough to rank by: a white-box ensemble of the catalog with enough passes."""
     known = catalog.components("attack").get(attack.name)
-    steps = attack.options.get("steps")
-    enough = isinstance(steps, int) and steps >= STRONG_STEPS
+    least = {"steps": STRONG_STEPS, "passes": STRONG_PASSES}
+    enough = any(isinstance(own := attack.options.get(name), int) and own >= least[name] for name in least)
     return setting == "white-box" and known is not None and bool(known.object.ensemble) and enough
 
 
@@ -103,7 +105,10 @@ def _claims(entry: Entry, result: EntryResult) -> Iterator[str]:
             missing = result.source is None
             yield f"{setting} results {'need the network that was attacked as' if missing else 'have no'} source"
         if result.strong and not is_strong(result.attack, setting):
-            yield f"not strong: only a white-box ensemble such as sea, with {STRONG_STEPS} steps or more, is strong"
+            yield (
+                f"not strong: only a white-box ensemble such as sea with {STRONG_STEPS} steps or standard with "
+                f"{STRONG_PASSES} passes, or more, is strong"
+            )
         eps, norm = result.attack.options.get("eps"), result.attack.options.get("norm", "linf")
         threat = entry.threat
         if threat.eps is not None and (not _close(eps, threat.eps) or norm != threat.norm):

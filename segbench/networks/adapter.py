@@ -145,7 +145,9 @@ class Adapter(nn.Module):
         """Find the logits or labels in what the network returned."""
         found = self._named(answer) if self.output is not None else self._looked_for(answer)
         if isinstance(found, np.ndarray):
-            found = torch.from_numpy(np.ascontiguousarray(found))
+            if found.dtype.kind not in "biuf":
+                raise CellError(f"{self.name} returns an array of {found.dtype}; expected numbers")
+            found = torch.from_numpy(np.ascontiguousarray(found, found.dtype.newbyteorder("=")))
         if not isinstance(found, Tensor):
             raise CellError(
                 f"{self.name} returns {_described(answer)}, not logits: give a network whose output is a tensor "
@@ -157,7 +159,7 @@ class Adapter(nn.Module):
         if found.ndim != 4 or len(found) != count:
             raise CellError(
                 f"{self.name} returns a tensor {tuple(found.shape)} for {count} image(s); expected logits (N, C, H, W) "
-                "or whole numbers (N, H, W) as labels"
+                "or whole numbers (N, H, W) as labels; of labels in floats, say --access labels (in a matrix: access)"
             )
         return found
 

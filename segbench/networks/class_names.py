@@ -22,7 +22,7 @@ def match(name: str, own: Sequence[str], wanted: Sequence[str]) -> tuple[dict[st
         The channel of every class, or None where channels are taken by their place; and what is to be said of it.
 
     Raises:
-        SegbenchError: the numbers differ, and so do names.
+        SegbenchError: names differ, and so do the numbers, or the places of those that agree.
     """
     mine, theirs = _plain(own), _plain(wanted)
     if not own or mine == theirs or all(one == f"label {index}" for index, one in enumerate(mine)):
@@ -35,7 +35,8 @@ def match(name: str, own: Sequence[str], wanted: Sequence[str]) -> tuple[dict[st
             {label: (mine.index(key),) for label, key in zip(wanted, theirs, strict=True)},
             [f"its channels are taken by their names, which are those of the dataset's classes{rest}"],
         )
-    if len(own) == len(wanted):
+    moved = any(key != there and key in theirs for key, there in zip(mine, theirs, strict=False))
+    if len(own) == len(wanted) and not moved:
         odd = [f"{a} for {b}" for a, b, x, y in zip(own, wanted, mine, theirs, strict=True) if x != y]
         return None, [f"its channels are named otherwise than the dataset's classes: {_listed(odd)}"]
     raise SegbenchError(

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from segbench.errors import SegbenchError, failing
+from segbench.files import is_file
 from segbench.model_zoo.base import ModelError
 from segbench.model_zoo.weights import read_state
+from segbench.networks.families import MASKS, refuse_others
 from segbench.networks.libraries import IMAGENET
 from segbench.networks.loaded import Loaded, with_weights
 from segbench.networks.mask_classes import SCORES, MaskClassifier
 from segbench.networks.processors import Processor, read_processor
 
-MASKS = ("maskformer", "mask2former", "oneformer", "eomt", "eomt_dinov3")
-"""Types of networks that classify masks."""
-PROMPTED = (
-    *("sam", "sam2", "sam3", "sam3_tracker", "sam3_lite_text", "sam_hq", "edgetam", "clipseg", "seggpt"),
-    *("groupvit", "owlvit", "owlv2", "grounding-dino", "mm-grounding-dino", "omdet-turbo"),
-)
-"""Types of networks that are told what to look for."""
-VIDEO = ("timesformer", "vivit", "vjepa2")
-"""Types of networks of video whose name does not say it."""
 MASK2FORMER_SIZE = (384, 384)
 """Size to which the library resizes mask logits of Mask2Former, whatever the image's size is."""
 SAID = ("model_type", "id2label", "label2id", "architectures", "transformers_version")
@@ -34,6 +30,10 @@ PLACES = ("_name_or_path", "auto_map", "dtype", "torch_dtype")
 """What it says, in any of its parts, of where and how it was loaded."""
 PRETRAINED = "use_pretrained_backbone"
 """The option that has weights of a backbone fetched from a hub."""
+SILENT = ("auxiliary_head.", "neck.fusion_stage.layers.0.residual_layer1.")
+"""Parts that have no say in the answer, and that published checkpoints may lack: the second is DPT's."""
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+"""Files that say how images become input."""
 TASK = "the task is semantic"
 """What OneFormer is told."""
 
@@ -51,40 +51,72 @@ def from_hf(rest: str, weights: str | None, num_classes: int | None, incomplete:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     # It warns of missing keys, which are an error here.
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    notes: list[str] = []
+    if Path(rest).is_file() or (not Path(rest).is_dir() and len(Path(rest).parts) > 2):
+        raise SegbenchError(f"hf:{rest}: there is no such folder; give the folder that holds config.json, or ORG/NAME")
+    notes: tuple[str, ...] = ()
     with failing(f"hf:{rest} cannot be loaded"):
         stated, _ = transformers.PretrainedConfig.get_config_dict(rest)
-        _refuse_others(rest, stated)
-        masks = stated.get("model_type") in MASKS
-        kind = (
-            transformers.AutoModelForUniversalSegmentation if masks else transformers.AutoModelForSemanticSegmentation
-        )
+        refuse_others(f"hf:{rest}", stated)
+        kind = _auto_class(str(stated["model_type"]))
         if weights is None:
-            network, told = kind.from_pretrained(rest, dtype=torch.float32, output_loading_info=True)
-            lacking = [*told["missing_keys"], *(str(key[0]) for key in told.get("mismatched_keys", ()))]
-            if lacking:
-                text = f"the weights lack {len(lacking)} of its tensors: {', '.join(sorted(lacking)[:4])}"
-                if not incomplete:
-                    raise SegbenchError(
-                        f"hf:{rest}: {text}; they would be random numbers: give a checkpoint of the whole network, or "
-                        "pass --incomplete (in a matrix: incomplete: true) if that is meant"
-                    )
-                notes.append(f"{text}; they are random numbers")
+            network, notes = _with_own_weights(kind, rest, incomplete)
         else:
-            config = transformers.AutoConfig.from_pretrained(rest)
-            network = kind.from_config(config)  # type: ignore[no-untyped-call]
+            network = kind.from_config(transformers.AutoConfig.from_pretrained(rest))
     labels = getattr(network.config, "id2label", None) or {}
     names = tuple(str(labels[key]) for key in sorted(labels))
     loaded = Loaded(
         network,
         IMAGENET,
         {"hf": type(network).__name__},
-        notes=tuple(notes),
+        notes=notes,
         class_names=names,
         architecture=f"hf:{network.config.model_type}",
         config=_described(network.config),
     )
     return _as_it_is_fed(rest, _with_weights(loaded, weights))
+
+
+def _auto_class(model_type: str) -> Any:
+    """Return what loads and builds networks of a type."""
+    import transformers
+
+    if model_type in MASKS:
+        return transformers.AutoModelForUniversalSegmentation
+    return transformers.AutoModelForSemanticSegmentation
+
+
+def _with_own_weights(kind: Any, rest: str, incomplete: bool) -> tuple[Any, tuple[str, ...]]:
+    """Return a network with the weights of its folder, and what is to be said of them.
+
+    Raises:
+        SegbenchError: a part is missing or of another shape and `incomplete` is not given, or the file holds code.
+    """
+    try:
+        network, told = kind.from_pretrained(
+            rest, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except pickle.UnpicklingError as error:
+        raise SegbenchError(
+            f"hf:{rest}: its weights are a pickle that holds more than tensors, and may run code; ask for safetensors"
+        ) from error
+    notes = []
+    lacking = sorted(key for key in told["missing_keys"] if not key.startswith(SILENT))
+    lacking += [f"{key} is {_by(found)}, not {_by(own)}" for key, found, own in sorted(told["mismatched_keys"])]
+    if lacking:
+        text = f"the weights lack {len(lacking)} of its tensors: {', '.join(lacking[:4])}"
+        if not incomplete:
+            raise SegbenchError(
+                f"hf:{rest}: {text}; they would be random numbers: give a checkpoint of the whole network, or "
+                "pass --incomplete (in a matrix: incomplete: true) if that is meant"
+            )
+        notes.append(f"{text}; they are random numbers")
+    if surplus := sorted(told["unexpected_keys"]):
+        notes.append(f"the weights hold {len(surplus)} tensors that it does not have: {', '.join(surplus[:4])}")
+    return network, tuple(notes)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
 
 
 def from_config(
@@ -104,15 +136,11 @@ def from_config(
     """
     import transformers
 
-    masks = kind in MASKS
     with failing(f"hf:{kind} cannot be built"):
         config = transformers.AutoConfig.for_model(kind, **options)
-        family = (
-            transformers.AutoModelForUniversalSegmentation if masks else transformers.AutoModelForSemanticSegmentation
-        )
-        network: Any = family.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        network: Any = _auto_class(kind).from_config(config, trust_remote_code=False)
     loaded = _with_weights(Loaded(network, IMAGENET, {"hf": type(network).__name__}), weights)
-    return loaded._replace(network=_of_masks(loaded.network, task, window)) if masks else loaded
+    return loaded._replace(network=_of_masks(loaded.network, task, window)) if kind in MASKS else loaded
 
 
 def _with_weights(loaded: Loaded, weights: str | None) -> Loaded:
@@ -151,33 +179,11 @@ def _without_places(value: Any) -> Any:
     return [_without_places(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _refuse_others(rest: str, stated: Mapping[str, Any]) -> None:
-    """Raise an error if a configuration is of a network that does not give one class to every pixel of an image.
-
-    Raises:
-        SegbenchError: it is one of video, one that is told what to look for, or of another task.
-    """
-    from transformers.models.auto import modeling_auto
-
-    kind = str(stated.get("model_type", ""))
-    names = [str(name) for name in stated.get("architectures") or ()]
-    pixels = modeling_auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
-    what = f"hf:{rest}: {names[0] if names else kind} is"
-    other = f"segbench evaluates networks that give each pixel of an image a class ({', '.join((*pixels, *MASKS))})"
-    if kind in VIDEO or any("vid" in name.lower() for name in (kind, *names)):
-        raise SegbenchError(f"{what} a network of video; {other}")
-    if kind.replace("_video", "") in PROMPTED:
-        raise SegbenchError(f"{what} told by a prompt what to look for; {other}")
-    if kind and kind not in (*pixels, *MASKS):
-        raise SegbenchError(f"{what} no network of semantic segmentation; {other}")
-
-
 def _as_it_is_fed(rest: str, loaded: Loaded) -> Loaded:
     """Add what the processor and the configuration say of the input, and make a mask classifier one of pixels."""
     notes = list(loaded.notes)
-    try:
-        told = read_processor(rest)
-    except (OSError, ValueError):
+    told = _processor(rest)
+    if told is None:
         notes.append(f"it has no description of its input; {IMAGENET.text} is taken")
         told = Processor(IMAGENET)
     if told.reduced:
@@ -210,11 +216,26 @@ def _as_it_is_fed(rest: str, loaded: Loaded) -> Loaded:
     return loaded._replace(network=pixels, convention=convention, identity=identity, notes=tuple(notes))
 
 
+def _processor(rest: str) -> Processor | None:
+    """Return what the image processor says; None where there is none.
+
+    Raises:
+        SegbenchError: its description is damaged.
+    """
+    with failing(f"hf:{rest}: the description of its input cannot be read"):
+        try:
+            return read_processor(rest)
+        except OSError:
+            if any(is_file(Path(rest) / name) for name in PROCESSORS):
+                raise
+            return None
+
+
 def _of_masks(network: Any, task: Tensor | None, window: int | None) -> MaskClassifier:
     """Make a network that classifies masks one that classifies pixels."""
     config = network.config
-    if config.model_type == "maskformer":  # else the library asks for states of the decoder that it does not keep
-        config.use_auxiliary_loss = False
+    if config.model_type in ("maskformer", "mask2former"):  # else the library asks for states that it does not keep
+        config.use_auxiliary_loss = config.model_type == "mask2former"
     size = MASK2FORMER_SIZE if config.model_type == "mask2former" else None
     if config.model_type.startswith("eomt"):
         size = (_side(config),) * 2
@@ -229,11 +250,17 @@ def _sizes(config: Any, told: Processor) -> dict[str, Any]:
     if kind == "dpt":
         stated = told.size or {}
         return {"size": (stated["height"], stated["width"]) if "height" in stated else (_side(config),) * 2}
-    beits: list[Any] = [config, getattr(config, "backbone_config", None)]
-    for one in beits:
-        if getattr(one, "model_type", None) == "beit":
-            return {"multiple": int(one.patch_size)}  # it would leave out what remains
-    return {"multiple": told.divisor} if kind in MASKS else {}
+    divisor = told.divisor if kind in MASKS else 1
+    return {"multiple": 1 if kind.startswith("eomt") else math.lcm(divisor, _patch(config))}
+
+
+def _patch(config: Any) -> int:
+    """Return the side of the patches of a plain ViT, which leaves out what is no whole patch; 1 for other networks."""
+    parts: list[Any] = [config, getattr(config, "backbone_config", None)]
+    for one in parts:
+        if hasattr(one, "patch_size") and hasattr(one, "num_hidden_layers") and not hasattr(one, "depths"):
+            return int(one.patch_size if isinstance(one.patch_size, int) else one.patch_size[0])
+    return 1
 
 
 def _side(config: Any) -> int:

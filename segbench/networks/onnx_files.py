@@ -17,7 +17,12 @@ from segbench.errors import CellError, SegbenchError, failing
 from segbench.files import file_sha256, is_file
 from segbench.networks.loaded import Loaded
 
-TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
 """Types of an input that images can be given as."""
 WHOLE = ("tensor(uint8)", "tensor(int8)", "tensor(uint16)", "tensor(int16)", "tensor(int32)", "tensor(int64)")
 
@@ -92,9 +97,16 @@ class OnnxNetwork(nn.Module):
         size = self.batch or len(images)
         parts = [self._run(session, images[start : start + size], size) for start in range(0, len(images), size)]
         joined = [torch.from_numpy(np.concatenate(own)).to(images.device) for own in zip(*parts, strict=True)]
-        outputs = [own.permute(0, 3, 1, 2) if self.last and own.ndim == 4 else own for own in joined]
+        outputs = [own.permute(0, 3, 1, 2) if self._is_last(own, images.shape[2:]) else own for own in joined]
         names = [output.name for output in session.get_outputs()]
         return outputs[0] if len(outputs) == 1 else dict(zip(names, outputs, strict=True))
+
+    def _is_last(self, output: Tensor, size: torch.Size) -> bool:
+        """Whether an output has its channels last: as its size says, or as the input has where that does not."""
+        if output.ndim != 4:
+            return False
+        first, last = output.shape[2:] == size, output.shape[1:3] == size
+        return self.last if first == last else last
 
     def _run(self, session: Any, images: Tensor, size: int) -> list[np.ndarray[Any, Any]]:
         """Return the outputs for at most `size` images, filled up with the last one where the file takes no fewer."""

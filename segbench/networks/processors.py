@@ -45,7 +45,7 @@ def read_processor(place: str) -> Processor:
         place: a folder, or ORG/NAME.
 
     Raises:
-        OSError: it has none.
+        OSError: it has none, or the file is damaged.
         ValueError: the file is not a description of one.
     """
     import transformers
@@ -55,31 +55,39 @@ def read_processor(place: str) -> Processor:
 
 
 def processor_of(stated: Mapping[str, Any]) -> Processor:
-    """Read what a preprocessor_config.json states."""
+    """Read what a preprocessor_config.json states; old ones call a processor a feature extractor.
+
+    Raises:
+        ValueError: a value is not what such a file states.
+    """
     import transformers
 
-    kind = getattr(transformers, str(stated.get("image_processor_type")), None)
+    name = stated.get("image_processor_type") or stated.get("feature_extractor_type")
+    kind = getattr(transformers, str(name).replace("FeatureExtractor", "ImageProcessor"), None)
 
     def value(key: str, default: Any) -> Any:
         return stated.get(key, getattr(kind, key, default))
 
+    square = bool(getattr(kind, "default_to_square", False))
     return Processor(
-        convention=_convention(value),
-        size=_size(value("size", None)) if value("do_resize", True) else None,
+        convention=_convention(value, flips=hasattr(kind, "do_flip_channel_order")),
+        size=_size(value("size", None), square) if value("do_resize", True) else None,
         split=bool(value("do_split_image", False)),
-        crop=_size(value("crop_size", None)) if value("do_center_crop", False) else None,
+        crop=_size(value("crop_size", None), True) if value("do_center_crop", False) else None,
         divisor=max(1, int(value("size_divisor", None) or stated.get("size_divisibility") or 1)),
         reduced=bool(stated.get("do_reduce_labels", stated.get("reduce_labels", False))),
     )
 
 
-def _convention(value: Callable[[str, Any], Any]) -> Convention:
+def _convention(value: Callable[[str, Any], Any], *, flips: bool) -> Convention:
     flipped = bool(value("do_flip_channel_order", False))
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    if value("do_normalize", not flipped):  # one that flips channels normalises only where it says so
-        mean = _channels(value("image_mean", None) or IMAGENET_MEAN)
-        std = _channels(value("image_std", None) or IMAGENET_STD)
+    if not flips and value("do_normalize", not flipped):  # processors that can flip channels never normalise
+        mean = _channels("image_mean", value("image_mean", IMAGENET_MEAN))
+        std = _channels("image_std", value("image_std", IMAGENET_STD))
+        if min(std) <= 0:
+            raise ValueError(f"image_std is {std}; expected positive numbers")
     factor = value("rescale_factor", 1 / 255) if value("do_rescale", True) else 1.0
     top = 255 * factor
     if factor != 1 and abs(top - 1) > 1e-6:  # a scale of its own: the same in units of 0-1
@@ -89,13 +97,20 @@ def _convention(value: Callable[[str, Any], Any]) -> Convention:
     return Convention.model_validate({**values, "channels": "bgr" if flipped else "rgb"})
 
 
-def _channels(value: Any) -> tuple[float, ...]:
-    return (float(value),) * 3 if isinstance(value, int | float) else tuple(value)
+def _channels(key: str, value: Any) -> tuple[float, ...]:
+    """Return a value for each of the three channels; a single one is of all."""
+    parts = (value,) if isinstance(value, int | float) else tuple(value or ())
+    if len(parts) not in (1, 3) or not all(isinstance(part, int | float) for part in parts):
+        raise ValueError(f"{key} is {value}; expected a number, or one for each of 3 channels")
+    return tuple(float(part) for part in (parts * 3 if len(parts) == 1 else parts))
 
 
-def _size(stated: Any) -> Mapping[str, int] | None:
+def _size(stated: Any, square: bool) -> Mapping[str, int] | None:
+    """Return a size in words; a single number is one of both sides or of the shorter one, as the processor takes it."""
     if isinstance(stated, int):
-        return {"shortest_edge": stated}
+        return {"height": stated, "width": stated} if square else {"shortest_edge": stated}
+    if isinstance(stated, list | tuple):
+        stated = dict(zip(("height", "width"), stated, strict=True))
     known = dict(stated) if isinstance(stated, Mapping) else {}
     return {str(key): int(edge) for key, edge in known.items() if edge is not None} or None
 

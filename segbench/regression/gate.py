@@ -68,7 +68,13 @@ class VerdictRow(NamedTuple):
 
 
 def compare(
-    then: Baseline | None, now: Baseline, records: Sequence[Record], allowed: Allowed, required: Sequence[Required] = ()
+    then: Baseline | None,
+    now: Baseline,
+    records: Sequence[Record],
+    allowed: Allowed,
+    required: Sequence[Required] = (),
+    *,
+    update: bool = False,
 ) -> list[VerdictRow]:
     """Compare new results of a matrix with its baseline, and with values that they must reach.
 
@@ -82,6 +88,7 @@ def compare(
         records: the new records, in order; unfinished ones fail.
         allowed: metric -> how much worse it may become.
         required: values that must be reached, as means over runs.
+        update: a metric that the baseline holds no tallies for is left out, because the baseline is made again.
 
     Raises:
         SegbenchError: the baseline and the new results did not score the same pixels, or something that a rule needs
@@ -106,7 +113,7 @@ def compare(
             kept = _old_runs(label, old, measured)
             for name, rule in allowed.items():
                 metric = resolved(name, classes)
-                if metric is not None:
+                if metric is not None and not (update and _lacks(metric, kept)):
                     rows.append(_compared(label, metric, rule, kept, measured, group))
         rows += [row for each in own if (row := _reached(label, each, measured, classes)) is not None]
     return rows
@@ -180,10 +187,14 @@ def _reached(label: str, required: Required, runs: Sequence[Tallied], classes: S
 
 
 def _values(label: str, metric: Metric, runs: Sequence[Tallied], where: str) -> list[float | None]:
-    if metric.family != "counts" and any(metric.family not in run.tallies for run in runs):
+    if _lacks(metric, runs):
         instead = "make the baseline again with --update" if "baseline" in where else "let the run tally it"
         raise SegbenchError(f"{label}: {metric.name} needs tallies of {metric.family}, which {where} lack; {instead}")
     return [metric.on(run) for run in runs]
+
+
+def _lacks(metric: Metric, runs: Sequence[Tallied]) -> bool:
+    return metric.family != "counts" and any(metric.family not in run.tallies for run in runs)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -29,7 +29,7 @@ DEFAULT: Allowed = {"miou": "noise"}
 """What is compared where no rule is given."""
 EXAMPLE_ALLOW = "for instance miou=1.5, person.iou=2 or ece=noise"
 EXAMPLE_REQUIRE = 'for instance "miou[bim(steps=6)]>=40" or "ece<=0.1"'
-_REQUIREMENT = re.compile(r"\s*([^\[\]<>=]+?)\s*(?:\[(.*)\])?\s*(>=|<=)\s*([^<>=\s]+)\s*", re.DOTALL)
+_REQUIREMENT = re.compile(r"(.+)(>=|<=)\s*([^<>=\s]+)\s*", re.DOTALL)
 
 
 class Required(NamedTuple):
@@ -89,8 +89,9 @@ def rules_of(
         allowed = written or allowed
         required = {str(own): own for own in asked}
     for text in allow:
-        name, equals, amount = text.partition("=")
-        allowed[name.strip()] = _rule(f"--allow {text}", name.strip(), amount.strip() if equals else None)
+        name, equals, amount = text.rpartition("=")  # the name of a class may hold one
+        name = (name if equals else text).strip()
+        allowed[name] = _rule(f"--allow {text}", name, amount.strip() if equals else None)
     for text in require:
         own = _requirement(f"--require {text}", text)
         required[str(own)] = own
@@ -191,7 +192,7 @@ def _rule(where: str, name: str, amount: Any) -> Rule:
 def _requirement(where: str, text: Any) -> Required:
     found = _REQUIREMENT.fullmatch(text) if isinstance(text, str) and len(text) < 1_000 else None
     try:
-        value = float(found[4]) if found else math.nan
+        value = float(found[3]) if found else math.nan
     except ValueError:
         value = math.nan
     if found is None or not 0 <= value <= MOST:
@@ -199,13 +200,23 @@ def _requirement(where: str, text: Any) -> Required:
             f"{where}: expected METRIC[ATTACK]>=VALUE or METRIC[ATTACK]<=VALUE with a value from 0 to {MOST:g}, "
             f"{EXAMPLE_REQUIRE}"
         )
-    name = found[1].strip()
+    name, attack = _parted(found[1].strip())
     if not is_metric(name):
         try:
             metric(name)
         except ValueError as error:
             raise SegbenchError(f"{where}: {error}") from error
-    return Required(name, _attack(where, (found[2] or "").strip()), found[3] == ">=", value)
+    return Required(name, _attack(where, attack), found[2] == ">=", value)
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """Return a metric and the attack in brackets behind it; the name of a class may hold brackets, too."""
+    depth = 0
+    for at in range(len(text) - 1, -1, -1) if text.endswith("]") else ():
+        depth += (text[at] == "]") - (text[at] == "[")
+        if not depth:
+            return text[:at].strip(), text[at + 1 : -1].strip()
+    return text, ""
 
 
 def _attack(where: str, written: str) -> str:

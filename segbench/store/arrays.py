@@ -5,14 +5,22 @@ cache/slurm/<name>/  jobs.json  submitted.json  ended/<task>.json  output/<task>
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from segbench.errors import StoreError
+from segbench.store.base import lock
 from segbench.store.running import RunningJobs
+
+KEPT = 3600.0
+"""Seconds for which an array is kept when all its tasks have ended."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,10 @@ class Task:
 
 class Arrays(RunningJobs):
     """The arrays of a store."""
+
+    def submission_lock(self) -> FileLock:
+        """Return the lock of submitting: one process at a time looks what is in the queue and adds to it."""
+        return lock(self.cache_dir / "slurm")
 
     def array_dir(self, name: str) -> Path:
         """Folder of an array."""
@@ -86,8 +98,13 @@ class Arrays(RunningJobs):
                 tasks = [Task(name, str(number), i, str(job["key"]), str(job["label"])) for i, job in enumerate(jobs)]
             except (StoreError, KeyError, TypeError):
                 continue
-            found += [task for task in tasks if not self._ended(task).is_file()]
+            ended = self.ended(name)
+            found += [task for task in tasks if task.index not in ended]
         return found
+
+    def ended(self, name: str) -> set[int]:
+        """Return which tasks of an array have ended."""
+        return {int(path.stem) for path in (self.array_dir(name) / "ended").glob("*.json") if path.stem.isdecimal()}
 
     def task_ended(self, task: Task) -> dict[str, Any] | None:
         """Return how a task ended, or None where it has not, or its file is just being written."""
@@ -108,8 +125,16 @@ class Arrays(RunningJobs):
             return ""
 
     def drop_array(self, name: str) -> None:
-        """Remove an array, whose tasks have all ended."""
+        """Remove an array."""
         shutil.rmtree(self.array_dir(name), ignore_errors=True)
+
+    def drop_old_arrays(self) -> None:
+        """Remove arrays whose tasks have all ended, an hour after the last: until then a run may look for endings."""
+        left = {task.array for task in self.tasks()}
+        for path in (self.cache_dir / "slurm").glob("*/ended"):
+            with contextlib.suppress(OSError):  # another run removes it as well
+                if path.parent.name not in left and time.time() - path.stat().st_mtime > KEPT:
+                    self.drop_array(path.parent.name)
 
     def _ended(self, task: Task) -> Path:
         return self.array_dir(task.array) / "ended" / f"{task.index}.json"

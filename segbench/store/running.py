@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from segbench.errors import StoreError
-from segbench.files import write_bytes
 from segbench.store.base import Folder
 
 SILENT_AFTER = 60.0
@@ -68,12 +67,12 @@ class RunningJobs(Folder):
 
     def running(self) -> list[Running]:
         """Return the jobs under way, those that began first first; dead ones are among them."""
-        found = []
-        for path in self._running_dir.glob("*.json"):
-            if not path.name.startswith("."):
-                running = self.running_job(path.stem)
-                found += [] if running is None else [running]
+        found = [job for key in self.under_way() if (job := self.running_job(key)) is not None]
         return sorted(found, key=lambda job: (job.started, job.key))
+
+    def under_way(self) -> set[str]:
+        """Return the keys of the jobs under way, of which dead ones are some."""
+        return {path.stem for path in self._running_dir.glob("*.json") if not path.name.startswith(".")}
 
     def running_job(self, key: str) -> Running | None:
         """Return how far a job is, or None where it does not run."""
@@ -90,15 +89,6 @@ class RunningJobs(Folder):
     def drop_running(self, key: str) -> None:
         """Say that a job ended in this process."""
         (self._running_dir / f"{key}.json").unlink(missing_ok=True)
-
-    @property
-    def stop_file(self) -> Path:
-        """The file that asks all jobs on other machines to stop."""
-        return self.cache_dir / "stop"
-
-    def ask_to_stop(self) -> None:
-        """Ask all jobs on other machines to stop."""
-        write_bytes(self.stop_file, b"")
 
     @property
     def _running_dir(self) -> Path:

@@ -76,8 +76,8 @@ class Trainings(Arrays):
         write_bytes(folder / "history.csv", history)
         hashes = {"weights_sha256": sha256(weights), "history_sha256": sha256(history)}
         self._write(folder / "done.json", {**facts, **hashes})
-        for name in ("checkpoint.pt", "failed.json", "traceback.txt"):
-            (folder / name).unlink(missing_ok=True)
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        self.forget_failure(digest)
 
     def trained(self, digest: str) -> dict[str, Any] | None:
         """Return done.json of a training, or None before it is complete.
@@ -163,3 +163,8 @@ class Trainings(Arrays):
     def write_training_failure(self, digest: str, error: BaseException, cell: Mapping[str, Any]) -> None:
         """Store that a training failed, with its traceback."""
         self._write_failure(self.train_dir(digest), error, {"cell": cell})
+
+    def forget_failure(self, digest: str) -> None:
+        """Remove why a training failed, before it is tried again."""
+        for name in ("failed.json", "traceback.txt"):
+            (self.train_dir(digest) / name).unlink(missing_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pandas as pd
 from torch import Tensor
 
 
@@ -36,4 +35,6 @@ class History:
 
     def csv(self) -> bytes:
         """Return all rows as a CSV file."""
+        import pandas as pd
+
         return pd.DataFrame(self.rows).to_csv(index=False).encode()

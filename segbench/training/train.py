@@ -132,7 +132,7 @@ class _Training:
         """Return the batches that are left, in their order, read while earlier ones are trained on."""
         threads = fitting(self.runtime.loader_workers, self.device)
         left = batches.batch_keys(len(self.images), self.recipe.batch_size, self.cell.seed, self.done, self.total)
-        return ReadAhead(self._read, left, threads=threads, ahead=threads + 1)
+        return ReadAhead(self._read, left, threads=threads, ahead=threads)
 
     def _read(self, keys: Sequence[tuple[int, int]]) -> batches.Batch:
         batch: dict[str, Tensor] = default_collate([self.images[key] for key in keys])

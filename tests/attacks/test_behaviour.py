@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from segbench.attacks.cw import cw
 from segbench.attacks.dag import dag
 from segbench.attacks.deepfool import deepfool
 from segbench.attacks.mifgsm import _resample, _Shrunk, mifgsm
+from segbench.attacks.padam import padam
+from segbench.attacks.pdpgd import pdpgd
 from segbench.attacks.pgd import pgd
 from segbench.attacks.sea import sea
 from segbench.attacks.segpgd import segpgd
@@ -148,18 +151,42 @@ def test_deepfool_stops_when_no_pixel_is_right(task: Any) -> None:
     assert passes.forward == 3
 
 
-def test_more_steps_of_deepfool_are_never_weaker(task: Any, pixel_linear: Any) -> None:
+STEPWISE: dict[str, Callable[..., Tensor]] = {
+    "deepfool": lambda *args, steps: deepfool(*args, eps=0.1, steps=steps),
+    "dag": lambda *args, steps: dag(*args, eps=0.1, alpha=0.08, steps=steps),
+    "dag without eps": lambda *args, steps: dag(*args, alpha=0.08, steps=steps),
+    "padam": lambda *args, steps: padam(*args, eps=0.1, alpha=0.1, steps=steps, generator=seeds(3)),
+}
+"""Attacks whose first steps do not depend on how many follow, with large steps."""
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+def test_more_steps_are_never_weaker(name: str, task: Any, pixel_linear: Any) -> None:
     linear = pixel_linear(num_classes=3, height=32, width=32)
-    network = task.model.eval()
+    network, attack = task.model.eval(), STEPWISE[name]
     for model, masks in ((network, task.masks), (linear, linear(task.images).argmax(1))):
-        left = torch.stack(
-            [
-                right_pixels(model(deepfool(model, task.images, masks, eps=0.1, steps=n)), masks)
-                for n in (1, 2, 3, 4, 6, 9, 15)
-            ]
-        )
+        made = [attack(model, task.images, masks, steps=n) for n in (1, 2, 3, 4, 6, 9, 15)]
+        left = torch.stack([right_pixels(model(images), masks) for images in made])
         assert (left.diff(dim=0) <= 0).all()
         assert (left[-1] < left[0]).any()
+
+
+@pytest.mark.parametrize("attack", [almaprox, pdpgd], ids=lambda attack: attack.name)
+@pytest.mark.parametrize("eps", [0.01, 0.04])
+def test_a_minimum_norm_attack_with_an_eps_keeps_its_best_iterate_inside(attack: Any, eps: float, task: Any) -> None:
+    model = task.model.eval()
+    left = []
+    for steps in (40, 160):
+        seen: list[Tensor] = []
+        handle = model.register_forward_hook(lambda module, inputs, logits, seen=seen: seen.append(inputs[0].detach()))
+        made = attack(model, task.images, task.masks, eps=eps, steps=steps, alpha=0.005)
+        handle.remove()
+        assert max(float(distance(images, task.images, "linf").max()) for images in seen) <= eps + 1e-6
+        best = torch.stack([right_pixels(model(images), task.masks) for images in seen]).amin(0)
+        left.append(right_pixels(model(made), task.masks))
+        assert torch.equal(left[-1], best)
+    # More steps go another way: the schedule is stretched to them.
+    assert int(left[1].sum()) <= 1.01 * int(left[0].sum())
 
 
 def test_deepfool_returns_its_best_iterate_and_steps_no_further_than_eps(task: Any) -> None:
@@ -356,6 +383,7 @@ class WithUnknown(nn.Module):
 UNKNOWN: dict[str, Callable[..., Tensor]] = {
     "cw": lambda *args: cw(*args, eps=0.01),
     "square": lambda *args: square(*args, eps=0.03, queries=300, generator=seeds(3)),
+    "apgd": lambda *args: apgd(*args, eps=0.03, steps=12, loss="masked-spherical", generator=seeds(3)),
 }
 
 
@@ -371,6 +399,14 @@ def test_pixels_of_unknown_classes_count_no_more_than_void_ones(name: str, task:
     valid = int((void != VOID).sum())
     assert with_void < 0.85 * valid
     assert with_unknown == pytest.approx(with_void, abs=0.005 * valid)
+
+
+@pytest.mark.parametrize("name", [*UNKNOWN, "almaprox", "pdpgd"])
+def test_a_class_that_no_pixel_has_and_the_network_does_not_know_changes_nothing(name: str, task: Any) -> None:
+    others: dict[str, Callable[..., Tensor]] = {"almaprox": almaprox, "pdpgd": pdpgd}
+    attack = UNKNOWN.get(name) or partial(others[name], eps=0.03, steps=12)
+    plain, wider = (attack(model, task.images, task.masks) for model in (task.model, WithUnknown(task.model)))
+    assert ((plain - wider).abs() > 1e-6).double().mean() < 0.001
 
 
 def test_attacks_that_weigh_classes_count_those_of_the_masks_where_no_others_are_given(task: Any) -> None:

@@ -18,5 +18,5 @@ def test_two_workers_are_compared_with_one(tmp_path: Path) -> None:
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert ended.returncode == 0, ended.stderr
     one, two = (json.loads(line) for line in ended.stdout.splitlines())
-    assert (one["workers"], two["workers"]) == (1, 2)
+    assert (one["engine"], two["engine"]) == ("serial", "local")
     assert two["efficiency"] > 0

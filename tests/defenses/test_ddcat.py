@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from segbench.attacks.base import BoundAttack
+from segbench.attacks.bim import bim
+from segbench.attacks.pgd import pgd
 from segbench.defenses import ddcat as module
 from segbench.defenses.ddcat import Branches, DivideAndConquer, ddcat, ddcat_m, ddcat_n, from_official
 from segbench.model_zoo.base import ModelError, Segmenter
@@ -174,6 +178,26 @@ def test_attack_and_predictions_run_in_eval_mode_and_move_no_statistics(name: st
     assert modes == [False, False, False, True]
     counters = [value.item() for key, value in defense.named_buffers() if key.endswith("num_batches_tracked")]
     assert set(counters) == {1}
+
+
+@pytest.mark.parametrize(("name", "saved"), [("ddcat", 2), ("ddcat-m", 4), ("ddcat-n", 2)])
+def test_the_first_pass_of_an_attack_from_the_clean_images_serves_for_their_prediction(
+    name: str, saved: int, make_segmenter, batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(attack: BoundAttack) -> tuple[Tensor, int]:
+        defense = VARIANTS[name](make_segmenter(), attack=attack).train()
+        seen: list[int] = []
+        defense.segmenter.trunk.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
+        torch.manual_seed(1)
+        return defense.loss(*batch, torch.Generator().manual_seed(2)).total, sum(seen)
+
+    bound, elsewhere = bim.bind(steps=2), pgd.bind(steps=2, eps=0.03, alpha=0.01)
+    spared, fewer = step(bound)
+    moved, as_many = step(elsewhere)
+    monkeypatch.setattr(module, "first_pass", lambda segmenter: contextlib.nullcontext([]))
+    loss, passes = step(bound)
+    assert (spared, fewer) == (loss, passes - saved)
+    assert (moved, as_many) == step(elsewhere)
 
 
 def test_predictions_are_those_of_the_merged_logits(training, pixels) -> None:

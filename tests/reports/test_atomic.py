@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
-from segbench.reports.atomic import FORGOTTEN, MACHINE, is_temporary, left_behind
+from segbench.reports.atomic import FORGOTTEN, MACHINE, is_temporary, left_behind, write
 
 
 def test_unfinished_files_of_another_machine_are_left_alone_for_a_day(tmp_path: Path) -> None:
@@ -20,3 +21,21 @@ def test_unfinished_files_of_another_machine_are_left_alone_for_a_day(tmp_path: 
     assert left_behind(foreign)
     foreign.unlink()
     assert not left_behind(foreign)
+
+
+def test_what_is_no_file_is_written_to_and_a_link_stays_one(tmp_path: Path) -> None:
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    heard: list[str] = []
+    reader = threading.Thread(target=lambda: heard.append(pipe.read_text()))
+    reader.start()
+    write(pipe, "one")
+    reader.join(10)
+    assert heard == ["one"]
+    assert pipe.is_fifo()
+    file.write_text("before")
+    link.symlink_to(file)
+    write(link, "after")
+    assert link.is_symlink()
+    assert file.read_text() == "after"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "pipe"]

@@ -17,4 +17,5 @@ def test_the_last_fifth_decides_on_convergence() -> None:
     assert last_fall(FALLING) == pytest.approx(0.8)
     assert verdict(last_fall(FALLING)) == "still falling by 0.8 points in the last fifth"
     assert verdict(last_fall(STEADY)) == "converged: the last fifth changed nothing"
+    assert verdict(-0.8) == "mIoU rose by 0.8 points in the last fifth, as fewer pixels stayed right"
     assert verdict(last_fall(((1, 50.0),))) == "too few passes to tell"

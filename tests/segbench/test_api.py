@@ -314,6 +314,18 @@ def test_attack_refuses_what_it_would_misread(images: Any, masks: Any, message: 
         segbench.attack(nn.Conv2d(3, 3, 1), images, masks, "bim")
 
 
+def test_attack_refuses_a_network_whose_answers_are_not_finite() -> None:
+    network, images, masks = scene()
+
+    class Unknowing(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = network(images)
+            return torch.cat([logits, torch.full_like(logits[:, :1], -torch.inf)], 1)
+
+    with pytest.raises(SegbenchError, match="attack: the network answers with values that are not finite"):
+        segbench.attack(Unknowing(), images, masks, "cw")
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [

@@ -24,13 +24,20 @@ def test_no_more_is_read_than_was_asked_for() -> None:
     items = iter(reads)
     next(items)
     time.sleep(0.05)
-    assert len(begun) == 4
+    assert len(begun) == 5
     reads.ahead = 6
     next(items)
     time.sleep(0.05)
-    assert len(begun) == 7  # two were taken, and one of them before there was room for more
+    assert len(begun) == 8
     items.close()  # type: ignore[attr-defined]
     assert not [one for one in threading.enumerate() if one.name.startswith("read-ahead")]
+
+
+def test_the_second_item_is_read_while_the_first_is_worked_on() -> None:
+    read = threading.Event()
+    items = iter(ReadAhead(lambda key: read.set() if key else None, range(2), threads=1, ahead=1))
+    next(items)
+    assert read.wait(10)
 
 
 def test_an_error_comes_where_its_item_would() -> None:

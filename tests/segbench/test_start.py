@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("segbench", "attacks", "defenses", "model_zoo", "reports")
 SLOW = {
-    "diffusers", "matplotlib", "onnx", "onnxruntime", "ray", "segmentation_models_pytorch", "sklearn", "timm",
+    "diffusers", "matplotlib", "onnx", "onnxruntime", "pandas", "ray", "segmentation_models_pytorch", "sklearn", "timm",
     "torchvision", "transformers",
 }  # fmt: skip
 """Libraries that take a second or more to import, and that most commands do without."""

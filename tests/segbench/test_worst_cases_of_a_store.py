@@ -120,3 +120,36 @@ def test_clean_images_are_no_member_of_a_worst_case(filled: tuple[Manifest, Stor
     asked = manifest.model_copy(update={"worst_of": sets})
     added = worst_case.with_worst_cases(asked, store.evidence()).records[len(manifest.records) :]
     assert [(record.attack.short, record.setting) for record in added] == [("pgd alone", "white-box")]
+
+
+def test_the_worst_case_may_take_images_that_were_made_on_other_networks(
+    tiny_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    plan = tiny_plan(
+        models=["pspnet(encoder=tiny)", "deeplabv3(encoder=tiny)"],
+        defenses=["none", "sat"],
+        attacks=["clean", "pgd(steps=2)"],
+        transfer={"substitutes": "none", "attacks": ["bim(steps=1)"]},
+        worst_of={"alone": ["pgd"], "any": ["pgd", "transfer"]},
+    )
+    store = Store(tmp_path / "filled")
+    stored = {}
+    for seed, cell in enumerate(plan.evaluations):
+        found = scores(counts(seed), "skip")
+        done = {"status": "done", "n_images": 3, "classes": ("x", "y"), "scores": found, "budget_used": 0.01}
+        done["curve"] = ((1, 60.0), (2, 50.0))
+        record = cell.expected().model_copy(update=done)
+        store.write_record(record, counts(seed), NAMES)
+        stored.setdefault((record.target.digest, record.setting), []).append(counts(seed))
+    store.write_manifest(plan.manifest())
+    manifest = store.manifest("tiny")
+    assert manifest is not None
+    assert any(setting == "black-box" for _, setting in stored)
+    aggregated = [r for r in worst_case.with_worst_cases(manifest, store.evidence()).records if r.attack.short == "any"]
+    assert {record.target.digest for record in aggregated} == {key[0] for key in stored if key[1] == "black-box"}
+    for record in aggregated:
+        own, others = (stored[record.target.digest, setting] for setting in ("white-box", "black-box"))
+        assert record.setting == "white-box"
+        assert record.curve == (), "that of one attack says nothing of the choice"
+        assert record.scores is not None
+        assert record.scores.miou == pytest.approx(worst_case.worst_case([*own, *others], "skip").miou)

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from segbench.config.matrix import Runtime
@@ -24,6 +25,7 @@ from segbench.execution.board import Ended, Job
 from segbench.execution.engines import remote
 from segbench.execution.engines.base import Lost
 from segbench.execution.workers import Update
+from segbench.files import write_bytes
 from segbench.processors import usable
 from segbench.store import Store
 
@@ -42,6 +44,7 @@ class Cluster:
         share: GPUs of each job; 0 where there are none or they are not to be used.
         together: jobs for which it has room now.
         jobs: jobs that are handed to it at once, at most.
+        own: whether this run has started it, and ends it.
     """
 
     store: Store
@@ -50,6 +53,7 @@ class Cluster:
     share: float
     together: int
     jobs: int
+    own: bool
 
 
 def connect(store: Store, runtime: Runtime) -> Cluster:
@@ -63,21 +67,23 @@ def connect(store: Store, runtime: Runtime) -> Cluster:
         ray = _ray()
     except ImportError as error:
         raise SegbenchError("--engine ray: Ray is not installed; pip install 'segbench[ray]'") from error
+    own = runtime.address is None and not ray.is_initialized()
     if not ray.is_initialized():
-        own = {} if runtime.address else {"num_cpus": max(usable(), runtime.workers or 1), "include_dashboard": False}
+        new = {"num_cpus": max(usable(), runtime.workers or 1), "include_dashboard": False} if own else {}
         try:
-            ray.init(address=runtime.address or "local", log_to_driver=False, logging_level="ERROR", **own)
+            ray.init(address=runtime.address or "local", log_to_driver=False, logging_level="ERROR", **new)
         except Exception as error:  # Ray raises bare ones too, such as for a machine that is too busy to start it
             reason = " ".join(str(error).split())[:300]
-            if runtime.address is None:
+            if own:
                 raise SegbenchError(
                     f"--engine ray: Ray does not start on this machine ({reason}); try again"
                 ) from error
             raise SegbenchError(
-                f"--address {runtime.address}: no cluster of Ray answers there ({reason}); start one with "
-                "ray start --head, or leave --address out"
+                f"--address {runtime.address}: no cluster of Ray lets us in there ({reason}); start one with "
+                "ray start --head, set RAY_AUTH_MODE=token if it asks for a token, or leave --address out"
             ) from error
-    _seen_by_all(store)
+    if not own:
+        _seen_by_all(store)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = sum(node.get("GPU", 0.0) for node in nodes) if runtime.device != "cpu" else 0.0
     if runtime.device.startswith("cuda") and not gpus:
@@ -87,7 +93,7 @@ def connect(store: Store, runtime: Runtime) -> Cluster:
     together = runtime.workers or int(gpus or processors) or 1
     threads = max(1, min(int(processors // together), int(smallest)))
     share = min(1.0, gpus / together) if gpus else 0.0
-    return Cluster(store, runtime, threads, share, together, runtime.workers or sys.maxsize)
+    return Cluster(store, runtime, threads, share, together, runtime.workers or sys.maxsize, own)
 
 
 class RayEngine:
@@ -106,6 +112,8 @@ class RayEngine:
         self.cluster, self.store = cluster, cluster.store
         self.slots = cluster.jobs
         self.shared = remote.envelope(cluster.runtime, threads)
+        # Of this run alone: others may run on the same store.
+        self.stop_file = self.store.cache_dir.resolve() / f"stop-{uuid.uuid4().hex[:8]}"
         largest = max((node["Resources"].get("CPU", 1.0) for node in ray.nodes() if node["Alive"]), default=1.0)
         options = {"num_cpus": min(threads, largest), "num_gpus": cluster.share, "max_retries": 0}
         self.task: Any = ray.remote(**options)(_task)
@@ -114,11 +122,11 @@ class RayEngine:
         self.looked = 0.0
 
     def __enter__(self) -> RayEngine:
-        self.store.stop_file.unlink(missing_ok=True)
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.cluster.runtime.address is None:
+        self.stop_file.unlink(missing_ok=True)
+        if self.cluster.own:
             _ray().shutdown()
 
     def offer(self, jobs: Mapping[str, Job]) -> None:
@@ -126,7 +134,7 @@ class RayEngine:
 
     def submit(self, key: str, job: Job) -> Future[Ended]:
         """Give a job to Ray, which starts it where its share is free."""
-        reference = self.task.remote(self.shared, key, remote.sent(job))
+        reference = self.task.remote(self.shared, str(self.stop_file), key, remote.sent(job))
         self.waiting[key] = future = _translated(reference.future())
         return future
 
@@ -145,7 +153,7 @@ class RayEngine:
 
     def stop(self) -> None:
         """Ask all tasks to stop, those too that have not begun."""
-        self.store.ask_to_stop()
+        write_bytes(self.stop_file, b"")
 
 
 def _ray() -> Any:
@@ -153,10 +161,9 @@ def _ray() -> Any:
     return importlib.import_module("ray")
 
 
-def _task(shared: Mapping[str, Any], key: str, plain: Mapping[str, Any]) -> dict[str, Any]:
+def _task(shared: Mapping[str, Any], stop_file: str, key: str, plain: Mapping[str, Any]) -> dict[str, Any]:
     """Do a job on the node that Ray has chosen."""
-    store = Store(shared["runtime"]["store"])
-    ear = remote.Ear(store.stop_file, threading.Event())
+    ear = remote.Ear(threading.Event(), Path(stop_file))
     if ear.stopping():
         return {"stopped": True}
     try:

@@ -14,7 +14,7 @@ from segbench.config.matrix import Runtime
 from segbench.config.own import declare
 from segbench.errors import SegbenchError, StoreError
 from segbench.execution import work, workers
-from segbench.execution.board import PAUSE, Ended, Job
+from segbench.execution.board import Ended, Job
 from segbench.plan.as_data import job_from_plain, job_to_plain
 from segbench.plan.cells import TrainCell
 from segbench.plan.plan import Sweep
@@ -27,14 +27,14 @@ NOT_READY = "its networks are not trained yet"
 
 
 class Ear:
-    """The channel of a job on another machine: the store tells its progress, and a file in it asks it to stop.
+    """The channel of a job on another machine: the store tells its progress, and a file in it may ask it to stop.
 
     Args:
-        stop_file: the job stops once it is there.
         stop: the job stops once it is set.
+        stop_file: the job stops once it is there; None where nothing but `stop` asks it to.
     """
 
-    def __init__(self, stop_file: Path, stop: threading.Event) -> None:
+    def __init__(self, stop: threading.Event, stop_file: Path | None = None) -> None:
         self.stop_file, self.stop = stop_file, stop
         self.said: list[str] = []
         self._looked = 0.0
@@ -46,10 +46,15 @@ class Ear:
         """Keep a line until the job ends."""
         self.said.append(text)
 
+    def heard(self) -> tuple[str, ...]:
+        """Return the lines that were kept, once."""
+        said, self.said = self.said, []
+        return tuple(said)
+
     def stopping(self) -> bool:
         """Whether the job should stop; the file is looked for once a second."""
         now = time.monotonic()
-        if now - self._looked >= LOOK_EVERY:
+        if self.stop_file is not None and now - self._looked >= LOOK_EVERY:
             self._looked = now
             if self.stop_file.exists():
                 self.stop.set()
@@ -110,11 +115,7 @@ def do(shared: Mapping[str, Any], key: str, plain: Mapping[str, Any], ear: Ear) 
         if not isinstance(ready, Sweep):
             return ready
         job = ready
-    while True:
-        ended = work.work(key, job, store.root, runtime)
-        if not ended.elsewhere or ear.stopping():
-            return ended._replace(said=tuple(ear.said))
-        time.sleep(PAUSE)  # a process that was taken for dead still works on it
+    return work.work(key, job, store.root, runtime)._replace(said=ear.heard())
 
 
 def _ready(sweep: Sweep, store: Store) -> Sweep | Ended:

@@ -48,6 +48,7 @@ def submit(
     Raises:
         SegbenchError: SLURM refuses it.
     """
+    output = str(folder).replace("%", "%%")  # in the names of files, SLURM replaces %a and the like
     given = {key.replace("_", "-"): value for key, value in options.items()}
     parallel = given.pop("array-parallelism", None)
     command = [
@@ -55,7 +56,7 @@ def submit(
         "--parsable",
         f"--job-name={name}",
         f"--array=0-{count - 1}{'' if parallel is None else f'%{parallel}'}",
-        f"--output={folder}/output/%a.txt",
+        f"--output={output}/output/%a.txt",
         "--open-mode=append",
         "--requeue",
         f"--signal=B:USR1@{WARNING}",
@@ -69,9 +70,14 @@ def submit(
     return done.stdout.strip().split(";")[0]
 
 
-def alive() -> set[str] | None:
-    """Return the names of this user's tasks that wait or run, or None where SLURM does not answer."""
-    done = _run(["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i"])
+def alive(waiting: bool = False) -> set[str] | None:
+    """Return the names of this user's tasks that wait or run, or None where SLURM does not answer.
+
+    Args:
+        waiting: whether only those that wait are asked for.
+    """
+    states = ["--states=PENDING"] if waiting else []
+    done = _run(["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i", *states])
     return None if done.returncode else set(done.stdout.split())
 
 

@@ -19,16 +19,26 @@ from segbench.execution.board import Ended, Job
 from segbench.execution.engines import remote, sbatch
 from segbench.execution.engines.base import Lost
 from segbench.execution.workers import Update
+from segbench.files import acquire
 from segbench.plan.plan import Sweep
 from segbench.store import Store
 from segbench.store.arrays import Task
 
 LARGEST = 1000
 """Tasks of an array; SLURM's own limit is 1001 by default."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks at what tasks have left in the store."""
 ASK_EVERY = 10.0
 """Seconds between two questions to SLURM."""
+PATIENCE = 600.0
+"""Seconds to wait for another process that is submitting."""
 AT_ONCE = 8
 """Tasks that are taken to run at once where `array_parallelism` does not say."""
+SCRIPT = """#!/bin/bash
+export OMP_WAIT_POLICY=${{OMP_WAIT_POLICY:-PASSIVE}}
+exec {}
+"""
+"""What a task runs."""
 available = sbatch.available
 
 
@@ -60,43 +70,31 @@ class SlurmEngine:
         self.waiting: dict[str, Future[Ended]] = {}
         self.numbers: tuple[str, ...] = ()
         self.gone: set[str] = set()
-        self.arrays: set[str] = set()
         self.told: list[Update | str] = []
         self.heard: dict[str, float] = {}
-        self.asked = 0.0
+        self.looked = self.asked = 0.0
         self.deaf = False
 
     def __enter__(self) -> SlurmEngine:
         return self
 
     def __exit__(self, *error: object) -> None:
-        left = {task.array for task in self.store.tasks()}
-        for name in self.arrays - left:
-            self.store.drop_array(name)
+        self.store.drop_old_arrays()
 
     def offer(self, jobs: Mapping[str, Job]) -> None:
         """Submit all jobs that are not in SLURM's queue already; sweeps depend on their trainings there."""
-        self.store.stop_file.unlink(missing_ok=True)
-        queued = sbatch.alive()
-        if queued is None:
-            raise SegbenchError("--engine slurm: SLURM does not answer (squeue); try again when sinfo does")
-        for task in self.store.tasks():
-            self.arrays.add(task.array)
-            if task.name not in queued:
-                self.store.write_task_ended(task, {"vanished": True})
-            elif task.key in jobs:
-                self.tasks[task.key] = task
-        new = {key: job for key, job in jobs.items() if key not in self.tasks}
-        trainings = {key: job for key, job in new.items() if not isinstance(job, Sweep)}
-        self._submit(trainings)
-        sweeps: dict[tuple[str, ...], dict[str, Job]] = {}
-        for key, job in new.items():
-            if isinstance(job, Sweep):
-                needs = {cell.digest for cell in (job.source, *job.targets)}
-                after = tuple(sorted(self.tasks[digest].name for digest in needs if digest in self.tasks))
-                sweeps.setdefault(after, {})[key] = job
-        for after, group in sweeps.items():
-            self._submit(group, after)
+        lock = self.store.submission_lock()
+        acquire(lock, "submitting to SLURM", PATIENCE)
+        try:
+            self._find(jobs)
+            new = {key: job for key, job in jobs.items() if key not in self.tasks}
+            try:
+                self._submit_all(new)
+            except SegbenchError:
+                self._take_back(new)
+                raise
+        finally:
+            lock.release()
         self.numbers = tuple(dict.fromkeys(task.number for task in self.tasks.values()))
 
     def submit(self, key: str, job: Job) -> Future[Ended]:
@@ -110,10 +108,12 @@ class SlurmEngine:
 
     def news(self) -> Iterable[Update | str]:
         """Look at the store and, now and then, at SLURM's queue; settle what ended or vanished."""
-        for key in list(self.waiting):
-            self._look(key)
-        if time.monotonic() - self.asked > ASK_EVERY:
-            self.asked = time.monotonic()
+        now = time.monotonic()
+        if now - self.looked > LOOK_EVERY:
+            self.looked = now
+            self._look()
+        if now - self.asked > ASK_EVERY:
+            self.asked = now
             self._ask()
         told, self.told = self.told, []
         return told
@@ -126,6 +126,31 @@ class SlurmEngine:
         for task in self.tasks.values():
             self.store.write_task_ended(task, {"stopped": True})
         self.waiting.clear()
+
+    def _find(self, jobs: Mapping[str, Job]) -> None:
+        """Find the jobs that are in SLURM's queue already."""
+        queued = sbatch.alive()
+        if queued is None:
+            raise SegbenchError("--engine slurm: SLURM does not answer (squeue); try again when sinfo does")
+        for task in self.store.tasks():
+            if task.name not in queued:
+                self.store.write_task_ended(task, {"vanished": True})
+            elif task.key in jobs:
+                self.tasks[task.key] = task
+
+    def _submit_all(self, jobs: Mapping[str, Job]) -> None:
+        trainings = {key: job for key, job in jobs.items() if not isinstance(job, Sweep)}
+        for digest in trainings:
+            self.store.forget_failure(digest)  # its sweeps would take it for one of this run
+        self._submit(trainings)
+        sweeps: dict[tuple[str, ...], dict[str, Job]] = {}
+        for key, job in jobs.items():
+            if isinstance(job, Sweep):
+                needs = {cell.digest for cell in (job.source, *job.targets)}
+                after = tuple(sorted(self.tasks[digest].name for digest in needs if digest in self.tasks))
+                sweeps.setdefault(after, {})[key] = job
+        for after, group in sweeps.items():
+            self._submit(group, after)
 
     def _submit(self, jobs: Mapping[str, Job], after: tuple[str, ...] = ()) -> None:
         listed_jobs = list(jobs.items())
@@ -142,24 +167,46 @@ class SlurmEngine:
                 str(self.store.root.resolve()),
                 name,
             ]
-            number = sbatch.submit(f"#!/bin/bash\nexec {shlex.join(words)}\n", folder, len(part), self.options, after)
+            try:
+                number = sbatch.submit(SCRIPT.format(shlex.join(words)), folder, len(part), self.options, after)
+            except SegbenchError:
+                self.store.drop_array(name)
+                raise
             self.store.submitted(name, number)
-            self.arrays.add(name)
             for index, (key, job) in enumerate(part):
                 self.tasks[key] = Task(name, number, index, key, job.label)
 
-    def _look(self, key: str) -> None:
-        """Settle a job whose task ended, and tell how far it is."""
-        task = self.tasks[key]
-        ended = self.store.task_ended(task)
-        if ended is not None:
-            future = self.waiting.pop(key)
-            del self.tasks[key]
-            if ended.get("stopped") or ended.get("error") == remote.NOT_READY:
-                future.set_exception(Lost("came before its trainings" if "error" in ended else "was stopped"))
-            else:
-                future.set_result(Ended(ended.get("error"), said=tuple(ended.get("said", ()))))
+    def _take_back(self, keys: Iterable[str]) -> None:
+        """Cancel what has just been submitted: SLURM refused the rest."""
+        taken = [self.tasks.pop(key) for key in keys if key in self.tasks]
+        sbatch.cancel(task.name for task in taken)
+        for name in {task.array for task in taken}:
+            self.store.drop_array(name)
+
+    def _look(self) -> None:
+        """Settle the jobs whose tasks ended, and tell how far others are."""
+        ended = {name: self.store.ended(name) for name in {self.tasks[key].array for key in self.waiting}}
+        under_way = self.store.under_way()
+        for key in list(self.waiting):
+            task = self.tasks[key]
+            if task.index in ended[task.array]:
+                self._settle(key)
+            elif key in under_way:
+                self._tell(key)
+
+    def _settle(self, key: str) -> None:
+        ended = self.store.task_ended(self.tasks[key])
+        if ended is None:
             return
+        future, task = self.waiting.pop(key), self.tasks.pop(key)
+        if ended.get("error") == remote.NOT_READY:
+            future.set_exception(Lost("came before its trainings"))
+        elif "error" in ended:
+            future.set_result(Ended(ended["error"], said=tuple(ended.get("said", ()))))
+        else:
+            future.set_exception(Lost("was stopped" if "stopped" in ended else f"SLURM's job {task.name} vanished"))
+
+    def _tell(self, key: str) -> None:
         running = self.store.running_job(key)
         if running is not None and running.heard != self.heard.get(key) and running.total:
             self.heard[key] = running.heard

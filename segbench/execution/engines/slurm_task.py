@@ -2,6 +2,9 @@
 
 SLURM sends USR1 before the time limit; the task then puts itself back into the queue. It sends TERM when it preempts,
 requeues or cancels the task, and decides itself what becomes of it.
+
+Starting a task takes as long as many a small job. So a task whose job has ended does jobs of tasks that still wait, and
+takes these tasks out of the queue. If it dies meanwhile, they are still there.
 """
 
 from __future__ import annotations
@@ -10,18 +13,24 @@ import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from segbench.errors import Stopped
+from segbench.execution.board import PAUSE
 from segbench.execution.engines import remote, sbatch
-from segbench.processors import wait_passively
 from segbench.store import Store
 from segbench.store.arrays import Task
 
+GO_ON = 300.0
+"""Seconds after the start of a task within which it begins with jobs of others: its start takes a small part of that.
+"""
+
 
 def main(root: str, name: str) -> None:
-    """Do the job of this task.
+    """Do the job of this task, and then small ones of others.
 
     Args:
         root: folder of the store.
@@ -36,24 +45,54 @@ def main(root: str, name: str) -> None:
 
     for number in (signal.SIGUSR1, signal.SIGTERM):
         signal.signal(number, hear)
-    store = Store(Path(root))
+    until = time.monotonic() + GO_ON
+    store, ear = Store(Path(root)), remote.Ear(stop)
     content = store.array(name)
     index = int(os.environ["SLURM_ARRAY_TASK_ID"])
     own = content["jobs"][index]
     task = Task(name, os.environ["SLURM_ARRAY_JOB_ID"], index, own["key"], own["label"])
-    if store.task_ended(task) is not None:
-        return
     try:
-        ended = remote.do(content["shared"], task.key, own["job"], remote.Ear(store.stop_file, stop))
+        while store.task_ended(task) is None:
+            ended = remote.do(content["shared"], task.key, own["job"], ear)
+            if not ended.elsewhere:
+                store.write_task_ended(task, {"error": ended.error, "said": list(ended.said)})
+            elif ear.stopping():
+                raise Stopped
+            # Another task does this one's job, or a process that was taken for dead: others may wait meanwhile.
+            elif not _more(store, task, content["shared"], until, ear):
+                time.sleep(PAUSE)
+        while _more(store, task, content["shared"], until, ear):
+            pass
     except Stopped:
-        if limit.is_set() and not sbatch.requeue(task.name):
+        if limit.is_set() and store.task_ended(task) is None and not sbatch.requeue(task.name):
             store.write_task_ended(task, {"stopped": True})
-        return
-    if ended.elsewhere:
-        return
-    store.write_task_ended(task, {"error": ended.error, "said": list(ended.said)})
+
+
+def _more(store: Store, own: Task, shared: Mapping[str, Any], until: float, ear: remote.Ear) -> bool:
+    """Do jobs of tasks that wait in the queue and run as this one does; whether there was one that could be done.
+
+    Those of the same array come first, the last of them before the others, because SLURM starts with the first.
+    """
+    if time.monotonic() >= until or not (queued := sbatch.alive(waiting=True)):
+        return False
+    tasks = [task for task in store.tasks() if task.name in queued]
+    tasks.sort(key=lambda task: (task.array != own.array, task.array, -task.index))
+    contents = {name: store.array(name) for name in {task.array for task in tasks}}
+    found = False
+    for task in tasks:
+        if time.monotonic() >= until or ear.stopping():
+            break
+        content = contents[task.array]
+        if content["shared"] != shared or store.task_ended(task) is not None:
+            continue
+        ended = remote.do(shared, task.key, content["jobs"][task.index]["job"], ear)
+        if not ended.elsewhere and ended.error != remote.NOT_READY:
+            store.write_task_ended(task, {"error": ended.error, "said": list(ended.said)})
+            if task.name in (sbatch.alive(waiting=True) or ()):  # else it does a job of others itself by now
+                sbatch.cancel([task.name])
+            found = True
+    return found
 
 
 if __name__ == "__main__":
-    wait_passively()
     main(*sys.argv[1:])

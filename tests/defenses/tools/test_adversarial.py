@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 
 from segbench.attacks.apgd import apgd
+from segbench.attacks.base import BoundAttack
 from segbench.attacks.bim import bim
 from segbench.attacks.clean import clean
 from segbench.attacks.cw import cw
 from segbench.attacks.pgd import pgd
 from segbench.attacks.sea import sea
 from segbench.attacks.segpgd import segpgd
+from segbench.attacks.standard import standard
 from segbench.attacks.universal import universal
 from segbench.defenses import multitask
 from segbench.defenses.base import segmentation_loss
@@ -123,13 +127,24 @@ def test_warmup_scales_eps_and_alpha_and_nothing_else() -> None:
     assert warmed(cw.bind(eps=0.04), 1, 4).options == {**cw.bind().options, "eps": 0.01}, "alpha follows eps by itself"
 
 
-@pytest.mark.parametrize(
-    "attack", [sea.bind(), universal.bind(), apgd.bind(loss="balanced-masked-ce")], ids=lambda bound: bound.attack.name
-)
 @pytest.mark.parametrize("make", [pgd_at, ddcat, multitask.Multitask], ids=["pgd-at", "ddcat", "multitask"])
-def test_an_attack_that_needs_the_training_data_is_refused(make, attack, segmenter, batch) -> None:
-    with pytest.raises(ValueError, match=f"{attack.attack.name} .*from the training data"):
-        make(segmenter, attack=attack).loss(*batch, torch.Generator())
+def test_an_attack_that_fits_a_perturbation_first_is_refused(make, segmenter, batch) -> None:
+    with pytest.raises(ValueError, match=r"universal .*on the training data"):
+        make(segmenter, attack=universal.bind()).loss(*batch, torch.Generator())
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [sea.bind(steps=4), standard.bind(passes=6), apgd.bind(loss="balanced-masked-ce", steps=2)],
+    ids=lambda bound: bound.attack.name,
+)
+def test_an_attack_that_weighs_classes_counts_those_of_the_batch(attack, segmenter, batch) -> None:
+    images, masks = batch
+    counted = torch.bincount(masks[masks != 255], minlength=1)
+    with mock.patch.object(BoundAttack, "__call__", autospec=True, side_effect=BoundAttack.__call__) as called:
+        loss = pgd_at(segmenter, attack=attack).loss(images, masks, torch.Generator().manual_seed(0))
+    assert torch.isfinite(loss.total)
+    assert torch.equal(called.call_args.kwargs["class_pixels"], counted)
 
 
 def test_other_losses_of_apgd_need_no_training_data(segmenter, batch) -> None:

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import png
@@ -19,11 +20,12 @@ from typer.testing import CliRunner
 import segbench
 from segbench import cli
 from segbench.attacked_set.export import export
-from segbench.attacked_set.manifest import CLEAN, MANIFEST, read_set
+from segbench.attacked_set.manifest import CLEAN, MANIFEST, PLACE, read_set
 from segbench.attacked_set.pieces import levels, read_piece, towards_clean
 from segbench.attacked_set.score import score
 from segbench.attacks.tools.budget import ThreatModel, check_budget, distance
 from segbench.errors import SegbenchError
+from segbench.files import write_sealed
 from segbench.leaderboard.images import encode
 from segbench.protocols.whole import Whole
 from segbench.result import Result
@@ -244,12 +246,45 @@ def test_a_manifest_that_was_changed_is_refused(made: Path, answered: Path, tmp_
         score(tmp_path / "nowhere", answered, name="ours", store=tmp_path / "runs")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": []}, "not the manifest of an attacked set .*images"),
+        ({"conditions": {}}, "not the manifest of an attacked set .*conditions"),
+        ({"limit": 2}, "more images than its limit"),
+        ({"seed": -1}, "not the manifest of an attacked set .*seed"),
+        ({"classes": ["a", "b"]}, r"has other classes than the set \(a, b\)"),
+        (
+            {"protocol": {"name": "whole-v1", "options": {"size": [10**6, 10**6]}}},
+            "cannot be cut as the set's protocol",
+        ),
+    ],
+)
+def test_a_manifest_of_a_stranger_is_one_sentence(
+    made: Path, answered: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "set").mkdir()
+    content = json.loads(json.dumps(read_set(made / "set").model_dump(mode="json")))
+    for key, value in changes.items():
+        content[key] = content[key] | value if key == "protocol" else value
+    write_sealed(tmp_path / "set" / MANIFEST, content, PLACE)
+    with pytest.raises(SegbenchError, match=message):
+        score(tmp_path / "set", answered, name="ours", store=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["", "  ", "two\nlines", "\x1b[31mred"])
+def test_a_name_that_no_table_can_show_is_refused(made: Path, answered: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(SegbenchError, match="attacked-set score: name: expected"):
+        score(made / "set", answered, name=name, store=tmp_path / "runs")
+
+
 def test_an_interrupted_export_goes_on_and_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
     arguments = ([f"{made / 'net.py'}:build"], ATTACKS)
-    name = list(read_set(made / "set").conditions)[2]
+    name = list(read_set(made / "set").conditions)[1]
 
     def stop(text: str) -> None:
-        if text.startswith(name):
+        if text.startswith(f"{tmp_path / 'set' / name}: "):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -71,3 +71,20 @@ def test_a_set_that_no_network_is_under_is_refused(tmp_path: Path) -> None:
         load(tmp_path, "{w: [segpgd, bim]}", other)
     with pytest.raises(MatrixError, match=r"'bim' is not one of"):
         load(tmp_path, "{w: [bim]}", transfer + "white_box: false\n")
+
+
+def test_transfer_stands_for_all_attacks_made_on_other_networks(tmp_path: Path) -> None:
+    transfer = "models: [pspnet, deeplabv3]\ndefenses: [none]\ntransfer: {substitutes: none, attacks: [segpgd]}\n"
+    assert load(tmp_path, "{w: [bim, transfer]}", transfer).worst_of == {"w": ("bim", "transfer")}
+    for written, more, message in (
+        (
+            "{w: [bim, transfer]}",
+            "",
+            "m.yaml:2: worst_of: transfer is every attack made on another network; there is none",
+        ),
+        ("{w: [transfer]}", transfer, "'w' needs an attack on the network itself beside transfer"),
+        ("{w: [segpgd, transfer]}", transfer, "no network is under all attacks of 'w'"),
+    ):
+        with pytest.raises(MatrixError) as error:
+            load(tmp_path, written, more)
+        assert message in str(error.value)

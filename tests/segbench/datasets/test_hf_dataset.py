@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from segbench.components import specs
-from segbench.datasets.hf_dataset import HfDataset
+from segbench.datasets.hf_dataset import HfDataset, _as_png
 from segbench.datasets.tools.check import check
 from segbench.errors import DataError
 
@@ -125,4 +125,36 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         HfDataset(root).split("val")
     (root / "val.parquet").unlink()
     with pytest.raises(DataError, match=r"holds no \.parquet or \.arrow file; save the data set there"):
+        HfDataset(root)
+
+
+@pytest.mark.parametrize("kind", ["array", "lists"])
+def test_masks_may_be_tables_of_whole_numbers(kind: str, tmp_path: Path) -> None:
+    feature = hub.Array2D((3, 4), "int64") if kind == "array" else hub.Sequence(hub.Sequence(hub.Value("int32")))
+    labels = [[1, 2, 300, -1]] * 3
+    rows = {"image": [encoded(np.zeros((3, 4, 3)))], "label": [labels]}
+    hub.Dataset.from_dict(rows, features=hub.Features({"image": hub.Image(), "label": feature})).to_parquet(
+        tmp_path / "val.parquet"
+    )
+    (tmp_path / "dataset.yaml").write_text("classes: [a, b, c]\nlabels: {1: a, 2: b, 300: c}\nignore_index: -1\n")
+    assert HfDataset(tmp_path, mask="label").split("val")[0].mask.tolist() == [[0, 1, 2, 255]] * 3
+
+
+@pytest.mark.parametrize("labels", [[[0.5, 1.0]], [[70000, 0]], [[-2, 0]], [[1, 2], [1]], [1, 2], [], [[]]])
+def test_other_tables_are_named(labels: Any) -> None:
+    with pytest.raises(DataError, match="row 0: holds no table"):
+        _as_png(labels, "row 0")
+
+
+def test_tables_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    root = tmp_path / "mine"
+    root.mkdir()
+    (root / "dataset.yaml").write_text(DESCRIPTION)
+    for folder, count in (("one/train", 2), ("one/val", 1)):
+        (root / folder).mkdir(parents=True)
+        table(count).to_parquet(root / folder / "0000.parquet")
+    assert {name: len(HfDataset(root).split(name)) for name in ("train", "val")} == {"train": 2, "val": 1}
+    (root / "two").mkdir()
+    table(1).to_parquet(root / "two" / "train-00000-of-00001.parquet")
+    with pytest.raises(DataError, match=r"split .train. lies in .*one/train and .*two; name one of them"):
         HfDataset(root)

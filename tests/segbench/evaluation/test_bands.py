@@ -33,7 +33,8 @@ def sample(seed: int, *, void: bool = True) -> tuple[Labels, Labels]:
 
 
 def counted(truth: Labels, preds: Labels) -> NDArray[np.int32]:
-    return band_counts(torch.from_numpy(preds), true_bands(torch.from_numpy(truth), CLASSES, VOID)).numpy()
+    true = true_bands(torch.from_numpy(truth)[None], CLASSES, VOID)
+    return band_counts(torch.from_numpy(preds)[None], true)[0].numpy()
 
 
 def other_within(labels: Labels, row: int, column: int, radius: int, *, outside: bool) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,31 @@ def test_where_memory_ends_the_number_is_halved_and_remembered(tmp_path: Path, e
     network.seen.clear()
     halves(network, images, BatchSizes(store, CPU, 1))
     assert network.seen == [1] * 11
+
+
+def test_what_took_the_memory_is_free_before_the_next_trial(tmp_path: Path) -> None:
+    left: list[weakref.ref[Tensor]] = []
+
+    def within(images: Tensor) -> Tensor:
+        large = images * 2
+        assert all(reference() is None for reference in left)
+        left.append(weakref.ref(large))
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return large.sum()
+
+    def wrapped(part: slice) -> float:
+        try:
+            return float(within(images[part]))
+        except torch.OutOfMemoryError as error:
+            raise RuntimeError("layer 3: out of memory") from error
+
+    images = torch.rand(4, 3, 4, 4)
+    sizes = BatchSizes(Store(tmp_path), CPU, 4)
+    torch.testing.assert_close(
+        sum(sizes.in_parts("net", nn.Identity(), images, "net", wrapped)), float(images.sum() * 2)
+    )
+    assert len(left) == 6
 
 
 def test_an_image_that_never_fits_is_a_sentence(tmp_path: Path) -> None:

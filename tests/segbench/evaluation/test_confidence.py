@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from segbench.evaluation.confidence import confidence_bins
+from segbench.evaluation.confidence import bins_of, confidence_bins
 from segbench.reports.metrics import confidence
 
 VOID = 255
@@ -26,8 +26,12 @@ def predicted(seed: int, *, sharpness: float = 2.0, classes: int = 4) -> tuple[T
     return probabilities, preds, truth
 
 
+def binned(probabilities: Tensor, preds: Tensor, truth: Tensor) -> np.ndarray:
+    return confidence_bins(probabilities[None], preds[None], truth[None], VOID)[0].numpy()
+
+
 def counted(*seeds: int, sharpness: float = 2.0) -> np.ndarray:
-    return np.stack([confidence_bins(*predicted(seed, sharpness=sharpness), VOID) for seed in seeds])
+    return np.stack([binned(*predicted(seed, sharpness=sharpness)) for seed in seeds])
 
 
 def pixels(*seeds: int, sharpness: float = 2.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -55,23 +59,23 @@ def test_bins_are_those_of_a_slow_loop() -> None:
             place = sum(top >= edge for edge in edges)
             wanted = np.eye(4)[true]
             expected[:, place] += 1, int(own.argmax() == true), top, ((own - wanted) ** 2).sum()
-    np.testing.assert_allclose(confidence_bins(probabilities, preds, truth, VOID), expected, atol=1e-5)
+    np.testing.assert_allclose(binned(probabilities, preds, truth), expected, atol=1e-5)
 
 
 def test_void_pixels_have_no_say() -> None:
     probabilities, preds, truth = predicted(1)
-    before = confidence_bins(probabilities, preds, truth, VOID)
+    before = binned(probabilities, preds, truth)
     void = truth == VOID
     probabilities[:, void] = torch.eye(4)[:, :1]
-    np.testing.assert_array_equal(confidence_bins(probabilities, probabilities.argmax(0), truth, VOID), before)
-    assert not confidence_bins(probabilities, preds, torch.full_like(truth, VOID), VOID).any()
+    np.testing.assert_array_equal(binned(probabilities, probabilities.argmax(0), truth), before)
+    assert not binned(probabilities, preds, torch.full_like(truth, VOID)).any()
 
 
 def test_the_order_of_pixels_does_not_change_a_bit() -> None:
     probabilities, preds, truth = predicted(2)
     order = torch.randperm(truth.numel(), generator=torch.Generator().manual_seed(0))
     mixed = [own.flatten(-2)[..., order].view(own.shape) for own in (probabilities, preds, truth)]
-    np.testing.assert_array_equal(confidence_bins(*mixed, VOID), confidence_bins(probabilities, preds, truth, VOID))
+    np.testing.assert_array_equal(binned(*mixed), binned(probabilities, preds, truth))
 
 
 def test_bins_are_20_for_calibration_and_finer_at_the_top() -> None:
@@ -83,6 +87,17 @@ def test_bins_are_20_for_calibration_and_finer_at_the_top() -> None:
     folded = confidence.reliability(counted(0, 1))
     assert folded.shape == (3, 20)
     assert folded[0].sum() == counted(0, 1)[:, 0].sum()
+
+
+def test_bins_are_those_of_a_search_among_the_edges_however_near_a_confidence_is_to_one() -> None:
+    edges = confidence.EDGES.astype(np.float32)
+    near = edges.view(np.int32)[:, None] + np.arange(-500, 501)  # the next numbers below and above, one by one
+    rng = np.random.default_rng(0)
+    some = np.concatenate([[0, 0.5, 1, 1 + 2**-23], rng.random(10_000), 1 - rng.random(10_000) ** 8 / 20])
+    confidences = np.concatenate([near.ravel().astype(np.int32).view(np.float32), some.astype(np.float32)])
+    expected = np.searchsorted(edges, confidences, side="right")
+    np.testing.assert_array_equal(bins_of(torch.from_numpy(confidences)), expected)
+    assert 0 <= int(bins_of(torch.tensor(float("nan")))) < confidence.BINS
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ import torch
 
 from segbench.config.matrix import Runtime
 from segbench.errors import Stopped, StoreError
-from segbench.evaluation.families import Answers, possible, seen, tallied
+from segbench.evaluation.counting import pixels
+from segbench.evaluation.families import Answers, possible, seen, tallied, together
 from segbench.evaluation.sweep import run_sweep
 from segbench.networks.load import load_network
 from segbench.plan.plan import Plan
@@ -62,11 +63,44 @@ def test_tallies_are_those_of_the_network_on_each_image(plan: Any, tmp_path: Pat
     for index in range(len(split)):
         _, image, mask = split[index]
         with torch.no_grad():
-            logits = network(image[None].float() / 255)[0]
-        expected = tallied(ALL, logits.argmax(0), Answers(logits.softmax(0), False), seen(mask.long(), ALL, 3, 255))
+            logits = network(image[None].float() / 255)
+        answers, truth = Answers(logits.softmax(1), are_logits=False), seen(mask.long()[None], ALL, 3, 255)
+        expected = {family: own[0] for family, own in tallied(ALL, logits.argmax(1), answers, truth).items()}
         np.testing.assert_array_equal(found["boundary"][index], expected["boundary"])
         np.testing.assert_array_equal(found["objects"][index], expected["objects"])
         np.testing.assert_allclose(found["confidence"][index], expected["confidence"], atol=0.01)
+
+
+@pytest.mark.parametrize("classes", [1, 3, 255, 300])
+def test_images_that_are_counted_together_are_counted_as_each_alone(classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    void = 255 if classes <= 255 else -1
+    masks = torch.from_numpy(rng.integers(0, classes, (5, 19, 27)))  # objects of few pixels
+    masks[0], masks[1] = void, 0
+    masks[2, 4:] = classes - 1
+    masks[4][torch.from_numpy(rng.random((19, 27)) < 0.3)] = void
+    logits = torch.from_numpy(rng.normal(0, 4, (5, classes, 19, 27))).float()
+    logits[3].scatter_(0, masks[3][None], 30.0)
+
+    def found(places: list[int]) -> dict[str, torch.Tensor]:
+        layout = torch.channels_last if len(places) == 1 else torch.contiguous_format
+        own, truth = logits[places].contiguous(memory_format=layout), seen(masks[places], ALL, classes, void)
+        preds = own.max(1).indices
+        tallies = tallied(ALL, preds, Answers(own, are_logits=True), truth)
+        return {"counts": pixels(preds, truth.labels, classes, void), **tallies}
+
+    whole, alone = found([0, 1, 2, 3, 4]), [found([place]) for place in range(5)]
+    for family, own in whole.items():
+        torch.testing.assert_close(own, torch.cat([one[family] for one in alone]), rtol=0, atol=0)
+        assert not own[0].any()  # void everywhere
+    arrays = {family: own.numpy() for family, own in whole.items()}
+    assert wrong(Tallied(arrays.pop("counts"), "skip", arrays)) is None
+
+
+def test_images_are_counted_together_as_long_as_they_have_one_size_and_few_scores() -> None:
+    sizes = [(8, 8), (8, 8), (8, 9), (8, 8), (2048, 1024), (2048, 1024)]
+    assert [sizes[group] for group in together(sizes, 19)] == [sizes[:2], sizes[2:3], sizes[3:4], sizes[4:5], sizes[5:]]
+    assert [group.stop - group.start for group in together([(512, 512)] * 5, 8)] == [2, 2, 1]
 
 
 def test_what_is_tallied_is_no_part_of_the_identity_and_records_say_it(

@@ -11,7 +11,7 @@ SCRIPT = """
 import resource, torch
 from segbench.evaluation.families import labelled, seen, tallied
 from segbench.evaluation.finite import faults
-from segbench.evaluation.tally import pixels
+from segbench.evaluation.counting import pixels
 from segbench.protocols.whole import Whole
 
 torch.set_num_threads(1)
@@ -23,10 +23,10 @@ crops = protocol.crops(torch.zeros(3, *size, dtype=torch.uint8), truth)
 scores = torch.zeros(1, classes, *size)
 scores.view(classes, -1).scatter_(0, truth.view(1, -1), 1.0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-preds, answers = labelled(protocol, scores, crops)
-counts = pixels(preds, truth, classes, 255)
-found = tallied(families, preds, answers, seen(truth, families, classes, 255))
-assert not faults(scores).any() and int(counts[0].sum()) == truth.numel() == int(found["confidence"][0].sum())
+preds, answers = labelled(protocol, [scores], [crops])
+counts = pixels(preds, truth[None], classes, 255)
+found = tallied(families, preds, answers, seen(truth[None], families, classes, 255))
+assert not faults(scores).any() and int(counts[0, 0].sum()) == truth.numel() == int(found["confidence"][0, 0].sum())
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10)
 """
 

@@ -29,8 +29,8 @@ def scene(seed: int, size: tuple[int, int] = (150, 170)) -> tuple[NDArray[np.int
 
 
 def counted(truth: NDArray[np.int64], preds: NDArray[np.int64]) -> NDArray[np.int32]:
-    labels = torch.from_numpy(truth)
-    return object_counts(torch.from_numpy(preds), labels, objects_of(labels, VOID)).numpy()
+    labels = torch.from_numpy(truth)[None]
+    return object_counts(torch.from_numpy(preds)[None], labels, objects_of(labels, VOID))[0].numpy()
 
 
 def flooded(truth: NDArray[np.int64]) -> list[list[tuple[int, int]]]:
@@ -67,7 +67,7 @@ def test_objects_are_those_of_scikit_image() -> None:
     measure = pytest.importorskip("skimage.measure", reason="compares with scikit-image")
     truth, _ = scene(2)
     numbers, _ = measure.label(np.where(truth == VOID, -1, truth), background=-1, return_num=True, connectivity=2)
-    ours = objects_of(torch.from_numpy(truth), VOID)
+    ours = objects_of(torch.from_numpy(truth)[None], VOID)
     assert sorted(ours.pixels) == sorted(np.bincount(numbers.ravel())[1:])
     pairs = set(zip(numbers.ravel().tolist(), ours.numbers.flatten().tolist(), strict=True))
     assert len(pairs) == len(ours.pixels) + 1

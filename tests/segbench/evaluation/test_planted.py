@@ -99,15 +99,15 @@ class Surrogate(nn.Module):
 
 
 class Drifting(nn.Module):
-    """Answers otherwise each time that it is called, by a counter that is no buffer."""
+    """Answers otherwise after some calls, by a counter that is no buffer."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, calls: int = 1) -> None:
         super().__init__()
-        self.model, self.calls = model, 0
+        self.model, self.every, self.calls = model, calls, 0
 
     def forward(self, images: Tensor) -> Tensor:
         self.calls += 1
-        logits: Tensor = self.model(images.roll(self.calls % 3 - 1, 3))
+        logits: Tensor = self.model(images.roll(self.calls // self.every % 3 - 1, 3))
         return logits
 
 
@@ -283,6 +283,7 @@ HONEST: dict[str, Callable[[], nn.Module]] = {
     "tanh inside": lambda: train(conv(6, activation=nn.Tanh), 80),
     "sigmoid inside": lambda: train(conv(7, activation=nn.Sigmoid), 150),
     "adversarially trained": lambda: train(conv(8), 150, adversarial=True),
+    "calls all of it background": lambda: train(conv(14), 20),
 }
 
 PLANTED: dict[str, Callable[[nn.Module], nn.Module]] = {
@@ -327,6 +328,7 @@ PLANTED: dict[str, Callable[[nn.Module], nn.Module]] = {
     "underflow in half precision": lambda model: Wrapped(model, behind=lambda z: (z * 4096).half().float() / 4096),
     "two-faced": TwoFaced,
     "drifting": Drifting,
+    "drifting now and then": partial(Drifting, calls=7),
     "remembers images": lambda model: Remembering(model, *samples(), 1e-6),
     "remembers their surroundings": lambda model: Remembering(model, *samples(), 8 / 255),
 }
@@ -346,13 +348,24 @@ def test_a_planted_defense_is_flagged(name: str) -> None:
     assert flags_of(PLANTED[name](trained())), name
 
 
+@pytest.mark.parametrize("name", ["drifting", "drifting now and then", "noise"])
+def test_what_changes_from_pass_to_pass_is_called_so(name: str) -> None:
+    flags = flags_of(PLANTED[name](trained()))
+    assert "non-deterministic" in flags
+    assert not {"two-faced", "batch-dependent"} & set(flags)
+
+
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_network_is_not_flagged(name: str) -> None:
     assert flags_of(honest(name)) == (), name
 
 
 @pytest.mark.parametrize(
-    "name", ["pspnet", "small network, seed 0", "adversarially trained", "4 bits, straight-through"]
+    "name",
+    [
+        *("pspnet", "small network, seed 0", "adversarially trained", "4 bits, straight-through"),
+        "calls all of it background",
+    ],
 )
 def test_an_honest_network_is_not_flagged_by_longer_measurements(name: str) -> None:
     found = measure(honest(name), *samples())

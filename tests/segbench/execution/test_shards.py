@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from segbench.config.matrix import Runtime
-from segbench.errors import Stopped
+from segbench.errors import CellError, Stopped
 from segbench.evaluation.sweep import run_sweep
 from segbench.execution import shards
 from segbench.execution.board import pending
 from segbench.execution.cost import Lengths, lengths
+from segbench.execution.work import store_failure
 from segbench.plan.as_data import job_from_plain, job_to_plain
 from segbench.plan.plan import Plan
 from segbench.store import Store
@@ -94,6 +95,28 @@ def test_a_whole_sweep_takes_up_what_shards_have_found(
     run_sweep(sweep, split, RUNTIME, cpu, heard)
     told = [(done, text == "first images") for done, _, text in heard.heard[:5]]
     assert told == [(0, True), (2, False), (4, False), (6, True), (7, False)], "images 5 and 6 are not attacked again"
+    assert left(split) == left(whole)
+
+
+def test_where_a_shard_failed_the_next_run_does_it_alone(
+    planned: tuple[Plan, Callable[[str], Store]], silent: type[Any]
+) -> None:
+    plan, make = planned
+    whole, split = make("whole"), make("split")
+    sweep, cpu = next(sweep for sweep in plan.sweeps if sweep.attack.name == "bim"), torch.device("cpu")
+    run_sweep(sweep, whole, RUNTIME, cpu, silent())
+    parts = [replace(sweep, shard=shard) for shard in ((0, 2), (2, 4), (4, 7))]
+    store_failure(parts[0], split, CellError("not finite"))
+    for part in parts[1:]:
+        run_sweep(part, split, RUNTIME, cpu, silent())
+    records = [split.record(cell.digest) for cell in sweep.cells]
+    assert {record.error for record in records if record is not None} == {"not finite"}
+    heard = silent()
+    for part in reversed(parts):
+        run_sweep(part, split, RUNTIME, cpu, heard)
+    attacked = [done for done, total, text in heard.heard if "images/s" in text and total == 2]
+    assert attacked == [2]
+    assert not any("images/s" in text for _, total, text in heard.heard if total != 2)
     assert left(split) == left(whole)
 
 

@@ -147,6 +147,18 @@ def test_what_is_not_finished_is_said(own_store: Store, entry: Entry) -> None:
     assert [run.seed for run in changed.results[3].runs] == [0]
 
 
+def test_numbers_of_another_precision_are_left_out_and_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [record for record in store.all_records() if record.target.defense.name == "sat"]
+    narrow = [r.model_copy(update={"precision": "bf16", "digest": r.digest[::-1]}) for r in known]
+    expected = adding.entries(store, [], Details()).entries
+    monkeypatch.setattr(adding, "_records", lambda *given: [*store.all_records(), *narrow])
+    found = adding.entries(store, [], Details())
+    assert sorted(own.path for own in found.entries) == sorted(own.path for own in expected)
+    assert any("scored in another precision than fp32: " in note for note in found.notes)
+    monkeypatch.setattr(adding, "_records", lambda *given: narrow)
+    assert adding.entries(store, [], Details()).entries == []
+
+
 @pytest.mark.parametrize(
     ("matrices", "names", "message"),
     [

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from segbench.leaderboard import entry_files
+from segbench.leaderboard.checking import is_strong
 from segbench.leaderboard.entry_files import LeaderboardError, parse
 from segbench.reports.leaderboard.entries import Entry
+from segbench.reports.records import Component
 
 Change = Callable[[dict[str, Any]], object]
 ZEROS = "0" * 64
@@ -171,3 +173,15 @@ def test_deep_nesting_is_no_crash(tmp_path: Path) -> None:
     path.write_text("[" * 200_000)
     with pytest.raises(LeaderboardError, match=r"deep\.json: nested too deeply"):
         entry_files.load([path])
+
+
+def test_what_is_strong_has_passes_enough() -> None:
+    for name, options, strong in (
+        ("sea", {"steps": 100}, True),
+        ("standard", {"passes": 300}, True),
+        ("standard", {"passes": 299}, False),
+        ("bim", {"steps": 1000}, False),
+    ):
+        attack = Component(name=name, options=options, short=name)
+        assert is_strong(attack, "white-box") == strong
+        assert not is_strong(attack, "black-box")

@@ -3,6 +3,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -76,6 +77,9 @@ def test_classes_take_the_largest_of_their_channels() -> None:
         (torch.zeros(2, 11), None, r"mine returns a tensor \(2, 11\) for 2 image"),
         ({"masks": 1, "boxes": 2}, None, "mine returns a dict with masks, boxes, not logits"),
         ([1, 2], None, "mine returns a list of 2, not logits"),
+        (np.full((2, 5, 7), "sky"), None, "mine returns an array of <U3; expected numbers"),
+        (np.zeros((2, 5, 7), object), None, "mine returns an array of object; expected numbers"),
+        (torch.zeros(2, 5, 7), None, "of labels in floats, say --access labels"),
     ],
 )
 def test_an_output_that_is_no_logits_says_so(output: Any, classes: Any, message: str) -> None:
@@ -96,6 +100,7 @@ OTHER = torch.zeros(2, 3, 5, 7)
         ((LOGITS, OTHER), None, "of 2 outputs the logits are taken from the first"),
         ([LOGITS, OTHER, OTHER], None, "of 3 outputs the logits are taken from the first"),
         ([LOGITS], None, None),
+        (LOGITS.numpy().astype(">f4"), None, None),
         ((OTHER, LOGITS), "1", None),
         ({"out": OTHER, "fine": LOGITS}, "fine", None),
         (SimpleNamespace(logits=OTHER, fine=LOGITS), "fine", None),

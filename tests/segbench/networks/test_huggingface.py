@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from segbench.config.network import Convention
@@ -120,15 +121,96 @@ def test_a_mask_classifier_says_what_its_scores_are(family: str, family_folder: 
     assert "scores" not in loaders.load(f"hf:{family_folder('segformer')}", None, CHANNELS).identity
 
 
-def test_a_maskformer_that_was_trained_with_auxiliary_losses_answers(tmp_path: Path, family_folder: Folder) -> None:
-    for file in family_folder("maskformer").iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "use_auxiliary_loss": True}))
+def changed(folder: Path, source: Path, **options: Any) -> Path:
+    """A copy of a network's folder with other options in its config.json."""
+    for file in source.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    stated = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**stated, **options}))
+    return folder
+
+
+@pytest.mark.parametrize(("family", "auxiliary"), [("maskformer", True), ("mask2former", False)])
+def test_auxiliary_losses_of_its_training_change_nothing(
+    family: str, auxiliary: bool, tmp_path: Path, family_folder: Folder
+) -> None:
+    folder = changed(tmp_path, family_folder(family), use_auxiliary_loss=auxiliary)
     with torch.no_grad():
-        torch.testing.assert_close(
-            adapted(tmp_path)(image((67, 93))), adapted(family_folder("maskformer"))(image((67, 93)))
-        )
+        torch.testing.assert_close(adapted(folder)(image((67, 93))), adapted(family_folder(family))(image((67, 93))))
+
+
+@pytest.mark.parametrize(
+    ("options", "multiple"),
+    [
+        ({"model_type": "dinov2", "patch_size": 14}, 14),
+        ({"model_type": "vitdet", "patch_size": 8}, 8),
+        ({"model_type": "swin", "embed_dim": 8, "num_heads": [1, 1, 1, 1], "window_size": 4}, 1),
+    ],
+)
+def test_a_backbone_of_whole_patches_sees_the_edges_of_every_image(
+    options: dict[str, Any], multiple: int, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs the extra hf")
+    stages = {"out_features": ["stage1", "stage2", "stage3", "stage4"]}
+    vit = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 4, "intermediate_size": 16}
+    shape = {"depths": [1, 1, 1, 1]} if options["model_type"] == "swin" else vit
+    backbone = transformers.CONFIG_MAPPING[options["model_type"]](**stages, **shape, **options, image_size=56)
+    config = transformers.UperNetConfig(
+        backbone_config=backbone, hidden_size=8, pool_scales=[1, 2], num_labels=CHANNELS, use_auxiliary_head=False
+    )
+    transformers.UperNetForSemanticSegmentation(config).save_pretrained(tmp_path)
+    adapter = adapted(tmp_path)
+    assert adapter.convention.multiple == multiple
+    shown = image((67, 93)).requires_grad_()
+    (gradient,) = torch.autograd.grad(adapter(shown).square().sum(), shown)
+    assert (gradient[..., -1, :].abs().amax() > 0).item()
+    assert (gradient[..., -1].abs().amax() > 0).item()
+
+
+def test_a_checkpoint_for_other_classes_is_an_error_that_names_the_shapes(
+    tmp_path: Path, family_folder: Folder
+) -> None:
+    names = {str(place): f"class {place}" for place in range(9)}
+    folder = changed(tmp_path, family_folder("segformer"), id2label=names)
+    with pytest.raises(SegbenchError, match=r"lack 2 of its tensors: decode_head\.classifier\.bias is 6, not 9"):
+        loaders.load(f"hf:{folder}", None, CHANNELS)
+    notes = loaders.load(f"hf:{folder}", None, CHANNELS, incomplete=True).notes
+    assert any("they are random numbers" in note for note in notes)
+
+
+def test_a_part_without_a_say_may_be_missing_and_what_is_left_over_is_said(
+    tmp_path: Path, family_folder: Folder
+) -> None:
+    folder = changed(tmp_path, family_folder("dpt"))
+    state = load_file(folder / "model.safetensors")
+    silent = [key for key in state if "fusion_stage.layers.0.residual_layer1" in key]
+    assert len(silent) == 4
+    kept = {key: tensor for key, tensor in state.items() if key not in silent}
+    save_file({**kept, "scratch.weight": torch.zeros(2)}, folder / "model.safetensors", metadata={"format": "pt"})
+    loaded = loaders.load(f"hf:{folder}", None, CHANNELS)
+    assert "the weights hold 1 tensors that it does not have: scratch.weight" in loaded.notes
+    with torch.no_grad():
+        torch.testing.assert_close(adapted(folder)(image((67, 93))), adapted(family_folder("dpt"))(image((67, 93))))
+
+
+def test_weights_that_may_run_code_are_refused_without_advice_to_run_it(tmp_path: Path, family_folder: Folder) -> None:
+    folder = changed(tmp_path, family_folder("segformer"))
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": Path("code")}, folder / "pytorch_model.bin")
+    with pytest.raises(SegbenchError, match="a pickle that holds more than tensors") as raised:
+        loaders.load(f"hf:{folder}", None, CHANNELS)
+    assert "weights_only" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["{", '["a"]', '{"image_mean": [0.5, 0.5]}', '{"rescale_factor": "x"}'])
+def test_a_damaged_description_of_the_input_is_an_error(text: str, tmp_path: Path, family_folder: Folder) -> None:
+    folder = changed(tmp_path, family_folder("segformer"))
+    (folder / "preprocessor_config.json").write_text(text)
+    with pytest.raises(SegbenchError, match="the description of its input cannot be read"):
+        loaders.load(f"hf:{folder}", None, CHANNELS)
+    (folder / "preprocessor_config.json").unlink()
+    notes = loaders.load(f"hf:{folder}", None, CHANNELS).notes
+    assert any("it has no description of its input" in note for note in notes)
 
 
 def test_the_convention_is_as_the_processor_says(family_folder: Folder) -> None:
@@ -178,13 +260,15 @@ def test_what_the_processor_does_and_segbench_does_not_is_said(family: str, note
         ("bert", "BertModel", "no network of semantic segmentation"),
         ("detr", "DetrForSegmentation", "no network of semantic segmentation"),
         ("unheard-of", "Unheard", "no network of semantic segmentation"),
+        ("own", "OwnForSegmentation", "built by code beside its weights, which segbench does not run"),
     ],
 )
 def test_other_networks_are_refused_before_they_are_built(
     kind: str, architecture: str, message: str, tmp_path: Path
 ) -> None:
     pytest.importorskip("transformers", reason="needs the extra hf")
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "architectures": [architecture]}))
+    code = {"auto_map": {"AutoConfig": "own.Config"}} if kind == "own" else {}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "architectures": [architecture], **code}))
     with pytest.raises(SegbenchError) as raised:
         loaders.load(f"hf:{tmp_path}", None, CHANNELS)
     text = str(raised.value)
@@ -192,6 +276,14 @@ def test_other_networks_are_refused_before_they_are_built(
     assert "segformer" in text
     assert "mask2former" in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize("place", ["a/b/c", "{folder}/config.json", "{folder}/none"])
+def test_a_place_that_is_no_folder_is_an_error(place: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="needs the extra hf")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(SegbenchError, match="there is no such folder"):
+        loaders.load(f"hf:{place.format(folder=tmp_path)}", None, CHANNELS)
 
 
 def test_oneformer_without_its_tokenizer_is_an_error_in_one_sentence(tmp_path: Path, family_folder: Folder) -> None:

@@ -47,9 +47,9 @@ class Several(Small):
         return logits.mean(1), logits
 
 
-class Last(Small):
+class Rounded(Small):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return super().forward(images.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return super().forward(images.float())
 
 
 def seeded(kind: type[nn.Module]) -> nn.Module:
@@ -111,13 +111,34 @@ def test_of_several_outputs_one_is_named(tmp_path: Path) -> None:
         assert torch.allclose(named(IMAGES), network(IMAGES)[1], atol=1e-5)
 
 
-def test_channels_may_be_last(tmp_path: Path) -> None:
-    network = seeded(Last)
-    last = IMAGES.permute(0, 2, 3, 1)
-    path = exported(network, tmp_path / "net.onnx", last[:1], dynamic_axes={"images": {0: "n", 1: "h", 2: "w"}})
+class Turned(nn.Module):
+    """A network whose input or output has its channels last."""
+
+    def __init__(self, inside: bool, outside: bool) -> None:
+        super().__init__()
+        self.network, self.inside, self.outside = seeded(Small), inside, outside
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.network(images.permute(0, 3, 1, 2) if self.inside else images)
+        return found.permute(0, 2, 3, 1) if self.outside else found
+
+
+@pytest.mark.parametrize(("inside", "outside"), [(True, True), (True, False), (False, True)])
+def test_channels_may_be_last(inside: bool, outside: bool, tmp_path: Path) -> None:
+    network = Turned(inside, outside).eval()
+    example = (IMAGES.permute(0, 2, 3, 1) if inside else IMAGES)[:1]
+    axes = {0: "n", 1: "h", 2: "w"} if inside else {0: "n", 2: "h", 3: "w"}
+    path = exported(network, tmp_path / "net.onnx", example, dynamic_axes={"images": axes})
     with torch.no_grad():
         found = open_adapter(external_network(str(path)), 4)(IMAGES)
-        assert torch.allclose(found, network(last).permute(0, 3, 1, 2), atol=1e-5)
+        assert torch.allclose(found, network.network(IMAGES), atol=1e-5)
+
+
+def test_images_are_given_as_numbers_of_64_bits_where_a_file_takes_these(tmp_path: Path) -> None:
+    path = exported(seeded(Rounded), tmp_path / "net.onnx", IMAGES[:1].double(), **FREE)
+    with torch.no_grad():
+        found = open_adapter(external_network(str(path)), 4)(IMAGES)
+        assert torch.allclose(found, seeded(Small)(IMAGES), atol=1e-5)
 
 
 def test_it_is_identified_by_its_bytes_and_not_by_its_place(tmp_path: Path) -> None:

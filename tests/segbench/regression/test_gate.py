@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -375,7 +376,33 @@ def test_what_is_no_result_is_two(
         assert ElementTree.parse(junit).getroot().get("errors") == "1"
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyboardInterrupt(), MemoryError(), OSError(28, "full")])
+def test_code_that_ends_its_script_does_not_end_the_check_well(
+    gated: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    matrix, _ = gated
+    (tmp_path / "own.py").write_text("raise SystemExit(0)\n")
+    asked = ("check", matrix, "--require", "miou>=0", "--plugin", tmp_path / "own.py")
+    assert segbench(monkeypatch, *asked) == 2
+    assert "own.py: the file failed (SystemExit: 0)" in capsys.readouterr().err
+
+
+def test_whoever_reads_the_output_may_leave(
+    gated: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix, _ = gated
+    arguments = ("check", matrix, "--store", tmp_path / "runs", "--require", "miou>=0")
+    for floor, code, more in ((0, 0, ()), (99.5, 1, ()), (0, 0, ("--json",)), (99.5, 1, ("--json",))):
+        reads, writes = os.pipe()
+        os.close(reads)
+        with monkeypatch.context() as patched, os.fdopen(writes, "w", buffering=1) as closed:
+            patched.setattr("sys.stdout", closed)
+            patched.setattr("sys.stderr", closed)
+            assert segbench(monkeypatch, *arguments, "--require", f"miou[clean]>={floor}", *more) == code
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a bug"), KeyboardInterrupt(), SystemExit(0), MemoryError(), OSError(28, "full")]
+)
 def test_a_crash_and_an_interrupt_are_two(
     gated: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:

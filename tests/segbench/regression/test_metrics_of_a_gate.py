@@ -135,6 +135,8 @@ def test_what_was_not_tallied_is_a_mistake_with_what_to_do() -> None:
     now = measured(own, {"ece": 0.1})
     with pytest.raises(SegbenchError, match="ece needs tallies of confidence, which the baseline lack"):
         gate.compare(then, now, [record()], {"ece": 0.1})
+    (row,) = gate.compare(then, now, [record()], {"miou": "noise", "ece": 0.1}, update=True)
+    assert row.metric == "miou", "the baseline is about to hold what it lacks"
     assert now.entries[0].tallies.keys() == {"confidence"}
     assert then.entries[0].tallies == {}
 

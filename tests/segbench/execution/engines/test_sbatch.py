@@ -31,6 +31,12 @@ def test_an_array_depends_on_trainings_and_keeps_what_the_user_asks_for(commands
     assert (commands / "script").read_text() == "run me"
 
 
+def test_a_folder_is_named_as_it_is(commands: Path, tmp_path: Path) -> None:
+    command(commands, "sbatch", f'printf "%s\\n" "$@" > {commands}/asked; echo 12')
+    sbatch.submit("run me", Path("/shared/my runs/50%are"), 1, {})
+    assert "--output=/shared/my runs/50%%are/output/%a.txt" in (commands / "asked").read_text().splitlines()
+
+
 def test_a_refusal_is_one_sentence(commands: Path) -> None:
     command(commands, "sbatch", "echo 'sbatch: error: invalid partition specified: gpu' >&2; exit 1")
     with pytest.raises(SegbenchError, match=r"refuses the jobs \(invalid partition specified: gpu\)"):

@@ -13,6 +13,12 @@ from typing import Any
 
 import pytest
 
+from segbench.config.load import load_matrix
+from segbench.errors import SegbenchError
+from segbench.execution.board import Ended
+from segbench.execution.engines.base import Lost
+from segbench.execution.engines.slurm import SlurmEngine
+from segbench.execution.prepare import tentative_plan
 from segbench.store import Store
 from segbench.store.running import Running
 from segbench.store.status import status
@@ -102,7 +108,6 @@ def test_without_slurm_the_engine_says_so(
     from typer.testing import CliRunner
 
     from segbench import cli
-    from segbench.errors import SegbenchError
 
     monkeypatch.setenv("PATH", str(tmp_path))
     arguments = ["run", str(small(tmp_path)), "--store", str(tmp_path / "runs"), "--engine", "slurm"]
@@ -110,3 +115,86 @@ def test_without_slurm_the_engine_says_so(
     assert isinstance(result.exception, SegbenchError)
     assert "this machine has no sbatch, squeue, scancel" in str(result.exception)
     assert not os.path.exists(tmp_path / "runs" / "matrices")
+
+
+@pytest.fixture
+def cluster(small: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], SlurmEngine]:
+    """Return makers of engines on one store, with commands that number arrays and keep them in the queue for ever."""
+    (tmp_path / "bin").mkdir()
+    scripts = {
+        "sbatch": 'echo "$@" >> asked; n=$(wc -l < asked); [ "$n" -le "${MOST:-9}" ] || { echo full >&2; exit 1; }\n'
+        'echo "${n}_0 ${n}_1" >> queue; echo $n',
+        "squeue": "cat queue 2>/dev/null; true",
+        "scancel": 'echo "$@" >> cancelled',
+    }
+    for name, script in scripts.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\ncd {tmp_path}\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    matrix = load_matrix(str(small(tmp_path, defenses=["none"])), [f"runtime.store={tmp_path / 'a store'}"])
+    plan = tentative_plan(matrix)
+    jobs = {**{cell.digest: cell for cell in plan.trainings}, **{sweep.key: sweep for sweep in plan.sweeps}}
+
+    def made(offered: bool = True) -> SlurmEngine:
+        engine = SlurmEngine(Store(matrix.runtime.store), matrix.runtime, 1)
+        if offered:
+            engine.offer(jobs)
+        return engine
+
+    return made
+
+
+def test_a_second_process_waits_for_what_the_first_has_submitted(
+    cluster: Callable[..., SlurmEngine], tmp_path: Path
+) -> None:
+    first = cluster()
+    asked = (tmp_path / "asked").read_text()
+    assert "--dependency=afterany:1_0" in asked.splitlines()[1]
+    second = cluster()
+    assert second.tasks == first.tasks
+    assert (tmp_path / "asked").read_text() == asked, "nothing is submitted twice"
+    key, task = next(iter(first.tasks.items()))
+    futures = [engine.submit(key, None) for engine in (first, second)]  # type: ignore[arg-type] - it is there
+    first.store.write_task_ended(task, {"error": "too small", "said": ["a line"]})
+    list(first.news())
+    first.__exit__()
+    list(second.news())
+    assert [future.result(timeout=0) for future in futures] == 2 * [Ended("too small", said=("a line",))]
+
+
+def test_what_slurm_takes_in_part_is_taken_back(
+    cluster: Callable[..., SlurmEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOST", "1")
+    engine = cluster(offered=False)
+    with pytest.raises(SegbenchError, match=r"refuses the jobs \(full\)"):
+        cluster()
+    assert (tmp_path / "cancelled").read_text().split() == ["1_0"]
+    assert engine.store.tasks() == []
+    assert not list((tmp_path / "a store" / "cache" / "slurm").glob("*/jobs.json"))
+
+
+def test_an_earlier_failure_is_not_taken_for_one_of_this_run(cluster: Callable[..., SlurmEngine]) -> None:
+    engine = cluster(offered=False)
+    digest = next(iter(cluster().tasks))
+    engine.store.write_training_failure(digest, MemoryError("before"), {})
+    for task in engine.store.tasks():
+        engine.store.write_task_ended(task, {"error": "before"})
+    assert digest in cluster().tasks
+    assert engine.store.training_failure(digest) is None
+
+
+def test_a_task_that_slurm_has_lost_can_be_submitted_again(cluster: Callable[..., SlurmEngine], tmp_path: Path) -> None:
+    engine, other = cluster(), cluster()
+    key, task = next(iter(engine.tasks.items()))
+    future, others = (each.submit(key, None) for each in (engine, other))  # type: ignore[arg-type] - it is there
+    (tmp_path / "queue").write_text("")
+    for _ in range(2):
+        engine.asked = -1e9
+        list(engine.news())
+    with pytest.raises(Lost, match="1_0 vanished"):
+        future.result(timeout=0)
+    assert engine.store.task_ended(task) == {"vanished": True}
+    list(other.news())
+    with pytest.raises(Lost, match="1_0 vanished"):
+        others.result(timeout=0)

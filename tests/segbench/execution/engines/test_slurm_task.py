@@ -6,14 +6,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from segbench.config.load import load_matrix
 from segbench.errors import Stopped
-from segbench.execution.engines import remote
+from segbench.execution.board import Ended
+from segbench.execution.engines import remote, slurm_task
 from segbench.execution.engines.remote import NOT_READY, Ear
 from segbench.execution.prepare import tentative_plan
 from segbench.store import Store
@@ -55,7 +57,7 @@ def test_a_sweep_that_comes_before_its_trainings_says_so(small: Callable[..., Pa
     matrix = load_matrix(str(small(tmp_path)), [f"runtime.store={tmp_path / 'runs'}"])
     plan = tentative_plan(matrix)
     store = Store(matrix.runtime.store)
-    ear = Ear(store.stop_file, threading.Event())
+    ear = Ear(threading.Event())
     shared = remote.envelope(matrix.runtime, 1)
     sweep = plan.sweeps[0]
     assert remote.do(shared, sweep.key, remote.sent(sweep), ear).error == NOT_READY
@@ -72,8 +74,97 @@ def test_a_file_in_the_store_stops_a_job(small: Callable[..., Path], tmp_path: P
     matrix = load_matrix(str(small(tmp_path, recipe=LONG)), [f"runtime.store={tmp_path / 'runs'}"])
     job = tentative_plan(matrix).trainings[0]
     store = Store(matrix.runtime.store)
-    store.ask_to_stop()
-    ear = Ear(store.stop_file, threading.Event())
+    (tmp_path / "stop").touch()
+    ear = Ear(threading.Event(), tmp_path / "stop")
     with pytest.raises(Stopped):
         remote.do(remote.envelope(matrix.runtime, 1), job.digest, remote.sent(job), ear)
     assert store.trained(job.digest) is None
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[str]]]:
+    """Run a task of an array "a" of four, beside "b" of one, "c" that runs otherwise, and one that does not wait."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)}
+    store = Store(tmp_path / "runs")
+    for number, (name, keys) in enumerate({"a": "0123", "b": "4", "c": "5", "d": "6"}.items(), 1):
+        listed = [{"key": key, "label": key, "job": {"is": key}} for key in keys]
+        store.write_array(name, {"how": "otherwise" if name == "c" else "so"}, listed)
+        store.submitted(name, str(number))
+    waiting = "\\n".join(("1_1", "1_2", "1_3", "2_0", "3_0"))
+    scripts = {
+        "squeue": f'printf "{waiting}\\n"',
+        "scancel": f'echo "$@" >> {tmp_path}/cancelled',
+        "scontrol": "exit 1",
+    }
+    for name, script in scripts.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    monkeypatch.setattr(slurm_task, "PAUSE", 0.0)
+
+    def run(how: Callable[[str, int], Ended]) -> list[str]:
+        did: list[str] = []
+
+        def do(shared: Any, key: str, plain: Any, ear: Ear) -> Ended:
+            assert (shared, plain) == ({"how": "so"}, {"is": key})
+            did.append(key)
+            ended = how(key, did.count(key))
+            if ear.stopping():
+                raise Stopped
+            return ended
+
+        monkeypatch.setattr(remote, "do", do)
+        slurm_task.main(str(store.root), "a")
+        return did
+
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def ended(folder: Path) -> dict[str, str | None]:
+    store = Store(folder / "runs")
+    tasks = [Task(name, "", index, "", "") for name, count in (("a", 4), ("b", 1), ("c", 1)) for index in range(count)]
+    found = {f"{task.array}{task.index}": store.task_ended(task) for task in tasks}
+    return {name: content.get("error") for name, content in found.items() if content is not None}
+
+
+def test_a_task_goes_on_with_jobs_that_wait_and_run_as_it_does(node: Callable[..., list[str]], tmp_path: Path) -> None:
+    assert node(lambda key, times: Ended("too small" if key == "2" else None)) == ["0", "3", "2", "1", "4"]
+    assert ended(tmp_path) == {"a0": None, "a1": None, "a2": "too small", "a3": None, "b0": None}
+    assert (tmp_path / "cancelled").read_text().split() == ["1_3", "1_2", "1_1", "2_0"]
+
+
+def test_what_is_not_ready_or_done_elsewhere_stays_in_the_queue(node: Callable[..., list[str]], tmp_path: Path) -> None:
+    kinds = {"3": Ended(elsewhere=True), "4": Ended(NOT_READY)}
+    did = node(lambda key, times: kinds.get(key, Ended()))
+    assert did == ["0", "3", "2", "1", "4", "3", "4"], "once more after a round in which something was done"
+    assert ended(tmp_path) == dict.fromkeys(("a0", "a1", "a2"))
+
+
+def test_a_task_whose_job_another_does_goes_on_meanwhile_and_waits_for_it(
+    node: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    did = node(lambda key, times: Ended(elsewhere=key == "0" and times < 3))
+    assert did == ["0", "3", "2", "1", "4", "0", "0"]
+    assert ended(tmp_path) == dict.fromkeys(("a0", "a1", "a2", "a3", "b0"))
+
+
+def test_a_job_of_another_that_is_stopped_is_left_to_its_task(node: Callable[..., list[str]], tmp_path: Path) -> None:
+    def how(key: str, times: int) -> Ended:
+        if key == "2":
+            signal.raise_signal(signal.SIGUSR1)
+        return Ended()
+
+    assert node(how) == ["0", "3", "2"]
+    assert ended(tmp_path) == {"a0": None, "a3": None}
+
+
+def test_long_jobs_are_left_to_their_tasks(
+    node: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm_task, "GO_ON", 0.0)
+    assert node(lambda key, times: Ended()) == ["0"]
+    assert ended(tmp_path) == {"a0": None}
