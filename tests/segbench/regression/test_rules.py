@@ -53,9 +53,7 @@ def test_what_must_be_reached(text: str, meant: Required) -> None:
     assert rules_of(None, None, (), [str(meant)]).required == (meant,)
 
 
-@pytest.mark.parametrize(
-    "name", ["a=b.iou", "car [parked].iou", "x >= 2.nsd", "<unk>.acc", "größe, 中 (x).iou"]
-)
+@pytest.mark.parametrize("name", ["a=b.iou", "car [parked].iou", "x >= 2.nsd", "<unk>.acc", "größe, 中 (x).iou"])
 def test_a_class_may_have_any_name(name: str) -> None:
     assert rules_of(None, None, [f"{name}=2", f"{name} = noise"]).allowed == {"miou": "noise", name: "noise"}
     assert rules_of(None, None, (), [f"{name}>=2", f"{name}[bim]<=3"]).required == (
