@@ -33,6 +33,12 @@ SEEDS = 10
 IMAGES = 4
 MADE_UP = 100
 """Different results, which the evaluations are given in turn."""
+MEASURE = (
+    "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:]).returncode; "
+    "used = resource.getrusage(resource.RUSAGE_CHILDREN); "
+    "print(used.ru_utime + used.ru_stime, used.ru_maxrss); sys.exit(code)"
+)
+"""A small process between this one and a command: a command's largest memory is at least that of what starts it."""
 SOUND = Measurements(
     zero_loss=0.0,
     zero_gradient=0.0,
@@ -154,12 +160,18 @@ def write(cell: EvalCell, found: Found, store: Store) -> None:
 
 def child(command: list[str], folder: Path) -> tuple[float, float, str]:
     """Return the processor seconds of a command, the GiB that it took at most, and its output."""
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, output
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20, output
+    told = subprocess.run(
+        [sys.executable, "-c", MEASURE, *command],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stdout
+    output, _, used = told.stdout.rstrip("\n").rpartition("\n")
+    seconds, kilobytes = map(float, used.split())
+    return seconds, kilobytes / 2**20, output
 
 
 if __name__ == "__main__":
