@@ -90,8 +90,9 @@ def paired_bootstrap(
     With one run on each side, the interval is a percentile bootstrap over images, widened by Student's t for their
     number. The p-value is twice the smaller share of samples on one side of 0, the observation counted as a sample, and
     at least that of a t-test with the bootstrap's standard error. With more runs, interval and p-value are those of a
-    t-test whose variance adds the spread over runs; the degrees of freedom are Satterthwaite's. The p-value is also at
-    least 2 / 2^N: if there is no difference, N images all favour the same network with that probability. With fewer
+    t-test whose variance adds the spread over runs; the degrees of freedom are Satterthwaite's, which are too many where
+    the side with fewer runs scatters most: with unequal numbers of runs the interval is at least as wide, and the
+    p-value at least as large, as if both sides scattered alike. The p-value is also at least 2 / 2^N: if there is no difference, N images all favour the same network with that probability. With fewer
     than `FEWEST_IMAGES` images it is 1.
 
     Args:
@@ -114,13 +115,14 @@ def paired_bootstrap(
         )
     values_a, values_b = _values(a, absent), _values(b, absent)
     spreads = [_spread(values_a, a.targets), _spread(values_b, b.targets)]
+    alike = _alike(*(own for own in spreads if own is not None))
     number = min(len(set(a.targets)), len(set(b.targets)))
     if a.sources != a.targets or b.sources != b.targets:
         spreads.append(_spread_of_sources(values_a, values_b, a.sources, b.sources))
         number = min(number, len(set(a.sources) & set(b.sources)))
     drawn = resampled_miou(a.counts, absent, resamples) - resampled_miou(b.counts, absent, resamples)
     images = a.counts.shape[1]
-    return _concluded(float(values_a.mean() - values_b.mean()), spreads, number, drawn, images)
+    return _concluded(float(values_a.mean() - values_b.mean()), spreads, number, drawn, images, alike)
 
 
 def of_pairs(
@@ -145,14 +147,26 @@ def of_pairs(
     return _concluded(float(differences.mean()), spreads, number, drawn, images)
 
 
-def _concluded(value: float, spreads: Sequence[_Spread | None], number: int, drawn: Floats, images: int) -> Difference:
-    """Return a difference with its interval and p-value; see `paired_bootstrap`."""
+def _concluded(
+    value: float,
+    spreads: Sequence[_Spread | None],
+    number: int,
+    drawn: Floats,
+    images: int,
+    alike: _Spread | None = None,
+) -> Difference:
+    """Return a difference with its interval and p-value; see `paired_bootstrap`.
+
+    `alike` may stand in for the first two spreads; what is less sure of the two counts.
+    """
     drawn = drawn[~np.isnan(drawn)]
     parts = [_of_images(drawn, images), *(own for own in spreads if own is not None)]
-    variance, freedom = _summed(parts)
-    p = _p_value(value, variance, freedom)
+    sums = [_summed(parts)]
+    if alike is not None:
+        sums.append(_summed([parts[0], alike, *parts[3:]]))
+    p = max(_p_value(value, *own) for own in sums)
     if len(parts) > 1:
-        reach = _reach(variance, freedom)
+        reach = max(_reach(*own) for own in sums)
         low, high = value - reach, value + reach
     else:
         widened = _widening(images)
@@ -248,6 +262,15 @@ def _spread(values: Floats, names: Sequence[str]) -> _Spread | None:
     """Return the variance of the mean over groups of runs with one name; None with one group."""
     means = [float(values[[name == own for own in names]].mean()) for name in dict.fromkeys(names)]
     return _Spread(float(np.var(means, ddof=1)) / len(means), len(means) - 1) if len(means) > 1 else None
+
+
+def _alike(*sides: _Spread) -> _Spread | None:
+    """Return the variance of a difference of two means whose runs scatter alike; None with equally many, or too few."""
+    if len(sides) < 2 or sides[0].freedom == sides[1].freedom:
+        return None
+    freedom = sum(side.freedom for side in sides)
+    squares = sum(side.variance * (side.freedom + 1) * side.freedom for side in sides)
+    return _Spread(squares / freedom * sum(1 / (side.freedom + 1) for side in sides), freedom)
 
 
 def _spread_of_sources(a: Floats, b: Floats, sources_a: Sequence[str], sources_b: Sequence[str]) -> _Spread | None:

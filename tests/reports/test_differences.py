@@ -100,19 +100,29 @@ def test_the_noise_of_training_counts() -> None:
     assert {own.runs for own in ones} == {1}
 
 
-def test_without_spread_over_images_it_is_welchs_test() -> None:
+@pytest.mark.parametrize(
+    ("a", "b", "alike"),
+    [
+        ((700, 720, 760), (600, 640, 615), False),
+        ((700, 720, 760), (600, 640, 610, 650), False),
+        ((700, 760, 640, 690, 740), (640, 660), True),  # Welch's degrees of freedom rest on two runs that agree
+    ],
+)
+def test_without_spread_over_images_it_is_the_less_sure_of_two_t_tests(
+    a: tuple[int, ...], b: tuple[int, ...], alike: bool
+) -> None:
     true = np.full((20, 1), 1000)
 
-    def runs(*rights: int) -> np.ndarray:
+    def runs(rights: tuple[int, ...]) -> np.ndarray:
         return np.stack([np.stack([np.full_like(true, right), true, true], 1) for right in rights])
 
-    a, b = runs(700, 720, 760), runs(600, 640, 610, 650)
-    values = [[100 * float(mean_iou(run.sum(0), "skip")) for run in side] for side in (a, b)]
-    welch = stats.ttest_ind(*values, equal_var=False)
-    got = paired_bootstrap(a, b, "skip")
-    assert got.p == pytest.approx(welch.pvalue)
-    assert (got.low, got.high) == pytest.approx(tuple(welch.confidence_interval()))
-    assert got.runs == 3
+    values = [[100 * float(mean_iou(run.sum(0), "skip")) for run in runs(side)] for side in (a, b)]
+    expected = stats.ttest_ind(*values, equal_var=alike)
+    got = paired_bootstrap(runs(a), runs(b), "skip")
+    assert got.p == pytest.approx(expected.pvalue)
+    assert (got.low, got.high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert got.p >= stats.ttest_ind(*values, equal_var=not alike).pvalue
+    assert got.runs == min(len(a), len(b))
 
 
 def test_a_clear_lead_of_several_runs_is_found() -> None:
