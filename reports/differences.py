@@ -90,10 +90,10 @@ def paired_bootstrap(
     With one run on each side, the interval is a percentile bootstrap over images, widened by Student's t for their
     number. The p-value is twice the smaller share of samples on one side of 0, the observation counted as a sample, and
     at least that of a t-test with the bootstrap's standard error. With more runs, interval and p-value are those of a
-    t-test whose variance adds the spread over runs; the degrees of freedom are Satterthwaite's, which are too many where
-    the side with fewer runs scatters most: with unequal numbers of runs the interval is at least as wide, and the
-    p-value at least as large, as if both sides scattered alike. The p-value is also at least 2 / 2^N: if there is no difference, N images all favour the same network with that probability. With fewer
-    than `FEWEST_IMAGES` images it is 1.
+    t-test whose variance adds the spread over runs, with Satterthwaite's degrees of freedom. Those are too many where
+    few runs agree by chance: with unequal numbers of runs the interval is at least as wide, and the p-value at least as
+    large, as if both sides scattered alike. The p-value is also at least 2 / 2^N: if there is no difference, N images
+    all favour the same network with that probability. With fewer than `FEWEST_IMAGES` images it is 1.
 
     Args:
         counts_a: (N, 3, C), (R, N, 3, C) for R trainings, or runs.

@@ -51,8 +51,11 @@ def from_hf(rest: str, weights: str | None, num_classes: int | None, incomplete:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     # It warns of missing keys, which are an error here.
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    if Path(rest).is_file() or (not Path(rest).is_dir() and len(Path(rest).parts) > 2):
+    folder = Path(rest)
+    if folder.is_file() or (not folder.is_dir() and len(folder.parts) > 2):
         raise SegbenchError(f"hf:{rest}: there is no such folder; give the folder that holds config.json, or ORG/NAME")
+    if folder.is_dir() and not is_file(folder / "config.json"):
+        raise SegbenchError(f"hf:{rest}: holds no config.json; give a folder that save_pretrained has written")
     notes: tuple[str, ...] = ()
     with failing(f"hf:{rest} cannot be loaded"):
         stated, _ = transformers.PretrainedConfig.get_config_dict(rest)
