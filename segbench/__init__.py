@@ -5,10 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from segbench.processors import wait_passively
+
 if TYPE_CHECKING:
     from segbench.api import Result, attack, evaluate, load_model, predict, run_matrix
 
 __all__ = ["Result", "attack", "evaluate", "load_model", "predict", "run_matrix"]
+
+wait_passively()
 
 
 def __getattr__(name: str) -> Any:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+import time
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
+TIMES = Path("/proc/stat")
+LOOK = 0.2
+"""Seconds for which `left_by_others` looks."""
+SPINNING = (
+    "torch" in sys.modules
+    and os.environ.get("OMP_WAIT_POLICY", "").upper() != "PASSIVE"
+    and os.environ.get("GOMP_SPINCOUNT") != "0"
+)
+"""Whether OpenMP's threads of this process spin while they wait, because torch was imported before segbench."""
 
 
 def usable() -> int:
@@ -36,6 +47,26 @@ def wait_passively() -> None:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+
+
+def left_by_others() -> int:
+    """Return how many of the usable processors are idle while this process sleeps for a moment; at least 1."""
+    before = _idle()
+    time.sleep(LOOK)
+    after = _idle()
+    known = [after[name] - before[name] for name in before if name in after]
+    free = sum(known) / os.sysconf("SC_CLK_TCK") / LOOK if known else math.inf
+    return max(1, min(usable(), round(free))) if math.isfinite(free) else usable()
+
+
+def _idle() -> dict[str, int]:
+    """Return for each processor of this process how long it had nothing to do, in ticks; nothing where none says it."""
+    own = {f"cpu{number}" for number in os.sched_getaffinity(0)} if hasattr(os, "sched_getaffinity") else set()
+    try:
+        rows = [line.split() for line in TIMES.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {row[0]: int(row[4]) + int(row[5]) for row in rows if row and row[0] in own}
 
 
 def _quotas() -> list[float]:

@@ -26,7 +26,6 @@ from segbench.cli.status import status
 from segbench.cli.store import store_app
 from segbench.cli.view import view
 from segbench.cli.zoo import zoo_app
-from segbench.processors import wait_passively
 
 app = typer.Typer(
     name="segbench",
@@ -57,7 +56,6 @@ app.add_typer(store_app, name="store")
 
 def main() -> None:
     """Run the command line; see `segbench.cli.endings` for what a mistake looks like."""
-    wait_passively()
     try:
         app()
     except SystemExit as ended:

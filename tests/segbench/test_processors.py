@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,42 @@ def test_slurm_s_share(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_this_machine_has_at_least_one() -> None:
     assert 1 <= processors.usable() <= AFFINITY
+
+
+def spinning(program: str, tmp_path: Path, **environment: str) -> str:
+    plain = {name: own for name, own in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    (tmp_path / "torch.py").write_text("")  # stands for torch, which takes seconds
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {program}; "
+    program += "import os; from segbench import processors; print(processors.SPINNING, os.environ['OMP_WAIT_POLICY'])"
+    return subprocess.run(
+        [sys.executable, "-c", program], env=plain | environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_threads_sleep_while_they_wait_unless_torch_was_there_before(tmp_path: Path) -> None:
+    assert spinning("import segbench, torch", tmp_path) == "False PASSIVE"
+    assert spinning("import torch, segbench", tmp_path) == "True PASSIVE"
+    assert spinning("import torch, segbench", tmp_path, OMP_WAIT_POLICY="passive") == "False passive"
+    assert spinning("import torch, segbench", tmp_path, GOMP_SPINCOUNT="0") == "False PASSIVE"
+
+
+@pytest.mark.parametrize(("ticks", "left"), [((20, 20, 20, 20), 4), ((20, 1, 20, 0), 2), ((0, 0, 0, 0), 1)])
+def test_processors_that_others_keep_busy_are_not_left(
+    ticks: tuple[int, ...], left: int, groups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(4)), raising=False)
+    monkeypatch.setattr(os, "sysconf", lambda name: 100)
+    monkeypatch.setattr(processors, "TIMES", groups / "stat")
+
+    def says(*idle: int) -> None:
+        rows = [f"cpu{number} 9 9 9 {own} 0 9" for number, own in enumerate(idle)]
+        write(groups / "stat", "\n".join(["cpu 9 9 9 9 9", *rows, "cpu4 9 9 9 999 0 9", "intr 1"]))
+
+    says(5, 5, 5, 5)
+    monkeypatch.setattr(processors.time, "sleep", lambda seconds: says(*(5 + own for own in ticks)))
+    assert processors.left_by_others() == left
+
+
+def test_where_nothing_is_known_of_others_all_are_left(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processors, "TIMES", groups / "none")
+    assert processors.left_by_others() == 64

@@ -14,7 +14,7 @@ from segbench.execution.engines import slurm
 from segbench.execution.engines.base import Engine
 from segbench.execution.engines.local import Processes, ThisProcess
 from segbench.execution.engines.probe import probe
-from segbench.processors import usable
+from segbench.processors import SPINNING, left_by_others, usable
 from segbench.store import Store
 
 
@@ -63,7 +63,11 @@ def chosen(store: Store, runtime: Runtime, count: int) -> Chosen:
 def _local(store: Store, runtime: Runtime, count: int) -> Chosen:
     devices = workers.resolve_devices(runtime.device, runtime.workers, count)
     alone = len(devices) == 1
-    threads = min(torch.get_num_threads(), usable()) if alone else max(1, usable() // len(devices))
+    if alone:
+        # Threads that spin beside other busy processes take many times as long as one thread.
+        threads = min(torch.get_num_threads(), left_by_others() if SPINNING else usable())
+    else:
+        threads = max(1, usable() // len(devices))
 
     def make(threads: int, jobs: int, shown: workers.Hears, stop: threading.Event) -> Engine:
         if alone:
