@@ -35,11 +35,12 @@ class Trainings(Arrays):
         """Return the cell of a training as plain data, or None where it was never begun.
 
         Raises:
-            StoreError: it is damaged, or missing beside a finished training.
+            StoreError: it is damaged, or missing beside a training that is finished or has a checkpoint.
         """
-        content = self._read(self.train_dir(digest) / "cell.json")
-        if content is None and self.trained(digest) is not None:
-            raise StoreError(f"{self.train_dir(digest) / 'cell.json'}: missing; the next run of its matrix writes it")
+        folder = self.train_dir(digest)
+        content = self._read(folder / "cell.json")
+        if content is None and (self.trained(digest) is not None or (folder / "checkpoint.pt").is_file()):
+            raise StoreError(f"{folder / 'cell.json'}: missing; the next run of its matrix writes it")
         return content
 
     def write_training_cell(self, digest: str, cell: Mapping[str, Any]) -> None:
