@@ -206,33 +206,29 @@ def test_data_check_reads_everything() -> None:
     assert "background" in result.output
 
 
-def test_help_loads_neither_torch_nor_pandas() -> None:
+def without(modules: set[str], *words: str) -> str:
+    """Run a command, see that it imports none of some modules, and return what it prints."""
     code = (
         "import sys, contextlib\n"
-        "sys.argv = ['segbench', '--help']\n"
+        f"sys.argv = {['segbench', *words]}\n"
         "from segbench.cli import main\n"
         "with contextlib.suppress(SystemExit): main()\n"
-        "print({'torch', 'pandas', 'pydantic'} & set(sys.modules), file=sys.stderr)\n"
+        f"print({modules} & set(sys.modules), file=sys.stderr)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stderr.strip() == "set()"
-    assert "Train, attack and tabulate" in result.stdout
+    return result.stdout
+
+
+def test_help_loads_neither_torch_nor_pandas() -> None:
+    assert "Train, attack and tabulate" in without({"torch", "pandas", "pydantic"}, "--help")
 
 
 @pytest.mark.slow
 def test_a_run_with_nothing_left_to_do_loads_neither_a_compiler_nor_matplotlib(ran: Path, tmp_path: Path) -> None:
     (matrix,) = ran.parent.glob("*.yaml")
     store = shutil.copytree(ran, tmp_path / "runs")
-    code = (
-        "import sys, contextlib\n"
-        f"sys.argv = ['segbench', 'run', {str(matrix)!r}, '--store', {str(store)!r}]\n"
-        "from segbench.cli import main\n"
-        "with contextlib.suppress(SystemExit): main()\n"
-        "print({'torch._dynamo', 'matplotlib'} & set(sys.modules), file=sys.stderr)\n"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stderr.strip() == "set()"
-    assert "report: " in result.stdout
+    assert "report: " in without({"torch._dynamo", "matplotlib"}, "run", str(matrix), "--store", str(store))
 
 
 @pytest.mark.parametrize("verb", ["run", "plan", "report", "compare", "list", "show", "data check", "store verify"])
