@@ -64,7 +64,7 @@ class Arrays(RunningJobs):
         Args:
             name: of its folder.
             shared: what its jobs share.
-            jobs: for each task `key`, `label` and the `job` as plain data.
+            jobs: for each task `key`, `label`, the `job` as plain data, and the `patience` of `remote.do`.
         """
         folder = self.array_dir(name)
         for part in ("ended", "output"):

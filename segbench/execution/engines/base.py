@@ -19,6 +19,10 @@ class Lost(Exception):
     """A job's process, node or place in a queue is gone; the job can be submitted again."""
 
 
+class Refused(Lost):
+    """A machine cannot do a job, or not yet; another one may, or the same one later."""
+
+
 class Engine(Protocol):
     """Something that does jobs.
 

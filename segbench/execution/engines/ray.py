@@ -23,7 +23,7 @@ from segbench.config.matrix import Runtime
 from segbench.errors import SegbenchError, Stopped
 from segbench.execution.board import Ended, Job
 from segbench.execution.engines import remote
-from segbench.execution.engines.base import Lost
+from segbench.execution.engines.base import Lost, Refused
 from segbench.execution.workers import Update
 from segbench.files import write_bytes
 from segbench.processors import usable
@@ -167,9 +167,11 @@ def _task(shared: Mapping[str, Any], stop_file: str, key: str, plain: Mapping[st
     if ear.stopping():
         return {"stopped": True}
     try:
-        return remote.do(shared, key, plain, ear)._asdict()
+        return remote.do(shared, key, plain, ear, remote.VISIBLE)._asdict()
     except Stopped:
         return {"stopped": True}
+    except Refused as error:
+        return {"refused": str(error)}
 
 
 def _translated(inner: Future[Any]) -> Future[Ended]:
@@ -183,6 +185,8 @@ def _translated(inner: Future[Any]) -> Future[Ended]:
             found = ended.result()
             if "stopped" in found:
                 outer.set_exception(Stopped())
+            elif "refused" in found:
+                outer.set_exception(Refused(found["refused"]))
             else:
                 outer.set_result(Ended(found["error"], found["elsewhere"], tuple(found["said"])))
         elif isinstance(error, errors.RayError) and not isinstance(error, errors.RayTaskError):

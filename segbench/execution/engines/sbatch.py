@@ -5,9 +5,10 @@ Source: https://slurm.schedmd.com/sbatch.html, squeue.html, sacct.html and scont
 
 from __future__ import annotations
 
-import getpass
+import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def alive(waiting: bool = False) -> set[str] | None:
         waiting: whether only those that wait are asked for.
     """
     states = ["--states=PENDING"] if waiting else []
-    done = _run(["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i", *states])
+    done = _run(["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i", *states])
     return None if done.returncode else set(done.stdout.split())
 
 
@@ -89,21 +90,24 @@ def cancel(names: Iterable[str]) -> None:
 
 
 def requeue(name: str) -> bool:
-    """Put a running task back into its queue; whether SLURM does so."""
-    return _run(["scontrol", "requeue", name]).returncode == 0
+    """Put a running task back into its queue; whether SLURM does so, which is asked three times."""
+    for pause in (0.0, 2.0, 8.0):
+        time.sleep(pause)
+        if _run(["scontrol", "requeue", name]).returncode == 0:
+            return True
+    return False
 
 
-def verdict(name: str) -> str | None:
-    """Return how a task ended, in SLURM's word, or None where there is no accounting."""
-    if shutil.which("sacct") is None:
-        return None
-    command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={name}", "--format=State"]
-    words = _run(command).stdout.split()
-    return words[0] if words else None
+def verdicts(names: Sequence[str]) -> dict[str, str]:
+    """Return how tasks ended, in SLURM's words, as far as there is an accounting that answers."""
+    command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(names)}"]
+    told = _run([*command, "--format=JobID,State"], patience=10).stdout
+    lines = (line.partition("|") for line in told.splitlines())
+    return {name: state.split()[0] for name, _, state in lines if state.strip()}
 
 
-def _run(command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+def _run(command: Sequence[str], text: str = "", patience: float = PATIENCE) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=PATIENCE)
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=patience)
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(command, 1, "", str(error))

@@ -17,7 +17,7 @@ from segbench.config.matrix import Runtime
 from segbench.errors import SegbenchError, Stopped
 from segbench.execution.board import Ended, Job
 from segbench.execution.engines import remote, sbatch
-from segbench.execution.engines.base import Lost
+from segbench.execution.engines.base import Lost, Refused
 from segbench.execution.workers import Update
 from segbench.files import acquire
 from segbench.plan.plan import Sweep
@@ -35,10 +35,11 @@ PATIENCE = 600.0
 AT_ONCE = 8
 """Tasks that are taken to run at once where `array_parallelism` does not say."""
 SCRIPT = """#!/bin/bash
+trap '' USR1
 export OMP_WAIT_POLICY=${{OMP_WAIT_POLICY:-PASSIVE}}
 exec {}
 """
-"""What a task runs."""
+"""What a task runs; a signal that comes before Python hears it must not end the task."""
 available = sbatch.available
 
 
@@ -99,7 +100,7 @@ class SlurmEngine:
 
     def submit(self, key: str, job: Job) -> Future[Ended]:
         """Wait for a job that is in the queue, or submit it."""
-        early = key in self.tasks and (self.store.task_ended(self.tasks[key]) or {}).get("error") == remote.NOT_READY
+        early = key in self.tasks and "refused" in (self.store.task_ended(self.tasks[key]) or {})
         if early or key not in self.tasks:
             self._submit({key: job})
         future: Future[Ended] = Future()
@@ -158,7 +159,11 @@ class SlurmEngine:
         for first in range(0, len(listed_jobs), LARGEST):
             part = listed_jobs[first : first + LARGEST]
             name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
-            listed = [{"key": key, "label": job.label, "job": remote.sent(job)} for key, job in part]
+            # One that depends on a training starts when that has ended, well or not, and is not to wait for it.
+            patience = 0.0 if after else remote.VISIBLE
+            listed = [
+                {"key": key, "label": job.label, "job": remote.sent(job), "patience": patience} for key, job in part
+            ]
             self.store.write_array(name, self.shared, listed)
             folder = self.store.array_dir(name).resolve()
             words = [
@@ -200,8 +205,8 @@ class SlurmEngine:
         if ended is None:
             return
         future, task = self.waiting.pop(key), self.tasks.pop(key)
-        if ended.get("error") == remote.NOT_READY:
-            future.set_exception(Lost("came before its trainings"))
+        if "refused" in ended:
+            future.set_exception(Refused(ended["refused"]))
         elif "error" in ended:
             future.set_result(Ended(ended["error"], said=tuple(ended.get("said", ()))))
         else:
@@ -222,20 +227,20 @@ class SlurmEngine:
             self.deaf = True
             return
         self.deaf = False
-        for key in list(self.waiting):
+        missing = {task.name: key for key in self.waiting if (task := self.tasks[key]).name not in queued}
+        vanished = [name for name in missing if name in self.gone]
+        self.gone = set(missing)
+        verdicts = sbatch.verdicts(vanished) if vanished else {}
+        for name in vanished:
+            key = missing[name]
             task = self.tasks[key]
-            if task.name in queued:
-                self.gone.discard(task.name)
-            elif task.name not in self.gone:
-                self.gone.add(task.name)
-            elif self.store.task_ended(task) is None:
+            if self.store.task_ended(task) is None:
                 future = self.waiting.pop(key)
                 del self.tasks[key]
                 self.store.write_task_ended(task, {"vanished": True})
-                future.set_exception(Lost(self._reason(task)))
+                future.set_exception(Lost(self._reason(task, verdicts.get(name))))
 
-    def _reason(self, task: Task) -> str:
-        verdict = sbatch.verdict(task.name)
+    def _reason(self, task: Task, verdict: str | None) -> str:
         lines = self.store.output(task).strip().splitlines()
         told = f" ({verdict})" if verdict else f" (its last line: {lines[-1][:200]})" if lines else ""
         return f"SLURM's job {task.name} vanished{told}"
