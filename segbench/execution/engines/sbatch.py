@@ -61,7 +61,7 @@ def submit(
         "--open-mode=append",
         "--requeue",
         f"--signal=B:USR1@{WARNING}",
-        *([f"--dependency=afterany:{':'.join(after)}"] if after else []),
+        *([f"--dependency={_dependency(after)}"] if after else []),
         *(f"--{key}={value}" if value else f"--{key}" for key, value in given.items()),
     ]
     done = _run(command, script)
@@ -89,6 +89,11 @@ def cancel(names: Iterable[str]) -> None:
         _run(["scancel", *listed[first : first + 200]])
 
 
+def depend(number: str, after: Sequence[str]) -> None:
+    """Let an array that waits in the queue depend on other tasks than before, or on none."""
+    _run(["scontrol", "update", f"JobId={number}", f"Dependency={_dependency(after)}"])
+
+
 def requeue(name: str) -> bool:
     """Put a running task back into its queue; whether SLURM does so, which is asked three times."""
     for pause in (0.0, 2.0, 8.0):
@@ -104,6 +109,10 @@ def verdicts(names: Sequence[str]) -> dict[str, str]:
     told = _run([*command, "--format=JobID,State"], patience=10).stdout
     lines = (line.partition("|") for line in told.splitlines())
     return {name: state.split()[0] for name, _, state in lines if state.strip()}
+
+
+def _dependency(after: Sequence[str]) -> str:
+    return f"afterany:{':'.join(after)}" if after else ""
 
 
 def _run(command: Sequence[str], text: str = "", patience: float = PATIENCE) -> subprocess.CompletedProcess[str]:

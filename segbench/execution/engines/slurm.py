@@ -178,7 +178,7 @@ class SlurmEngine:
             except SegbenchError:
                 self.store.drop_array(name)
                 raise
-            self.store.submitted(name, number)
+            self.store.submitted(name, number, after)
             for index, (key, job) in enumerate(part):
                 self.tasks[key] = Task(name, number, index, key, job.label)
 

@@ -62,6 +62,8 @@ def main(root: str, name: str) -> None:
             # Another task does this one's job, or a process that was taken for dead: others may wait meanwhile.
             elif not _more(store, task, content["shared"], until, ear):
                 time.sleep(PAUSE)
+        for array, after in store.depending(task).items():
+            sbatch.depend(array, after)  # what waits for this training can begin on other nodes
         while _more(store, task, content["shared"], until, ear):
             pass
     except Refused as error:

@@ -122,7 +122,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     scripts = {
         "squeue": f'printf "{waiting}\\n"',
         "scancel": f'echo "$@" >> {tmp_path}/cancelled',
-        "scontrol": "exit 1",
+        "scontrol": f'echo "$@" >> {tmp_path}/asked',
     }
     for name, script in scripts.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -163,6 +163,17 @@ def test_a_task_goes_on_with_jobs_that_wait_and_run_as_it_does(node: Callable[..
     assert node(lambda key, times: Ended("too small" if key == "2" else None)) == ["0", "3", "2", "1", "4"]
     assert ended(tmp_path) == {"a0": None, "a1": None, "a2": "too small", "a3": None, "b0": None}
     assert (tmp_path / "cancelled").read_text().split() == ["1_3", "1_2", "1_1", "2_0"]
+
+
+def test_what_waits_for_a_training_begins_while_its_task_goes_on(
+    node: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "runs")
+    store.submitted("b", "2", ["1_0"])
+    store.submitted("c", "3", ["1_0", "1_9", "1_2"])
+    node(lambda key, times: Ended())
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert sorted(asked) == ["update JobId=2 Dependency=", "update JobId=3 Dependency=afterany:1_2"]
 
 
 def test_what_is_not_ready_or_done_elsewhere_stays_in_the_queue(node: Callable[..., list[str]], tmp_path: Path) -> None:
