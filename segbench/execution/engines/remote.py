@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,15 @@ from segbench.config.matrix import Runtime
 from segbench.config.own import declare
 from segbench.errors import SegbenchError, Stopped, StoreError
 from segbench.execution import work, workers
-from segbench.execution.board import Ended, Job
+from segbench.execution.board import Ended
 from segbench.execution.engines.base import Refused
-from segbench.plan.as_data import job_from_plain, job_to_plain
+from segbench.plan.as_data import job_from_plain
 from segbench.plan.cells import TrainCell
 from segbench.plan.plan import Sweep
 from segbench.store import Store
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks for the file that asks jobs to stop."""
+"""Seconds between two looks into the store, for what jobs have left there and for what asks them to stop."""
 VISIBLE = 90.0
 """Seconds within which a file of one machine is seen on the others: NFS keeps what it knows of a folder for 60 s."""
 
@@ -64,6 +64,27 @@ class Ear:
         return self.stop.is_set()
 
 
+class Progress:
+    """How far jobs on other machines are, from what they tell the store.
+
+    Args:
+        store: the store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._heard: dict[str, float] = {}
+
+    def of(self, keys: Iterable[str]) -> Iterator[workers.Update]:
+        """Yield what is new of those of some jobs that are under way."""
+        under_way = self.store.under_way()
+        for key in keys:
+            running = self.store.running_job(key) if key in under_way else None
+            if running is not None and running.total and running.heard != self._heard.get(key):
+                self._heard[key] = running.heard
+                yield workers.Update(key, running.process, running.done, running.total, running.note)
+
+
 def envelope(runtime: Runtime, threads: int) -> dict[str, Any]:
     """Return what all jobs of a run share, as JSON can hold it.
 
@@ -82,11 +103,6 @@ def envelope(runtime: Runtime, threads: int) -> dict[str, Any]:
     }
 
 
-def sent(job: Job) -> dict[str, Any]:
-    """Return a job as it is sent."""
-    return job_to_plain(job)
-
-
 @cache
 def _code() -> str:
     """Return a hash of the segbench that this process runs."""
@@ -99,7 +115,7 @@ def do(shared: Mapping[str, Any], key: str, plain: Mapping[str, Any], ear: Ear, 
     Args:
         shared: what `envelope` returned.
         key: digest or key of the job.
-        plain: what `sent` returned.
+        plain: the job, from `job_to_plain`.
         ear: how the job hears that it should stop.
         patience: seconds to wait for the networks of a sweep, which another machine has trained.
 

@@ -20,14 +20,13 @@ from segbench.execution.engines import remote, sbatch
 from segbench.execution.engines.base import Lost, Refused
 from segbench.execution.workers import Update
 from segbench.files import acquire
+from segbench.plan.as_data import job_to_plain
 from segbench.plan.plan import Sweep
 from segbench.store import Store
 from segbench.store.arrays import Task
 
 LARGEST = 1000
 """Tasks of an array; SLURM's own limit is 1001 by default."""
-LOOK_EVERY = 1.0
-"""Seconds between two looks at what tasks have left in the store."""
 ASK_EVERY = 10.0
 """Seconds between two questions to SLURM."""
 PATIENCE = 600.0
@@ -40,12 +39,16 @@ export OMP_WAIT_POLICY=${{OMP_WAIT_POLICY:-PASSIVE}}
 exec {}
 """
 """What a task runs; a signal that comes before Python hears it must not end the task."""
-available = sbatch.available
+
+
+def options(runtime: Runtime) -> dict[str, str]:
+    """Return the options of sbatch, each with _ in its name."""
+    return {key.replace("-", "_"): value for key, value in runtime.slurm.items()}
 
 
 def at_once(runtime: Runtime) -> int:
     """Return how many tasks run at once, as far as that is known."""
-    given = runtime.slurm.get("array_parallelism", runtime.slurm.get("array-parallelism", ""))
+    given = options(runtime).get("array_parallelism", "")
     return max(1, int(given)) if given.isdecimal() else AT_ONCE
 
 
@@ -64,15 +67,14 @@ class SlurmEngine:
 
     def __init__(self, store: Store, runtime: Runtime, threads: int) -> None:
         self.store, self.runtime = store, runtime
-        cpus = {} if {"cpus_per_task", "cpus-per-task"} & set(runtime.slurm) else {"cpus_per_task": str(threads)}
-        self.options = {**cpus, **runtime.slurm}
+        self.options = {"cpus_per_task": str(threads), **options(runtime)}
         self.shared = remote.envelope(runtime, threads)
         self.tasks: dict[str, Task] = {}
         self.waiting: dict[str, Future[Ended]] = {}
         self.numbers: tuple[str, ...] = ()
         self.gone: set[str] = set()
         self.told: list[Update | str] = []
-        self.heard: dict[str, float] = {}
+        self.progress = remote.Progress(store)
         self.looked = self.asked = 0.0
         self.deaf = False
 
@@ -110,7 +112,7 @@ class SlurmEngine:
     def news(self) -> Iterable[Update | str]:
         """Look at the store and, now and then, at SLURM's queue; settle what ended or vanished."""
         now = time.monotonic()
-        if now - self.looked > LOOK_EVERY:
+        if now - self.looked > remote.LOOK_EVERY:
             self.looked = now
             self._look()
         if now - self.asked > ASK_EVERY:
@@ -162,7 +164,7 @@ class SlurmEngine:
             # One that depends on a training starts when that has ended, well or not, and is not to wait for it.
             patience = 0.0 if after else remote.VISIBLE
             listed = [
-                {"key": key, "label": job.label, "job": remote.sent(job), "patience": patience} for key, job in part
+                {"key": key, "label": job.label, "job": job_to_plain(job), "patience": patience} for key, job in part
             ]
             self.store.write_array(name, self.shared, listed)
             folder = self.store.array_dir(name).resolve()
@@ -192,13 +194,11 @@ class SlurmEngine:
     def _look(self) -> None:
         """Settle the jobs whose tasks ended, and tell how far others are."""
         ended = {name: self.store.ended(name) for name in {self.tasks[key].array for key in self.waiting}}
-        under_way = self.store.under_way()
         for key in list(self.waiting):
             task = self.tasks[key]
             if task.index in ended[task.array]:
                 self._settle(key)
-            elif key in under_way:
-                self._tell(key)
+        self.told += self.progress.of(self.waiting)
 
     def _settle(self, key: str) -> None:
         ended = self.store.task_ended(self.tasks[key])
@@ -211,12 +211,6 @@ class SlurmEngine:
             future.set_result(Ended(ended["error"], said=tuple(ended.get("said", ()))))
         else:
             future.set_exception(Lost("was stopped" if "stopped" in ended else f"SLURM's job {task.name} vanished"))
-
-    def _tell(self, key: str) -> None:
-        running = self.store.running_job(key)
-        if running is not None and running.heard != self.heard.get(key) and running.total:
-            self.heard[key] = running.heard
-            self.told.append(Update(key, running.process, running.done, running.total, running.note))
 
     def _ask(self) -> None:
         """Ask SLURM which tasks it still has; one that it has not, twice in a row, and that did not end, vanished."""

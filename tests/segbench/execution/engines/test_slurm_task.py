@@ -19,6 +19,7 @@ from segbench.execution.engines import remote, slurm_task
 from segbench.execution.engines.base import Refused
 from segbench.execution.engines.remote import Ear
 from segbench.execution.prepare import tentative_plan
+from segbench.plan.as_data import job_to_plain
 from segbench.store import Store
 from segbench.store.arrays import Task
 
@@ -32,7 +33,7 @@ def test_before_the_time_limit_a_task_keeps_a_checkpoint_and_goes_back_into_the_
     matrix = load_matrix(str(small(tmp_path, recipe=LONG)), [f"runtime.store={tmp_path / 'runs'}"])
     job = tentative_plan(matrix).trainings[0]
     store = Store(matrix.runtime.store)
-    listed = [{"key": job.digest, "label": job.label, "job": remote.sent(job)}]
+    listed = [{"key": job.digest, "label": job.label, "job": job_to_plain(job)}]
     store.write_array("a", remote.envelope(matrix.runtime, 1), listed)
     store.submitted("a", "7")
     (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
@@ -62,9 +63,9 @@ def test_a_sweep_that_comes_before_its_trainings_says_so(small: Callable[..., Pa
     shared = remote.envelope(matrix.runtime, 1)
     sweep = plan.sweeps[0]
     with pytest.raises(Refused, match="does not see the networks"):
-        remote.do(shared, sweep.key, remote.sent(sweep), ear)
+        remote.do(shared, sweep.key, job_to_plain(sweep), ear)
     store.write_training_failure(sweep.source.digest, MemoryError("too small"), {})
-    error = remote.do(shared, sweep.key, remote.sent(sweep), ear).error
+    error = remote.do(shared, sweep.key, job_to_plain(sweep), ear).error
     assert error is not None
     assert "could not be trained: MemoryError: too small" in error
     record = store.record(sweep.cells[0].digest)
@@ -83,7 +84,7 @@ def test_a_sweep_waits_until_its_machine_sees_what_another_has_trained(
 
     monkeypatch.setattr(time, "sleep", seen)
     shared, ear = remote.envelope(matrix.runtime, 1), Ear(threading.Event())
-    assert "too small" in str(remote.do(shared, sweep.key, remote.sent(sweep), ear, patience=60.0).error)
+    assert "too small" in str(remote.do(shared, sweep.key, job_to_plain(sweep), ear, patience=60.0).error)
 
 
 def test_a_machine_with_another_segbench_refuses_a_job(
@@ -94,7 +95,7 @@ def test_a_machine_with_another_segbench_refuses_a_job(
     shared, ear = remote.envelope(matrix.runtime, 1), Ear(threading.Event())
     monkeypatch.setattr(remote, "_code", lambda: "another")
     with pytest.raises(Refused, match="has another segbench"):
-        remote.do(shared, job.digest, remote.sent(job), ear)
+        remote.do(shared, job.digest, job_to_plain(job), ear)
     assert not (tmp_path / "runs").exists()
 
 
@@ -105,7 +106,7 @@ def test_a_file_in_the_store_stops_a_job(small: Callable[..., Path], tmp_path: P
     (tmp_path / "stop").touch()
     ear = Ear(threading.Event(), tmp_path / "stop")
     with pytest.raises(Stopped):
-        remote.do(remote.envelope(matrix.runtime, 1), job.digest, remote.sent(job), ear)
+        remote.do(remote.envelope(matrix.runtime, 1), job.digest, job_to_plain(job), ear)
     assert store.trained(job.digest) is None
 
 
