@@ -71,14 +71,16 @@ def submit(
     return done.stdout.strip().split(";")[0]
 
 
-def alive(waiting: bool = False) -> set[str] | None:
+def alive(waiting: bool = False, patient: bool = False) -> set[str] | None:
     """Return the names of this user's tasks that wait or run, or None where SLURM does not answer.
 
     Args:
         waiting: whether only those that wait are asked for.
+        patient: whether SLURM is asked again where it does not answer at once.
     """
     states = ["--states=PENDING"] if waiting else []
-    done = _run(["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i", *states])
+    ask = _again if patient else _run
+    done = ask(["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i", *states])
     return None if done.returncode else set(done.stdout.split())
 
 
@@ -95,12 +97,8 @@ def depend(number: str, after: Sequence[str]) -> None:
 
 
 def requeue(name: str) -> bool:
-    """Put a running task back into its queue; whether SLURM does so, which is asked three times."""
-    for pause in (0.0, 2.0, 8.0):
-        time.sleep(pause)
-        if _run(["scontrol", "requeue", name]).returncode == 0:
-            return True
-    return False
+    """Put a running task back into its queue; whether SLURM does so."""
+    return _again(["scontrol", "requeue", name]).returncode == 0
 
 
 def verdicts(names: Sequence[str]) -> dict[str, str]:
@@ -113,6 +111,16 @@ def verdicts(names: Sequence[str]) -> dict[str, str]:
 
 def _dependency(after: Sequence[str]) -> str:
     return f"afterany:{':'.join(after)}" if after else ""
+
+
+def _again(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command up to three times: a controller that starts anew is away for some seconds."""
+    for pause in (2.0, 8.0):
+        done = _run(command)
+        if done.returncode == 0:
+            return done
+        time.sleep(pause)
+    return _run(command)
 
 
 def _run(command: Sequence[str], text: str = "", patience: float = PATIENCE) -> subprocess.CompletedProcess[str]:

@@ -133,7 +133,7 @@ class SlurmEngine:
     def _find(self, jobs: Mapping[str, Job]) -> None:
         """Find the jobs that are in SLURM's queue already."""
         tasks = self.store.tasks()  # before SLURM is asked: what another process submits meanwhile has not vanished
-        queued = sbatch.alive()
+        queued = sbatch.alive(patient=True)
         if queued is None:
             raise SegbenchError("--engine slurm: SLURM does not answer (squeue); try again when sinfo does")
         for task in tasks:

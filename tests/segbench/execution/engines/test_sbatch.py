@@ -68,3 +68,5 @@ def test_a_controller_that_is_away_for_a_moment_is_asked_again(commands: Path, m
     assert (commands / "asked").read_text().split() == ["requeue", "12_0"] * 2
     command(commands, "scontrol", "exit 1")
     assert not sbatch.requeue("12_0")
+    command(commands, "squeue", f"echo $@ >> {commands}/queued; [ $(wc -l < {commands}/queued) = 3 ] && echo 12_0")
+    assert sbatch.alive(patient=True) == {"12_0"}
