@@ -9,7 +9,7 @@ import torchvision.transforms.v2.functional as TF
 from segbench.datasets.tools.resizing import resized_images, resized_map
 
 
-@pytest.mark.parametrize("size", [(20, 31), (60, 47), (33, 90), (1, 1)])
+@pytest.mark.parametrize("size", [(20, 31), (60, 47), (33, 90), (1, 5)])
 def test_as_torchvision(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     bytes_ = torch.randint(256, (2, 3, 47, 60), dtype=torch.uint8)
