@@ -31,7 +31,7 @@ def condition(record: Record, key: Callable[[Component], str] = component_key) -
 
     Args:
         record: the record.
-        key: component -> its key; `Labels.component_key` computes each key once.
+        key: component -> its key; `ComponentKeys` computes each key once.
     """
     parts = shared_parts(record).values()
     return tuple(key(part) if isinstance(part, Component) else part for part in parts)

@@ -142,7 +142,7 @@ def show_result(result: Result, console: Console, as_json: str | None = None) ->
         if any(record.status not in ("done", "not applicable") for record in result.records):
             raise typer.Exit(1)
         return
-    evidence = Store(result.store).evidence()
+    evidence = Store(result.store).evidence(result.seen)
     manifest = result.manifest
     for table in results_tables(
         result.records, console, manifest.metrics, evidence, manifest.reference, manifest.labels

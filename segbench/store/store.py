@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from segbench.reports.sanity import to_be_measured
 from segbench.store.base import SUMS
 from segbench.store.evaluations import Evaluations
 from segbench.store.manifests import to_plain
+from segbench.store.seen import Seen
 
 
 class Store(Evaluations):
@@ -31,12 +31,13 @@ class Store(Evaluations):
         """Store what a matrix asked for."""
         self._write(self._manifest(manifest.name), to_plain(manifest), compact=True)
 
-    def manifest(self, name: str, *, filled: bool = True) -> Manifest | None:
+    def manifest(self, name: str, *, filled: bool = True, seen: Seen | None = None) -> Manifest | None:
         """Return what a matrix asked for.
 
         Args:
             name: of the matrix.
             filled: put the records that there are in place of the expected ones.
+            seen: takes what was read of the evaluations.
 
         Raises:
             StoreError: it, or one of the records, is damaged.
@@ -50,7 +51,7 @@ class Store(Evaluations):
         read = reader(parts if isinstance(parts, list) else [])
         try:
             if isinstance(expected, list):
-                found = (self._filled(record, read) if filled else read(record) for record in expected)
+                found = (self._filled(record, read, seen) if filled else read(record) for record in expected)
                 content = {**content, "records": tuple(found)}
             manifest = Manifest.model_validate(content)
         except ValidationError as error:
@@ -59,10 +60,10 @@ class Store(Evaluations):
             raise StoreError(f"{path}: is the manifest of {manifest.name}; run {name} again")
         return manifest.model_copy(update={"records": self._with_doubts(manifest.records)}) if filled else manifest
 
-    def _filled(self, expected: Any, read: Callable[[object], Record]) -> Record:
+    def _filled(self, expected: Any, read: Callable[[object], Record], seen: Seen | None) -> Record:
         """Return the record that there is of an evaluation, or else the expected one."""
         digest = expected.get("digest") if isinstance(expected, dict) else None
-        found = self.record(digest, read) if isinstance(digest, str) and is_name(digest) else None
+        found = self.record(digest, read, seen) if isinstance(digest, str) and is_name(digest) else None
         return read(expected) if found is None else found
 
     def seal_report(self, name: str, paths: Iterable[Path]) -> dict[str, str]:
@@ -99,16 +100,20 @@ class Store(Evaluations):
         found = {r.digest: r for name in self.manifests() if (m := self.manifest(name)) for r in m.records}
         return list(found.values())
 
-    def evidence(self) -> Evidence:
-        """Return where a report finds more than records: counts, kept images, histories and measurements."""
-        files = cache(self._files)
+    def evidence(self, seen: Seen | None = None) -> Evidence:
+        """Return where a report finds more than records: counts, kept images, histories and measurements.
+
+        Args:
+            seen: what was read of the evaluations.
+        """
+        known = Seen() if seen is None else seen
         return Evidence(
-            counts=lambda digest: self.counts(digest, files(digest)),
-            parts=self.parts,
+            counts=lambda digest: self.counts(digest, known),
+            parts=lambda digest: self.parts(digest, known),
             history=self.history,
             kept=self.kept_images,
             measured=self.measured,
-            tallies=self.tallies,
+            tallies=lambda digest: self.tallies(digest, known),
         )
 
     def unsealed(self) -> list[Path]:

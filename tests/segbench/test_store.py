@@ -33,7 +33,7 @@ def test_a_write_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "replace", power_cut)
     with pytest.raises(StoreError, match="cannot be written \\(power cut\\)"):
         files.write_json(path, {"value": 2})
-    assert files.read_json(path) == {"value": 1}
+    assert files.read_sealed(path, "file.json") == {"value": 1}
     assert [p.name for p in path.parent.iterdir()] == ["file.json"]
 
 
@@ -79,7 +79,7 @@ def test_changed_weights_are_noticed(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "record.json").write_text(content)
     with pytest.raises(StoreError, match=r"record\.json"):
-        files.read_json(tmp_path / "record.json")
+        files.read_sealed(tmp_path / "record.json", "record.json")
 
 
 def test_a_record_of_another_schema_is_refused(tmp_path: Path, record: Record) -> None:
