@@ -122,7 +122,9 @@ def flagged(records: Iterable[Record], measured: Callable[[str], Measurements | 
     found = {digest: own for digest in {r.source.digest for r in known} if (own := measured(digest)) is not None}
     raised = flags(known, found)
     return tuple(
-        record.model_copy(update={"flags": tuple(dict.fromkeys((*record.flags, *raised.get(record.digest, ()))))})
+        record.model_copy(update={"flags": tuple(dict.fromkeys((*record.flags, *raised[record.digest])))})
+        if record.digest in raised
+        else record
         for record in known
     )
 
@@ -145,9 +147,10 @@ def flags(
             groups.setdefault((record.target.digest, *condition(record, keys)), []).append(record)
     found: dict[str, tuple[str, ...]] = {}
     for group in groups.values():
-        beside: dict[tuple[str | None, float | None], _Beside] = {}
+        clean = [other.scores for other in group if other.setting == "clean" and other.scores is not None]
+        beside: dict[tuple[str | None, float], _Beside] = {}
         for record in group:
-            names = _compared_flags(record, group, beside)
+            names = _compared_flags(record, group, clean, beside)
             if record.threat.access == "gradients" and not record.oblivious and record.source.digest in measured:
                 names.update(network_flags(measured[record.source.digest]))
             if names:
@@ -176,13 +179,14 @@ class _Beside(NamedTuple):
 
 
 def _compared_flags(
-    record: Record, group: Sequence[Record], known: dict[tuple[str | None, float | None], _Beside]
+    record: Record, group: Sequence[Record], clean: Sequence[Scores], known: dict[tuple[str | None, float], _Beside]
 ) -> set[str]:
     """Return the flags of a white-box gradient attack that a weaker attacker beats within the same norm and eps.
 
     Args:
         record: the attack.
         group: all records of its network that may be compared.
+        clean: the scores of those on clean images.
         known: takes what stands beside it, which attacks of one norm and eps share.
     """
     threat = record.threat
@@ -191,7 +195,6 @@ def _compared_flags(
     key = threat.norm, threat.eps
     beside = known.get(key) or known.setdefault(key, _beside(threat.norm, threat.eps, group))
     names = set(beside.flags)
-    clean = [other.scores for other in group if other.setting == "clean" and other.scores is not None]
     if record.scores and any(_helped(record.scores, own) for own in clean):
         names.add("attack-helps")
     if beside.one_step < _accuracy(record) - MARGIN and _many_steps(record):

@@ -15,6 +15,7 @@ from segbench.reports.names import is_name
 from segbench.reports.records import Manifest, Record
 from segbench.reports.render import NAMES, Format, figures, judge, write_judged
 from segbench.store import Store, rendered
+from segbench.store.base import uncollected
 from segbench.store.seen import Seen
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class Result:
             raise SegbenchError(unknown("figure", name, drawn))
         return drawn[name]
 
+    @uncollected()
     def report(
         self,
         out: str | Path | None = None,

@@ -24,7 +24,8 @@ from segbench.recount import disagreement
 from segbench.reports.evidence import KeptImage
 from segbench.reports.records import SCHEMA_VERSION, Record
 from segbench.reports.statistics import Counts
-from segbench.store.base import fault, folders, lock, packed, unpacked
+from segbench.store.base import fault, folders, lock
+from segbench.store.npz import packed, unpacked
 from segbench.store.seen import Seen
 from segbench.store.trainings import Trainings
 
@@ -172,9 +173,11 @@ class Evaluations(Trainings):
         arrays = self._counts(digest, seen, only="counts")
         return None if arrays is None else arrays["counts"].astype(np.int64)
 
-    def image_names(self, digest: str) -> list[str] | None:
+    def image_names(self, digest: str, seen: Seen | None = None) -> list[str] | None:
         """Return the names of an evaluation's images, in the order of its counts, or None before it is done."""
-        arrays = self._counts(digest)
+        if seen is not None and digest in seen.names:
+            return list(seen.names[digest])
+        arrays = self._counts(digest, seen)
         return None if arrays is None else [str(name) for name in arrays["names"]]
 
     def parts(self, digest: str, seen: Seen | None = None) -> list[Counts]:

@@ -22,12 +22,15 @@ class Seen:
     Attributes:
         files: hashes of an evaluation's files, as its record states them, by its digest.
         counts: its counts as they are stored, of an evaluation that is no ensemble.
+        names: the names of its images, which many evaluations share.
         room: bytes of counts that may still be kept.
     """
 
     files: dict[str, Mapping[str, str]] = field(default_factory=dict)
     counts: dict[str, NDArray[Any]] = field(default_factory=dict)
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     room: int = MOST
+    _shared: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
 
     def keep(self, digest: str, files: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Keep what was read of an evaluation and found whole.
@@ -38,10 +41,19 @@ class Seen:
             arrays: those of its counts.
         """
         self.files[digest] = files
-        own = arrays["counts"]
+        own, names = arrays["counts"], arrays["names"]
+        text = names.tobytes()
+        if text not in self._shared:
+            self._shared[text] = tuple(map(str, names))
+        self.names[digest] = self._shared[text]
         if digest not in self.counts and own.nbytes + APIECE <= self.room and set(arrays) == {"counts", "names"}:
             self.room -= own.nbytes + APIECE
             self.counts[digest] = own
+
+    @property
+    def sealed(self) -> set[str]:
+        """The evaluations whose files have checksums."""
+        return {digest for digest, files in self.files.items() if files}
 
     def counted(self, digest: str) -> NDArray[np.int64] | None:
         """Return the counts of an evaluation, or None where they are not kept."""

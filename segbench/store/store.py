@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from segbench.reports.evidence import Evidence
 from segbench.reports.names import is_name
 from segbench.reports.records import Manifest, Record, reader
 from segbench.reports.sanity import to_be_measured
-from segbench.store.base import SUMS
+from segbench.store.base import SUMS, uncollected
 from segbench.store.evaluations import Evaluations
 from segbench.store.manifests import to_plain
 from segbench.store.seen import Seen
@@ -31,6 +31,7 @@ class Store(Evaluations):
         """Store what a matrix asked for."""
         self._write(self._manifest(manifest.name), to_plain(manifest), compact=True)
 
+    @uncollected()
     def manifest(self, name: str, *, filled: bool = True, seen: Seen | None = None) -> Manifest | None:
         """Return what a matrix asked for.
 
@@ -58,7 +59,7 @@ class Store(Evaluations):
             raise StoreError(f"{path}: not a manifest of this version of segbench") from error
         if manifest.name != name:
             raise StoreError(f"{path}: is the manifest of {manifest.name}; run {name} again")
-        return manifest.model_copy(update={"records": self._with_doubts(manifest.records)}) if filled else manifest
+        return manifest.model_copy(update={"records": self.with_doubts(manifest.records)}) if filled else manifest
 
     def _filled(self, expected: Any, read: Callable[[object], Record], seen: Seen | None) -> Record:
         """Return the record that there is of an evaluation, or else the expected one."""
@@ -95,9 +96,14 @@ class Store(Evaluations):
         paths = (self.root / "matrices").glob("*.json")
         return sorted(path.stem for path in paths if not path.name.startswith("."))
 
-    def records(self) -> list[Record]:
-        """Return the records of all matrices that were run here, each once."""
-        found = {r.digest: r for name in self.manifests() if (m := self.manifest(name)) for r in m.records}
+    def records(self, seen: Seen | None = None) -> list[Record]:
+        """Return the records of all matrices that were run here, each once.
+
+        Args:
+            seen: takes what was read of the evaluations.
+        """
+        manifests = (self.manifest(name, seen=seen) for name in self.manifests())
+        found = {record.digest: record for manifest in manifests if manifest for record in manifest.records}
         return list(found.values())
 
     def evidence(self, seen: Seen | None = None) -> Evidence:
@@ -116,10 +122,15 @@ class Store(Evaluations):
             tallies=lambda digest: self.tallies(digest, known),
         )
 
-    def unsealed(self) -> list[Path]:
-        """Return the files of segbench 0.1: without a checksum, so that nobody can tell whether they are whole."""
-        patterns = ("matrices/*.json", "train/*/*.json", "eval/*/*.json")
-        found = [path for pattern in patterns for path in sorted(self.root.glob(pattern)) if path.is_file()]
+    def unsealed(self, sealed: Container[str] = ()) -> list[Path]:
+        """Return the files of segbench 0.1: without a checksum, so that nobody can tell whether they are whole.
+
+        Args:
+            sealed: evaluations that were read already, and have checksums.
+        """
+        rooms = [self.root / "matrices", *(self.train_dir(digest) for digest in self.trainings())]
+        rooms += [self.eval_dir(digest) for digest in self.evaluations() if digest not in sealed]
+        found = [path for room in rooms for path in sorted(room.glob("*.json")) if path.is_file()]
         return [path for path in (*found, *self.cached()) if not path.name.startswith(".") and seal_of(path) is None]
 
     def cached(self) -> list[Path]:
@@ -131,7 +142,7 @@ class Store(Evaluations):
     def _manifest(self, name: str) -> Path:
         return self.root / "matrices" / f"{name}.json"
 
-    def _with_doubts(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
+    def with_doubts(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
         """Flag the records whose source lacks the sanity measurements that a sweep takes."""
         measured = {record.source.digest for record in records if record.status == "done" and to_be_measured(record)}
         lacking = {digest for digest in measured if not (self.train_dir(digest) / "sanity.json").is_file()}
