@@ -116,13 +116,22 @@ class Evaluations(Trainings):
             for name in files:
                 if name != COUNTS:
                     self._verified(digest, name, files)
-            weights = {own.digest: own.weights_sha256 for own in (record.target, record.source)}
-            for network, own in weights.items():
-                if weights_now(network) not in (None, own):
-                    return Examined(f"{self.eval_dir(digest)}: made with other weights than its training has now")
+            weights = self._weights_of(record, weights_now)
         except StoreError as error:
             return Examined(fault(error))
-        return Examined(None, ("record.json", *files), {network: own for network, own in weights.items() if own})
+        return Examined(None, ("record.json", *files), weights)
+
+    def _weights_of(self, record: Record, weights_now: Callable[[str], str | None]) -> dict[str, str]:
+        """Return the hashes of the weights that a record was made with, by network.
+
+        Raises:
+            StoreError: one of them has other weights now, or done.json is damaged.
+        """
+        weights = {own.digest: own.weights_sha256 for own in (record.target, record.source)}
+        for network, own in weights.items():
+            if weights_now(network) not in (None, own):
+                raise StoreError(f"{self.eval_dir(record.digest)}: made with other weights than its training has now")
+        return {network: own for network, own in weights.items() if own}
 
     def found_whole(self) -> bytes | None:
         """Return which records were found whole; see `segbench.store.whole`.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -80,6 +81,20 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "record.json").write_text(content)
     with pytest.raises(StoreError, match=r"record\.json"):
         files.read_sealed(tmp_path / "record.json", "record.json")
+
+
+def test_any_change_of_a_compact_file_is_damage(tmp_path: Path) -> None:
+    path, content = tmp_path / "file.json", {"b": {"z": 1.5, "a": None}, "a": ["\u00e4", 2]}
+    files.write_sealed(path, content, "file.json", compact=True)
+    raw = path.read_bytes()
+    assert json.dumps(files.read_sealed(path, "file.json")) == json.dumps(content)
+    for place in range(len(raw)):
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
+        with pytest.raises(StoreError, match="file.json"):
+            assert files.read_sealed(path, "file.json") == content, "the checksum alone was changed"
+    path.write_bytes(raw)
+    with pytest.raises(StoreError, match="its checksum does not fit"):
+        files.read_sealed(path, "other.json")
 
 
 def test_a_record_of_another_schema_is_refused(tmp_path: Path, record: Record) -> None:

@@ -22,7 +22,7 @@ from segbench import cli
 from segbench.reports.evidence import KeptImage
 from segbench.reports.statistics import mean_iou
 from segbench.store import Store
-from segbench.store.base import packed
+from segbench.store.npz import packed
 from segbench.store.running import Running
 from segbench.view.pictures import KINDS
 from segbench.view.server import Server
