@@ -111,9 +111,9 @@ def write_sealed(path: Path, content: Mapping[str, Any], place: str, *, compact:
         write_json(path, {"checksum": _of_content(sealed, place), **sealed})
 
 
-def seal_of(path: Path) -> str | None:
+def seal_of(path: str | Path) -> str | None:
     """Return the checksum that a JSON file carries, without comparing it; files of segbench 0.1 have none."""
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         found = _STATED.search(file.read(120))
     return found[1].decode() if found else None
 
@@ -180,8 +180,13 @@ def _raw(path: str | Path, place: str) -> bytes | None:
 
 
 def _object(raw: bytes, path: str | Path, place: str) -> dict[str, Any]:
+    from pydantic_core import from_json  # which reads twice as fast, and takes no halves of a character
+
     try:
-        content = json.loads(raw)
+        try:
+            content = from_json(raw)
+        except ValueError:
+            content = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: cannot be read ({error}); {_again(path, place)}") from error
     if not isinstance(content, dict):

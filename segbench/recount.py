@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from segbench.reports.metrics.registry import measured
 from segbench.reports.metrics.tallied import Tallied, wrong
 from segbench.reports.records import Record
-from segbench.reports.statistics import class_iou, scores
+from segbench.reports.statistics import scores
 
 TOLERANCE = 1e-6
 """Per cent by which a score may differ from its counts: another numpy sums in another order."""
@@ -43,22 +43,21 @@ def disagreement(
         return f"{record.n_images} images were scored, more than {record.limit}"
     if contradictory(counts):
         return "counts of pixels contradict each other"
-    totals = counts.sum(0)
-    right, _, true = totals.astype(np.float64)
-    if not true.any():
+    right, predicted, true = counts.sum(0).tolist()  # whole numbers of Python: most records have few classes
+    if not any(true):
         return "counts hold no pixel"
-    found, stated = record.scores, {}
-    there = true > 0
-    known = right[there] / true[there]
-    own = 100 * class_iou(totals, "skip")
-    counting = own[~np.isnan(own)]
+    unions = [p + t - r for r, p, t in zip(right, predicted, true, strict=True)]
+    own = [100 * r / union if union else math.nan for r, union in zip(right, unions, strict=True)]
+    there = [iou for iou, union in zip(own, unions, strict=True) if union]
+    known = [100 * r / t for r, t in zip(right, true, strict=True) if t]
     every = len(own) if record.absent == "zero" else None
-    stated["mIoU"] = found.miou, float(counting.sum()) / (every or len(counting))
-    stated["mAcc"] = found.macc, 100 * float(known.sum()) / (every or len(known))
-    stated["aAcc"] = found.aacc, 100 * float(right.sum() / true.sum())
+    found, stated = record.scores, {}
+    stated["mIoU"] = found.miou, sum(there) / (every or len(there))
+    stated["mAcc"] = found.macc, sum(known) / (every or len(known))
+    stated["aAcc"] = found.aacc, 100 * sum(right) / sum(true)
     if len(found.class_iou) != len(own):
         return f"it has an IoU for {len(found.class_iou)} classes of {len(own)}"
-    for name, said, iou in zip(record.classes, found.class_iou, own.tolist(), strict=True):
+    for name, said, iou in zip(record.classes, found.class_iou, own, strict=True):
         stated[f"IoU of {name}"] = math.nan if said is None else said, iou
     if intervals:
         again = scores(counts, record.absent)
@@ -93,6 +92,6 @@ def _other_metrics(record: Record, tallied: Tallied) -> str | None:
 
 def contradictory(counts: NDArray[np.int64]) -> bool:
     """Whether no label maps give these counts, (N, 3, C): more pixels right than there are, or predicted than true."""
-    right, predicted, true = counts[:, 0], counts[:, 1], counts[:, 2]
-    odd = counts.min() < 0 or (right > predicted).any() or (right > true).any()
-    return bool(odd or (predicted.sum(1) != true.sum(1)).any())
+    right, others = counts[:, :1], counts[:, 1:]
+    pixels = others.sum(2)
+    return bool((right < 0).any() or (right > others).any() or (pixels[:, 0] != pixels[:, 1]).any())

@@ -163,6 +163,7 @@ class Result:
         return paths
 
 
+@uncollected()
 def stored_result(store: Store, name: str) -> Result | None:
     """Return what a store holds of a matrix, or None where that was not run there.
 

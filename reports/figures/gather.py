@@ -20,7 +20,7 @@ from segbench.reports.tables.grid import Table
 
 
 def gather(page: Page, evidence: Evidence = NOTHING, images: Sequence[int] = ()) -> list[Figure]:
-    """Return the figures of a report; of a table of more than `MOST_NETWORKS` networks only those with a point for each.
+    """Return the figures of a report; of more than `MOST_NETWORKS` networks only the one with a point for each.
 
     Args:
         page: the content of the report.

@@ -49,7 +49,7 @@ class JobBoard:
         running: jobs under way.
         paused: jobs that another process does, and when to try them again.
         shards: first image, and the one after the last, of every shard of the sweeps that are split, by their keys.
-        whole: evaluations whose files, which have checksums, were found whole.
+        whole: evaluations that were found whole.
     """
 
     trainings: dict[str, TrainCell]

@@ -50,11 +50,6 @@ class Seen:
             self.room -= own.nbytes + APIECE
             self.counts[digest] = own
 
-    @property
-    def sealed(self) -> set[str]:
-        """The evaluations whose files have checksums."""
-        return {digest for digest, files in self.files.items() if files}
-
     def counted(self, digest: str) -> NDArray[np.int64] | None:
         """Return the counts of an evaluation, or None where they are not kept."""
         own = self.counts.get(digest)

@@ -122,16 +122,19 @@ class Store(Evaluations):
             tallies=lambda digest: self.tallies(digest, known),
         )
 
-    def unsealed(self, sealed: Container[str] = ()) -> list[Path]:
+    def unsealed(self, read: Container[str] = ()) -> list[Path]:
         """Return the files of segbench 0.1: without a checksum, so that nobody can tell whether they are whole.
 
         Args:
-            sealed: evaluations that were read already, and have checksums.
+            read: evaluations of which the record is known to be their one JSON file.
         """
         rooms = [self.root / "matrices", *(self.train_dir(digest) for digest in self.trainings())]
-        rooms += [self.eval_dir(digest) for digest in self.evaluations() if digest not in sealed]
+        digests = self.evaluations()
+        rooms += [self.eval_dir(digest) for digest in digests if digest not in read]
         found = [path for room in rooms for path in sorted(room.glob("*.json")) if path.is_file()]
-        return [path for path in (*found, *self.cached()) if not path.name.startswith(".") and seal_of(path) is None]
+        found = [path for path in (*found, *self.cached()) if not path.name.startswith(".") and seal_of(path) is None]
+        records = (f"{self.root}/eval/{digest}/record.json" for digest in digests if digest in read)
+        return [*found, *(Path(path) for path in records if seal_of(path) is None)]
 
     def cached(self) -> list[Path]:
         """Return the files that remember checks which passed."""

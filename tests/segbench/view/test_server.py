@@ -95,7 +95,7 @@ def test_failed_and_missing_evaluations_are_shown_as_such(serve: Serve, store: S
 def test_a_damaged_record_is_shown_with_what_is_wrong(serve: Serve, store: Store) -> None:
     digest = store.evaluations()[0]
     path = store.eval_dir(digest) / "record.json"
-    path.write_text(path.read_text().replace('"status": "done"', '"status": "odd"'))
+    path.write_text(path.read_text().replace('"status":"done"', '"status":"odd"'))
     cell = cells_of(matrix_of(serve(store.root))[1])[digest]
     assert cell["state"] == "failed"
     assert "checksum" in cell["error"]
