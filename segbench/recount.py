@@ -48,11 +48,11 @@ def disagreement(
         return "counts hold no pixel"
     unions = [p + t - r for r, p, t in zip(right, predicted, true, strict=True)]
     own = [100 * r / union if union else math.nan for r, union in zip(right, unions, strict=True)]
-    there = [iou for iou, union in zip(own, unions, strict=True) if union]
+    present = [iou for iou, union in zip(own, unions, strict=True) if union]
     known = [100 * r / t for r, t in zip(right, true, strict=True) if t]
     every = len(own) if record.absent == "zero" else None
     found, stated = record.scores, {}
-    stated["mIoU"] = found.miou, sum(there) / (every or len(there))
+    stated["mIoU"] = found.miou, sum(present) / (every or len(present))
     stated["mAcc"] = found.macc, sum(known) / (every or len(known))
     stated["aAcc"] = found.aacc, 100 * sum(right) / sum(true)
     if len(found.class_iou) != len(own):
