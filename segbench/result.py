@@ -114,7 +114,6 @@ class Result:
             raise SegbenchError(unknown("figure", name, drawn))
         return drawn[name]
 
-    @uncollected()
     def report(
         self,
         out: str | Path | None = None,
