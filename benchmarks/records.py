@@ -1,9 +1,9 @@
 """What a store of many records costs: `python benchmarks/records.py 1000 10000`.
 
 Fills a store with the records of a matrix of that many evaluations, which are made up, and runs `plan`, `run` (nothing
-is left to do), `report` and `leaderboard add` and `build` on it. Prints a line of JSON for each number of records:
-processor seconds and the largest memory of each command. `scan` is the part of `run` that finds out what is left: the
-first one reads all records, and `scan again` finds that none has changed.
+is left to do), `report` and `leaderboard add` and `build` on it. Prints a line of JSON for each of them: its processor
+seconds and its largest memory. `scan` is the part of `run` that finds out what is left: the first one reads all
+records, and `scan again`, as after a run, finds that none has changed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,17 +65,17 @@ def main() -> None:
         return
     for number in options.records:
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps({"records": number, **measured(Path(folder), number)}), flush=True)
+            for cost in measured(Path(folder), number):
+                print(json.dumps({"records": number, **cost}), flush=True)
 
 
-def measured(folder: Path, number: int) -> dict[str, object]:
-    """Fill a store with records, and return what each command costs."""
+def measured(folder: Path, number: int) -> Iterator[dict[str, object]]:
+    """Fill a store with records, and yield what each command costs."""
     matrix, store = folder / "many.yaml", str(folder / "runs")
     matrix.write_text(json.dumps(many(number, store)))
     fill(matrix)
     segbench = [sys.executable, "-m", "segbench"]
     entries, site = str(folder / "entries"), str(folder / "site")
-    found: dict[str, object] = {}
     commands = {
         "plan": [*segbench, "plan", str(matrix)],
         "scan": [sys.executable, __file__, "--scan", str(matrix)],
@@ -90,8 +91,7 @@ def measured(folder: Path, number: int) -> dict[str, object]:
             told = json.loads(output)
             assert told["left"] == 0, told
             seconds = told["seconds"]
-        found[name] = {"seconds": round(seconds, 2), "gib": round(gib, 2)}
-    return found
+        yield {"command": name, "seconds": round(seconds, 2), "gib": round(gib, 2)}
 
 
 def many(number: int, store: str) -> dict[str, object]:

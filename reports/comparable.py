@@ -31,10 +31,10 @@ def condition(record: Record, key: Callable[[Component], str] = component_key) -
 
     Args:
         record: the record.
-        key: component -> its key; `Labels.component_key` computes each key once.
+        key: component -> its key; `ComponentKeys` computes each key once.
     """
-    parts = shared_parts(record).values()
-    return tuple(key(part) if isinstance(part, Component) else part for part in parts)
+    shared = (key(record.dataset), record.data_fingerprint, record.split, record.limit, key(record.protocol))
+    return (*shared, record.absent, *(() if record.precision == "fp32" else (record.precision,)))
 
 
 def request(record: Record) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 import scipy
 
 from segbench.reports.records import Record
-from segbench.reports.statistics import RESAMPLES, Absent, Counts, Floats, Interval, draws, mean_iou, stacked_runs
+from segbench.reports.statistics import RESAMPLES, Absent, Counts, Floats, Interval, mean_iou, resampled, stacked_runs
 
 FEWEST_IMAGES = 12
 """With fewer images a bootstrap over images finds differences where there are none, so that no p-value is given."""
@@ -244,12 +244,7 @@ def resampled_miou(runs: Counts, absent: Absent, resamples: int = RESAMPLES) -> 
         absent: see `statistics.mean_iou`.
         resamples: number of bootstrap samples.
     """
-    number, images, _, classes = runs.shape
-    flat = np.moveaxis(runs, 1, 0).reshape(images, -1).astype(np.float64)
-    each = [
-        mean_iou((weights @ flat).reshape(-1, number, 3, classes), absent).T for weights in draws(images, resamples)
-    ]
-    means: Floats = np.ascontiguousarray(np.concatenate(each, axis=1)).mean(0)
+    means: Floats = resampled(runs, absent, resamples).mean(0)
     return 100 * means
 
 

@@ -30,6 +30,20 @@ def component_key(component: Component) -> str:
     return f"{component.name}\0{component.version}\0{canonical(dict(component.options))}"
 
 
+class ComponentKeys:
+    """`component_key`, computed once for each object: many records share a few."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Component, str]] = {}  # by id, which stays unique because the component is held
+
+    def __call__(self, component: Component) -> str:
+        """Return `component_key` of a component."""
+        known = self._known.get(id(component))
+        if known is None:
+            known = self._known[id(component)] = component, component_key(component)
+        return known[1]
+
+
 class Labels:
     """The labels of all components and networks of a set of records.
 
@@ -41,7 +55,7 @@ class Labels:
 
     def __init__(self, records: Iterable[Record], names: Mapping[str, str] | None = None) -> None:
         self._names = names
-        self._keys: dict[int, tuple[Component, str]] = {}  # by id, which stays unique because the component is held
+        self.component_key = ComponentKeys()
         self._network_keys: dict[int, tuple[Network, tuple[str, str, str]]] = {}
         kinds: dict[str, dict[str, Component]] = defaultdict(dict)
         networks: dict[tuple[str, str, str], dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -85,13 +99,6 @@ class Labels:
     def name(self, name: str) -> str:
         """Return the display name of every component of a name: "BIM" for "bim"."""
         return name if self._names is None else self._names.get(name) or SPELLED.get(name, name)
-
-    def component_key(self, component: Component) -> str:
-        """Return `component_key` of a component, computed once per object."""
-        known = self._keys.get(id(component))
-        if known is None:
-            known = self._keys[id(component)] = component, component_key(component)
-        return known[1]
 
     def key(self, network: Network) -> NetworkKey:
         """Return a key that is equal for networks that differ only in their seed; only those share a mean."""

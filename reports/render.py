@@ -85,17 +85,42 @@ def render(
     """
     if records is None:
         raise ValueError("no records: the store holds no such matrix; `Store.manifests()` names those that it holds")
-    for name in formats:
-        if name not in NAMES:
-            raise ValueError(f"no format is called {name!r}; there are: {', '.join(NAMES)}")
     manifest = (
         records
         if isinstance(records, Manifest)
         else Manifest(name="records", title="Robustness report", records=tuple(records))
     )
+    return write_judged(
+        judge(manifest, evidence),
+        out,
+        formats,
+        provenance=provenance,
+        published=published,
+        evidence=evidence,
+        figures=figures,
+        images=images,
+        sortable=sortable,
+    )
+
+
+def write_judged(
+    manifest: Manifest,
+    out: Path,
+    formats: Sequence[Format],
+    *,
+    provenance: bool = False,
+    published: str | None = None,
+    evidence: Evidence = NOTHING,
+    figures: bool = True,
+    images: Sequence[int] = (),
+    sortable: bool | None = None,
+) -> list[Path]:
+    """Write the report of a manifest that `judge` returned; see `render`."""
+    for name in formats:
+        if name not in NAMES:
+            raise ValueError(f"no format is called {name!r}; there are: {', '.join(NAMES)}")
     if sortable is None:
         sortable = find_spec("itables") is not None
-    manifest = judge(manifest, evidence)
     page = compose(manifest, provenance=provenance, published=published, evidence=evidence)
     drawn = _figures(page, evidence, images) if "figures" in formats or (figures and "html" in formats) else []
     tables = [section.table for section in page.sections]

@@ -10,10 +10,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from segbench.reports.comparable import condition
 from segbench.reports.evidence import Measurements
+from segbench.reports.labels import ComponentKeys
 from segbench.reports.records import Record, Scores
 
 SENTENCES: Mapping[str, str] = MappingProxyType(
@@ -121,7 +122,9 @@ def flagged(records: Iterable[Record], measured: Callable[[str], Measurements | 
     found = {digest: own for digest in {r.source.digest for r in known} if (own := measured(digest)) is not None}
     raised = flags(known, found)
     return tuple(
-        record.model_copy(update={"flags": tuple(dict.fromkeys((*record.flags, *raised.get(record.digest, ()))))})
+        record.model_copy(update={"flags": tuple(dict.fromkeys((*record.flags, *raised[record.digest])))})
+        if record.digest in raised
+        else record
         for record in known
     )
 
@@ -138,13 +141,16 @@ def flags(
         measured: digest of a network -> its measurements.
     """
     groups: dict[tuple[object, ...], list[Record]] = {}
+    keys = ComponentKeys()
     for record in records:
         if record.status == "done" and record.scores is not None:
-            groups.setdefault((record.target.digest, *condition(record)), []).append(record)
+            groups.setdefault((record.target.digest, *condition(record, keys)), []).append(record)
     found: dict[str, tuple[str, ...]] = {}
     for group in groups.values():
+        clean = [other.scores for other in group if other.setting == "clean" and other.scores is not None]
+        beside: dict[tuple[str | None, float], _Beside] = {}
         for record in group:
-            names = _compared_flags(record, group)
+            names = _compared_flags(record, group, clean, beside)
             if record.threat.access == "gradients" and not record.oblivious and record.source.digest in measured:
                 names.update(network_flags(measured[record.source.digest]))
             if names:
@@ -160,32 +166,58 @@ def budget_unused(options: Mapping[str, object]) -> bool:
     return steps * alpha < eps and not math.isclose(steps * alpha, eps)
 
 
-def _compared_flags(record: Record, group: Sequence[Record]) -> set[str]:
-    """Return the flags of a white-box gradient attack that a weaker attacker beats within the same norm and eps."""
-    if not _is_white(record):
+class _Beside(NamedTuple):
+    """What stands beside the white-box gradient attacks of one norm and eps on one network.
+
+    Attributes:
+        flags: those that all these attacks share.
+        one_step: the lowest pixel accuracy under those of them that take one step, in per cent.
+    """
+
+    flags: frozenset[str]
+    one_step: float
+
+
+def _compared_flags(
+    record: Record, group: Sequence[Record], clean: Sequence[Scores], known: dict[tuple[str | None, float], _Beside]
+) -> set[str]:
+    """Return the flags of a white-box gradient attack that a weaker attacker beats within the same norm and eps.
+
+    Args:
+        record: the attack.
+        group: all records of its network that may be compared.
+        clean: the scores of those on clean images.
+        known: takes what stands beside it, which attacks of one norm and eps share.
+    """
+    threat = record.threat
+    if not _is_white(record) or threat.eps is None:
         return set()
-    eps = record.threat.eps
-    peers = [other for other in group if other.threat.norm == record.threat.norm and other.threat.eps is not None]
-    if eps is None:
-        return set()
-    within = [other for other in peers if (other.threat.eps or 0.0) <= eps * (1 + 1e-9)]
-    own = [other for other in peers if _is_white(other) and math.isclose(other.threat.eps or 0.0, eps)]
-    strongest = min(_accuracy(other) for other in own)
-    names = set()
-    clean = [other.scores for other in group if other.setting == "clean" and other.scores is not None]
+    key = threat.norm, threat.eps
+    beside = known.get(key) or known.setdefault(key, _beside(threat.norm, threat.eps, group))
+    names = set(beside.flags)
     if record.scores and any(_helped(record.scores, own) for own in clean):
         names.add("attack-helps")
+    if beside.one_step < _accuracy(record) - MARGIN and _many_steps(record):
+        names.add("one-step-beats-iterative")
+    return names
+
+
+def _beside(norm: str | None, eps: float, group: Sequence[Record]) -> _Beside:
+    """Compare the white-box gradient attacks of a norm and eps with the other records of their network."""
+    peers = [other for other in group if other.threat.norm == norm and other.threat.eps is not None]
+    within = [other for other in peers if (other.threat.eps or 0.0) <= eps * (1 + 1e-9)]
+    white = [other for other in peers if _is_white(other)]
+    own = [other for other in white if math.isclose(other.threat.eps or 0.0, eps)]
+    strongest = min(_accuracy(other) for other in own)
+    names = set()
     if any((o.setting == "black-box" or o.oblivious) and _accuracy(o) < strongest - MARGIN for o in within):
         names.add("black-box-beats-white-box")
     if any(o.threat.access in ("logits", "labels") and _accuracy(o) < strongest - MARGIN for o in within):
         names.add("square-beats-gradients")
-    if any(_one_step(o) and _accuracy(o) < _accuracy(record) - MARGIN for o in own) and _many_steps(record):
-        names.add("one-step-beats-iterative")
-    large = [o for o in peers if _is_white(o) and (o.threat.eps or 0.0) >= LARGE_EPS and record.threat.norm == "linf"]
-    large = [other for other in large if _many_steps(other)]
+    large = [o for o in white if (o.threat.eps or 0.0) >= LARGE_EPS and norm == "linf" and _many_steps(o)]
     if large and min(other.scores.miou for other in large if other.scores) > MIOU_AT_LARGE_EPS:
         names.add("survives-large-eps")
-    return names
+    return _Beside(frozenset(names), min((_accuracy(o) for o in own if _one_step(o)), default=math.inf))
 
 
 def _helped(attacked: Scores, clean: Scores) -> bool:

@@ -18,6 +18,7 @@ from segbench.reports.records import Scores
 Absent = Literal["skip", "zero"]
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Places = NDArray[np.intp] | slice
 
 RESAMPLES = 1000
 """Default number of bootstrap samples."""
@@ -31,6 +32,8 @@ MOST_NAMED = 5
 """Number of classes that a sentence names."""
 _SEED = 0
 _CHUNK = 100
+_FEW = 8
+"""Images of which many bootstrap samples are the same."""
 _MOST_KEPT = 1 << 21
 """Numbers of a drawing that is kept: 16 MiB."""
 
@@ -50,7 +53,8 @@ def class_iou(totals: NDArray[np.generic], absent: Absent) -> Floats:
         totals: (..., 3, C) counts, already summed over images.
         absent: the IoU of a class in neither truth nor prediction: NaN for "skip", 0 for "zero".
     """
-    intersection, predicted, true = np.moveaxis(totals.astype(np.float64), -2, 0)
+    exact = totals.astype(np.float64)
+    intersection, predicted, true = exact[..., 0, :], exact[..., 1, :], exact[..., 2, :]
     union = predicted + true - intersection
     missing = np.nan if absent == "skip" else 0.0
     iou: Floats = np.divide(intersection, union, out=np.full(union.shape, missing), where=union > 0)
@@ -122,9 +126,29 @@ def interval(counts: Counts, absent: Absent) -> Interval:
     """
     runs = stacked_runs(counts)
     value = float(mean_iou(runs.sum(1), absent).mean())
-    drawn = np.concatenate([_means(runs, weights, absent, rng) for weights, rng in _drawn(len(runs[0]), RESAMPLES)])
+    if len(runs) == 1:
+        drawn = resampled(runs, absent, RESAMPLES)[0]
+    else:
+        drawn = np.concatenate([_means(runs, weights, absent, rng) for weights, rng in _drawn(len(runs[0]), RESAMPLES)])
     low, high = _ends(drawn)
     return Interval(100 * value, 100 * low, 100 * high)
+
+
+def resampled(runs: Counts, absent: Absent, resamples: int) -> Floats:
+    """Return the mIoU of every run in every bootstrap sample of the images, (R, samples) in [0, 1]; calls draw alike.
+
+    Args:
+        runs: (R, N, 3, C).
+        absent: see `mean_iou`.
+        resamples: number of bootstrap samples.
+    """
+    number, images, _, classes = runs.shape
+    flat = np.moveaxis(runs, 1, 0).reshape(images, -1).astype(np.float64)
+    each = [
+        mean_iou((weights @ flat).reshape(-1, number, 3, classes), absent).T[:, places]
+        for weights, places in different_draws(images, resamples)
+    ]
+    return np.ascontiguousarray(np.concatenate(each, axis=1))
 
 
 def few_images(counts: Counts, names: Sequence[str], absent: Absent) -> str:
@@ -168,9 +192,26 @@ def draws(images: int, resamples: int) -> Iterable[Floats]:
     return (weights for weights, _ in _drawn(images, resamples))
 
 
+def different_draws(images: int, resamples: int) -> Iterable[tuple[Floats, Places]]:
+    """Return `draws` in chunks without those that are the same, and the places in a chunk that make its samples.
+
+    Of a few images most samples are the same.
+    """
+    if images <= _FEW:
+        return (_different(images, resamples),)
+    return ((weights, slice(None)) for weights in draws(images, resamples))
+
+
 @lru_cache(maxsize=4)
 def _kept(images: int, resamples: int) -> tuple[Floats, ...]:
     return tuple(weights for weights, _ in _drawn(images, resamples))
+
+
+@lru_cache(maxsize=4)
+def _different(images: int, resamples: int) -> tuple[Floats, Places]:
+    drawn = np.concatenate(list(draws(images, resamples)))
+    different, places = np.unique(drawn, axis=0, return_inverse=True)
+    return different, places.reshape(-1)
 
 
 def _drawn(images: int, resamples: int) -> Iterator[tuple[Floats, np.random.Generator]]:
@@ -190,8 +231,6 @@ def _means(runs: Counts, weights: Floats, absent: Absent, rng: np.random.Generat
     _, images, _, classes = runs.shape
     flat = runs.reshape(len(runs), images, 3 * classes).astype(np.float64)
     per_run = np.stack([mean_iou((weights @ run).reshape(-1, 3, classes), absent) for run in flat], axis=1)
-    if len(runs) == 1:
-        return per_run[:, 0]
     picks = rng.integers(len(runs), size=per_run.shape)
     means: Floats = np.take_along_axis(per_run, picks, axis=1).mean(1)
     return means

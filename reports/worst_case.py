@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from segbench.reports.comparable import condition
 from segbench.reports.evidence import Evidence
+from segbench.reports.labels import ComponentKeys
 from segbench.reports.metrics.registry import measured
 from segbench.reports.metrics.tallied import Tallied, Tallies
 from segbench.reports.records import Component, Manifest, Record, RecordedThreat
@@ -56,14 +57,16 @@ def with_worst_cases(manifest: Manifest, evidence: Evidence) -> Manifest:
     """
     groups: dict[tuple[object, ...], list[Record]] = {}
     transfers: dict[tuple[object, ...], list[Record]] = {}
-    for record in manifest.records:
-        key = (record.target.digest, record.source.digest, record.oblivious, *condition(record))
+    keys = ComponentKeys()
+    for record in manifest.records if manifest.worst_of else ():
+        shared = condition(record, keys)
+        key = (record.target.digest, record.source.digest, record.oblivious, *shared)
         groups.setdefault(key, []).append(record)
         if record.setting == "black-box":
-            transfers.setdefault((record.target.digest, *condition(record)), []).append(record)
+            transfers.setdefault((record.target.digest, *shared), []).append(record)
     added = []
-    for (target, source, oblivious, *shared), group in groups.items():
-        made_elsewhere = transfers.get((target, *shared), []) if source == target and not oblivious else []
+    for (target, source, oblivious, *where), group in groups.items():
+        made_elsewhere = transfers.get((target, *where), []) if source == target and not oblivious else []
         for column, members in manifest.worst_of.items():
             aggregated = _worst(column, members, group, made_elsewhere, evidence)
             if aggregated is not None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from segbench.reports.metrics.registry import measured
 from segbench.reports.metrics.tallied import Tallied, wrong
 from segbench.reports.records import Record
-from segbench.reports.statistics import class_iou, mean_iou, scores
+from segbench.reports.statistics import scores
 
 TOLERANCE = 1e-6
 """Per cent by which a score may differ from its counts: another numpy sums in another order."""
@@ -43,21 +43,22 @@ def disagreement(
         return f"{record.n_images} images were scored, more than {record.limit}"
     if contradictory(counts):
         return "counts of pixels contradict each other"
-    right, _, true = counts.sum(0).astype(np.float64)
-    if not true.any():
+    right, predicted, true = counts.sum(0).tolist()  # whole numbers of Python: most records have few classes
+    if not any(true):
         return "counts hold no pixel"
+    unions = [p + t - r for r, p, t in zip(right, predicted, true, strict=True)]
+    own = [100 * r / union if union else math.nan for r, union in zip(right, unions, strict=True)]
+    present = [iou for iou, union in zip(own, unions, strict=True) if union]
+    known = [100 * r / t for r, t in zip(right, true, strict=True) if t]
+    every = len(own) if record.absent == "zero" else None
     found, stated = record.scores, {}
-    with np.errstate(divide="ignore", invalid="ignore"):
-        accuracy = right / true
-    known = accuracy[true > 0] if record.absent == "skip" else np.nan_to_num(accuracy)
-    stated["mIoU"] = found.miou, 100 * float(mean_iou(counts.sum(0), record.absent))
-    stated["mAcc"] = found.macc, 100 * float(known.mean())
-    stated["aAcc"] = found.aacc, 100 * float(right.sum() / true.sum())
-    own = class_iou(counts.sum(0), "skip")
+    stated["mIoU"] = found.miou, sum(present) / (every or len(present))
+    stated["mAcc"] = found.macc, sum(known) / (every or len(known))
+    stated["aAcc"] = found.aacc, 100 * sum(right) / sum(true)
     if len(found.class_iou) != len(own):
         return f"it has an IoU for {len(found.class_iou)} classes of {len(own)}"
     for name, said, iou in zip(record.classes, found.class_iou, own, strict=True):
-        stated[f"IoU of {name}"] = math.nan if said is None else said, 100 * float(iou)
+        stated[f"IoU of {name}"] = math.nan if said is None else said, iou
     if intervals:
         again = scores(counts, record.absent)
         stated["lower end of the interval"] = found.miou_low, again.miou_low
@@ -70,8 +71,7 @@ def disagreement(
     if intervals and (reason := _other_metrics(record, Tallied(counts, record.absent, tallies or {}))):
         return reason
     for name, (said, counted) in stated.items():
-        both_absent = math.isnan(said) and math.isnan(counted)
-        if not both_absent and not math.isclose(said, counted, rel_tol=0, abs_tol=TOLERANCE):
+        if not abs(said - counted) <= TOLERANCE and not (math.isnan(said) and math.isnan(counted)):
             return f"{name} is {said:g}, and its counts give {counted:g}"
     return None
 
@@ -92,6 +92,6 @@ def _other_metrics(record: Record, tallied: Tallied) -> str | None:
 
 def contradictory(counts: NDArray[np.int64]) -> bool:
     """Whether no label maps give these counts, (N, 3, C): more pixels right than there are, or predicted than true."""
-    right, predicted, true = np.moveaxis(counts, 1, 0)
-    odd = (counts < 0).any() or (right > np.minimum(predicted, true)).any()
-    return bool(odd or (predicted.sum(1) != true.sum(1)).any())
+    right, others = counts[:, :1], counts[:, 1:]
+    pixels = others.sum(2)
+    return bool((right < 0).any() or (right > others).any() or (pixels[:, 0] != pixels[:, 1]).any())

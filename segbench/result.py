@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,10 @@ from segbench.reports.figures.base import Figure
 from segbench.reports.formats.frames import tidy
 from segbench.reports.names import is_name
 from segbench.reports.records import Manifest, Record
-from segbench.reports.render import NAMES, Format, figures, judge, render
+from segbench.reports.render import NAMES, Format, figures, judge, write_judged
 from segbench.store import Store, rendered
+from segbench.store.base import uncollected
+from segbench.store.seen import Seen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,10 +31,12 @@ class Result:
     Attributes:
         manifest: what was asked for, with the records: worst cases added, flags raised.
         store: the folder that holds them.
+        seen: what was read of the evaluations when the records were.
     """
 
     manifest: Manifest
     store: Path
+    seen: Seen = field(default_factory=Seen, compare=False)
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -88,7 +92,7 @@ class Result:
 
     def figures(self) -> list[Figure]:
         """Return the figures of the report, by name; a notebook shows each."""
-        return figures(self.manifest, Store(self.store).evidence())
+        return figures(self.manifest, Store(self.store).evidence(self.seen))
 
     def plot(self, name: str | None = None) -> Figure:
         """Return a figure of the report, which a notebook shows.
@@ -148,7 +152,7 @@ class Result:
         if made is not None and rendered.is_current(store, name, made):
             return [folder / NAMES[own] for own in formats]
         try:
-            paths = render(self.manifest, folder, evidence=store.evidence(), **options)
+            paths = write_judged(self.manifest, folder, evidence=store.evidence(self.seen), **options)
         except ValueError as error:
             raise SegbenchError(str(error)) from error
         if out is None:
@@ -158,6 +162,7 @@ class Result:
         return paths
 
 
+@uncollected()
 def stored_result(store: Store, name: str) -> Result | None:
     """Return what a store holds of a matrix, or None where that was not run there.
 
@@ -168,10 +173,11 @@ def stored_result(store: Store, name: str) -> Result | None:
     Raises:
         StoreError: a file of the store is damaged or missing.
     """
-    manifest = store.manifest(name)
+    seen = Seen()
+    manifest = store.manifest(name, seen=seen)
     if manifest is None:
         return None
     try:
-        return Result(judge(manifest, store.evidence()), store.root)
+        return Result(judge(manifest, store.evidence(seen)), store.root, seen)
     except ValueError as error:
         raise SegbenchError(str(error)) from error

@@ -13,11 +13,14 @@ from segbench.reports.figures.passes import against_passes
 from segbench.reports.figures.robustness import curves, scatter
 from segbench.reports.figures.tallies import distributions, reliability, sizes
 from segbench.reports.figures.training import training
+from segbench.reports.labels import Labels
 from segbench.reports.page.page import Page
+from segbench.reports.page.reading import MOST_NETWORKS
+from segbench.reports.tables.grid import Table
 
 
 def gather(page: Page, evidence: Evidence = NOTHING, images: Sequence[int] = ()) -> list[Figure]:
-    """Return the figures of a report.
+    """Return the figures of a report; of more than `MOST_NETWORKS` networks only the one with a point for each.
 
     Args:
         page: the content of the report.
@@ -38,14 +41,26 @@ def gather(page: Page, evidence: Evidence = NOTHING, images: Sequence[int] = ())
     figures: list[Figure] = []
     white = None
     for table in page.tables:
+        networks = sum(len(block.rows) for block in table.blocks)
         if table.setting == "white-box":
             white = table
-            figures += examples(table, evidence.kept, images)
-            figures += [*scatter(table), *curves(table, page.labels, "steps"), *curves(table, page.labels, "eps")]
-            figures += [*against_passes(table, page.labels), *per_class(table, evidence.counts)]
-            figures += [*distributions(table, evidence), *reliability(table, evidence), *sizes(table, evidence)]
-        else:
+            figures += scatter(table) if networks > MOST_NETWORKS else _white_box(table, page.labels, evidence, images)
+        elif networks <= MOST_NETWORKS:
             same = white is not None and condition(white.first) == condition(table.first)
             figures += curves(table, page.labels, "steps")
             figures += transfer(table, white if same else None, page.labels)
     return [*figures, *training(page.records, page.labels, evidence.history)]
+
+
+def _white_box(table: Table, labels: Labels, evidence: Evidence, images: Sequence[int]) -> list[Figure]:
+    return [
+        *examples(table, evidence.kept, images),
+        *scatter(table),
+        *curves(table, labels, "steps"),
+        *curves(table, labels, "eps"),
+        *against_passes(table, labels),
+        *per_class(table, evidence.counts),
+        *distributions(table, evidence),
+        *reliability(table, evidence),
+        *sizes(table, evidence),
+    ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from segbench.reports.figures.base import COLOURS, Figure, new_canvas, plain
 from segbench.reports.labels import Labels
+from segbench.reports.page.reading import MOST_NETWORKS
 from segbench.reports.records import Network, Record
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ Histories: TypeAlias = "list[tuple[str, pd.DataFrame]]"
 def training(records: Sequence[Record], labels: Labels, history: Callable[[str], Path | None]) -> list[Figure]:
     """Return a figure of the loss per epoch, and one of the shares of boundary pixels for networks that have them.
 
+    There are none where more than `MOST_NETWORKS` networks were trained.
+
     Args:
         records: the records.
         labels: the labels of networks.
@@ -29,6 +32,8 @@ def training(records: Sequence[Record], labels: Labels, history: Callable[[str],
     import pandas as pd
 
     networks: dict[str, Network] = {r.target.digest: r.target for r in records}
+    if len({labels.key(network) for network in networks.values()}) > MOST_NETWORKS:
+        return []
     several = len({network.seed for network in networks.values()}) > 1
     histories: Histories = []
     for digest, network in networks.items():

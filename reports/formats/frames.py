@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from segbench.reports.labels import Labels, canonical
@@ -200,7 +201,7 @@ def _row(record: Record, shared: Callable[[Mapping[str, Any]], str]) -> tuple[An
         "source_weights_sha256": record.source.weights_sha256,
         "digest": record.digest,
     }
-    return tuple(values[column] for column in COLUMNS)
+    return _IN_ORDER(values)  # type: ignore[no-any-return]
 
 
 COLUMNS = (
@@ -213,6 +214,7 @@ COLUMNS = (
     *("status", "flags", "error", "extras", "weights_sha256", "source_weights_sha256", "digest"),
 )
 """Columns of `tidy`, in order."""
+_IN_ORDER = itemgetter(*COLUMNS)
 
 WRITTEN = (*(name for name in COLUMNS if name.endswith("_options")), "recipe", "class_iou", "extras")
 """Columns of `tidy` that hold JSON."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 
 from segbench.reports.leaderboard.about import BoardAbout
@@ -84,12 +85,12 @@ class Board:
         """The groups with at least one ranked entry."""
         return tuple(group for group in self.groups if group.ranked)
 
-    @property
+    @cached_property
     def unranked(self) -> tuple[Standing, ...]:
         """All entries that are not ranked, by name."""
         return _by_name([standing for group in self.groups for standing in group.unranked])
 
-    @property
+    @cached_property
     def standings(self) -> tuple[Standing, ...]:
         """All entries, ranked ones first."""
         return (*(standing for group in self.groups for standing in group.ranked), *self.unranked)

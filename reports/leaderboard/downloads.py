@@ -56,13 +56,14 @@ def as_csv(boards: Iterable[Board]) -> bytes:
     return to_csv(pd.DataFrame(rows, columns=list(COLUMNS)).astype({"rank": "Int64"}))
 
 
-def as_json(entries: Iterable[Entry]) -> str:
-    """Return entries as JSON.
+def as_json(entries: Iterable[str]) -> str:
+    """Return a list of entries as JSON.
 
     Args:
-        entries: the entries.
+        entries: each as `one_as_json` returns it.
     """
-    return _json([entry.model_dump(mode="json") for entry in entries])
+    listed = ",\n ".join(entry.rstrip("\n").replace("\n", "\n ") for entry in entries)
+    return f"[\n {listed}\n]\n" if listed else "[]\n"
 
 
 def one_as_json(entry: Entry) -> str:
@@ -71,8 +72,5 @@ def one_as_json(entry: Entry) -> str:
     Args:
         entry: the entry.
     """
-    return _json(entry.model_dump(mode="json"))
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    plain = entry.model_dump(mode="json")
+    return json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"

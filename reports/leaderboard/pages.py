@@ -123,11 +123,11 @@ def _all(write: Write, site: Site) -> Iterator[tuple[str, str]]:
             named[_network(standing.entry)].append((standing.entry, board))
     for board in site.boards:
         yield _board(write, site, board)
+        beside = [standing.entry for standing in board.standings]
         for standing in board.standings:
             entry = standing.entry
             others = [(other, where) for other, where in named[_network(entry)] if other is not entry]
             yield _entry(write, site, board, standing, same[model_key(entry)], others)
-            beside = [standing.entry for standing in board.standings]
             if matrix := reproduction(entry, beside, "").matrix:
                 yield site.links[entry.path].removesuffix("html") + "yaml", matrix
 

@@ -81,13 +81,13 @@ def _content(site: Site) -> Iterator[tuple[str, str | bytes]]:
         yield "tables.js", f"(() => {{\n{tables.script}\n}})();\n"
         yield "site.js", beside_templates("site.js")
         yield "search.js", beside_templates("search.js")
-    standings = [standing.entry for board in site.boards for standing in board.standings]
+    texts = {own.entry.path: one_as_json(own.entry) for board in site.boards for own in board.standings}
     yield "entries.csv", as_csv(site.boards)
-    yield "entries.json", as_json(standings)
+    yield "entries.json", as_json(texts.values())
     for board in site.boards:
         yield f"{board.path}.csv", as_csv([board])
-        yield f"{board.path}.json", as_json(standing.entry for standing in board.standings)
+        yield f"{board.path}.json", as_json(texts[standing.entry.path] for standing in board.standings)
         if site.url is not None:
             yield f"{board.path}.png", preview(board)
         for standing in board.standings:
-            yield f"boards/{standing.entry.path}", one_as_json(standing.entry)
+            yield f"boards/{standing.entry.path}", texts[standing.entry.path]

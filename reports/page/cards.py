@@ -18,13 +18,12 @@ from segbench.reports.page.dimensions import (
     under_corruption,
 )
 from segbench.reports.page.facts import Facts
+from segbench.reports.page.reading import MOST_NETWORKS
 from segbench.reports.records import Record
 from segbench.reports.tables.layouts import conditions
 from segbench.reports.tables.standing import strongest
 
 DIMENSIONS = ("clean", "adversary", "corruption", "weather", "calibration")
-MOST_CARDS = 60
-"""A report with more networks shows no cards, only the correlations."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def reliability(records: Sequence[Record], labels: Labels, evidence: Evidence) -
         if own[0].dataset.name == WEATHER and len(weather) < len(groups):
             continue
         networks = _networks(own, labels)
-        if len(networks) > MOST_CARDS:
+        if len(networks) > MOST_NETWORKS:
             continue
         others = strongest(own, labels)
         cards = []

@@ -142,7 +142,7 @@ def _threats(records: Sequence[Record], labels: Labels) -> list[tuple[str, ...]]
     ]
     if len(places) > MOST_SINGLE:
         kinds = f"kind={_text(kinds_in_order(places))}, severity={_text(sorted({own for _, own in places}))}"
-        rows.append((f"corruption ({len(places)} of them)", "none", "none", "-", "nothing", kinds))
+        rows.append((f"corruption ({len(places)} of them)", "corruption", "none", "none", "-", "nothing", kinds))
     return rows
 
 

@@ -11,6 +11,8 @@ from segbench.reports.numbers import number
 from segbench.reports.sanity import explained
 from segbench.reports.tables.grid import Cell, Column, Row, Table
 
+MOST_NETWORKS = 60
+"""With more networks than this a report has no cards, and no figure in which each network has lines of its own."""
 COLLAPSE = 0.5
 """A network collapses if it keeps less than this share of its clean mIoU."""
 
@@ -109,6 +111,10 @@ def notes(table: Table) -> list[str]:
     if idle:
         found.append(
             f"On clean images these predict one class alone, so that their robustness means nothing: {', '.join(idle)}."
+        )
+    if len(rows) > MOST_NETWORKS:
+        found.append(
+            f"These are {len(rows)} networks: cards and figures that show each one are left out beyond {MOST_NETWORKS}."
         )
     if failed:
         found.append(f"{failed} evaluation{'s' if failed > 1 else ''} failed; the reasons are below.")

@@ -48,7 +48,9 @@ def strongest(records: Sequence[Record], labels: Labels) -> dict[str, Other]:
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
         if record.scores is not None and record.threat.eps is not None:
-            groups.setdefault((record.target.digest, record.threat.norm, *condition(record)), []).append(record)
+            groups.setdefault(
+                (record.target.digest, record.threat.norm, *condition(record, labels.component_key)), []
+            ).append(record)
     found = {}
     for group in groups.values():
         for record in group:

@@ -142,12 +142,13 @@ def show_result(result: Result, console: Console, as_json: str | None = None) ->
         if any(record.status not in ("done", "not applicable") for record in result.records):
             raise typer.Exit(1)
         return
-    evidence = Store(result.store).evidence()
+    evidence = Store(result.store).evidence(result.seen)
     manifest = result.manifest
-    for table in results_tables(
-        result.records, console, manifest.metrics, evidence, manifest.reference, manifest.labels
-    ):
+    tables = results_tables(result.records, console, manifest.metrics, evidence, manifest.reference, manifest.labels)
+    for table in tables:
         console.print(table)
+    if not tables:
+        console.print(f"{len(result.records)} evaluations: their tables are in the report")
     for sentence in flag_sentences(result.records, manifest.labels):
         console.print(visible(f"{FLAG} {sentence}"), soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)

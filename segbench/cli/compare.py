@@ -23,6 +23,7 @@ def compare(
     from segbench.files import write_bytes
     from segbench.reports import compare as comparison
     from segbench.store import Store
+    from segbench.store.seen import Seen
 
     a, b = Store(store_a), Store(store_b)
     names: dict[str, str] = {}
@@ -30,9 +31,16 @@ def compare(
         if not kept.manifests():
             raise SegbenchError(f"{kept.root}: no matrix was run in this store")
         for matrix in kept.manifests():
-            manifest = kept.manifest(matrix)
+            manifest = kept.manifest(matrix, filled=False)
             names |= {} if manifest is None else manifest.labels
-    found = comparison.compare(a.records(), b.records(), a.counts, b.counts, names)
+    seen_a, seen_b = Seen(), Seen()
+    found = comparison.compare(
+        a.records(seen_a),
+        b.records(seen_b),
+        lambda digest: a.counts(digest, seen_a),
+        lambda digest: b.counts(digest, seen_b),
+        names,
+    )
     text = comparison.to_markdown(found, str(store_a), str(store_b))
     if out is not None:
         write_bytes(out, text.encode())

@@ -68,14 +68,13 @@ def report(
     names = kept.manifests() if what is None else [Path(what).stem]
     if not names:
         raise SegbenchError(f"{kept.root}: no matrix was run in this store")
-    if unsealed := kept.unsealed():
-        typer.echo(lacking(kept.root, unsealed), err=True)
-    written = []
+    written, read = [], set[str]()
     for name in names:
         result = stored_result(kept, name)
         if result is None:
             known = ", ".join(kept.manifests()) or "none yet"
             raise SegbenchError(f"{what}: no such matrix in store {kept.root}, which holds: {known}")
+        read.update(result.seen.counts)
         if metrics:
             result = replace(result, manifest=result.manifest.model_copy(update={"metrics": tuple(metrics)}))
         if reference is not None:
@@ -86,6 +85,8 @@ def report(
         if not json:
             page = next((path for path in paths if path.suffix == ".html"), paths[0])
             typer.echo(f"report: {page}")
+    if unsealed := kept.unsealed(read):
+        typer.echo(lacking(kept.root, unsealed), err=True)
     if json:
         output.print_json("report", {"store": str(kept.root), "reports": written})
 

@@ -18,6 +18,7 @@ from segbench.reports.formats.frames import plain
 from segbench.reports.labels import Labels
 from segbench.reports.metrics.registry import Metric
 from segbench.reports.metrics.values import chosen, value_of
+from segbench.reports.page.reading import MOST_NETWORKS
 from segbench.reports.records import Record
 from segbench.reports.tables import grid
 from segbench.reports.tables.corruptions import ALL_KINDS, corruption_tables, without_many
@@ -61,6 +62,8 @@ def results_tables(
 ) -> list[Table]:
     """Return a table per dataset and setting: a row per network, a column per attack; of mIoU, then of each metric.
 
+    Nobody reads those of more than `MOST_NETWORKS` networks in a terminal: there are none.
+
     Networks, attacks and datasets have the names that they have in the report.
 
     Many corruptions have a table of their own, with a row for each network and what is said of all of them together.
@@ -75,6 +78,8 @@ def results_tables(
     """
     further = [_shown(own, evidence) for own in chosen(metrics, records)]
     labels = Labels(records, names)
+    if len({labels.key(record.target) for record in records}) > MOST_NETWORKS:
+        return []
     single = without_many(records, labels)
     found = [table for shown in (MIOU, *further) for table in _tables(single, shown, labels, console)]
     if len(single) < len(records):

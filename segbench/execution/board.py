@@ -49,6 +49,7 @@ class JobBoard:
         running: jobs under way.
         paused: jobs that another process does, and when to try them again.
         shards: first image, and the one after the last, of every shard of the sweeps that are split, by their keys.
+        whole: evaluations that were found whole.
     """
 
     trainings: dict[str, TrainCell]
@@ -58,6 +59,7 @@ class JobBoard:
     running: dict[Future[Ended], tuple[str, Job]] = field(default_factory=dict)
     paused: dict[str, float] = field(default_factory=dict)
     shards: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    whole: Container[str] = ()
 
     @property
     def jobs(self) -> dict[str, Job]:
@@ -138,7 +140,17 @@ def pending(plan: Plan, store: Store) -> JobBoard:
     ]
     notes += [reason for cell in trainings if (reason := store.spoiled(cell.digest)) is not None]
     costly = sorted(trainings, key=_cost, reverse=True)
-    return JobBoard({cell.digest: cell for cell in costly}, sweeps, list(dict.fromkeys(notes)))
+    return JobBoard(
+        {cell.digest: cell for cell in costly}, sweeps, list(dict.fromkeys(notes)), whole=whole.known.keys()
+    )
+
+
+def keep_whole(plan: Plan, store: Store) -> None:
+    """Remember which of a plan's evaluations are whole now, so that the next run need not read them."""
+    whole = Whole(store)
+    for cell in plan.evaluations:
+        whole.look(cell.digest)
+    whole.keep()
 
 
 def outdated(network: str, plan: Plan, store: Store, failed: Container[str]) -> tuple[dict[str, Sweep], list[str]]:

@@ -15,7 +15,7 @@ from segbench.config.matrix import Runtime
 from segbench.errors import SegbenchError, Stopped, StoreError
 from segbench.evaluation.batch_size import MOST
 from segbench.execution import workers
-from segbench.execution.board import PAUSE, Ended, Job, JobBoard, outdated, pending
+from segbench.execution.board import PAUSE, Ended, Job, JobBoard, keep_whole, outdated, pending
 from segbench.execution.cost import job_passes, lengths
 from segbench.execution.engines.base import Engine, Lost, Refused
 from segbench.execution.engines.choose import chosen
@@ -85,7 +85,11 @@ def run(plan: Plan, store: Store, runtime: Runtime, display: Display) -> None:
     if board.jobs:
         stop = threading.Event()
         with make(display, stop) as engine:
-            _Execution(plan, board, store, engine, display, stop).go()
+            try:
+                _Execution(plan, board, store, engine, display, stop).go()
+            finally:
+                with contextlib.suppress(StoreError):  # a full disk was noticed before
+                    keep_whole(plan, store)
 
 
 def submit(plan: Plan, store: Store, runtime: Runtime, display: Display) -> tuple[str, ...]:
@@ -123,7 +127,7 @@ def _opened(
     display.start({key: job.label for key, job in jobs.items()}, cells, cells - left, job_passes(jobs, known))
     for note in board.notes:
         display.say(f"{note}; it is done again")
-    if unsealed := store.unsealed():
+    if unsealed := store.unsealed(board.whole):
         display.say(lacking(store.root, unsealed))
     return board, lambda shown, stop: engine.make(threads, len(jobs), shown, stop)
 

@@ -22,7 +22,9 @@ from segbench.reports.labels import Labels, NetworkKey, component_key
 from segbench.reports.leaderboard.entries import BoardThreat, Entry
 from segbench.reports.records import Record
 from segbench.reports.sanity import flagged
+from segbench.reports.statistics import Counts
 from segbench.store import Store
+from segbench.store.seen import Seen
 
 
 class Made(NamedTuple):
@@ -60,7 +62,8 @@ def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
         LeaderboardError: a matrix or network is unknown, a record does not agree with its counts, a detail is not
             valid, or two entries would have the same path.
     """
-    records = _records(store, matrices)
+    seen = Seen()
+    records = _records(store, matrices, seen)
     left_out: dict[str, Counter[str]] = {}
     if unfinished := Counter(record.attack.short for record in records if record.status != "done"):
         left_out["not finished"] = unfinished
@@ -68,11 +71,15 @@ def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
     if narrow := Counter(record.attack.short for record in done if record.precision != PRECISION):
         left_out[f"scored in another precision than {PRECISION}"] = narrow
         done = [record for record in done if record.precision == PRECISION]
-    if problems := [problem for record in done for problem in _problems(record, store)]:
+    if problems := [problem for record in done for problem in _problems(record, store, seen)]:
         raise LeaderboardError("\n".join(problems))
     datasets: dict[str, list[Record]] = {}
     for record in flagged(done, store.measured):
         datasets.setdefault(component_key(record.dataset), []).append(record)
+
+    def counts(digest: str) -> Counts | None:
+        return store.counts(digest, seen)
+
     made: dict[str, Entry] = {}
     known: set[str] = set()
     for own in datasets.values():
@@ -82,7 +89,7 @@ def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
         called = {key: details.names.get(name, name) for key, name in called.items()}
         for clean, attacked, threat in _grouped(own, labels, left_out):
             try:
-                entry = compose(clean, attacked, threat, store, labels, called, details)
+                entry = compose(clean, attacked, threat, counts, labels, called, details)
             except ValidationError as error:
                 first = error.errors()[0]
                 raise LeaderboardError(f"{first['loc'][0]} {first['input']!r}: {first['msg'].lower()}") from error
@@ -122,23 +129,23 @@ def _grouped(
                 left_out.setdefault(reason, Counter()).update(record.attack.short for record in attacked)
 
 
-def _records(store: Store, matrices: Sequence[str]) -> list[Record]:
+def _records(store: Store, matrices: Sequence[str], seen: Seen) -> list[Record]:
     known = store.manifests()
     for name in matrices:
         if name not in known:
             raise LeaderboardError(f"{name}: no such matrix in store {store.root}, which holds: {', '.join(known)}")
     if not known:
         raise LeaderboardError(f"{store.root}: no matrix was run in this store")
-    manifests = [found for name in matrices or known if (found := store.manifest(name)) is not None]
+    manifests = [found for name in matrices or known if (found := store.manifest(name, seen=seen)) is not None]
     return list({record.digest: record for manifest in manifests for record in manifest.records}.values())
 
 
-def _problems(record: Record, store: Store) -> list[str]:
+def _problems(record: Record, store: Store, seen: Seen) -> list[str]:
     """Return where a record disagrees with the counts that lie beside it; a store may come from elsewhere."""
     folder = store.eval_dir(record.digest)
     try:
-        counts, names = store.counts(record.digest), store.image_names(record.digest)
-        parts, tallies = store.parts(record.digest), store.tallies(record.digest)
+        counts, names = store.counts(record.digest, seen), store.image_names(record.digest, seen)
+        parts, tallies = store.parts(record.digest, seen), store.tallies(record.digest, seen)
     except (KeyError, TypeError, ValueError) as error:
         return [f"{folder / 'counts.npz'}: holds no counts ({describe(error)}); delete {folder} to make it again"]
     if counts is None or names is None:

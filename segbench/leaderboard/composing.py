@@ -14,7 +14,7 @@ from segbench.leaderboard.summing import summed
 from segbench.reports.labels import Labels, NetworkKey, component_key
 from segbench.reports.leaderboard.entries import BoardThreat, Entry, Links, Model, Procedure, ScoredData, Weights
 from segbench.reports.records import Component, Network, Record
-from segbench.store import Store
+from segbench.reports.tables.inference import CountsOf
 from segbench.zoo import networks as zoo
 
 ORIGINS = ("versions", "git_revision", "platform", "device", "threads")
@@ -44,7 +44,7 @@ def compose(
     clean: Sequence[Record],
     attacked: Sequence[Record],
     threat: BoardThreat,
-    store: Store,
+    counts: CountsOf,
     labels: Labels,
     called: Mapping[NetworkKey, str],
     details: Details,
@@ -55,20 +55,20 @@ def compose(
         clean: its records on clean images.
         attacked: its records under the attacks of the board.
         threat: the threat model of the board.
-        store: the store with the counts of the records.
+        counts: digest of a record -> its counts.
         labels: the labels of the networks in the records.
         called: the name of each network.
         details: details that records do not hold.
     """
     first = clean[0]
-    results = [summed(clean, None, threat.setting, store)]
+    results = [summed(clean, None, threat.setting, counts)]
     groups: dict[tuple[str, str, bool], list[Record]] = {}
     for record in attacked:
         source = called[labels.key(record.source)] if threat.setting == "black-box" else ""
         groups.setdefault((component_key(record.attack), source, record.oblivious), []).append(record)
     # Sorted, so that the order does not depend on the matrices that are entered together.
     for (_, source, _), runs in sorted(groups.items(), key=_order):
-        results.append(summed(runs, source or None, threat.setting, store))
+        results.append(summed(runs, source or None, threat.setting, counts))
     return Entry(
         status="reported",
         added=datetime.date.today(),

@@ -12,20 +12,20 @@ from segbench.reports import sanity
 from segbench.reports.differences import interval_over_runs, runs_of
 from segbench.reports.leaderboard.entries import EntryResult, Run
 from segbench.reports.records import Record
-from segbench.store import Store
+from segbench.reports.tables.inference import CountsOf
 
 DIGITS = 4
 """Number of decimals of a percentage in an entry."""
 
 
-def summed(records: Sequence[Record], source: str | None, setting: str, store: Store) -> EntryResult:
+def summed(records: Sequence[Record], source: str | None, setting: str, counts: CountsOf) -> EntryResult:
     """Return the result of a network under one attack, or on clean images.
 
     Args:
         records: one record per run: per seed, or in a black-box setting per pair of target and source.
         source: name of the network that the attack was made on, in a black-box setting; else None.
         setting: setting of the entry.
-        store: the store with their counts.
+        counts: digest of a record -> its counts.
     """
     first = records[0]
     is_clean = first.setting == "clean"
@@ -34,7 +34,7 @@ def summed(records: Sequence[Record], source: str | None, setting: str, store: S
     runs = tuple(_run(record, record.source.seed if black else None) for record in ordered)
     values = [record.scores.miou for record in ordered if record.scores is not None]
     mean = statistics.fmean(values)
-    low, high = _interval(ordered, store)
+    low, high = _interval(ordered, counts)
     held = low is None or high is None or low <= round(mean, DIGITS) <= high
     raised = {flag for record in ordered for flag in record.flags}
     return EntryResult(
@@ -71,9 +71,9 @@ def _run(record: Record, source_seed: int | None) -> Run:
     )
 
 
-def _interval(records: Sequence[Record], store: Store) -> tuple[float | None, float | None]:
+def _interval(records: Sequence[Record], counts_of: CountsOf) -> tuple[float | None, float | None]:
     """Return the 95 % interval of the mean over images, trainings and sources; None if a run has no counts."""
-    counts = [found for record in records if (found := store.counts(record.digest)) is not None]
+    counts = [found for record in records if (found := counts_of(record.digest)) is not None]
     if len(counts) < len(records) or len({found.shape for found in counts}) > 1:
         return None, None
     ends = interval_over_runs(runs_of(np.stack(counts), records), records[0].absent)

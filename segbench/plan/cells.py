@@ -20,7 +20,7 @@ from segbench.components.specs import Bound
 from segbench.config.matrix import Precision
 from segbench.config.network import ExternalNetwork, NetworkAccess
 from segbench.plan.access import allows, refusal
-from segbench.plan.identity import component_identity, digest, plain
+from segbench.plan.identity import component_identity, digest, plain, shared_by
 from segbench.plan.traits import Trait
 from segbench.protocols.void import BACKGROUND, background
 from segbench.reports import records
@@ -279,6 +279,17 @@ class EvalCell:
     @cached_property
     def digest(self) -> str:
         """Identity of the evaluation."""
+        parts = ((own, own.component.source, own.component.object) for own in (self.attack, self.protocol))
+        key = (
+            *(*parts, tuple(self.files.items()), self.target.data.classes),
+            *(self.split, self.limit, self.seed, self.precision),
+            *(self.white, self.adaptive, self.certified, self.dynamic),
+        )
+        shared = shared_by(key, lambda: (self._shared(), ("target", "source")))
+        return shared.digest(target=self.target.digest, source=self.source.digest)
+
+    def _shared(self) -> dict[str, Any]:
+        """Return what identifies the evaluation beside its networks."""
         special = {
             "oblivious": self.oblivious,
             "certified": self.certified,
@@ -287,21 +298,17 @@ class EvalCell:
             "anticipating": self.anticipating,
             "without background": self.lacks_background,
         }
-        return digest(
-            {
-                "kind": "eval",
-                "version": EVALUATION_VERSION,
-                "target": self.target.digest,
-                "source": self.source.digest,
-                "attack": component_identity(self.attack, self.files),
-                "protocol": component_identity(self.protocol),
-                "split": self.split,
-                "limit": self.limit,
-                "seed": self.seed,
-                **{name: True for name, holds in special.items() if holds},
-                **({} if self.precision == "fp32" else {"precision": self.precision}),
-            }
-        )
+        return {
+            "kind": "eval",
+            "version": EVALUATION_VERSION,
+            "attack": component_identity(self.attack, self.files),
+            "protocol": component_identity(self.protocol),
+            "split": self.split,
+            "limit": self.limit,
+            "seed": self.seed,
+            **{name: True for name, holds in special.items() if holds},
+            **({} if self.precision == "fp32" else {"precision": self.precision}),
+        }
 
     @property
     def lacks_background(self) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,11 +19,64 @@ from segbench.reports.records import Component
 
 FILE_OPTIONS = ("backbone", "region", "source", "target", "weights")
 """Options of components that may name a file."""
+_MOST_SHARED = 1024
+_shared: dict[Hashable, Shared] = {}
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest(content: Mapping[str, Any]) -> str:
     """Hash canonical JSON: keys sorted, no white space, floats as they round-trip."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _hashed(_canonical(content))
+
+
+class Shared:
+    """What many identities have in common, whose canonical JSON is made once.
+
+    Args:
+        content: the values that they share, by name.
+        own: names of the texts that each has of its own.
+    """
+
+    def __init__(self, content: Mapping[str, Any], own: Collection[str]) -> None:
+        self.own = sorted(own)
+        self.pieces = [""]
+        for name in sorted({*content, *own}):
+            begun = len(self.pieces) > 1 or bool(self.pieces[0])
+            self.pieces[-1] += ("," if begun else "{") + encode_basestring_ascii(name) + ":"
+            if name in self.own:
+                self.pieces.append("")
+            else:
+                self.pieces[-1] += _canonical(content[name])
+        self.pieces[-1] += "}"
+
+    def digest(self, **own: str) -> str:
+        """Return `digest` of the shared content together with texts of one's own."""
+        text = self.pieces[0]
+        for name, piece in zip(self.own, self.pieces[1:], strict=True):
+            text += encode_basestring_ascii(own[name]) + piece
+        return _hashed(text)
+
+
+def shared_by(key: Hashable, make: Callable[[], tuple[Mapping[str, Any], Collection[str]]]) -> Shared:
+    """Return what the identities of one key share.
+
+    Args:
+        key: equal only where what they share is equal.
+        make: returns the arguments of `Shared`, where the key is a new one.
+    """
+    found = _shared.get(key)
+    if found is None:
+        if len(_shared) >= _MOST_SHARED:
+            _shared.clear()
+        found = _shared[key] = Shared(*make())
+    return found
+
+
+def _canonical(content: Any) -> str:
+    return _ENCODER.encode(content)
+
+
+def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from segbench.components.specs import Bound
 from segbench.config.matrix import Matrix, Trained
 from segbench.plan.cells import Data, EvalCell, ExternalCell, NetworkCell, TrainCell
-from segbench.plan.identity import component_identity, digest, file_hashes
+from segbench.plan.identity import component_identity, file_hashes, shared_by
 from segbench.plan.traits import Trait, defense_traits
 from segbench.reports.records import Manifest, Record
 
@@ -259,23 +259,27 @@ def _traits(cell: NetworkCell) -> tuple[Trait, ...]:
 
 def _trajectory(cell: EvalCell) -> str:
     """Identity of what an evaluation's adversarial images are read from."""
+    # What the target of a dynamic evaluation has seen before is a part of it.
+    own = ("source", "only") if cell.dynamic else ("source",)
+    parts = ((part, part.component.source, part.component.object) for part in (cell.attack, cell.protocol))
+    key = (*parts, tuple(cell.files.items()), cell.split, cell.limit, cell.seed, cell.oblivious, cell.precision, own)
+    shared = shared_by(key, lambda: (_shared(cell), own))
+    return shared.digest(source=cell.source.digest, **({"only": cell.digest} if cell.dynamic else {}))
+
+
+def _shared(cell: EvalCell) -> dict[str, Any]:
+    """Return what identifies the trajectory beside its networks."""
     attack, protocol = component_identity(cell.attack, cell.files), component_identity(cell.protocol)
     if cell.attack.attack().attack.nested:
         attack = {**attack, "options": {name: own for name, own in attack["options"].items() if name != "steps"}}
     apart: dict[str, Any] = {"oblivious": True} if cell.oblivious else {}
     if cell.precision != "fp32":
         apart["precision"] = cell.precision
-    if cell.dynamic:
-        # What its target has seen before is a part of it.
-        apart["only"] = cell.digest
-    return digest(
-        {
-            **apart,
-            "source": cell.source.digest,
-            "attack": list(attack.values()),
-            "protocol": list(protocol.values()),
-            "split": cell.split,
-            "limit": cell.limit,
-            "seed": cell.seed,
-        }
-    )
+    return {
+        **apart,
+        "attack": list(attack.values()),
+        "protocol": list(protocol.values()),
+        "split": cell.split,
+        "limit": cell.limit,
+        "seed": cell.seed,
+    }

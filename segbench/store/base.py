@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
+import gc
 import os
 import time
 import traceback
-import zipfile
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock
-from numpy.typing import NDArray
 
 from segbench.errors import StoreError, describe
 from segbench.files import (
@@ -27,8 +24,6 @@ from segbench.files import (
 )
 from segbench.reports.atomic import left_behind
 
-LARGEST_ARRAYS = 1 << 30
-"""Bytes that a file of arrays may unpack to."""
 SUMS = "SHA256SUMS"
 """File of a report's checksums, in the form that `sha256sum --check` reads."""
 
@@ -136,7 +131,23 @@ class Folder:
 
 def folders(folder: Path) -> list[str]:
     """Return the names of the folders in a folder, sorted."""
-    return sorted(path.name for path in folder.glob("*") if path.is_dir())
+    try:
+        with os.scandir(folder) as found:
+            return sorted(own.name for own in found if own.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep Python from looking for cycles of garbage: records make none, and of 100,000 it would look for seconds."""
+    active = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if active:
+            gc.enable()
 
 
 def fault(error: StoreError) -> str:
@@ -151,53 +162,3 @@ def lock(folder: Path, part: str = "") -> FileLock:
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written ({error.strerror or error})") from error
     return FileLock(folder / f".lock{part}")
-
-
-def packed(**arrays: Any) -> bytes:
-    """Return arrays as the bytes of an npz file."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
-
-
-def unpacked(content: bytes, path: Path, only: str = "") -> dict[str, NDArray[Any]]:
-    """Return the arrays of an npz file.
-
-    Args:
-        content: its bytes.
-        path: what errors name.
-        only: name of the one array that is needed; empty for all.
-
-    Raises:
-        StoreError: it is damaged, or would unpack to more than `LARGEST_ARRAYS`.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.infolist()
-            if sum(member.file_size for member in members) > LARGEST_ARRAYS:
-                raise ValueError("it would unpack to more than anything that a store holds")
-            named = {member.filename.removesuffix(".npy"): member for member in members}
-            return {name: _array(archive.read(member)) for name, member in named.items() if only in ("", name)}
-    except Exception as error:  # zipfile, zlib and numpy raise many kinds for damaged bytes
-        raise StoreError(f"{path}: damaged ({describe(error)}); delete {path.parent} to make it again") from error
-
-
-def _array(content: bytes) -> NDArray[Any]:
-    """Return the array of an npy file; see numpy.lib.format."""
-    end = 10 + int.from_bytes(content[8:10], "little")
-    if content[6:8] != b"\x01\x00":
-        array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-        return array
-    shape, fortran, dtype = _header(content[:end])
-    return np.frombuffer(content, dtype, offset=end).reshape(shape, order="F" if fortran else "C").copy()
-
-
-@lru_cache(maxsize=256)
-def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, order and type of an array; the files of a store have few headers, which numpy reads slowly."""
-    file = io.BytesIO(head)
-    np.lib.format.read_magic(file)
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    if dtype.hasobject:
-        raise ValueError("it holds objects of Python, and no numbers")
-    return shape, fortran, dtype

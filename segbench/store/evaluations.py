@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock
@@ -14,16 +14,34 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from segbench.errors import StoreError
-from segbench.files import file_sha256, sha256, unstale, write_bytes
+from segbench.files import file_sha256, read_sealed, sha256, unstale, write_bytes
 from segbench.recount import disagreement
 from segbench.reports.evidence import KeptImage
 from segbench.reports.records import SCHEMA_VERSION, Record
 from segbench.reports.statistics import Counts
-from segbench.store.base import fault, folders, lock, packed, unpacked
+from segbench.store.base import fault, folders, lock
+from segbench.store.npz import packed, unpacked
+from segbench.store.seen import Seen
 from segbench.store.trainings import Trainings
 
+COUNTS = "counts.npz"
+"""File of the pixels of each class that were counted on each image."""
 TALLIES = "tallies.npz"
 """File of what was counted on each image beside the pixels of each class."""
+
+
+class Examined(NamedTuple):
+    """What was found of a finished evaluation.
+
+    Attributes:
+        reason: why its record is not to be used; None where it is, or where there is none.
+        files: its files; empty where its record is not to be used, or where there is none.
+        weights: hashes of the weights that it was made with, by network.
+    """
+
+    reason: str | None = None
+    files: tuple[str, ...] = ()
+    weights: Mapping[str, str] = MappingProxyType({})
 
 
 class Evaluations(Trainings):
@@ -72,38 +90,43 @@ class Evaluations(Trainings):
         return self.evaluated(digest) and self.stale(digest) is None
 
     def stale(self, digest: str) -> str | None:
-        """Say why the record of an evaluation is not to be used, or return None where it is or there is none.
+        """Say why the record of an evaluation is not to be used, or return None where it is or there is none."""
+        return self.examined(digest, self.weights_now).reason
+
+    def examined(self, digest: str, weights_now: Callable[[str], str | None]) -> Examined:
+        """Read an evaluation, and say why its record is not to be used, if so.
 
         A record is used where it, its counts and its kept images are whole, its scores are those of its counts, and it
         was made with the weights that its trainings have now.
+
+        Args:
+            digest: of the evaluation.
+            weights_now: digest of a training -> the hash of its weights, or None where there is none; may raise a
+                StoreError.
         """
         try:
-            record, files = self._record(digest)
+            record, files, _ = self._whole(digest)
             if record is None or record.status != "done":
-                return None
-            self._recount(record, files)
+                return Examined()
             for name in files:
-                self._verified(digest, name, files)
-            for network in (record.target, record.source):
-                done = self.trained(network.digest)
-                if done is not None and done["weights_sha256"] != network.weights_sha256:
-                    return f"{self.eval_dir(digest)}: made with other weights than its training has now"
+                if name != COUNTS:
+                    self._verified(digest, name, files)
+            weights = self._weights_of(record, weights_now)
         except StoreError as error:
-            return fault(error)
-        return None
+            return Examined(fault(error))
+        return Examined(None, ("record.json", *files), weights)
 
-    def made_of(self, digest: str) -> tuple[list[str], dict[str, str]]:
-        """Return the files of a finished evaluation, and the hashes of the weights that it was made with, by network.
+    def _weights_of(self, record: Record, weights_now: Callable[[str], str | None]) -> dict[str, str]:
+        """Return the hashes of the weights that a record was made with, by network.
 
         Raises:
-            StoreError: its record is damaged or missing.
+            StoreError: one of them has other weights now, or done.json is damaged.
         """
-        record, files = self._record(digest)
-        if record is None:
-            raise StoreError(f"{self.eval_dir(digest)}: has no record")
-        networks = (record.target, record.source)
-        weights = {network.digest: network.weights_sha256 for network in networks if network.weights_sha256}
-        return ["record.json", *files], weights
+        weights = {own.digest: own.weights_sha256 for own in (record.target, record.source)}
+        for network, own in weights.items():
+            if weights_now(network) not in (None, own):
+                raise StoreError(f"{self.eval_dir(record.digest)}: made with other weights than its training has now")
+        return {network: own for network, own in weights.items() if own}
 
     def found_whole(self) -> bytes | None:
         """Return which records were found whole; see `segbench.store.whole`.
@@ -117,16 +140,23 @@ class Evaluations(Trainings):
         """Remember which records were found whole."""
         self._write_bytes(self.cache_dir / "whole", content)
 
-    def record(self, digest: str, read: Callable[[object], Record] = Record.model_validate) -> Record | None:
+    def record(
+        self, digest: str, read: Callable[[object], Record] = Record.model_validate, seen: Seen | None = None
+    ) -> Record | None:
         """Return the record of an evaluation, "failed" included, or None before there is one.
+
+        Args:
+            digest: of the evaluation.
+            read: what makes a record of plain data.
+            seen: takes what was read.
 
         Raises:
             StoreError: it or its counts are damaged, it is not what they make of it, or the record of another
                 evaluation.
         """
-        record, files = self._record(digest, read)
-        if record is not None and record.status == "done":
-            self._recount(record, files)
+        record, files, arrays = self._whole(digest, read)
+        if seen is not None and arrays:
+            seen.keep(digest, files, arrays)
         return record
 
     def all_records(self) -> list[Record]:
@@ -134,32 +164,40 @@ class Evaluations(Trainings):
         found = (self.record(digest) for digest in self.evaluations())
         return [record for record in found if record is not None]
 
-    def counts(self, digest: str, files: Mapping[str, str] | None = None) -> Counts | None:
+    def counts(self, digest: str, seen: Seen | None = None) -> Counts | None:
         """Return an evaluation's per-image counts (N, 3, C), or None before it is done.
 
         Args:
             digest: of the evaluation.
-            files: hashes of its files, where its record was read already.
+            seen: what was read already.
         """
-        arrays = self._counts(digest, files, only="counts")
+        kept = None if seen is None else seen.counted(digest)
+        if kept is not None:
+            return kept
+        arrays = self._counts(digest, seen, only="counts")
         return None if arrays is None else arrays["counts"].astype(np.int64)
 
-    def image_names(self, digest: str) -> list[str] | None:
+    def image_names(self, digest: str, seen: Seen | None = None) -> list[str] | None:
         """Return the names of an evaluation's images, in the order of its counts, or None before it is done."""
-        arrays = self._counts(digest)
+        if seen is not None and digest in seen.names:
+            return list(seen.names[digest])
+        arrays = self._counts(digest, seen)
         return None if arrays is None else [str(name) for name in arrays["names"]]
 
-    def parts(self, digest: str) -> list[Counts]:
+    def parts(self, digest: str, seen: Seen | None = None) -> list[Counts]:
         """Return an evaluation's counts for every attack that it holds: the parts of an ensemble, or just one."""
-        arrays = self._counts(digest)
+        kept = None if seen is None else seen.counted(digest)
+        if kept is not None:
+            return [kept]
+        arrays = self._counts(digest, seen)
         if arrays is None:
             return []
         parts = [name for name in arrays if name.startswith("parts/")]
         return [arrays[name].astype(np.int64) for name in parts or ["counts"]]
 
-    def tallies(self, digest: str) -> Mapping[str, NDArray[Any]]:
+    def tallies(self, digest: str, seen: Seen | None = None) -> Mapping[str, NDArray[Any]]:
         """Return what was counted on an evaluation's images beside its counts, by family; empty where nothing was."""
-        files = self._files(digest)
+        files = self._files(digest, seen)
         return self._tallies(digest, files) if self.evaluated(digest) else {}
 
     def write_record(
@@ -186,12 +224,12 @@ class Evaluations(Trainings):
         content = packed(
             names=np.array(list(names), dtype=str), **{name: array.astype(np.int32) for name, array in arrays.items()}
         )
-        write_bytes(folder / "counts.npz", content)
+        write_bytes(folder / COUNTS, content)
         images = {self._image(record.digest, index): kept[index] for index in sorted(kept)}
         for path in (folder / "images").glob("*.npz"):
             if path not in images:
                 path.unlink()
-        files = {"counts.npz": sha256(content)}
+        files = {COUNTS: sha256(content)}
         if tallies:
             content = packed(**tallies)
             write_bytes(folder / TALLIES, content)
@@ -199,7 +237,7 @@ class Evaluations(Trainings):
         else:
             (folder / TALLIES).unlink(missing_ok=True)
         files |= {f"images/{path.name}": own for path, own in images.items()}
-        self._write(folder / "record.json", {**record.model_dump(mode="json"), "files": files})
+        self._write(folder / "record.json", {**record.model_dump(mode="json"), "files": files}, compact=True)
         for name in ("failed.json", "traceback.txt"):
             (folder / name).unlink(missing_ok=True)
 
@@ -265,28 +303,41 @@ class Evaluations(Trainings):
     ) -> tuple[Record | None, dict[str, str]]:
         """Return a record, and the hashes of the files beside it; none for a record of segbench 0.1."""
         for name, status in (("record.json", "done"), ("failed.json", "failed")):
-            path = self.eval_dir(digest) / name
-            content = self._read(path)
+            path = f"{self.root}/eval/{digest}/{name}"
+            content = read_sealed(path, f"eval/{digest}/{name}")
             if content is not None:
                 files: dict[str, str] = content.pop("files", {})
-                record = _parsed(content, path, read)
+                record, again = _parsed(content, path, read), f"delete {self.eval_dir(digest)} to make it again"
                 if record.digest != digest:
-                    raise StoreError(f"{path}: is the record of {record.digest}; delete {path.parent} to make it again")
+                    raise StoreError(f"{path}: is the record of {record.digest}; {again}")
                 if record.status != status:
-                    raise StoreError(f"{path}: says {record.status}; delete {path.parent} to make it again")
+                    raise StoreError(f"{path}: says {record.status}; {again}")
                 return record, files
         return None, {}
 
-    def _recount(self, record: Record, files: Mapping[str, str], *, everything: bool = False) -> None:
+    def _whole(
+        self, digest: str, read: Callable[[object], Record] = Record.model_validate
+    ) -> tuple[Record | None, dict[str, str], dict[str, NDArray[Any]]]:
+        """Return a record, the hashes of the files beside it, and the arrays of its counts, which make its scores."""
+        record, files = self._record(digest, read)
+        return record, files, self._recount(record, files) if record is not None and record.status == "done" else {}
+
+    def _recount(
+        self, record: Record, files: Mapping[str, str], *, everything: bool = False
+    ) -> dict[str, NDArray[Any]]:
         """See that the scores of a finished record are those of its counts; its intervals and metrics only if asked to.
+
+        Returns:
+            The arrays of its counts.
 
         Raises:
             StoreError: they are not, or the counts are damaged or missing.
         """
-        path = self.eval_dir(record.digest) / "counts.npz"
-        arrays = unpacked(self._verified(record.digest, path.name, files), path)
+        folder = f"{self.root}/eval/{record.digest}"
+        path = f"{folder}/{COUNTS}"
+        arrays = unpacked(self._verified(record.digest, COUNTS, files), path)
         if not {"counts", "names"} <= set(arrays):
-            raise StoreError(f"{path}: holds no counts; delete {path.parent} to make it again")
+            raise StoreError(f"{path}: holds no counts; delete {folder} to make it again")
         tallies = self._tallies(record.digest, files) if everything else None
         wrong = disagreement(
             record,
@@ -296,39 +347,42 @@ class Evaluations(Trainings):
             intervals=everything,
         )
         if wrong is not None:
-            raise StoreError(f"{path.with_name('record.json')}: {wrong}; delete {path.parent} to make it again")
+            raise StoreError(f"{folder}/record.json: {wrong}; delete {folder} to make it again")
+        return arrays
 
     def _tallies(self, digest: str, files: Mapping[str, str]) -> dict[str, NDArray[Any]]:
         if TALLIES not in files:
             return {}
         return unpacked(self._verified(digest, TALLIES, files), self.eval_dir(digest) / TALLIES)
 
-    def _files(self, digest: str) -> dict[str, str]:
+    def _files(self, digest: str, seen: Seen | None = None) -> Mapping[str, str]:
+        if seen is not None and digest in seen.files:
+            return seen.files[digest]
         content = self._read(self.eval_dir(digest) / "record.json") or {}
         files: dict[str, str] = content.get("files", {})
+        if seen is not None:
+            seen.files[digest] = files
         return files
 
     def _verified(self, digest: str, name: str, files: Mapping[str, str]) -> bytes:
         """Return a file beside a record, checked against the hash in it."""
-        path = self.eval_dir(digest) / name
+        path = f"{self.root}/eval/{digest}/{name}"
         try:
-            content = unstale(path.read_bytes)
+            content = unstale(Path(path).read_bytes)
         except OSError as error:
             raise StoreError(f"{path}: missing; delete {self.eval_dir(digest)} to make it again") from error
         if name in files and sha256(content) != files[name]:
             raise StoreError(f"{path}: damaged, its checksum does not fit; delete {self.eval_dir(digest)} to redo it")
         return content
 
-    def _counts(
-        self, digest: str, files: Mapping[str, str] | None = None, only: str = ""
-    ) -> dict[str, NDArray[Any]] | None:
+    def _counts(self, digest: str, seen: Seen | None = None, only: str = "") -> dict[str, NDArray[Any]] | None:
         if not self.evaluated(digest):
             return None
-        content = self._verified(digest, "counts.npz", self._files(digest) if files is None else files)
-        return unpacked(content, self.eval_dir(digest) / "counts.npz", only)
+        content = self._verified(digest, COUNTS, self._files(digest, seen))
+        return unpacked(content, self.eval_dir(digest) / COUNTS, only)
 
 
-def _parsed(content: dict[str, Any], path: Path, read: Callable[[object], Record]) -> Record:
+def _parsed(content: dict[str, Any], path: str, read: Callable[[object], Record]) -> Record:
     version = content.get("schema_version")
     if version != SCHEMA_VERSION:
         raise StoreError(f"{path}: schema version {version}, this segbench reads {SCHEMA_VERSION}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,10 @@ from segbench.reports.evidence import Evidence
 from segbench.reports.names import is_name
 from segbench.reports.records import Manifest, Record, reader
 from segbench.reports.sanity import to_be_measured
-from segbench.store.base import SUMS
+from segbench.store.base import SUMS, uncollected
 from segbench.store.evaluations import Evaluations
 from segbench.store.manifests import to_plain
+from segbench.store.seen import Seen
 
 
 class Store(Evaluations):
@@ -31,12 +31,14 @@ class Store(Evaluations):
         """Store what a matrix asked for."""
         self._write(self._manifest(manifest.name), to_plain(manifest), compact=True)
 
-    def manifest(self, name: str, *, filled: bool = True) -> Manifest | None:
+    @uncollected()
+    def manifest(self, name: str, *, filled: bool = True, seen: Seen | None = None) -> Manifest | None:
         """Return what a matrix asked for.
 
         Args:
             name: of the matrix.
             filled: put the records that there are in place of the expected ones.
+            seen: takes what was read of the evaluations.
 
         Raises:
             StoreError: it, or one of the records, is damaged.
@@ -50,19 +52,19 @@ class Store(Evaluations):
         read = reader(parts if isinstance(parts, list) else [])
         try:
             if isinstance(expected, list):
-                found = (self._filled(record, read) if filled else read(record) for record in expected)
+                found = (self._filled(record, read, seen) if filled else read(record) for record in expected)
                 content = {**content, "records": tuple(found)}
             manifest = Manifest.model_validate(content)
         except ValidationError as error:
             raise StoreError(f"{path}: not a manifest of this version of segbench") from error
         if manifest.name != name:
             raise StoreError(f"{path}: is the manifest of {manifest.name}; run {name} again")
-        return manifest.model_copy(update={"records": self._with_doubts(manifest.records)}) if filled else manifest
+        return manifest.model_copy(update={"records": self.with_doubts(manifest.records)}) if filled else manifest
 
-    def _filled(self, expected: Any, read: Callable[[object], Record]) -> Record:
+    def _filled(self, expected: Any, read: Callable[[object], Record], seen: Seen | None) -> Record:
         """Return the record that there is of an evaluation, or else the expected one."""
         digest = expected.get("digest") if isinstance(expected, dict) else None
-        found = self.record(digest, read) if isinstance(digest, str) and is_name(digest) else None
+        found = self.record(digest, read, seen) if isinstance(digest, str) and is_name(digest) else None
         return read(expected) if found is None else found
 
     def seal_report(self, name: str, paths: Iterable[Path]) -> dict[str, str]:
@@ -94,28 +96,45 @@ class Store(Evaluations):
         paths = (self.root / "matrices").glob("*.json")
         return sorted(path.stem for path in paths if not path.name.startswith("."))
 
-    def records(self) -> list[Record]:
-        """Return the records of all matrices that were run here, each once."""
-        found = {r.digest: r for name in self.manifests() if (m := self.manifest(name)) for r in m.records}
+    def records(self, seen: Seen | None = None) -> list[Record]:
+        """Return the records of all matrices that were run here, each once.
+
+        Args:
+            seen: takes what was read of the evaluations.
+        """
+        manifests = (self.manifest(name, seen=seen) for name in self.manifests())
+        found = {record.digest: record for manifest in manifests if manifest for record in manifest.records}
         return list(found.values())
 
-    def evidence(self) -> Evidence:
-        """Return where a report finds more than records: counts, kept images, histories and measurements."""
-        files = cache(self._files)
+    def evidence(self, seen: Seen | None = None) -> Evidence:
+        """Return where a report finds more than records: counts, kept images, histories and measurements.
+
+        Args:
+            seen: what was read of the evaluations.
+        """
+        known = Seen() if seen is None else seen
         return Evidence(
-            counts=lambda digest: self.counts(digest, files(digest)),
-            parts=self.parts,
+            counts=lambda digest: self.counts(digest, known),
+            parts=lambda digest: self.parts(digest, known),
             history=self.history,
             kept=self.kept_images,
             measured=self.measured,
-            tallies=self.tallies,
+            tallies=lambda digest: self.tallies(digest, known),
         )
 
-    def unsealed(self) -> list[Path]:
-        """Return the files of segbench 0.1: without a checksum, so that nobody can tell whether they are whole."""
-        patterns = ("matrices/*.json", "train/*/*.json", "eval/*/*.json")
-        found = [path for pattern in patterns for path in sorted(self.root.glob(pattern)) if path.is_file()]
-        return [path for path in (*found, *self.cached()) if not path.name.startswith(".") and seal_of(path) is None]
+    def unsealed(self, read: Container[str] = ()) -> list[Path]:
+        """Return the files of segbench 0.1: without a checksum, so that nobody can tell whether they are whole.
+
+        Args:
+            read: evaluations of which the record is known to be their one JSON file.
+        """
+        rooms = [self.root / "matrices", *(self.train_dir(digest) for digest in self.trainings())]
+        digests = self.evaluations()
+        rooms += [self.eval_dir(digest) for digest in digests if digest not in read]
+        found = [path for room in rooms for path in sorted(room.glob("*.json")) if path.is_file()]
+        found = [path for path in (*found, *self.cached()) if not path.name.startswith(".") and seal_of(path) is None]
+        records = (f"{self.root}/eval/{digest}/record.json" for digest in digests if digest in read)
+        return [*found, *(Path(path) for path in records if seal_of(path) is None)]
 
     def cached(self) -> list[Path]:
         """Return the files that remember checks which passed."""
@@ -126,7 +145,7 @@ class Store(Evaluations):
     def _manifest(self, name: str) -> Path:
         return self.root / "matrices" / f"{name}.json"
 
-    def _with_doubts(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
+    def with_doubts(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
         """Flag the records whose source lacks the sanity measurements that a sweep takes."""
         measured = {record.source.digest for record in records if record.status == "done" and to_be_measured(record)}
         lacking = {digest for digest in measured if not (self.train_dir(digest) / "sanity.json").is_file()}

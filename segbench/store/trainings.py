@@ -92,6 +92,15 @@ class Trainings(Arrays):
             raise StoreError(f"{path}: names no weights; delete {path.parent} to train it again")
         return done
 
+    def weights_now(self, digest: str) -> str | None:
+        """Return the hash of a training's weights, or None before it is complete.
+
+        Raises:
+            StoreError: done.json is damaged.
+        """
+        done = self.trained(digest)
+        return None if done is None else str(done["weights_sha256"])
+
     def usable(self, digest: str) -> bool:
         """Whether a training is complete, and its weights whole."""
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,7 +66,17 @@ class _Reading(NamedTuple):
 
 
 class InspectedStore(Store):
-    """A store, with what a check of it lists and reads."""
+    """A store, with what a check of it lists and reads.
+
+    Args:
+        root: the folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.known_weights = cache(self.weights_now)
+        self.gradients: dict[str, str] = {}
+        """Whole evaluations of gradient attacks, and the networks that they attack."""
 
     def files(self) -> list[Path]:
         """Return every file of this store, but for locks and files that are being written."""
@@ -115,9 +125,17 @@ class InspectedStore(Store):
             raise StoreError(f"{folder / 'record.json'}: missing")
         if record is not None and record.status == "done":
             self._recount(record, files, everything=True)
-            self.kept_images(digest)
-        if reason := self.stale(digest):
-            raise StoreError(reason)
+            for name in self._kept_names(digest, files):
+                self._kept(digest, name, files)
+            if to_be_measured(record):
+                self.gradients[digest] = record.source.digest
+            self._weights_of(record, self.known_weights)
+
+    def check_measured(self, digest: str) -> None:
+        """See that the network of a gradient attack was measured, where `check_evaluation` found that whole."""
+        network = self.gradients.pop(digest, None)
+        if network is not None and not (path := self.train_dir(network) / "sanity.json").is_file():
+            raise StoreError(f"{path}: missing")
 
     def check_failure(self, folder: Path) -> None:
         """Read what is stored of a failure in the folder of a training or an evaluation.
@@ -189,7 +207,7 @@ def _readings(store: InspectedStore) -> Iterator[_Reading]:
         yield _Reading(AGAIN, partial(store.check_failure, store.train_dir(digest)))
     for digest in store.evaluations():
         yield _Reading(AGAIN, partial(store.check_evaluation, digest))
-        yield _Reading(MEASURE, partial(_check_measured, store, digest))
+        yield _Reading(MEASURE, partial(store.check_measured, digest))
         yield _Reading(AGAIN, partial(store.check_failure, store.eval_dir(digest)))
     for name in store.manifests():
         yield _Reading(WRITE, partial(store.manifest, name, filled=False))
@@ -215,15 +233,3 @@ def _asked(store: Store) -> set[str]:
             continue
         asked.update(record.digest for record in (manifest.records if manifest else ()))
     return asked
-
-
-def _check_measured(store: Store, digest: str) -> None:
-    """See that the network of a gradient attack was measured."""
-    try:
-        record = store.record(digest)
-    except StoreError:
-        return
-    if record is not None and record.status == "done" and to_be_measured(record):
-        path = store.train_dir(record.source.digest) / "sanity.json"
-        if not path.is_file():
-            raise StoreError(f"{path}: missing")

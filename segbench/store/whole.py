@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from segbench.errors import StoreError
+from segbench.store.evaluations import COUNTS
 from segbench.store.store import Store
 
 SETTLED = 2.0
@@ -29,7 +32,7 @@ class Whole:
             self.known: dict[str, Any] = {} if content is None else json.loads(content)
         except (StoreError, ValueError):
             self.known = {}
-        self.weights: dict[str, str | None] = {}
+        self.weights_now = cache(store.weights_now)
         self.changed = False
 
     def look(self, digest: str) -> tuple[bool, str | None]:
@@ -37,10 +40,14 @@ class Whole:
         found = self.known.get(digest)
         if found is not None and self._same(digest, *found):
             return True, None
-        reason = self.store.stale(digest)
-        done = reason is None and self.store.evaluated(digest)
-        self._remember(digest, done)
-        return done, reason
+        if self.known.pop(digest, None) is not None:
+            self.changed = True
+        if not self.store.evaluated(digest):
+            return False, None
+        reason, files, weights = self.store.examined(digest, self.weights_now)
+        if reason is None:
+            self._remember(digest, files, weights)
+        return reason is None, reason
 
     def keep(self) -> None:
         """Write down what was found."""
@@ -51,30 +58,16 @@ class Whole:
         """Whether the files of a record are as they were, and its networks have the weights that it was made with."""
         try:
             files = all(_stamp(f"{self.folder}/{digest}/{name}") == stamp for name, stamp in stamps.items())
-        except OSError:
+            return files and all(self.weights_now(network) in (None, own) for network, own in weights.items())
+        except (OSError, StoreError):
             return False
-        return files and all(self._weights(network) in (None, sha256) for network, sha256 in weights.items())
 
-    def _weights(self, network: str) -> str | None:
-        """Return the hash of a training's weights, or None where there is none."""
-        if network not in self.weights:
-            try:
-                done = self.store.trained(network)
-                self.weights[network] = None if done is None else done["weights_sha256"]
-            except StoreError:
-                self.weights[network] = ""
-        return self.weights[network]
-
-    def _remember(self, digest: str, done: bool) -> None:
-        if self.known.pop(digest, None) is not None:
+    def _remember(self, digest: str, files: Iterable[str], weights: Mapping[str, str]) -> None:
+        stamps = {name: _stamp(f"{self.folder}/{digest}/{name}") for name in files}
+        # A record of segbench 0.1 does not name its files.
+        if COUNTS in stamps and all(stamp[2] < (time.time() - SETTLED) * 1e9 for stamp in stamps.values()):
+            self.known[digest] = stamps, weights
             self.changed = True
-        if done:
-            names, weights = self.store.made_of(digest)
-            stamps = {name: _stamp(f"{self.folder}/{digest}/{name}") for name in names}
-            # A record of segbench 0.1 does not name its files.
-            if "counts.npz" in stamps and all(stamp[2] < (time.time() - SETTLED) * 1e9 for stamp in stamps.values()):
-                self.known[digest] = stamps, weights
-                self.changed = True
 
 
 def _stamp(path: str) -> list[int]:

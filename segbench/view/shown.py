@@ -17,7 +17,7 @@ import numpy as np
 from segbench.errors import StoreError
 from segbench.files import sha256
 from segbench.reports.evidence import KeptImage
-from segbench.reports.records import Manifest, Record
+from segbench.reports.records import Manifest, Record, reader
 from segbench.reports.render import judge
 from segbench.reports.statistics import class_iou, mean_iou
 from segbench.reports.visible import visible
@@ -26,7 +26,7 @@ from segbench.view.unfinished import live_miou
 
 T = TypeVar("T")
 
-REMEMBERED = 5000
+REMEMBERED = 200_000
 """Things read that are remembered: records, mostly."""
 IMAGES = 16
 """Kept images that are remembered as pixels."""
@@ -43,6 +43,7 @@ class Shown:
         self.store = Store(root)
         self.key = sha256(str(root.resolve()).encode())[:8]
         self.records = _Memory(REMEMBERED)
+        self.read = reader()
         self.images = _Memory(IMAGES)
 
     def manifest(self, name: str) -> Manifest | None:
@@ -57,7 +58,7 @@ class Shown:
 
         def read() -> Record | str | None:
             try:
-                return self.store.record(digest)
+                return self.store.record(digest, self.read)
             except StoreError as error:
                 return visible(str(error))
 
@@ -75,11 +76,16 @@ class Shown:
 
         def read() -> dict[str, tuple[str, ...]]:
             try:
-                result = self.store.manifest(name)
-                records = () if result is None else judge(result, self.store.evidence()).records
+                manifest = self.manifest(name)
+                asked = () if manifest is None else manifest.records
+                found = [self.record(record.digest) or record for record in asked]
+                records = tuple(record for record in found if isinstance(record, Record))
+                if manifest is None or len(records) < len(found):
+                    return {}
+                filled = manifest.model_copy(update={"records": self.store.with_doubts(records)})
+                return {record.digest: record.flags for record in judge(filled, self.store.evidence()).records}
             except (StoreError, ValueError):
                 return {}
-            return {record.digest: record.flags for record in records}
 
         return self.records.get(self.store.root / "matrices" / f"{name}.json", ("flags", states), read)
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from segbench.reports.statistics import mean_iou
-from segbench.store.base import unpacked
+from segbench.store.npz import unpacked
 
 
 def live_miou(content: bytes | None, absent: Mapping[str, Literal["skip", "zero"]]) -> dict[str, float]:

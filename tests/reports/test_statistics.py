@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from segbench.reports.statistics import FEWEST_OF_CLASS, few_images, interval, mean_iou
+from segbench.reports.statistics import (
+    FEWEST_OF_CLASS,
+    different_draws,
+    draws,
+    few_images,
+    interval,
+    mean_iou,
+    resampled,
+)
 
 
 def random_counts(rng: np.random.Generator, images: int, classes: int = 4, quality: float = 0.7) -> np.ndarray:
@@ -113,3 +121,13 @@ def test_the_interval_covers_other_images_once_every_class_is_in_enough_of_them(
 
     assert covered(25) < 0.8
     assert covered(round(FEWEST_OF_CLASS / 0.07)) >= 0.9
+
+
+@pytest.mark.parametrize("images", [1, 4, 8, 9, 30])
+def test_samples_that_are_the_same_are_counted_as_often_as_they_are_drawn(images: int) -> None:
+    plain = np.concatenate(list(draws(images, 1000)))
+    again = np.concatenate([weights[places] for weights, places in different_draws(images, 1000)])
+    assert np.array_equal(again, plain)
+    counts = random_counts(np.random.default_rng(images), images)
+    each = [mean_iou(np.repeat(counts, times.astype(int), 0).sum(0), "skip") for times in plain]
+    assert np.array_equal(resampled(counts[None], "skip", 1000)[0], np.array(each))

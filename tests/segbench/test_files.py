@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +12,27 @@ import pytest
 from filelock import FileLock
 
 from segbench.errors import StoreError
-from segbench.files import acquire, file_sha256, read_json, sha256, write_json
+from segbench.files import acquire, file_sha256, read_sealed, sha256, write_sealed
 
 
 def test_a_file_that_another_machine_has_just_replaced_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "record.json"
-    write_json(path, {"is": "new"})
-    read, left = Path.read_bytes, [2]
+    write_sealed(path, {"is": "new"}, "eval/a")
+    fstat, left = os.fstat, [2]
 
-    def stale(own: Path) -> bytes:
+    def stale(file: int) -> os.stat_result:
         left[0] -= 1
         if left[0] >= 0:
             raise OSError(errno.ESTALE, "Stale file handle")
-        return read(own)
+        return fstat(file)
 
-    monkeypatch.setattr(Path, "read_bytes", stale)
-    assert read_json(path) == {"is": "new"}
+    monkeypatch.setattr(os, "fstat", stale)
+    assert read_sealed(path, "eval/a") == {"is": "new"}
     left[0] = 3
     with pytest.raises(StoreError, match=r"cannot be read \(.*Stale file handle"):
-        read_json(path)
+        read_sealed(path, "eval/a")
 
 
 def test_a_hash_is_taken_again_of_a_file_that_was_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

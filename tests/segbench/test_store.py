@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def test_a_write_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "replace", power_cut)
     with pytest.raises(StoreError, match="cannot be written \\(power cut\\)"):
         files.write_json(path, {"value": 2})
-    assert files.read_json(path) == {"value": 1}
+    assert files.read_sealed(path, "file.json") == {"value": 1}
     assert [p.name for p in path.parent.iterdir()] == ["file.json"]
 
 
@@ -79,7 +80,31 @@ def test_changed_weights_are_noticed(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "record.json").write_text(content)
     with pytest.raises(StoreError, match=r"record\.json"):
-        files.read_json(tmp_path / "record.json")
+        files.read_sealed(tmp_path / "record.json", "record.json")
+
+
+def test_any_change_of_a_compact_file_is_damage(tmp_path: Path) -> None:
+    path, content = tmp_path / "file.json", {"b": {"z": 1.5, "a": None}, "a": ["\u00e4", 2]}
+    files.write_sealed(path, content, "file.json", compact=True)
+    raw = path.read_bytes()
+    assert json.dumps(files.read_sealed(path, "file.json")) == json.dumps(content)
+    for place in range(len(raw)):
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
+        with pytest.raises(StoreError, match=r"file\.json"):
+            files.read_sealed(path, "file.json")
+    path.write_bytes(raw)
+    with pytest.raises(StoreError, match="its checksum does not fit"):
+        files.read_sealed(path, "other.json")
+
+
+@pytest.mark.parametrize("compact", [True, False])
+@pytest.mark.parametrize(
+    "value", ["\udcff", "a\0b", 2**70, -0.0, 5e-324, 1.7976931348623157e308, 0.1 + 0.2, [], {"b": 1, "a": [None, True]}]
+)
+def test_what_is_written_is_read(tmp_path: Path, value: object, compact: bool) -> None:
+    path = tmp_path / "file.json"
+    files.write_sealed(path, {"value": value}, "file.json", compact=compact)
+    assert repr(files.read_sealed(path, "file.json")) == repr({"value": value})
 
 
 def test_a_record_of_another_schema_is_refused(tmp_path: Path, record: Record) -> None:

@@ -8,6 +8,7 @@ import pytest
 from segbench.reports.evidence import Evidence
 from segbench.reports.figures.gather import gather
 from segbench.reports.page.page import compose
+from segbench.reports.page.reading import MOST_NETWORKS
 from segbench.reports.records import Manifest
 
 EXTREMES = [
@@ -80,3 +81,23 @@ def test_nothing_is_cut_off(one, net, attack_bim, values) -> None:
         f.name for f in figures
     }
     assert {figure.name: cut for figure in figures if (cut := outside(figure.draw()))} == {}
+
+
+@pytest.mark.parametrize("networks", [60, 61])
+def test_many_networks_have_no_lines_of_their_own(one, net, attack_bim, networks) -> None:
+    pytest.importorskip("matplotlib", reason="figures need matplotlib")
+    records = [
+        one(net("pspnet", f"defense{number}", 0), *attack, miou=50.0 + number / 10 - 20 * len(attack))
+        for number in range(networks)
+        for attack in ((), (attack_bim(3),), (attack_bim(6),))
+    ]
+    page = compose(Manifest(name="x", title="x", records=tuple(records)))
+    few = networks <= MOST_NETWORKS
+    names = {figure.name for figure in gather(page)}
+    assert "table-1-scatter" in names
+    assert ("table-1-bim-steps-1" in names) == few
+    assert bool(page.cards) == few
+    said = [note for section in page.sections for note in section.notes if "are left out beyond 60" in note]
+    assert said == (
+        [] if few else ["These are 61 networks: cards and figures that show each one are left out beyond 60."]
+    )

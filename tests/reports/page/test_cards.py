@@ -134,6 +134,7 @@ def test_many_corruptions_are_one_threat_model(one, net, part) -> None:
     (threats,) = (own.rows for own in page.facts if own.heading == "Threat models")
     assert [row[0] for row in threats] == ["clean", "corruption (8 of them)"]
     assert threats[1][-1] == "kind=[snow, fog], severity=[1, 2, 3, 4]"
+    assert all(len(row) == len(own.columns) for own in page.facts for row in own.rows)
     assert [section.table.name for section in page.sections] == ["table-1", "corruptions-1"]
 
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import pytest
 from rich.console import Console
 
+from segbench.cli import results
 from segbench.cli.results import results_tables
 from segbench.plan.plan import Plan
 from segbench.reports.records import Record, Scores
@@ -106,3 +108,13 @@ def test_many_corruptions_are_one_row_for_each_network(tiny_plan: Callable[..., 
     assert "severity" not in text.replace("severities", "")
     row = next(line for line in text.splitlines() if "60.0" in line)
     assert "30.0" in row
+
+
+def test_a_terminal_shows_no_tables_that_nobody_reads(
+    tiny_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [done(cell.expected(), 40.0) for cell in tiny_plan(transfer=None).evaluations]
+    monkeypatch.setattr(results, "MOST_NETWORKS", 4)
+    assert "PSPNet" in shown(records)
+    monkeypatch.setattr(results, "MOST_NETWORKS", 3)
+    assert shown(records) == ""

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from segbench import cli
 from segbench.config.load import load_matrix
 from segbench.errors import SegbenchError
-from segbench.files import read_json, write_json
+from segbench.files import write_json
 from segbench.regression import baseline, gate
 from segbench.regression.baseline import Baseline
 from segbench.reports.records import Component, Network, Record, RecordedThreat
@@ -203,7 +203,7 @@ def test_the_command_from_first_baseline_to_update(
     assert segbench(monkeypatch, *arguments) == 2
     assert "there is no such baseline; make it with --update" in capsys.readouterr().err
     assert segbench(monkeypatch, *arguments, "--update", "--allow", "aacc=2") == 0
-    assert read_json(file)["allowed"] == {"miou": "noise", "aacc": 2.0}  # type: ignore[index]
+    assert json.loads(file.read_text())["allowed"] == {"miou": "noise", "aacc": 2.0}
 
     outputs = ("--summary", tmp_path / "summary.md", "--junit", tmp_path / "junit.xml")
     step.unlink()
@@ -216,7 +216,7 @@ def test_the_command_from_first_baseline_to_update(
     assert "mIoU is" in (suite[0].findtext("system-out") or "")
 
     # All counts of the baseline say that every pixel was right: the network of now is worse.
-    content = read_json(file) or {}
+    content = json.loads(file.read_text())
     content["entries"] = [perfect(entry) for entry in content["entries"]]
     write_json(file, content)
     assert segbench(monkeypatch, *arguments, *outputs) == 1
@@ -230,7 +230,7 @@ def test_the_command_from_first_baseline_to_update(
 
     result = tmp_path / "result.json"
     assert segbench(monkeypatch, *arguments, "--limit", 3, "--result", result) == 2
-    assert (read_json(result) or {})["exit_code"] == 2
+    assert json.loads(result.read_text())["exit_code"] == 2
     assert "limit was None, is 3" in capsys.readouterr().err
 
 
@@ -331,7 +331,7 @@ def test_floors_need_no_baseline_and_stand_beside_the_matrix(
     assert segbench(monkeypatch, *arguments) == 2
     assert "nothing is asked for" in capsys.readouterr().err
     assert segbench(monkeypatch, *arguments, "--require", "miou[clean]>=0", "--result", result) == 0
-    assert (read_json(result) or {})["headline"] == "segbench check tiny: passed, all of 1 rows"
+    assert json.loads(result.read_text())["headline"] == "segbench check tiny: passed, all of 1 rows"
     assert segbench(monkeypatch, *arguments, "--require", "miou[bim(steps=3, eps=0.03)]>=99.5") == 1
     assert "but >= 99.5 is required" in capsys.readouterr().out
     matrix.with_name("tiny.gate.yaml").write_text("require: ['aacc>=0', 'p5_image_iou[bim]>=99.5']\n")
@@ -415,4 +415,4 @@ def test_a_crash_and_an_interrupt_are_two(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     result = tmp_path / "result.json"
     assert segbench(monkeypatch, "check", matrix, "--require", "miou>=0", "--result", result) == 2
-    assert (read_json(result) or {})["exit_code"] == 2
+    assert json.loads(result.read_text())["exit_code"] == 2

@@ -3,12 +3,18 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from segbench.execution import execute
+from segbench.execution.board import pending
+from segbench.plan.plan import Plan
 from segbench.store import Store, whole
 from segbench.store.whole import Whole
+
+TINY_MODEL = {"name": "pspnet", "encoder": "tiny", "widths": [4, 4, 6, 6], "bins": [1, 2], "channels": 4}
 
 
 @pytest.fixture
@@ -25,7 +31,7 @@ def store(ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def test_what_has_not_changed_is_not_read_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "stale", lambda digest: pytest.fail("read again"))
+    monkeypatch.setattr(store, "examined", lambda *own: pytest.fail("read again"))
     again = Whole(store)
     assert all(again.look(digest) == (True, None) for digest in store.evaluations())
     assert not again.changed
@@ -63,10 +69,22 @@ def test_other_weights_and_a_missing_file_are_noticed(store: Store) -> None:
 def test_fresh_files_are_not_relied_on(ran: Path, tmp_path: Path) -> None:
     shutil.copytree(ran, tmp_path / "runs")
     found = Whole(Store(tmp_path / "runs"))
-    assert found.look(found.store.evaluations()[0]) == (True, None)
-    assert found.known == {}
+    digest = found.store.evaluations()[0]
+    assert found.look(digest) == (True, None)
+    assert digest not in found.known
 
 
 def test_a_damaged_memory_is_no_memory(store: Store) -> None:
     (store.cache_dir / "whole").write_bytes(b"{}")
     assert Whole(store).known == {}
+
+
+def test_a_run_leaves_nothing_to_read_for_the_next_one(
+    tiny_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole, "SETTLED", -1.0)
+    plan = tiny_plan(models=[TINY_MODEL], defenses=["none"], transfer=None)
+    store = Store(plan.matrix.runtime.store)
+    execute.run(plan, store, plan.matrix.runtime, execute.SILENT)
+    monkeypatch.setattr(Store, "examined", lambda *own: pytest.fail("read again"))
+    assert pending(plan, store).jobs == {}

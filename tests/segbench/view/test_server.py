@@ -22,7 +22,7 @@ from segbench import cli
 from segbench.reports.evidence import KeptImage
 from segbench.reports.statistics import mean_iou
 from segbench.store import Store
-from segbench.store.base import packed
+from segbench.store.npz import packed
 from segbench.store.running import Running
 from segbench.view.pictures import KINDS
 from segbench.view.server import Server
@@ -95,7 +95,7 @@ def test_failed_and_missing_evaluations_are_shown_as_such(serve: Serve, store: S
 def test_a_damaged_record_is_shown_with_what_is_wrong(serve: Serve, store: Store) -> None:
     digest = store.evaluations()[0]
     path = store.eval_dir(digest) / "record.json"
-    path.write_text(path.read_text().replace('"status": "done"', '"status": "odd"'))
+    path.write_text(path.read_text().replace('"status":"done"', '"status":"odd"'))
     cell = cells_of(matrix_of(serve(store.root))[1])[digest]
     assert cell["state"] == "failed"
     assert "checksum" in cell["error"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save, save_file
 from typer.testing import CliRunner
 
 from segbench import cli
-from segbench.files import file_sha256, read_json, write_json
+from segbench.files import file_sha256, write_json
 from segbench.model_zoo.base import Segmenter
 from segbench.model_zoo.pspnet import pspnet
 from segbench.networks.load import load_network
@@ -140,7 +141,7 @@ def test_weights_of_another_architecture_are_found_out(added: Path) -> None:
     other = {"trunk.weight": torch.zeros(3)}
     path = added / SAT / "weights.safetensors"
     save_file(other, path)
-    card = read_json(added / SAT / "card.json") or {}
+    card = json.loads((added / SAT / "card.json").read_text())
     write_json(added / SAT / "card.json", {**card, "sha256": file_sha256(path), "size": path.stat().st_size})
     with pytest.raises(ZooError, match="these weights do not fit the network; missing: "):
         zoo.verify(SAT)
@@ -193,7 +194,7 @@ class Bomb:
 def test_a_pickle_is_never_run(added: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = added / SAT / "weights.safetensors"
     path.write_bytes(pickle.dumps({"state_dict": Bomb()}))
-    card = read_json(added / SAT / "card.json") or {}
+    card = json.loads((added / SAT / "card.json").read_text())
     write_json(added / SAT / "card.json", {**card, "sha256": file_sha256(path), "size": path.stat().st_size})
     with pytest.raises(ZooError, match="not a safetensors file"):
         zoo.load(SAT)
