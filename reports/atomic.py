@@ -10,7 +10,16 @@ import uuid
 import zlib
 from pathlib import Path
 
-MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+def _processes() -> str:
+    """Name what numbers of processes are counted in: a container may have its machine's name and its own numbers."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+MACHINE = f"{zlib.crc32((socket.gethostname() + _processes()).encode()):08x}"
 """What tells this machine's unfinished files from those of others that share the folder."""
 FORGOTTEN = 24 * 3600.0
 """Seconds after which an unfinished file of another machine was left behind."""
@@ -26,6 +35,9 @@ def write(path: Path, content: str | bytes) -> None:
     Args:
         path: the file; a missing folder is created.
         content: text is written in UTF-8.
+
+    Raises:
+        OSError: it cannot be written; names the file.
     """
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +51,9 @@ def write(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a disk that is full while a file is written names none
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -19,7 +20,10 @@ FORMAT = 2
 """Number of the form in which files are sealed; files of the first form had no checksum."""
 LARGEST_JSON = 256 << 20
 _SEAL = b"\nsha256:"
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _STATED = re.compile(rb'\A\s*{\s*"checksum":\s*"([^"]*)"')
+
+Read = TypeVar("Read")
 
 
 def acquire(lock: FileLock, what: str, patience: float = 0.0) -> None:
@@ -32,14 +36,20 @@ def acquire(lock: FileLock, what: str, patience: float = 0.0) -> None:
 
     Raises:
         Busy: another process keeps it.
-        StoreError: its file cannot be written.
+        StoreError: its file cannot be written, or the file system keeps no locks.
     """
     try:
         lock.acquire(timeout=patience)
     except Timeout as error:
         raise Busy(f"{what}: another segbench process is working on it") from error
     except OSError as error:
-        raise StoreError(f"{lock.lock_file}: cannot be written ({error.strerror or error})") from error
+        reason = error.strerror or error
+        if error.errno in _NO_LOCKS:
+            raise StoreError(
+                f"{lock.lock_file}: cannot be locked ({reason}); name another --store, on a file system that keeps "
+                "locks (flock)"
+            ) from error
+        raise StoreError(f"{lock.lock_file}: cannot be written ({reason})") from error
 
 
 def is_file(path: str | Path) -> bool:
@@ -52,8 +62,23 @@ def is_file(path: str | Path) -> bool:
 
 def file_sha256(path: Path) -> str:
     """Hash a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def hashed() -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return unstale(hashed)
+
+
+def unstale(read: Callable[[], Read]) -> Read:
+    """Read a file, up to three times while NFS says that another machine has just replaced it (a stale handle)."""
+    for _ in range(2):
+        try:
+            return read()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return read()
 
 
 def sha256(content: bytes) -> str:
@@ -68,9 +93,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
         StoreError: the file is not JSON.
     """
     try:
-        if path.stat().st_size > LARGEST_JSON:
+        if unstale(path.stat).st_size > LARGEST_JSON:
             raise StoreError(f"{path}: too large to be read")
-        content = json.loads(path.read_bytes())
+        content = json.loads(unstale(path.read_bytes))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, OSError, RecursionError) as error:
@@ -135,7 +160,7 @@ def read_sealed_bytes(path: Path, place: str) -> bytes | None:
         StoreError: the file is damaged, or was sealed for another place.
     """
     try:
-        content, _, stated = path.read_bytes().rpartition(_SEAL)
+        content, _, stated = unstale(path.read_bytes).rpartition(_SEAL)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -2,7 +2,7 @@
 
 2     a mistake of the user's, or a limit of the machine: a file that cannot be read or written, a full disk
 70    a mistake of segbench's: the traceback is in a file that the sentence names
-130   Ctrl-C
+130   Ctrl-C, or TERM during a run
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def shown(found: Status) -> RenderableType:
         numbers = (matrix.total, matrix.done, matrix.running, matrix.failed, matrix.left)
         table.add_row(Text(visible(matrix.name)), *map(str, numbers))
     parts: list[RenderableType] = [table if found.matrices else Text(f"{found.store}: no matrix was run here yet")]
-    now = time.time()
+    now = found.now
     groups = [
         ("running", [_line(job, now) for job in found.running], "green"),
         ("lost; the next run takes them up", [_line(job, now) for job in found.lost], "yellow"),

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from segbench.evaluation.batch_size import MOST
 from segbench.execution import workers
 from segbench.execution.board import PAUSE, Ended, Job, JobBoard, outdated, pending
 from segbench.execution.cost import job_passes, lengths
-from segbench.execution.engines.base import Engine, Lost
+from segbench.execution.engines.base import Engine, Lost, Refused
 from segbench.execution.engines.choose import chosen
 from segbench.execution.engines.slurm import SlurmEngine
 from segbench.execution.shards import shards
@@ -173,7 +173,9 @@ class _Execution:
     def go(self) -> None:
         """Keep the engine busy until nothing is left."""
         asked = False
-        with _interruptible(self.stop):
+        # Jobs of SLURM outlive this process: they are cancelled by Ctrl-C, and not where a login node ends its users'.
+        ending = [signal.SIGINT] if isinstance(self.engine, SlurmEngine) else [signal.SIGINT, signal.SIGTERM]
+        with _interruptible(self.stop, ending):
             try:
                 self.engine.offer(self.board.jobs)
                 while self.board.running or (self.board.jobs and not self.stop.is_set()):
@@ -230,7 +232,7 @@ class _Execution:
             self.board.put_back(key, job)
             return
         times = {2: "twice"}.get(self.tries[key], f"{self.tries[key]} times")
-        advice = f" ({self.engine.advice})" if self.engine.advice else ""
+        advice = f" ({self.engine.advice})" if self.engine.advice and not isinstance(error, Refused) else ""
         reason = f"{error}, {times}{advice}"
         store_failure(job, self.store, RuntimeError(reason))
         self._book(key, job, reason)
@@ -268,19 +270,25 @@ class _Execution:
 
 
 @contextlib.contextmanager
-def _interruptible(stop: Any) -> Iterator[None]:
-    """Let the first Ctrl-C ask for a stop, and the second one have its usual effect."""
+def _interruptible(stop: threading.Event, numbers: Sequence[signal.Signals]) -> Iterator[None]:
+    """Let the first of some signals ask for a stop, and the second one have its usual effect."""
+    previous: dict[int, Any] = {}
 
     def ask(number: int, frame: Any) -> None:
         stop.set()
-        signal.signal(signal.SIGINT, previous)
+        restore()
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
     try:
-        previous = signal.signal(signal.SIGINT, ask)
+        for number in numbers:
+            previous[number] = signal.signal(number, ask) or signal.SIG_DFL  # None is one that is not of Python
     except ValueError:  # not in the main thread: whoever called this handles its own interrupts
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        restore()

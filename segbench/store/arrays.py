@@ -64,7 +64,7 @@ class Arrays(RunningJobs):
         Args:
             name: of its folder.
             shared: what its jobs share.
-            jobs: for each task `key`, `label` and the `job` as plain data.
+            jobs: for each task `key`, `label`, the `job` as plain data, and the `patience` of `remote.do`.
         """
         folder = self.array_dir(name)
         for part in ("ended", "output"):
@@ -83,9 +83,24 @@ class Arrays(RunningJobs):
             raise StoreError(f"{path}: missing; run the matrix again")
         return content
 
-    def submitted(self, name: str, number: str) -> None:
-        """Store the number that SLURM gave an array."""
-        self._write(self.array_dir(name) / "submitted.json", {"number": number})
+    def submitted(self, name: str, number: str, after: Sequence[str] = ()) -> None:
+        """Store the number that SLURM gave an array, and the names of the tasks that it depends on."""
+        self._write(self.array_dir(name) / "submitted.json", {"number": number, "after": list(after)})
+
+    def depending(self, task: Task) -> dict[str, list[str]]:
+        """Return the tasks that have not ended of those that an array waits for, by the numbers of arrays.
+
+        Args:
+            task: what the arrays depend on.
+        """
+        left = {other.name for other in self.tasks()}
+        found = {}
+        for path in (self.cache_dir / "slurm").glob("*/submitted.json"):
+            with contextlib.suppress(StoreError):
+                content = self._read(path) or {}
+                if task.name in content.get("after", ()):
+                    found[str(content["number"])] = [name for name in content["after"] if name in left]
+        return found
 
     def tasks(self) -> list[Task]:
         """Return the tasks of all arrays that have not ended; arrays that cannot be read are left out."""

@@ -14,11 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from segbench.errors import StoreError
-from segbench.files import (
-    file_sha256,
-    sha256,
-    write_bytes,
-)
+from segbench.files import file_sha256, sha256, unstale, write_bytes
 from segbench.recount import disagreement
 from segbench.reports.evidence import KeptImage
 from segbench.reports.records import SCHEMA_VERSION, Record
@@ -316,7 +312,7 @@ class Evaluations(Trainings):
         """Return a file beside a record, checked against the hash in it."""
         path = self.eval_dir(digest) / name
         try:
-            content = path.read_bytes()
+            content = unstale(path.read_bytes)
         except OSError as error:
             raise StoreError(f"{path}: missing; delete {self.eval_dir(digest)} to make it again") from error
         if name in files and sha256(content) != files[name]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from segbench.store.base import Folder
 
 SILENT_AFTER = 60.0
 """Seconds after which a job that is not heard of is taken for dead."""
+GONE_AFTER = 12.0
+"""The same where this machine has no process of its number: that may be one of a container with the machine's name."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,14 @@ class Running:
             return None
         return max(0.0, (self.heard - self.started) / made * (self.total - self.done))
 
-    def lost(self, now: float | None = None) -> bool:
-        """Whether its process is not there any more, or was not heard of for a minute."""
-        if self.host == socket.gethostname() and not _alive(self.process):
-            return True
-        return (time.time() if now is None else now) - self.heard > SILENT_AFTER
+    def lost(self, now: float) -> bool:
+        """Whether it was not heard of for a minute, or its process is not there any more.
+
+        Args:
+            now: what `RunningJobs.clock` says.
+        """
+        gone = self.host == socket.gethostname() and not _alive(self.process)
+        return now - self.heard > (GONE_AFTER if gone else SILENT_AFTER)
 
 
 class RunningJobs(Folder):
@@ -75,12 +81,25 @@ class RunningJobs(Folder):
         return {path.stem for path in self._running_dir.glob("*.json") if not path.name.startswith(".")}
 
     def running_job(self, key: str) -> Running | None:
-        """Return how far a job is, or None where it does not run."""
+        """Return how far a job is, with times by the clock of the file system, or None where it does not run."""
+        path = self._running_dir / f"{key}.json"
         try:
-            content: dict[str, Any] | None = self._read(self._running_dir / f"{key}.json")
-            return None if content is None else Running(**{**content, "cells": tuple(content["cells"])})
-        except (StoreError, KeyError, TypeError):  # it is written again in a few seconds
+            content: dict[str, Any] | None = self._read(path)
+            if content is None:
+                return None
+            job = Running(**{**content, "cells": tuple(content["cells"])})
+            behind = path.stat().st_mtime - job.heard  # the clock of the machine that wrote it may be wrong
+        except (StoreError, KeyError, TypeError, OSError):  # it is written again in a few seconds
             return None
+        return replace(job, started=job.started + behind, heard=job.heard + behind)
+
+    def clock(self) -> float:
+        """Return the time of the store's file system, or of this machine where nothing runs or can be written."""
+        try:
+            with tempfile.TemporaryFile(dir=self._running_dir) as file:
+                return os.fstat(file.fileno()).st_mtime
+        except OSError:
+            return time.time()
 
     def write_running(self, job: Running) -> None:
         """Say how far a job is."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -59,6 +58,7 @@ class Status:
         lost: jobs of which nothing was heard for a minute, or whose process died; the next run takes them up.
         waiting: what waits in SLURM's queue: its name for the task, and the job.
         failures: what failed, each once.
+        now: when this was so, by the clock of the store's file system.
     """
 
     store: str
@@ -67,11 +67,13 @@ class Status:
     lost: tuple[Running, ...]
     waiting: tuple[tuple[str, str], ...]
     failures: tuple[Failure, ...]
+    now: float
 
     def plain(self) -> dict[str, Any]:
         """Return the same as JSON can hold it."""
         return {
             "store": self.store,
+            "now": self.now,
             "matrices": [asdict(matrix) for matrix in self.matrices],
             "running": [_job(job) for job in self.running],
             "lost": [_job(job) for job in self.lost],
@@ -88,8 +90,7 @@ def status(store: Store) -> Status:
     """
     if not store.root.is_dir():
         raise StoreError(f"{store.root}: there is no such store; name one that segbench run has written")
-    now = time.time()
-    jobs = store.running()
+    jobs, now = store.running(), store.clock()
     under_way = [job for job in jobs if not job.lost(now)]
     cells = {digest for job in under_way for digest in job.cells}
     failures: dict[str, Failure] = {}
@@ -103,7 +104,9 @@ def status(store: Store) -> Status:
         (task.name, task.label) for task in store.tasks() if task.key not in keys and not _is_done(task.key, store)
     ]
     lost = tuple(job for job in jobs if job not in under_way and not all(_is_done(cell, store) for cell in job.cells))
-    return Status(str(store.root), tuple(matrices), tuple(under_way), lost, tuple(waiting), tuple(failures.values()))
+    return Status(
+        str(store.root), tuple(matrices), tuple(under_way), lost, tuple(waiting), tuple(failures.values()), now
+    )
 
 
 def _matrix(manifest: Manifest, store: Store, running: set[str], failures: dict[str, Failure]) -> MatrixStatus:

@@ -86,10 +86,11 @@ class Shown:
     def running(self) -> list[dict[str, Any]]:
         """Return the jobs that are under way in the store, whichever process does them, for each matrix they are of."""
         found = []
+        now = self.store.clock()
         for job in self.store.running():
             evaluations = [] if job.cells == (job.key,) else list(job.cells)
             facts = {"job": job.key, "label": job.label, "done": job.done, "total": job.total, "note": job.note}
-            for name in [] if job.lost() else self.store.manifests():
+            for name in [] if job.lost(now) else self.store.manifests():
                 manifest = self.manifest(name)
                 records = manifest.records if manifest is not None else ()
                 own = {digest for r in records for digest in (r.digest, r.target.digest, r.source.digest)}

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
 from pathlib import Path
+
+import pytest
 
 from segbench.reports.atomic import FORGOTTEN, MACHINE, is_temporary, left_behind, write
 
@@ -21,6 +24,16 @@ def test_unfinished_files_of_another_machine_are_left_alone_for_a_day(tmp_path: 
     assert left_behind(foreign)
     foreign.unlink()
     assert not left_behind(foreign)
+
+
+def test_a_full_disk_is_said_with_the_file_s_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"record\.json"):
+        write(tmp_path / "record.json", "all")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_file_is_written_to_and_a_link_stays_one(tmp_path: Path) -> None:

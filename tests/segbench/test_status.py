@@ -25,9 +25,15 @@ def store(ran: Path, tmp_path: Path) -> Store:
 
 
 def job(store: Store, digest: str, **changes: Any) -> Running:
-    now = time.time()
+    now = time.time() + 500  # the clock of the machine that it runs on goes wrong
     made = Running(digest, "a network", (digest,), "ray", "node7", 1, now - 10, now, 30, 100, 10, "loss 1.0")
     return replace(made, **changes)
+
+
+def age(store: Store, digest: str, seconds: float) -> None:
+    """Let a job be silent for a while, by the clock of the file system."""
+    then = time.time() - seconds
+    os.utime(store.cache_dir / "running" / f"{digest}.json", (then, then))
 
 
 def test_what_is_done_runs_failed_and_is_left_adds_up(store: Store) -> None:
@@ -58,13 +64,15 @@ def test_a_job_is_lost_when_its_process_is_gone_or_it_is_silent(store: Store) ->
     digest = store.all_records()[0].digest
     (store.eval_dir(digest) / "record.json").unlink()
     gone = next(number for number in range(2**22 - 1, 1, -1) if not Path(f"/proc/{number}").exists())
-    for changes, lost in (
-        ({}, False),
-        ({"heard": time.time() - 61}, True),
-        ({"host": socket.gethostname(), "process": os.getpid()}, False),
-        ({"host": socket.gethostname(), "process": gone}, True),
+    for changes, silent, lost in (
+        ({}, 0, False),
+        ({}, 61, True),
+        ({"host": socket.gethostname(), "process": os.getpid()}, 20, False),
+        ({"host": socket.gethostname(), "process": gone}, 20, True),
+        ({"host": socket.gethostname(), "process": gone}, 0, False),  # of a container with numbers of its own
     ):
         store.write_running(job(store, digest, **changes))
+        age(store, digest, silent)
         found = status(store)
         assert (len(found.running), len(found.lost)) == ((0, 1) if lost else (1, 0)), changes
         assert found.matrices[0].left == int(lost)

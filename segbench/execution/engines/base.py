@@ -6,10 +6,10 @@ networks and checkpoints there, and leaves weights, records, failures and its pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from segbench.execution.board import Ended, Job
 from segbench.execution.workers import Update
@@ -17,6 +17,29 @@ from segbench.execution.workers import Update
 
 class Lost(Exception):
     """A job's process, node or place in a queue is gone; the job can be submitted again."""
+
+
+class Refused(Lost):
+    """A machine cannot do a job, or not yet; another one may, or the same one later."""
+
+
+def outcome_of(inner: Future[Any], outcome: Callable[[Future[Any]], Ended]) -> Future[Ended]:
+    """Return a future that ends when another one does.
+
+    Args:
+        inner: the other one.
+        outcome: itself, ended -> how the job ended; what it raises is raised by the future.
+    """
+    outer: Future[Ended] = Future()
+
+    def pass_on(ended: Future[Any]) -> None:
+        try:
+            outer.set_result(outcome(ended))
+        except Exception as error:
+            outer.set_exception(error)
+
+    inner.add_done_callback(pass_on)
+    return outer
 
 
 class Engine(Protocol):

@@ -10,7 +10,7 @@ import torch
 
 from segbench.config.matrix import Runtime
 from segbench.execution import workers
-from segbench.execution.engines import slurm
+from segbench.execution.engines import sbatch, slurm
 from segbench.execution.engines.base import Engine
 from segbench.execution.engines.local import Processes, ThisProcess
 from segbench.execution.engines.probe import probe
@@ -49,8 +49,8 @@ def chosen(store: Store, runtime: Runtime, count: int) -> Chosen:
         return _local(store, runtime, count)
     probe(store.root)
     if runtime.engine == "slurm":
-        slurm.available()
-        given = runtime.slurm.get("cpus_per_task", runtime.slurm.get("cpus-per-task", "1"))
+        sbatch.available()
+        given = slurm.options(runtime).get("cpus_per_task", "1")
         threads = max(1, int(given)) if given.isdecimal() else 1
         at_once = slurm.at_once(runtime)
         return Chosen(threads, at_once, lambda threads, jobs, shown, stop: slurm.SlurmEngine(store, runtime, threads))

@@ -17,7 +17,7 @@ import torch
 from segbench.config.matrix import Runtime
 from segbench.execution import work, workers
 from segbench.execution.board import Ended, Job
-from segbench.execution.engines.base import Lost
+from segbench.execution.engines.base import Lost, outcome_of
 from segbench.networks import load
 
 
@@ -115,7 +115,7 @@ class Processes:
             self.told += self._drained()
             self._open()
             inner = self.pool.submit(work.work, key, job, self.root, self.runtime)
-        return _translated(inner)
+        return outcome_of(inner, _outcome)
 
     def news(self) -> list[workers.Update | str]:
         """Return what workers have put into their queue."""
@@ -137,18 +137,8 @@ class Processes:
                 yield self.updates.get_nowait()
 
 
-def _translated(inner: Future[Ended]) -> Future[Ended]:
-    """Return a future that raises `Lost` where a process of the pool died."""
-    outer: Future[Ended] = Future()
-
-    def pass_on(ended: Future[Ended]) -> None:
-        error = ended.exception()
-        if error is None:
-            outer.set_result(ended.result())
-        elif isinstance(error, BrokenProcessPool):
-            outer.set_exception(Lost("its process died"))
-        else:
-            outer.set_exception(error)
-
-    inner.add_done_callback(pass_on)
-    return outer
+def _outcome(ended: Future[Ended]) -> Ended:
+    try:
+        return ended.result()
+    except BrokenProcessPool as error:
+        raise Lost("its process died") from error

@@ -23,14 +23,12 @@ from segbench.config.matrix import Runtime
 from segbench.errors import SegbenchError, Stopped
 from segbench.execution.board import Ended, Job
 from segbench.execution.engines import remote
-from segbench.execution.engines.base import Lost
+from segbench.execution.engines.base import Lost, Refused, outcome_of
 from segbench.execution.workers import Update
 from segbench.files import write_bytes
+from segbench.plan.as_data import job_to_plain
 from segbench.processors import usable
 from segbench.store import Store
-
-LOOK_EVERY = 1.0
-"""Seconds between two looks at the progress in the store."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ class RayEngine:
         options = {"num_cpus": min(threads, largest), "num_gpus": cluster.share, "max_retries": 0}
         self.task: Any = ray.remote(**options)(_task)
         self.waiting: dict[str, Future[Ended]] = {}
-        self.heard: dict[str, float] = {}
+        self.progress = remote.Progress(self.store)
         self.looked = 0.0
 
     def __enter__(self) -> RayEngine:
@@ -134,22 +132,18 @@ class RayEngine:
 
     def submit(self, key: str, job: Job) -> Future[Ended]:
         """Give a job to Ray, which starts it where its share is free."""
-        reference = self.task.remote(self.shared, str(self.stop_file), key, remote.sent(job))
-        self.waiting[key] = future = _translated(reference.future())
+        reference = self.task.remote(self.shared, str(self.stop_file), key, job_to_plain(job))
+        self.waiting[key] = future = outcome_of(reference.future(), _outcome)
         return future
 
     def news(self) -> Iterable[Update]:
         """Return the progress that jobs have told the store."""
         now = time.monotonic()
-        if now - self.looked < LOOK_EVERY:
-            return
+        if now - self.looked < remote.LOOK_EVERY:
+            return ()
         self.looked = now
         self.waiting = {key: future for key, future in self.waiting.items() if not future.done()}
-        for key in self.waiting:
-            running = self.store.running_job(key)
-            if running is not None and running.total and running.heard != self.heard.get(key):
-                self.heard[key] = running.heard
-                yield Update(key, running.process, running.done, running.total, running.note)
+        return self.progress.of(self.waiting)
 
     def stop(self) -> None:
         """Ask all tasks to stop, those too that have not begun."""
@@ -167,31 +161,26 @@ def _task(shared: Mapping[str, Any], stop_file: str, key: str, plain: Mapping[st
     if ear.stopping():
         return {"stopped": True}
     try:
-        return remote.do(shared, key, plain, ear)._asdict()
+        return remote.do(shared, key, plain, ear, remote.VISIBLE)._asdict()
     except Stopped:
         return {"stopped": True}
+    except Refused as error:
+        return {"refused": str(error)}
 
 
-def _translated(inner: Future[Any]) -> Future[Ended]:
-    """Return a future that raises `Lost` where a node or a process of Ray died, and `Stopped` where a task stopped."""
+def _outcome(ended: Future[Any]) -> Ended:
     errors = _ray().exceptions
-    outer: Future[Ended] = Future()
-
-    def pass_on(ended: Future[Any]) -> None:
-        error = ended.exception()
-        if error is None:
-            found = ended.result()
-            if "stopped" in found:
-                outer.set_exception(Stopped())
-            else:
-                outer.set_result(Ended(found["error"], found["elsewhere"], tuple(found["said"])))
-        elif isinstance(error, errors.RayError) and not isinstance(error, errors.RayTaskError):
-            outer.set_exception(Lost("its process or node died"))
-        else:
-            outer.set_exception(error)
-
-    inner.add_done_callback(pass_on)
-    return outer
+    try:
+        found = ended.result()
+    except errors.RayTaskError:
+        raise
+    except errors.RayError as error:
+        raise Lost("its process or node died") from error
+    if "stopped" in found:
+        raise Stopped
+    if "refused" in found:
+        raise Refused(found["refused"])
+    return Ended(found["error"], found["elsewhere"], tuple(found["said"]))
 
 
 def _seen_by_all(store: Store) -> None:

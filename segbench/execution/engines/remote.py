@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from segbench.components.plugins import VARIABLE
+from segbench.components.sources import package_sha256
 from segbench.config.matrix import Runtime
 from segbench.config.own import declare
-from segbench.errors import SegbenchError, StoreError
+from segbench.errors import SegbenchError, Stopped, StoreError
 from segbench.execution import work, workers
-from segbench.execution.board import Ended, Job
-from segbench.plan.as_data import job_from_plain, job_to_plain
+from segbench.execution.board import Ended
+from segbench.execution.engines.base import Refused
+from segbench.plan.as_data import job_from_plain
 from segbench.plan.cells import TrainCell
 from segbench.plan.plan import Sweep
 from segbench.store import Store
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks for the file that asks jobs to stop."""
-NOT_READY = "its networks are not trained yet"
-"""The error of a sweep that came before its trainings; it is no failure, and the sweep is submitted again."""
+"""Seconds between two looks into the store, for what jobs have left there and for what asks them to stop."""
+VISIBLE = 90.0
+"""Seconds within which a file of one machine is seen on the others: NFS keeps what it knows of a folder for 60 s."""
 
 
 class Ear:
@@ -61,6 +64,27 @@ class Ear:
         return self.stop.is_set()
 
 
+class Progress:
+    """How far jobs on other machines are, from what they tell the store.
+
+    Args:
+        store: the store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._heard: dict[str, float] = {}
+
+    def of(self, keys: Iterable[str]) -> Iterator[workers.Update]:
+        """Yield what is new of those of some jobs that are under way."""
+        under_way = self.store.under_way()
+        for key in keys:
+            running = self.store.running_job(key) if key in under_way else None
+            if running is not None and running.total and running.heard != self._heard.get(key):
+                self._heard[key] = running.heard
+                yield workers.Update(key, running.process, running.done, running.total, running.note)
+
+
 def envelope(runtime: Runtime, threads: int) -> dict[str, Any]:
     """Return what all jobs of a run share, as JSON can hold it.
 
@@ -73,53 +97,68 @@ def envelope(runtime: Runtime, threads: int) -> dict[str, Any]:
     return {
         "runtime": whole,
         "threads": threads,
-        "plugins": os.environ.get(VARIABLE, ""),
+        "environment": {name: value for name, value in os.environ.items() if name.startswith("SEGBENCH_")},
         "folder": str(Path.cwd()),
+        "code": _code(),
     }
 
 
-def sent(job: Job) -> dict[str, Any]:
-    """Return a job as it is sent."""
-    return job_to_plain(job)
+@cache
+def _code() -> str:
+    """Return a hash of the segbench that this process runs."""
+    return package_sha256("segbench")
 
 
-def do(shared: Mapping[str, Any], key: str, plain: Mapping[str, Any], ear: Ear) -> Ended:
+def do(shared: Mapping[str, Any], key: str, plain: Mapping[str, Any], ear: Ear, patience: float = 0.0) -> Ended:
     """Do a job that another machine sent.
 
     Args:
         shared: what `envelope` returned.
         key: digest or key of the job.
-        plain: what `sent` returned.
+        plain: the job, from `job_to_plain`.
         ear: how the job hears that it should stop.
+        patience: seconds to wait for the networks of a sweep, which another machine has trained.
 
     Returns:
-        How it ended; with the error `NOT_READY` for a sweep that came before its trainings.
+        How it ended.
 
     Raises:
+        Refused: this machine cannot do it, or does not see the networks of a sweep.
         Stopped: it was asked to stop; a checkpoint was written.
     """
+    if shared.get("code") != _code():
+        raise Refused(
+            f"{socket.gethostname()} has another segbench than the machine that submitted the job; install the same on "
+            "all, and run the matrix again"
+        )
     os.chdir(shared["folder"])
-    if shared["plugins"]:
-        os.environ[VARIABLE] = shared["plugins"]
+    os.environ.update(shared["environment"])
     runtime = Runtime.model_validate(shared["runtime"])
     try:
         declare(runtime.data)
         job = job_from_plain(plain)
         device = workers.resolve_devices(runtime.device, 1, 1)[0]
     except SegbenchError as error:
-        return Ended(str(error))
+        raise Refused(f"{socket.gethostname()}: {error}") from error
     workers.set_up(ear, device, int(shared["threads"]))
     store = Store(runtime.store)
     if isinstance(job, Sweep):
-        ready = _ready(job, store)
-        if not isinstance(ready, Sweep):
-            return ready
-        job = ready
+        until = time.monotonic() + patience
+        while (reasons := _failed(job, store)) is None:
+            if ear.stopping():
+                raise Stopped
+            if time.monotonic() >= until:
+                raise Refused(f"{socket.gethostname()} does not see the networks of the sweep")
+            time.sleep(LOOK_EVERY)
+        left = work.without_failed(job, reasons, store)
+        if left is None:
+            return Ended(next(iter(reasons.values())))
+        job = left
     return work.work(key, job, store.root, runtime)._replace(said=ear.heard())
 
 
-def _ready(sweep: Sweep, store: Store) -> Sweep | Ended:
-    """Return what of a sweep can be done, or how it ends where nothing can."""
+def _failed(sweep: Sweep, store: Store) -> dict[str, str] | None:
+    """Return why networks of a sweep could not be trained, by their digests; None where one is not trained yet."""
     failed: dict[str, str] = {}
     for cell in (sweep.source, *sweep.targets):
         if isinstance(cell, TrainCell) and not store.usable(cell.digest):
@@ -128,7 +167,6 @@ def _ready(sweep: Sweep, store: Store) -> Sweep | Ended:
             except StoreError:
                 reason = None
             if reason is None:
-                return Ended(NOT_READY)
+                return None
             failed[cell.digest] = f"{cell.label} could not be trained: {reason}"
-    left = work.without_failed(sweep, failed, store)
-    return Ended(next(iter(failed.values()))) if left is None else left
+    return failed

@@ -5,9 +5,10 @@ Source: https://slurm.schedmd.com/sbatch.html, squeue.html, sacct.html and scont
 
 from __future__ import annotations
 
-import getpass
+import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def submit(
         "--open-mode=append",
         "--requeue",
         f"--signal=B:USR1@{WARNING}",
-        *([f"--dependency=afterany:{':'.join(after)}"] if after else []),
+        *([f"--dependency={_dependency(after)}"] if after else []),
         *(f"--{key}={value}" if value else f"--{key}" for key, value in given.items()),
     ]
     done = _run(command, script)
@@ -70,14 +71,16 @@ def submit(
     return done.stdout.strip().split(";")[0]
 
 
-def alive(waiting: bool = False) -> set[str] | None:
+def alive(waiting: bool = False, patient: bool = False) -> set[str] | None:
     """Return the names of this user's tasks that wait or run, or None where SLURM does not answer.
 
     Args:
         waiting: whether only those that wait are asked for.
+        patient: whether SLURM is asked again where it does not answer at once.
     """
     states = ["--states=PENDING"] if waiting else []
-    done = _run(["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i", *states])
+    ask = _again if patient else _run
+    done = ask(["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i", *states])
     return None if done.returncode else set(done.stdout.split())
 
 
@@ -88,22 +91,40 @@ def cancel(names: Iterable[str]) -> None:
         _run(["scancel", *listed[first : first + 200]])
 
 
+def depend(number: str, after: Sequence[str]) -> None:
+    """Let an array that waits in the queue depend on other tasks than before, or on none."""
+    _run(["scontrol", "update", f"JobId={number}", f"Dependency={_dependency(after)}"])
+
+
 def requeue(name: str) -> bool:
     """Put a running task back into its queue; whether SLURM does so."""
-    return _run(["scontrol", "requeue", name]).returncode == 0
+    return _again(["scontrol", "requeue", name]).returncode == 0
 
 
-def verdict(name: str) -> str | None:
-    """Return how a task ended, in SLURM's word, or None where there is no accounting."""
-    if shutil.which("sacct") is None:
-        return None
-    command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={name}", "--format=State"]
-    words = _run(command).stdout.split()
-    return words[0] if words else None
+def verdicts(names: Sequence[str]) -> dict[str, str]:
+    """Return how tasks ended, in SLURM's words, as far as there is an accounting that answers."""
+    command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(names)}"]
+    told = _run([*command, "--format=JobID,State"], patience=10).stdout
+    lines = (line.partition("|") for line in told.splitlines())
+    return {name: state.split()[0] for name, _, state in lines if state.strip()}
 
 
-def _run(command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+def _dependency(after: Sequence[str]) -> str:
+    return f"afterany:{':'.join(after)}" if after else ""
+
+
+def _again(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command up to three times: a controller that starts anew is away for some seconds."""
+    for pause in (2.0, 8.0):
+        done = _run(command)
+        if done.returncode == 0:
+            return done
+        time.sleep(pause)
+    return _run(command)
+
+
+def _run(command: Sequence[str], text: str = "", patience: float = PATIENCE) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=PATIENCE)
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=patience)
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(command, 1, "", str(error))

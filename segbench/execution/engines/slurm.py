@@ -17,17 +17,16 @@ from segbench.config.matrix import Runtime
 from segbench.errors import SegbenchError, Stopped
 from segbench.execution.board import Ended, Job
 from segbench.execution.engines import remote, sbatch
-from segbench.execution.engines.base import Lost
+from segbench.execution.engines.base import Lost, Refused
 from segbench.execution.workers import Update
 from segbench.files import acquire
+from segbench.plan.as_data import job_to_plain
 from segbench.plan.plan import Sweep
 from segbench.store import Store
 from segbench.store.arrays import Task
 
 LARGEST = 1000
 """Tasks of an array; SLURM's own limit is 1001 by default."""
-LOOK_EVERY = 1.0
-"""Seconds between two looks at what tasks have left in the store."""
 ASK_EVERY = 10.0
 """Seconds between two questions to SLURM."""
 PATIENCE = 600.0
@@ -35,16 +34,21 @@ PATIENCE = 600.0
 AT_ONCE = 8
 """Tasks that are taken to run at once where `array_parallelism` does not say."""
 SCRIPT = """#!/bin/bash
+trap '' USR1
 export OMP_WAIT_POLICY=${{OMP_WAIT_POLICY:-PASSIVE}}
 exec {}
 """
-"""What a task runs."""
-available = sbatch.available
+"""What a task runs; a signal that comes before Python hears it must not end the task."""
+
+
+def options(runtime: Runtime) -> dict[str, str]:
+    """Return the options of sbatch, each with _ in its name."""
+    return {key.replace("-", "_"): value for key, value in runtime.slurm.items()}
 
 
 def at_once(runtime: Runtime) -> int:
     """Return how many tasks run at once, as far as that is known."""
-    given = runtime.slurm.get("array_parallelism", runtime.slurm.get("array-parallelism", ""))
+    given = options(runtime).get("array_parallelism", "")
     return max(1, int(given)) if given.isdecimal() else AT_ONCE
 
 
@@ -63,15 +67,14 @@ class SlurmEngine:
 
     def __init__(self, store: Store, runtime: Runtime, threads: int) -> None:
         self.store, self.runtime = store, runtime
-        cpus = {} if {"cpus_per_task", "cpus-per-task"} & set(runtime.slurm) else {"cpus_per_task": str(threads)}
-        self.options = {**cpus, **runtime.slurm}
+        self.options = {"cpus_per_task": str(threads), **options(runtime)}
         self.shared = remote.envelope(runtime, threads)
         self.tasks: dict[str, Task] = {}
         self.waiting: dict[str, Future[Ended]] = {}
         self.numbers: tuple[str, ...] = ()
         self.gone: set[str] = set()
         self.told: list[Update | str] = []
-        self.heard: dict[str, float] = {}
+        self.progress = remote.Progress(store)
         self.looked = self.asked = 0.0
         self.deaf = False
 
@@ -99,7 +102,7 @@ class SlurmEngine:
 
     def submit(self, key: str, job: Job) -> Future[Ended]:
         """Wait for a job that is in the queue, or submit it."""
-        early = key in self.tasks and (self.store.task_ended(self.tasks[key]) or {}).get("error") == remote.NOT_READY
+        early = key in self.tasks and "refused" in (self.store.task_ended(self.tasks[key]) or {})
         if early or key not in self.tasks:
             self._submit({key: job})
         future: Future[Ended] = Future()
@@ -109,7 +112,7 @@ class SlurmEngine:
     def news(self) -> Iterable[Update | str]:
         """Look at the store and, now and then, at SLURM's queue; settle what ended or vanished."""
         now = time.monotonic()
-        if now - self.looked > LOOK_EVERY:
+        if now - self.looked > remote.LOOK_EVERY:
             self.looked = now
             self._look()
         if now - self.asked > ASK_EVERY:
@@ -130,7 +133,7 @@ class SlurmEngine:
     def _find(self, jobs: Mapping[str, Job]) -> None:
         """Find the jobs that are in SLURM's queue already."""
         tasks = self.store.tasks()  # before SLURM is asked: what another process submits meanwhile has not vanished
-        queued = sbatch.alive()
+        queued = sbatch.alive(patient=True)
         if queued is None:
             raise SegbenchError("--engine slurm: SLURM does not answer (squeue); try again when sinfo does")
         for task in tasks:
@@ -158,7 +161,11 @@ class SlurmEngine:
         for first in range(0, len(listed_jobs), LARGEST):
             part = listed_jobs[first : first + LARGEST]
             name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
-            listed = [{"key": key, "label": job.label, "job": remote.sent(job)} for key, job in part]
+            # One that depends on a training starts when that has ended, well or not, and is not to wait for it.
+            patience = 0.0 if after else remote.VISIBLE
+            listed = [
+                {"key": key, "label": job.label, "job": job_to_plain(job), "patience": patience} for key, job in part
+            ]
             self.store.write_array(name, self.shared, listed)
             folder = self.store.array_dir(name).resolve()
             words = [
@@ -173,7 +180,7 @@ class SlurmEngine:
             except SegbenchError:
                 self.store.drop_array(name)
                 raise
-            self.store.submitted(name, number)
+            self.store.submitted(name, number, after)
             for index, (key, job) in enumerate(part):
                 self.tasks[key] = Task(name, number, index, key, job.label)
 
@@ -187,31 +194,23 @@ class SlurmEngine:
     def _look(self) -> None:
         """Settle the jobs whose tasks ended, and tell how far others are."""
         ended = {name: self.store.ended(name) for name in {self.tasks[key].array for key in self.waiting}}
-        under_way = self.store.under_way()
         for key in list(self.waiting):
             task = self.tasks[key]
             if task.index in ended[task.array]:
                 self._settle(key)
-            elif key in under_way:
-                self._tell(key)
+        self.told += self.progress.of(self.waiting)
 
     def _settle(self, key: str) -> None:
         ended = self.store.task_ended(self.tasks[key])
         if ended is None:
             return
         future, task = self.waiting.pop(key), self.tasks.pop(key)
-        if ended.get("error") == remote.NOT_READY:
-            future.set_exception(Lost("came before its trainings"))
+        if "refused" in ended:
+            future.set_exception(Refused(ended["refused"]))
         elif "error" in ended:
             future.set_result(Ended(ended["error"], said=tuple(ended.get("said", ()))))
         else:
             future.set_exception(Lost("was stopped" if "stopped" in ended else f"SLURM's job {task.name} vanished"))
-
-    def _tell(self, key: str) -> None:
-        running = self.store.running_job(key)
-        if running is not None and running.heard != self.heard.get(key) and running.total:
-            self.heard[key] = running.heard
-            self.told.append(Update(key, running.process, running.done, running.total, running.note))
 
     def _ask(self) -> None:
         """Ask SLURM which tasks it still has; one that it has not, twice in a row, and that did not end, vanished."""
@@ -222,20 +221,20 @@ class SlurmEngine:
             self.deaf = True
             return
         self.deaf = False
-        for key in list(self.waiting):
+        missing = {task.name: key for key in self.waiting if (task := self.tasks[key]).name not in queued}
+        vanished = [name for name in missing if name in self.gone]
+        self.gone = set(missing)
+        verdicts = sbatch.verdicts(vanished) if vanished else {}
+        for name in vanished:
+            key = missing[name]
             task = self.tasks[key]
-            if task.name in queued:
-                self.gone.discard(task.name)
-            elif task.name not in self.gone:
-                self.gone.add(task.name)
-            elif self.store.task_ended(task) is None:
+            if self.store.task_ended(task) is None:
                 future = self.waiting.pop(key)
                 del self.tasks[key]
                 self.store.write_task_ended(task, {"vanished": True})
-                future.set_exception(Lost(self._reason(task)))
+                future.set_exception(Lost(self._reason(task, verdicts.get(name))))
 
-    def _reason(self, task: Task) -> str:
-        verdict = sbatch.verdict(task.name)
+    def _reason(self, task: Task, verdict: str | None) -> str:
         lines = self.store.output(task).strip().splitlines()
         told = f" ({verdict})" if verdict else f" (its last line: {lines[-1][:200]})" if lines else ""
         return f"SLURM's job {task.name} vanished{told}"

@@ -21,6 +21,7 @@ from typing import Any
 from segbench.errors import Stopped
 from segbench.execution.board import PAUSE
 from segbench.execution.engines import remote, sbatch
+from segbench.execution.engines.base import Refused
 from segbench.store import Store
 from segbench.store.arrays import Task
 
@@ -53,7 +54,7 @@ def main(root: str, name: str) -> None:
     task = Task(name, os.environ["SLURM_ARRAY_JOB_ID"], index, own["key"], own["label"])
     try:
         while store.task_ended(task) is None:
-            ended = remote.do(content["shared"], task.key, own["job"], ear)
+            ended = remote.do(content["shared"], task.key, own["job"], ear, own.get("patience", 0.0))
             if not ended.elsewhere:
                 store.write_task_ended(task, {"error": ended.error, "said": list(ended.said)})
             elif ear.stopping():
@@ -61,8 +62,12 @@ def main(root: str, name: str) -> None:
             # Another task does this one's job, or a process that was taken for dead: others may wait meanwhile.
             elif not _more(store, task, content["shared"], until, ear):
                 time.sleep(PAUSE)
+        for array, after in store.depending(task).items():
+            sbatch.depend(array, after)  # what waits for this training can begin on other nodes
         while _more(store, task, content["shared"], until, ear):
             pass
+    except Refused as error:
+        store.write_task_ended(task, {"refused": str(error)})
     except Stopped:
         if limit.is_set() and store.task_ended(task) is None and not sbatch.requeue(task.name):
             store.write_task_ended(task, {"stopped": True})
@@ -85,8 +90,11 @@ def _more(store: Store, own: Task, shared: Mapping[str, Any], until: float, ear:
         content = contents[task.array]
         if content["shared"] != shared or store.task_ended(task) is not None:
             continue
-        ended = remote.do(shared, task.key, content["jobs"][task.index]["job"], ear)
-        if not ended.elsewhere and ended.error != remote.NOT_READY:
+        try:
+            ended = remote.do(shared, task.key, content["jobs"][task.index]["job"], ear)
+        except Refused:  # as long as its networks are not trained
+            continue
+        if not ended.elsewhere:
             store.write_task_ended(task, {"error": ended.error, "said": list(ended.said)})
             if task.name in (sbatch.alive(waiting=True) or ()):  # else it does a job of others itself by now
                 sbatch.cancel([task.name])

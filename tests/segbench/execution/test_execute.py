@@ -66,18 +66,21 @@ def test_a_failed_training_takes_only_its_dependants_down_and_is_tried_again(
     assert {record.status for record in run(matrix, silent())} == {"done"}
 
 
-def test_ctrl_c_stops_and_keeps_what_is_done(tiny_matrix: Callable[..., Matrix], run: Run, silent: type[Any]) -> None:
+def test_who_is_asked_to_end_stops_and_keeps_what_is_done(
+    tiny_matrix: Callable[..., Matrix], run: Run, silent: type[Any]
+) -> None:
     matrix = tiny_matrix()
 
     class Interrupting(silent):  # type: ignore[misc, valid-type]
         def finish(self, job: str, cells: int, error: str | None) -> None:
             super().finish(job, cells, error)
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     display = Interrupting()
     with pytest.raises(Stopped):
         run(matrix, display)
     assert len(display.finished) == 1
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     again = silent()
     records = run(matrix, again)
     assert again.cached == 1

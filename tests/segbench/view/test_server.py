@@ -120,7 +120,9 @@ def test_a_job_under_way_is_shown_with_the_mIoU_so_far(serve: Serve, store: Stor
 
 
 def test_a_process_that_has_ended_runs_nothing(serve: Serve, store: Store) -> None:
-    store.write_running(job(store.evaluations()[0], 2**22 + 1))
+    gone = job(store.evaluations()[0], 2**22 + 1)
+    store.write_running(gone)
+    os.utime(store.cache_dir / "running" / f"{gone.key}.json", (time.time() - 20,) * 2)
     server = serve(store.root)
     assert matrix_of(server)[1]["jobs"] == []
     assert data(server, "/api/stores")["stores"][0]["running"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,20 @@ def test_a_queue_that_does_not_answer_is_no_empty_queue(commands: Path) -> None:
     assert sbatch.alive() == set()
 
 
-def test_the_word_of_the_accounting_is_used_where_there_is_one(commands: Path) -> None:
+def test_the_words_of_the_accounting_are_used_where_there_is_one(commands: Path) -> None:
     command(commands, "sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
-    assert sbatch.verdict("12_0") is None
-    command(commands, "sacct", "echo 'CANCELLED by 0'")
-    assert sbatch.verdict("12_0") == "CANCELLED"
+    assert sbatch.verdicts(["12_0"]) == {}
+    command(commands, "sacct", f"echo $@ > {commands}/asked; echo '12_0|CANCELLED by 0'; echo '12_1|NODE_FAIL'")
+    assert sbatch.verdicts(["12_0", "12_1"]) == {"12_0": "CANCELLED", "12_1": "NODE_FAIL"}
+    assert "--jobs=12_0,12_1" in (commands / "asked").read_text()
+
+
+def test_a_controller_that_is_away_for_a_moment_is_asked_again(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    command(commands, "scontrol", f"echo $@ >> {commands}/asked; [ $(wc -l < {commands}/asked) = 2 ]")
+    assert sbatch.requeue("12_0")
+    assert (commands / "asked").read_text().split() == ["requeue", "12_0"] * 2
+    command(commands, "scontrol", "exit 1")
+    assert not sbatch.requeue("12_0")
+    command(commands, "squeue", f"echo $@ >> {commands}/queued; [ $(wc -l < {commands}/queued) = 3 ] && echo 12_0")
+    assert sbatch.alive(patient=True) == {"12_0"}

@@ -16,8 +16,10 @@ from segbench.config.load import load_matrix
 from segbench.errors import Stopped
 from segbench.execution.board import Ended
 from segbench.execution.engines import remote, slurm_task
-from segbench.execution.engines.remote import NOT_READY, Ear
+from segbench.execution.engines.base import Refused
+from segbench.execution.engines.remote import Ear
 from segbench.execution.prepare import tentative_plan
+from segbench.plan.as_data import job_to_plain
 from segbench.store import Store
 from segbench.store.arrays import Task
 
@@ -31,7 +33,7 @@ def test_before_the_time_limit_a_task_keeps_a_checkpoint_and_goes_back_into_the_
     matrix = load_matrix(str(small(tmp_path, recipe=LONG)), [f"runtime.store={tmp_path / 'runs'}"])
     job = tentative_plan(matrix).trainings[0]
     store = Store(matrix.runtime.store)
-    listed = [{"key": job.digest, "label": job.label, "job": remote.sent(job)}]
+    listed = [{"key": job.digest, "label": job.label, "job": job_to_plain(job)}]
     store.write_array("a", remote.envelope(matrix.runtime, 1), listed)
     store.submitted("a", "7")
     (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
@@ -60,14 +62,41 @@ def test_a_sweep_that_comes_before_its_trainings_says_so(small: Callable[..., Pa
     ear = Ear(threading.Event())
     shared = remote.envelope(matrix.runtime, 1)
     sweep = plan.sweeps[0]
-    assert remote.do(shared, sweep.key, remote.sent(sweep), ear).error == NOT_READY
+    with pytest.raises(Refused, match="does not see the networks"):
+        remote.do(shared, sweep.key, job_to_plain(sweep), ear)
     store.write_training_failure(sweep.source.digest, MemoryError("too small"), {})
-    error = remote.do(shared, sweep.key, remote.sent(sweep), ear).error
+    error = remote.do(shared, sweep.key, job_to_plain(sweep), ear).error
     assert error is not None
     assert "could not be trained: MemoryError: too small" in error
     record = store.record(sweep.cells[0].digest)
     assert record is not None
     assert record.status == "failed"
+
+
+def test_a_sweep_waits_until_its_machine_sees_what_another_has_trained(
+    small: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = load_matrix(str(small(tmp_path)), [f"runtime.store={tmp_path / 'runs'}"])
+    sweep, store = tentative_plan(matrix).sweeps[0], Store(matrix.runtime.store)
+
+    def seen(seconds: float) -> None:  # a file that another machine wrote some time ago
+        store.write_training_failure(sweep.source.digest, MemoryError("too small"), {})
+
+    monkeypatch.setattr(time, "sleep", seen)
+    shared, ear = remote.envelope(matrix.runtime, 1), Ear(threading.Event())
+    assert "too small" in str(remote.do(shared, sweep.key, job_to_plain(sweep), ear, patience=60.0).error)
+
+
+def test_a_machine_with_another_segbench_refuses_a_job(
+    small: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = load_matrix(str(small(tmp_path)), [f"runtime.store={tmp_path / 'runs'}"])
+    job = tentative_plan(matrix).trainings[0]
+    shared, ear = remote.envelope(matrix.runtime, 1), Ear(threading.Event())
+    monkeypatch.setattr(remote, "_code", lambda: "another")
+    with pytest.raises(Refused, match="has another segbench"):
+        remote.do(shared, job.digest, job_to_plain(job), ear)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_file_in_the_store_stops_a_job(small: Callable[..., Path], tmp_path: Path) -> None:
@@ -77,7 +106,7 @@ def test_a_file_in_the_store_stops_a_job(small: Callable[..., Path], tmp_path: P
     (tmp_path / "stop").touch()
     ear = Ear(threading.Event(), tmp_path / "stop")
     with pytest.raises(Stopped):
-        remote.do(remote.envelope(matrix.runtime, 1), job.digest, remote.sent(job), ear)
+        remote.do(remote.envelope(matrix.runtime, 1), job.digest, job_to_plain(job), ear)
     assert store.trained(job.digest) is None
 
 
@@ -94,7 +123,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     scripts = {
         "squeue": f'printf "{waiting}\\n"',
         "scancel": f'echo "$@" >> {tmp_path}/cancelled',
-        "scontrol": "exit 1",
+        "scontrol": f'echo "$@" >> {tmp_path}/asked',
     }
     for name, script in scripts.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -107,7 +136,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     def run(how: Callable[[str, int], Ended]) -> list[str]:
         did: list[str] = []
 
-        def do(shared: Any, key: str, plain: Any, ear: Ear) -> Ended:
+        def do(shared: Any, key: str, plain: Any, ear: Ear, patience: float = 0.0) -> Ended:
             assert (shared, plain) == ({"how": "so"}, {"is": key})
             did.append(key)
             ended = how(key, did.count(key))
@@ -137,9 +166,24 @@ def test_a_task_goes_on_with_jobs_that_wait_and_run_as_it_does(node: Callable[..
     assert (tmp_path / "cancelled").read_text().split() == ["1_3", "1_2", "1_1", "2_0"]
 
 
+def test_what_waits_for_a_training_begins_while_its_task_goes_on(
+    node: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "runs")
+    store.submitted("b", "2", ["1_0"])
+    store.submitted("c", "3", ["1_0", "1_9", "1_2"])
+    node(lambda key, times: Ended())
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert sorted(asked) == ["update JobId=2 Dependency=", "update JobId=3 Dependency=afterany:1_2"]
+
+
 def test_what_is_not_ready_or_done_elsewhere_stays_in_the_queue(node: Callable[..., list[str]], tmp_path: Path) -> None:
-    kinds = {"3": Ended(elsewhere=True), "4": Ended(NOT_READY)}
-    did = node(lambda key, times: kinds.get(key, Ended()))
+    def how(key: str, times: int) -> Ended:
+        if key == "4":
+            raise Refused
+        return Ended(elsewhere=key == "3")
+
+    did = node(how)
     assert did == ["0", "3", "2", "1", "4", "3", "4"], "once more after a round in which something was done"
     assert ended(tmp_path) == dict.fromkeys(("a0", "a1", "a2"))
 
