@@ -94,7 +94,15 @@ class Member:
 
 
 def descend(
-    target: Target, rows: Tensor, passes: int, *, start: str, first: float, widths: tuple[float, float], aim: Aim
+    target: Target,
+    rows: Tensor,
+    passes: int,
+    *,
+    start: str,
+    first: float,
+    widths: tuple[float, float],
+    aim: Aim,
+    masked: bool = False,
 ) -> None:
     """Descend on the margins from random images, or from the best ones by pixels or by harm."""
     keeper = target.keeper
@@ -111,6 +119,7 @@ def descend(
         steps=passes - 1,
         first=first,
         widths=widths,
+        masked=masked,
         ignore_index=target.ignore_index,
     )
 

@@ -16,8 +16,8 @@ from segbench.attacks.tools.losses import counted_classes
 from segbench.attacks.tools.noise import Generators
 from segbench.attacks.tools.watch import told_apart, watching
 
-OPENINGS: tuple[tuple[float, Aim], ...] = ((0.25, "called"), (0.25, "classes"))
-"""Share of the passes, and aim, of the first two descents, which every image gets; see `members.Aim`."""
+OPENINGS: tuple[tuple[float, Aim, bool], ...] = ((0.25, "called", True), (0.25, "classes", False))
+"""The first two descents, which every image gets: share of the passes, aim (see `members.Aim`), only right pixels."""
 LEFT = 0.25
 """IoU that the classes are taken to have before it is known what is left of them."""
 ROUNDS = 16
@@ -32,7 +32,7 @@ DOUBT = 0.25
 """What is left of that expectation after a round without a gain."""
 
 
-@attack("standard", version=3, ensemble=True)
+@attack("standard", version=4, ensemble=True)
 def standard(
     model: nn.Module,
     images: Tensor,
@@ -49,12 +49,13 @@ def standard(
     Half of the passes go to two descents on the margins, whose loss ends as a count of pixels, each weighed by what it
     is worth for the mean IoU of a set (`tools.descent.iou_harm`). The first one also tells wrong classes apart: a pixel
     that is wrongly called a rare class lowers the IoU of that class more than one that is called a frequent class does.
-    The rest goes in rounds to the member that is expected to gain most on this image: descents that go on from the best
-    image, by mean IoU (one of them with the IoU that this image has left of each class) or by right pixels; APGD with
-    the loss of SegPGD, masked cross-entropy and Jensen-Shannon divergence; PAdam-Cos; CosPGD; a descent from a random
-    start; PDPGD; ALMAProx. The expectation starts from fixed priors and follows what each member gained on the image. A
-    round without a gain makes the member's next round twice as long. An image is finished when no pixel of it is right,
-    when its passes are spent, or when every member in turn gained nothing since the last gain.
+    It follows right pixels only, as masked cross-entropy does. The rest goes in rounds to the member that is expected
+    to gain most on this image: descents that go on from the best image, by mean IoU (one of them with the IoU that this
+    image has left of each class) or by right pixels; APGD with the loss of SegPGD, masked cross-entropy and
+    Jensen-Shannon divergence; PAdam-Cos; CosPGD; a descent from a random start; PDPGD; ALMAProx. The expectation starts
+    from fixed priors and follows what each member gained on the image. A round without a gain makes the member's next
+    round twice as long. An image is finished when no pixel of it is right, when its passes are spent, or when every
+    member in turn gained nothing since the last gain.
 
     If the gradient of an image leads nowhere (`tools.gradient_check`), its remaining passes go to the Square attack,
     which needs only logits. Saturated logits are no reason, since the descents follow margins. An attack gets one
@@ -116,11 +117,11 @@ def _attacked(
     with watching(model, images, norm="linf", eps=eps, see=keeper.see):
         target = Target(model, images, masks, eps, ignore_index, generator, keeper, class_pixels)
         clean = keeper.right.clone()
-        for share, aim in OPENINGS:
+        for share, aim, masked in OPENINGS:
             rows = ((keeper.right > 0) & trusted).nonzero().flatten()
             length = round(share * passes)
             if len(rows) and length > 1:
-                descend(target, rows, length, start="random", first=2.0, widths=WIDTHS, aim=aim)
+                descend(target, rows, length, start="random", first=2.0, widths=WIDTHS, aim=aim, masked=masked)
         if passes >= CHECKED:
             doubtful = (trusted & (keeper.right > HOLDS * clean)).nonzero().flatten()
             trusted[doubtful] &= _checked(target, doubtful)

@@ -2,12 +2,13 @@
 
 A small MaskFormer and a small UPerNet with the same ResNet backbone learn the `digits` scenes, the first by the losses
 of its own library. Both are saved as transformers saves them, and segbench loads and attacks both as `hf:` networks. It
-also attacks each through its probabilities in place of its logits, and through the other network. The trained networks
-and the records stay in FOLDER. It prints the mIoU under each attack, by what the attack was made on.
+also attacks each through its probabilities and through logits over their deviation in place of its own, and through the
+other network. The trained networks and the records stay in FOLDER. It prints the mIoU under each attack, by what the
+attack was made on.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,10 @@ def normalised(images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
-def train(kind: str, dataset: Digits) -> Any:
+def train(kind: str, dataset: Digits, seed: int) -> Any:
     split = dataset.split("train")
     _, images, masks = default_collate([split[index] for index in range(len(split))])
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     network = build(kind, len(dataset.classes)).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4)
     steps = ITERATIONS[kind]
@@ -97,23 +98,42 @@ def train(kind: str, dataset: Digits) -> Any:
     return network.eval()
 
 
-class Probabilities(nn.Module):
-    """A network with probabilities in place of logits, images in [0, 1] -> (N, C, H, W): the scores, of MaskFormer."""
+class Logits(nn.Module):
+    """A network as images in [0, 1] -> (N, C, H, W): logits; of MaskFormer, log scores."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the probabilities at the size of the images."""
+        """Return the logits at the size of the images."""
         answer = self.network(normalised(images))
         if hasattr(answer, "logits"):
-            return F.interpolate(answer.logits, images.shape[2:], mode="bilinear").softmax(1)
+            return F.interpolate(answer.logits, images.shape[2:], mode="bilinear")
         masks = F.interpolate(answer.masks_queries_logits, images.shape[2:], mode="bilinear")
-        return log_class_scores(answer.class_queries_logits, masks).exp()
+        return log_class_scores(answer.class_queries_logits, masks)
 
 
-def main(folder: Path) -> None:
+class Probabilities(Logits):
+    """A network with probabilities in place of logits; of MaskFormer, the scores."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the probabilities at the size of the images."""
+        logits = super().forward(images)
+        per_pixel = isinstance(self.network, transformers.UperNetForSemanticSegmentation)
+        return logits.softmax(1) if per_pixel else logits.exp()
+
+
+class OverDeviation(Logits):
+    """A network whose logits are divided by their standard deviation over the classes, pixel by pixel."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return such logits; the deviation is taken as a constant."""
+        logits = super().forward(images)
+        return logits / logits.detach().std(1, keepdim=True).clamp_min(1e-6)
+
+
+def main(folder: Path, seed: int) -> None:
     torch.set_num_threads(1)
     dataset = Digits(size=SIZE, train=SCENES, val=50, digits=DIGITS)
     spec = f"digits(size={SIZE}, train={SCENES}, val=50, digits={DIGITS})"
@@ -122,7 +142,7 @@ def main(folder: Path) -> None:
     found: dict[str, dict[str, dict[str, float]]] = {}
     for kind in ITERATIONS:
         if not (folder / kind / "config.json").is_file():
-            network = train(kind, dataset)
+            network = train(kind, dataset, seed)
             network.config.id2label = dict(enumerate(dataset.classes))
             network.save_pretrained(folder / kind)
             (folder / kind / "preprocessor_config.json").write_text(json.dumps(processor))
@@ -131,7 +151,8 @@ def main(folder: Path) -> None:
         target, store = f"hf:{folder / kind}", folder / "runs"
         own = segbench.evaluate(target, spec, ATTACKS, store=store, limit=LIMIT)
         told = found[kind] = {"itself": {row.attack: round(row.miou, 1) for row in own.table.itertuples()}}
-        substitutes = [f"hf:{folder / other}", Probabilities(loader.from_pretrained(folder / kind).eval())]
+        own_weights = loader.from_pretrained(folder / kind).eval()
+        substitutes = [f"hf:{folder / other}", *(change(own_weights) for change in (Probabilities, OverDeviation))]
         from_elsewhere = segbench.evaluate(
             *(target, spec, FROM_ELSEWHERE),
             **{"access": "scores", "substitutes": substitutes, "name": f"{kind}-closed"},
@@ -143,4 +164,8 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the networks and the records are kept")
+    parser.add_argument("--seed", type=int, default=0, help="of the trainings")
+    arguments = parser.parse_args()
+    main(arguments.folder, arguments.seed)

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from segbench.attacks.tools.losses import input_gradient, right_pixels, typical_margin
+from segbench.attacks.tools.losses import input_gradient, predicted, right_pixels, typical_margin
 from segbench.attacks.tools.projections import project, step
 
 
@@ -22,6 +22,7 @@ def margin_descent(
     steps: int,
     first: float,
     widths: tuple[float, float],
+    masked: bool = False,
     ignore_index: int = 255,
 ) -> Tensor:
     """Take sign steps that raise the harm done; an image is left alone as soon as no pixel of it is right.
@@ -38,6 +39,7 @@ def margin_descent(
         steps: number of steps.
         first: size of the first step, as a multiple of eps; it falls linearly to zero.
         widths: width of `soft_harm` at the first and at the last step; it falls geometrically.
+        masked: follow right pixels only.
         ignore_index: label of void pixels.
     """
     adversarial = start.clone()
@@ -45,7 +47,7 @@ def margin_descent(
     for t in range(steps):
         now, labels = adversarial[running], masks[running]
         width = widths[0] * (widths[1] / widths[0]) ** (t / max(steps - 1, 1))
-        loss = partial(soft_harm, harm=harm[running], width=width, ignore_index=ignore_index)
+        loss = partial(soft_harm, harm=harm[running], width=width, masked=masked, ignore_index=ignore_index)
         gradient, _, logits = input_gradient(model, now, labels, loss, ignore_index=ignore_index)
         unfinished = right_pixels(logits, labels, ignore_index=ignore_index) > 0
         running = running[unfinished]
@@ -58,7 +60,9 @@ def margin_descent(
     return adversarial
 
 
-def soft_harm(logits: Tensor, masks: Tensor, *, harm: Tensor, width: float, ignore_index: int = 255) -> Tensor:
+def soft_harm(
+    logits: Tensor, masks: Tensor, *, harm: Tensor, width: float, masked: bool = False, ignore_index: int = 255
+) -> Tensor:
     """Harm of what each pixel is called, softened: the sum over classes of harm times a / (|a| + w), (N, H, W).
 
     a is the lead of a class: its logit minus the highest other one, which is positive only for the class that a pixel
@@ -71,6 +75,7 @@ def soft_harm(logits: Tensor, masks: Tensor, *, harm: Tensor, width: float, igno
         masks: (N, H, W).
         harm: of each image, row: true class, column: class that the pixel is called, (N, C, C).
         width: lead at which the slope is a quarter of the slope at zero, in units of the typical margin.
+        masked: wrong pixels count as 0.
         ignore_index: label of void pixels.
     """
     valid = masks != ignore_index
@@ -79,7 +84,8 @@ def soft_harm(logits: Tensor, masks: Tensor, *, harm: Tensor, width: float, igno
     typical = typical_margin(logits, masks, ignore_index=ignore_index).unsqueeze(1)
     own = torch.arange(len(masks), device=masks.device).view(-1, 1, 1)
     weights = harm.to(logits)[own, masks.where(valid, 0)].movedim(-1, 1)
-    return (weights * lead / (lead.abs() + width * typical)).sum(1) * valid
+    counted = valid & (predicted(logits) == masks) if masked else valid
+    return (weights * lead / (lead.abs() + width * typical)).sum(1) * counted
 
 
 def pixel_harm(classes: int) -> Tensor:

@@ -137,7 +137,7 @@ def test_it_is_not_above_a_descent_of_its_first_share_from_the_same_start(task: 
     eps, passes = 0.01, 60
     generators = [[torch.Generator().manual_seed(i) for i in range(3)] for _ in range(2)]
     start = random_start(task.images, task.masks, generators[0], eps=eps, norm="linf", ignore_index=VOID)
-    options = {"first": 2.0, "widths": members.WIDTHS, "steps": round(0.25 * passes) - 1}
+    options = {"first": 2.0, "widths": members.WIDTHS, "masked": True, "steps": round(0.25 * passes) - 1}
     harm = aimed(task.model, task.images, task.masks, eps).harm("called", torch.arange(3))
     alone = margin_descent(task.model, task.images, task.masks, start, harm, eps=eps, **options)
     parts = standard_parts(
@@ -272,6 +272,17 @@ def test_the_softened_harm_counts_pixels_when_it_is_narrow() -> None:
         label, called = int(masks[image, row, column]), int(logits[image, :, row, column].argmax())
         wanted = 0.0 if label == VOID else float(2 * harm[image, label, called] - harm[image, label].sum())
         assert float(found[image, row, column]) == pytest.approx(wanted, abs=1e-3)
+
+
+def test_the_masked_harm_is_that_of_right_pixels() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 4, 5, 6, generator=generator)
+    masks = torch.randint(4, (2, 5, 6), generator=generator)
+    masks[0, 0] = VOID
+    options = {"harm": torch.randn(2, 4, 4, generator=generator).double(), "width": 0.7}
+    right = logits.argmax(1) == masks
+    wanted = torch.where(right, soft_harm(logits, masks, **options), 0)
+    assert torch.equal(soft_harm(logits, masks, masked=True, **options), wanted)
 
 
 def test_the_softened_count_of_right_pixels_is_the_soft_margin() -> None:
