@@ -1,21 +1,30 @@
 """What another busy process costs an evaluation: `python benchmarks/contended.py`, on a machine that is idle otherwise.
 
 Evaluates a network with the threads that segbench chooses, first alone and then beside one process that computes
-without a pause. Prints wall-clock seconds as JSON: with one of N processors gone, N / (N - 1) of the time alone is to
-be expected, and `ratio` is what it took beside that. Threads that wait actively take many times as long.
+without a pause: by `segbench eval`, and by `segbench.evaluate` of a program that imported torch before segbench, whose
+threads wait actively. Prints a line for each with wall-clock seconds, as JSON: with one of N processors gone,
+N / (N - 1) of the time alone is to be expected, and `ratio` is what it took beside that.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 from segbench.processors import usable
+
+NETWORK = "pspnet(encoder=tiny)"
+ATTACKS = ("clean", "bim(steps=3)")
+PROGRAM = "import sys, torch, segbench; segbench.evaluate(sys.argv[1], sys.argv[2], sys.argv[3:], force=True)"
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "MKL_", "OPENBLAS_"))
+}
+"""Without what says how threads wait: importing segbench sets it for the processes that are started, too."""
 
 
 def main() -> None:
@@ -24,29 +33,37 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3, help="the least time of so many counts")
     options = parser.parse_args()
-    alone, beside = [], []
+    data = f"digits(size={options.size}, train=1, val={options.images}, dev=1)"
+    asked = [word for attack in ATTACKS for word in ("-a", attack)]
+    commands = {
+        "segbench eval": ["-m", "segbench", "eval", NETWORK, "-d", data, "--force", "--quiet", *asked],
+        "segbench.evaluate": ["-c", PROGRAM, NETWORK, data, *ATTACKS],
+    }
+    alone: dict[str, list[float]] = {what: [] for what in commands}
+    beside: dict[str, list[float]] = {what: [] for what in commands}
     for _ in range(options.rounds):
-        alone.append(evaluated(options.images, options.size))
-        busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-        try:
-            beside.append(evaluated(options.images, options.size))
-        finally:
-            busy.kill()
-            busy.wait()
+        for what, command in commands.items():
+            alone[what].append(seconds(command))
+            busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            try:
+                beside[what].append(seconds(command))
+            finally:
+                busy.kill()
+                busy.wait()
     processors = usable()
-    expected = min(alone) * processors / (processors - 1) if processors > 1 else 2 * min(alone)
-    found = {"alone": round(min(alone), 1), "contended": round(min(beside), 1), "expected": round(expected, 1)}
-    print(json.dumps({"processors": processors, **found, "ratio": round(min(beside) / expected, 2)}))
+    for what in commands:
+        least, contended = min(alone[what]), min(beside[what])
+        expected = least * processors / (processors - 1) if processors > 1 else 2 * least
+        found = {"alone": round(least, 1), "contended": round(contended, 1), "expected": round(expected, 1)}
+        ratio = round(contended / expected, 2)
+        print(json.dumps({"what": what, "processors": processors, **found, "ratio": ratio}))
 
 
-def evaluated(images: int, size: int) -> float:
-    """Evaluate a network in a process and a store of its own, and return the seconds that it took."""
+def seconds(command: list[str]) -> float:
+    """Return the wall-clock seconds of Python with some arguments, in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        words = ["eval", "pspnet(encoder=tiny)", "-d", f"digits(size={size}, train=1, val={images}, dev=1)", "--force"]
-        attacks = ["-a", "clean", "-a", "bim(steps=3)"]
-        command = [sys.executable, "-m", "segbench", *words, *attacks, "--store", str(Path(folder, "runs")), "--quiet"]
         started = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True, cwd=folder)
+        subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=folder, env=ENVIRONMENT)
         return time.perf_counter() - started
 
 

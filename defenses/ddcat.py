@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,8 +14,7 @@ from segbench.attacks.tools.guard import guarded
 from segbench.defenses.base import Losses, attacked, auxiliary_loss, defense
 from segbench.defenses.sat import PAPER_ATTACK
 from segbench.defenses.tools.first_pass import FirstPass, first_pass
-from segbench.model_zoo.base import ModelError, Segmenter
-from segbench.model_zoo.official import load_official_training
+from segbench.model_zoo.base import Segmenter
 
 Divided = Literal["clean", "adversarial", "both"]
 """Images whose flipped pixels go to the auxiliary branch: "clean" in DDC-AT, "adversarial" in -N, "both" in -M."""
@@ -258,20 +256,3 @@ def ddcat_n(
         aux_weight=aux_weight,
         ignore_index=ignore_index,
     )
-
-
-def from_official(path: str | Path) -> DivideAndConquer:
-    """Load an official DDC-AT checkpoint as a training network with all three branches, in eval mode.
-
-    Args:
-        path: the authors' .pth file.
-
-    Raises:
-        ModelError: the file is not an official checkpoint, or its network has no DDC-AT branches.
-    """
-    official = load_official_training(path)
-    if official.auxiliary_branch is None or official.mask_branch is None:
-        raise ModelError(f"{path}: this network was not trained with DDC-AT: it has no auxiliary and no mask branch")
-    network = ddcat(official.segmenter)
-    network.auxiliary_branch, network.mask_branch = official.auxiliary_branch, official.mask_branch
-    return network.eval()

@@ -60,32 +60,3 @@ def holm(p_values: NDArray[np.float64], alpha: float) -> NDArray[np.bool_]:
     rejected = np.zeros(len(p_values), dtype=bool)
     rejected[order] = ~np.logical_or.accumulate(exceeds)
     return rejected
-
-
-def certified_scores(
-    labels: NDArray[np.int64], truth: NDArray[np.int64], *, num_classes: int, ignore_index: int = 255
-) -> dict[str, float]:
-    """Return the scores of certified labels, in per cent; a pixel without a certificate counts as wrong.
-
-    Args:
-        labels: certified labels, any shape; `ABSTAIN` at pixels without a certificate.
-        truth: true labels of the same shape.
-        num_classes: number of classes; the mean leaves out classes absent from both `labels` and `truth`.
-        ignore_index: label of void pixels.
-
-    Returns:
-        `certified_miou`, `certified_aacc` and `abstained`, over the valid pixels.
-    """
-    valid = truth != ignore_index
-    labels, truth = labels[valid], truth[valid]
-    true = np.bincount(truth, minlength=num_classes)
-    given = np.bincount(labels[labels != ABSTAIN], minlength=num_classes)
-    right = np.bincount(truth[labels == truth], minlength=num_classes)
-    union = true + given - right
-    present = union > 0
-    count = max(len(truth), 1)
-    return {
-        "certified_miou": float(100 * np.mean(right[present] / union[present])) if present.any() else 0.0,
-        "certified_aacc": float(100 * right.sum() / count),
-        "abstained": float(100 * (labels == ABSTAIN).sum() / count),
-    }

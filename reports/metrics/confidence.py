@@ -88,18 +88,6 @@ def auroc_error(counts: NDArray[Any]) -> float:
     return _ratio(float((right * (below + wrong / 2)).sum()), right.sum() * wrong.sum())
 
 
-def risk_coverage(counts: NDArray[Any]) -> tuple[Floats, Floats]:
-    """Return the share of pixels that are kept, and of those the share that is wrong: the most confident bin first.
-
-    Args:
-        counts: (N, 4, 40).
-    """
-    right, wrong = _right_and_wrong(counts)
-    some = right + wrong > 0
-    right, wrong = np.cumsum(right[some][::-1]), np.cumsum(wrong[some][::-1])
-    return (right + wrong) / max(1.0, (right + wrong)[-1] if some.any() else 1.0), wrong / (right + wrong)
-
-
 def aurc(counts: NDArray[Any]) -> float:
     """Return the area under the risk-coverage curve, in [0, 1]: the share of wrong pixels, averaged over coverages.
 

@@ -87,9 +87,9 @@ def _together(table: grid.Table) -> Table:
     shown = Table(title=_plain(f"{table.heading}, mean over kinds and severities"), title_justify="left")
     places = [index for index, column in enumerate(table.columns) if column.group == ALL_KINDS]
     for heading in ("model", "defense"):
-        shown.add_column(heading)
+        shown.add_column(heading, overflow="fold")
     for index in places:
-        shown.add_column(_plain(table.columns[index].sub), justify="right")
+        shown.add_column(_plain(table.columns[index].sub), justify="right", overflow="fold")
     for block in table.blocks:
         for row in block.rows:
             shown.add_row(_plain(block.label), _plain(row.label), *(_summary(row.cells[index]) for index in places))
@@ -154,10 +154,10 @@ def _fitting(
 def _table(title: str, records: Sequence[Record], attacks: Sequence[str], shown: Shown, labels: Labels) -> Table:
     table = Table(title=_plain(title), title_justify="left")
     for heading in ("model", "defense"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     called = {record.attack.short: labels.component("attack", record.attack) for record in records}
     for short in attacks:
-        table.add_column(_plain(called[short]), justify="right")
+        table.add_column(_plain(called[short]), justify="right", overflow="fold")
     rows: dict[tuple[str, str], dict[str, list[Record]]] = {}
     for record in records:
         row = rows.setdefault((labels.model(record.target), row_label(record, labels)), {})

@@ -62,7 +62,7 @@ def shown(found: Status) -> RenderableType:
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     for head in ("matrix", "cells", "done", "running", "failed", "left"):
-        table.add_column(head, justify="left" if head == "matrix" else "right")
+        table.add_column(head, justify="left" if head == "matrix" else "right", overflow="fold")
     for matrix in found.matrices:
         numbers = (matrix.total, matrix.done, matrix.running, matrix.failed, matrix.left)
         table.add_row(Text(visible(matrix.name)), *map(str, numbers))

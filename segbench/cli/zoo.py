@@ -60,7 +60,9 @@ def show(name: NameArgument, zoo: ZooOption = None) -> None:
     if card.numbers:
         table = Table(title="per cent", title_justify="left")
         for heading in ("attack", "protocol", "split", "images", "mIoU", "aAcc"):
-            table.add_column(heading, justify="left" if heading in ("attack", "protocol", "split") else "right")
+            table.add_column(
+                heading, justify="left" if heading in ("attack", "protocol", "split") else "right", overflow="fold"
+            )
         for n in card.numbers:
             named = (Text(one_line(text)) for text in (n.attack, n.protocol, n.split))
             table.add_row(*named, str(n.n_images), f"{n.miou:.1f}", f"{n.aacc:.1f}")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import PurePath
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -143,6 +144,10 @@ def bind(kind: str, written: Any) -> tuple[Bound | None, list[Problem]]:
         The component with all options, or None, and what is wrong.
     """
     try:
+        if kind == "dataset" and isinstance(written, str) and _is_path(path := written.partition("(")[0]):
+            folder = str(PurePath(path).parent) if path.endswith((".yaml", ".yml")) else path
+            ways = f"for images of your own write folder, and --data folder={folder}"
+            raise SegbenchError(f"{shown(written)} is a path, and a dataset is a name; {ways}")
         name, options = parse(written)
         component = _find(kind, name)
         _same_version(written, component)
@@ -150,6 +155,10 @@ def bind(kind: str, written: Any) -> tuple[Bound | None, list[Problem]]:
         named = isinstance(written, Mapping) and "name" in written
         return None, [Problem(("name",) if named else (), str(error))]
     return bind_options(component, options)
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or name.startswith((".", "~")) or name.endswith((".yaml", ".yml"))
 
 
 def _find(kind: str, name: str) -> catalog.Definition:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from segbench.attacks.tools.passes import Passes
 from segbench.attacks.tools.targets import Target, goal
@@ -49,12 +48,20 @@ class Outcome:
 
 def fetch(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Return findings as arrays on the host; what is shown stays on the device."""
-    kept = [replace(outcome, shown=None) for outcome in outcomes]
-    leaves, rebuild = tree_flatten([vars(outcome) for outcome in kept])
-    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    found = [{**vars(outcome), "shown": None} for outcome in outcomes]
+    tensors: list[Tensor] = []
+    for own in found:
+        _each(own, tensors.append)
     arrays = iter(fetched(tensors))
-    landed = tree_unflatten([next(arrays) if isinstance(leaf, Tensor) else leaf for leaf in leaves], rebuild)
+    landed = [_each(own, lambda _: next(arrays)) for own in found]
     return [Outcome(**{**own, "shown": outcome.shown}) for own, outcome in zip(landed, outcomes, strict=True)]
+
+
+def _each(found: Any, change: Callable[[Tensor], Any]) -> Any:
+    """Return what was found with each tensor changed, in their order."""
+    if isinstance(found, dict):
+        return {name: _each(own, change) for name, own in found.items()}
+    return change(found) if isinstance(found, Tensor) else found
 
 
 @dataclass

@@ -154,7 +154,7 @@ def summary(found: Cost) -> RenderableType:
     """Say what a plan would run, for a terminal."""
     table = Table(title=escape(found.title), title_justify="left")
     for heading in ("", "cells", "cached", "to do", "forward passes", "backward passes"):
-        table.add_column(heading, justify="left" if not heading else "right")
+        table.add_column(heading, justify="left" if not heading else "right", overflow="fold")
     for name, row in (("trainings", found.trainings), ("evaluations", found.evaluations)):
         shown = (f"{row.passes.forward:,}", f"{row.passes.backward:,}") if row.passes else ("unknown", "unknown")
         table.add_row(name, str(row.total), str(row.total - row.left), str(row.left), *shown)

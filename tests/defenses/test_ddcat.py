@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +13,8 @@ from segbench.attacks.base import BoundAttack
 from segbench.attacks.bim import bim
 from segbench.attacks.pgd import pgd
 from segbench.defenses import ddcat as module
-from segbench.defenses.ddcat import Branches, DivideAndConquer, ddcat, ddcat_m, ddcat_n, from_official
-from segbench.model_zoo.base import ModelError, Segmenter
-from segbench.model_zoo.official import Official
+from segbench.defenses.ddcat import Branches, DivideAndConquer, ddcat, ddcat_m, ddcat_n
+from segbench.model_zoo.base import Segmenter
 
 EPS = 0.1
 VARIANTS = {"ddcat": ddcat, "ddcat-m": ddcat_m, "ddcat-n": ddcat_n}
@@ -211,18 +209,3 @@ def test_only_the_main_branch_is_deployed(training) -> None:
     defense = training("ddcat")
     assert defense.deploy() is defense.segmenter
     assert len(list(defense.deploy().parameters())) == 2
-
-
-def test_the_training_network_of_an_official_checkpoint_is_rebuilt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, segmenter: Segmenter
-) -> None:
-    branches = ddcat(segmenter)
-    whole = Official("pspnet", segmenter, branches.auxiliary_branch, branches.mask_branch)
-    monkeypatch.setattr(module, "load_official_training", lambda path: whole)
-    network = from_official(tmp_path / "ddcat.pth")
-    assert network.segmenter is segmenter
-    assert (network.auxiliary_branch, network.mask_branch) == (branches.auxiliary_branch, branches.mask_branch)
-    assert not network.training
-    monkeypatch.setattr(module, "load_official_training", lambda path: Official("pspnet", segmenter, None, None))
-    with pytest.raises(ModelError, match=r"sat\.pth: this network was not trained with DDC-AT"):
-        from_official(tmp_path / "sat.pth")

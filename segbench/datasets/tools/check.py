@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +25,24 @@ THREADS = 8
 TOLD = 40
 """Classes up to which a description lists those without a pixel too."""
 
-Counted = tuple[tuple[int, int], NDArray[np.int64]]
-"""Size of a sample, and the number of its pixels by label."""
+TRAINED_ON = "train"
+"""What the names of splits begin with whose images may be in one another, as those of `train` are in `train_aug`."""
+
+
+class Counted(NamedTuple):
+    """What is kept of a sample.
+
+    Attributes:
+        name: of the sample.
+        size: its height and width.
+        counts: number of its pixels by label.
+        image: hash of its image.
+    """
+
+    name: str
+    size: tuple[int, int]
+    counts: NDArray[np.int64]
+    image: bytes
 
 
 class SplitSummary(BaseModel):
@@ -67,6 +85,7 @@ class Summary(BaseModel):
         fingerprint: of the files that were read.
         classes: names of the classes.
         splits: a summary by split.
+        shared: which splits hold the same image, as sentences.
         warnings: what is no mistake but may surprise, as sentences.
     """
 
@@ -75,6 +94,7 @@ class Summary(BaseModel):
     fingerprint: str
     classes: tuple[str, ...]
     splits: dict[str, SplitSummary]
+    shared: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
 
@@ -105,7 +125,10 @@ def check(
     stored = None if cache is None else cache / f"{fingerprint}-{key}.json"
     summary = None if stored is None or verify else _recalled(stored, fingerprint, dataset.classes, names)
     if summary is None:
-        summary = Summary(fingerprint=fingerprint, classes=dataset.classes, splits=_read(dataset, names, first))
+        read = _read(dataset, names, first)
+        summaries = {name: _summarise(reads, len(dataset.classes), left) for name, (reads, left) in read.items()}
+        shared = tuple(_shared({name: reads for name, (reads, _) in read.items()}))
+        summary = Summary(fingerprint=fingerprint, classes=dataset.classes, splits=summaries, shared=shared)
         if stored is not None:
             write_sealed(stored, summary.model_dump(mode="json"), f"cache/{stored.name}")
     # Files that are left out do not change the fingerprint.
@@ -137,9 +160,10 @@ def describe(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def _read(dataset: Dataset, names: Sequence[str], first: Mapping[str, int]) -> dict[str, SplitSummary]:
+def _read(dataset: Dataset, names: Sequence[str], first: Mapping[str, int]) -> dict[str, tuple[list[Counted], int]]:
+    """Return what is kept of the samples of each split that are used, and the number of those that are not."""
     problems: list[str] = []
-    summaries = {}
+    read = {}
     with ThreadPoolExecutor(THREADS) as pool:
         for name in names:
             try:
@@ -154,10 +178,23 @@ def _read(dataset: Dataset, names: Sequence[str], first: Mapping[str, int]) -> d
             if not reads:
                 problems.append(f"split {name!r} has no samples")
             elif len(good) == len(reads):
-                summaries[name] = _summarise(good, len(dataset.classes), len(split) - used)
+                read[name] = good, len(split) - used
     if problems:
         raise DataError("\n".join(fold(problems)))
-    return summaries
+    return read
+
+
+def _shared(read: Mapping[str, Sequence[Counted]]) -> list[str]:
+    """Say which splits hold the same image, pixel for pixel; those that are trained on may."""
+    said = []
+    for one, other in itertools.combinations(read, 2):
+        if one.startswith(TRAINED_ON) and other.startswith(TRAINED_ON):
+            continue
+        there = {sample.image: sample.name for sample in read[one]}
+        same = [f"{there[each.image]} is {each.name}" for each in read[other] if each.image in there]
+        if same:
+            said.append(f"{one} and {other} hold the same images, pixel for pixel: {count(same, 'image')}")
+    return said
 
 
 def _recalled(file: Path, fingerprint: str, classes: Sequence[str], names: Sequence[str]) -> Summary | None:
@@ -171,7 +208,7 @@ def _recalled(file: Path, fingerprint: str, classes: Sequence[str], names: Seque
 
 
 def _warnings(dataset: Dataset, summary: Summary) -> tuple[str, ...]:
-    said = list(dataset.warnings()) if isinstance(dataset, OffersWarnings) else []
+    said = [*(dataset.warnings() if isinstance(dataset, OffersWarnings) else []), *summary.shared]
     official = getattr(dataset, "lengths", {})
     for name, split in summary.splits.items():
         there = split.images + split.left
@@ -197,14 +234,15 @@ def _reader(split: Split, num_classes: int) -> Callable[[int], Counted | str]:
             wrong = num_classes + int(np.flatnonzero(counts[num_classes:255])[0])
             return f"{sample.name}: mask holds label {wrong}, but there are {num_classes} classes and 255 for void"
         height, width = sample.mask.shape
-        return (height, width), counts
+        image = hashlib.sha256(f"{height} {width} ".encode() + sample.image.contiguous().numpy().tobytes())
+        return Counted(sample.name, (height, width), counts, image.digest())
 
     return read
 
 
 def _summarise(reads: Sequence[Counted], num_classes: int, left: int) -> SplitSummary:
-    sizes = sorted((size for size, _ in reads), key=lambda size: (size[0] * size[1], size))
-    counts = np.stack([count for _, count in reads])
+    sizes = sorted((read.size for read in reads), key=lambda size: (size[0] * size[1], size))
+    counts = np.stack([read.counts for read in reads])
     return SplitSummary(
         images=len(reads),
         sizes=(sizes[0], sizes[-1]),

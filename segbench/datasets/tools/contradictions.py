@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from segbench.datasets.tools import patterns
 from segbench.datasets.tools.grammar import Colour, Description
-from segbench.datasets.tools.images import LOSSLESS
+from segbench.datasets.tools.images import LOSSLESS, SUFFIXES
 from segbench.datasets.tools.label_map import LARGEST, LAST, MOST_CLASSES
 from segbench.documents.strict_yaml import Place
 
@@ -47,6 +47,10 @@ def _contradictions_of_files(said: Description) -> Iterator[tuple[Place, str]]:
     if len(texts) < 2:
         return
     images, masks = (patterns.filled(text, dict.fromkeys(patterns.placeholders(text), "x")) for text in texts.values())
+    for kind, pattern in (("images", images), ("masks", masks)):
+        if pattern.is_folder and pattern.text.lower().endswith(SUFFIXES):
+            yield (kind,), f"{kind}: {texts[kind]!r} is one file; write * for the part of its name that differs"
+            return
     if images.wildcards != masks.wildcards:
         counts = f"images has {images.wildcards} wildcards and masks {masks.wildcards}"
         yield ("masks",), f"{counts}; an image and its mask are found by what the same wildcards stand for"

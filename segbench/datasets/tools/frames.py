@@ -13,6 +13,7 @@ from torch import Tensor
 
 from segbench.datasets.base import Clip, Size
 from segbench.datasets.tools.images import read_image, read_sixteen_bits
+from segbench.datasets.tools.resizing import resized_images, resized_map
 from segbench.errors import DataError
 
 
@@ -85,10 +86,8 @@ class FileClips:
                 raise DataError(f"{path}: has another size than {paths[1].name}, but frames of a clip have one size")
         frames, intrinsics = torch.stack(images), self.read_camera(camera).intrinsics
         if self.size is not None and frames.shape[2:] != self.size:
-            import torchvision.transforms.v2.functional as TF  # takes two seconds, and most sweeps need nothing of it
-
             intrinsics = resized(intrinsics, frames.shape[2:], self.size)
-            frames = TF.resize(frames, list(self.size), antialias=True)
+            frames = resized_images(frames, self.size)
         return Clip(frames.float() / 255, intrinsics)
 
 
@@ -120,9 +119,7 @@ class FileDepth:
         # What is infinitely far has no depth to learn: it counts as not known.
         depth = torch.where(disparity > 0, self.read_camera(camera).baseline / disparity, 0.0)
         if self.size is not None:
-            import torchvision.transforms.v2.functional as TF
-
-            depth = TF.resize(depth[None], list(self.size), interpolation=TF.InterpolationMode.NEAREST_EXACT)[0]
+            depth = resized_map(depth, self.size)
         return depth
 
 

@@ -14,6 +14,7 @@ import torch
 from segbench.datasets.base import Sample, Size
 from segbench.datasets.tools.images import SUFFIXES, Picture, Source, read_labels, read_picture
 from segbench.datasets.tools.label_map import LabelMap
+from segbench.datasets.tools.resizing import resized_images, resized_map
 from segbench.errors import DataError
 
 MEMORY = 256 * 2**20
@@ -104,10 +105,7 @@ def read_sample(name: str, source: Source, mask: Source, labels: LabelMap, size:
     _refuse_doubtful_turn(source, picture)
     mapped = torch.from_numpy(labels.apply(values, mask))
     if size is not None and image.shape[1:] != size:
-        import torchvision.transforms.v2.functional as TF  # takes two seconds, and most sweeps need nothing of it
-
-        image = TF.resize(image, list(size), antialias=True)
-        mapped = TF.resize(mapped[None], list(size), interpolation=TF.InterpolationMode.NEAREST_EXACT)[0]
+        image, mapped = resized_images(image, size), resized_map(mapped, size)
     return Sample(name, image, mapped)
 
 

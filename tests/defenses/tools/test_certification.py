@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segbench.defenses.base import ABSTAIN
-from segbench.defenses.tools.certification import certified_radius, certified_scores, certify_votes, holm
+from segbench.defenses.tools.certification import certified_radius, certify_votes, holm
 
 
 def tail(wins: int, samples: int, tau: float) -> float:
@@ -67,18 +67,3 @@ def test_a_single_pixel_passes_exactly_where_its_tail_does() -> None:
         labels = certify_votes(np.array([[1]]), np.array([[wins]]), samples=50, tau=0.75, alpha=0.01)
         assert (labels.item() == 1) == (wins in passing)
     assert 40 < min(passing) < 50
-
-
-def test_scores_by_hand() -> None:
-    truth = np.array([0, 0, 1, 1, 255, 1])
-    labels = np.array([0, ABSTAIN, 1, 0, 1, ABSTAIN])
-    scores = certified_scores(labels, truth, num_classes=3)
-    # Class 0: 1 right of {2 true + 2 given - 1}; class 1: 1 right of {3 true + 1 given - 1}; class 2 is absent.
-    assert scores["certified_miou"] == pytest.approx(100 * (1 / 3 + 1 / 3) / 2)
-    assert scores["certified_aacc"] == pytest.approx(40)
-    assert scores["abstained"] == pytest.approx(40)
-
-
-def test_scores_of_a_void_image_are_zero() -> None:
-    scores = certified_scores(np.array([0, 1]), np.array([255, 255]), num_classes=2)
-    assert scores == {"certified_miou": 0.0, "certified_aacc": 0.0, "abstained": 0.0}

@@ -96,6 +96,16 @@ def test_all_options_are_judged_at_once() -> None:
     assert sorted(problem.path[0] for problem in problems) == ["alpha", "eps", "norm", "step", "steps"]
 
 
+@pytest.mark.parametrize(
+    ("written", "folder"),
+    [("mine/dataset.yaml", "mine"), ("dataset.yml", "."), ("./mine", "./mine"), ("/data/x(size=4)", "/data/x")],
+)
+def test_a_path_in_place_of_a_dataset_is_told_how_to_name_it(written: str, folder: str) -> None:
+    _, problems = specs.bind("dataset", written)
+    ways = f"for images of your own write folder, and --data folder={folder}"
+    assert [problem.message for problem in problems] == [f"'{written}' is a path, and a dataset is a name; {ways}"]
+
+
 def test_code_in_a_spec_is_never_run() -> None:
     bound, problems = specs.bind("attack", "bim(eps=__import__('os').getpid())")
     assert bound is None

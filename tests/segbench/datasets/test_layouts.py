@@ -71,6 +71,8 @@ def test_files_may_lie_in_a_folder_below(tmp_path: Path, write: Write) -> None:
         ("images: x/{split}", [":1: images says where files lie, and masks does not; write both"]),
         ("images: x/{splt}\nmasks: y/{split}", [r":1: images: there is no \{splt\}; there are \{split\}"]),
         ("images: x/{split}/*/*.png\nmasks: y/{split}/*.png", [":2: images has 2 wildcards and masks 1; an image"]),
+        ("images: x/{split}/a.PNG\nmasks: y/{split}", [r":1: images: 'x/{split}/a.PNG' is one file; write \*"]),
+        ("images: x/{split}\nmasks: y/{split}/a.png", [r":2: masks: 'y/{split}/a.png' is one file; write \*"]),
         ("images: x/{split}\nmasks: y/{split}/*.jpg", [r":2: masks end in \.png, .*: other formats change labels"]),
         ("images: x/*.png\nmasks: y/*.png", [r":1: images: nothing tells the splits apart; write \{split\}"]),
         ("splits: {train: ../a, val: b}", [r":1: splits: '\.\./a' leads out of the folder"]),

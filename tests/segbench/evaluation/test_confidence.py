@@ -170,9 +170,6 @@ def test_the_risk_coverage_area_is_the_mean_over_orders_of_equally_confident_pix
         wrong = np.concatenate([rng.permutation([0, 0, 1]), rng.permutation([0, 1, 1, 1]), [1]])
         areas.append((np.cumsum(wrong) / np.arange(1, 9)).mean())
     assert confidence.aurc(counts) == pytest.approx(np.mean(areas), abs=0.003)
-    coverage, risk = confidence.risk_coverage(counts)
-    np.testing.assert_allclose(coverage, [3 / 8, 7 / 8, 1])
-    np.testing.assert_allclose(risk, [1 / 3, 4 / 7, 5 / 8])
 
 
 def test_without_pixels_there_is_no_value() -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from segbench.datasets.base import Sample
 from segbench.datasets.camvid import Camvid
 from segbench.datasets.digits import Digits
 from segbench.datasets.folder import Folder
@@ -31,6 +33,32 @@ def test_the_summary_counts_what_is_there(camvid_root: Path, write: Write) -> No
     assert val.void_pixels == 49
     assert val.class_shares[3] == pytest.approx(36 / 44)
     assert val.void_share == pytest.approx(49 / 93)
+
+
+def test_an_image_of_two_splits_is_told(camvid_root: Path, write: Write) -> None:
+    """Two splits with the same image: a network that trained on one has seen what the other scores."""
+    for split, first in (("train", 0), ("val", 100), ("test", 200)):
+        for index in range(len(list((camvid_root / split).glob("*.png")))):
+            write(camvid_root / split / f"{index}.png", np.full((6, 8, 3), first + index))
+    assert not check(Camvid(camvid_root, size=None)).shared
+    write(camvid_root / "val" / "1.png", np.full((6, 8, 3), 2))
+    summary = check(Camvid(camvid_root, size=None))
+    said = "train and val hold the same images, pixel for pixel: 1 image (2 is 1)"
+    assert summary.shared == (said,)
+    assert f"warning: {said}" in describe(summary)
+
+
+def test_splits_that_are_trained_on_may_share_images() -> None:
+    class Scenes:
+        classes, palette, ignore_index, splits = ("a", "b"), ((0, 0, 0), (1, 1, 1)), 255, ("train", "train_aug", "val")
+
+        def split(self, name: str) -> list[Sample]:
+            return [Sample("0", torch.full((3, 4, 4), int(name == "val"), dtype=torch.uint8), torch.zeros(4, 4).byte())]
+
+        def fingerprint(self, *, verify: bool = False) -> str:
+            return "0"
+
+    assert not check(Scenes()).shared
 
 
 def test_a_summary_reads_as_text(camvid_root: Path, write: Write) -> None:
