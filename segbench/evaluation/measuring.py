@@ -8,7 +8,7 @@ from segbench.errors import StoreError
 from segbench.evaluation.batching import Reader, packed
 from segbench.evaluation.opened import Opened
 from segbench.evaluation.probes import allowance, measure
-from segbench.plan.cells import EvalCell
+from segbench.plan.cells import EvalCell, ExternalCell
 from segbench.plan.plan import Sweep
 from segbench.store import Store
 
@@ -37,15 +37,17 @@ def measure_source(opened: Opened, watched: EvalCell, store: Store, trajectory: 
     reader = Reader(opened.split, opened.protocol, opened.classes, opened.void)
     reads = [reader(index) for index in range(min(CANDIDATES, opened.length))]
     pack = next(packed(reads, CANDIDATES, opened.device))
+    source = opened.sweep.source
     measured = measure(
         opened.protocol.network(opened.source),
         pack.images[:CANDIDATES].contiguous(),
         pack.masks[:CANDIDATES],
         passes=allowance(_passes(watched, opened.length, store)),
         trajectory=trajectory,
+        before=source.answers if isinstance(source, ExternalCell) else (),
         ignore_index=opened.void,
     )
-    store.write_measured(opened.sweep.source.digest, measured)
+    store.write_measured(source.digest, measured)
 
 
 def _passes(cell: EvalCell, length: int, store: Store) -> int:

@@ -13,9 +13,10 @@ from segbench.attacks.bim import bim
 from segbench.attacks.cw import cw
 from segbench.attacks.tools.gradient_check import PASSES, GradientCheck, check_gradient
 from segbench.attacks.tools.guard import guarded
-from segbench.attacks.tools.losses import predicted, right_pixels
+from segbench.attacks.tools.losses import known_classes, predicted, right_pixels
 from segbench.attacks.tools.passes import Passes, count_passes
 from segbench.evaluation.tally import confusion
+from segbench.networks.load import at_places, same_answers
 from segbench.reports.evidence import Measurements
 from segbench.reports.sanity import LARGE_EPS
 from segbench.reports.statistics import mean_iou
@@ -73,6 +74,7 @@ def measure(
     *,
     passes: int = MOST,
     trajectory: Sequence[float] = (),
+    before: Sequence[float] = (),
     ignore_index: int = 255,
 ) -> Measurements:
     """Take measurements on as few images as they need, and as many of them as the passes allow.
@@ -87,6 +89,8 @@ def measure(
         masks: (N, H, W).
         passes: how many images may go forward and backward, counted together.
         trajectory: mean losses along an attack that was made already.
+        before: what the network answered to the first image before it was attacked (`networks.load.answers`); empty
+            where that is not known.
         ignore_index: label of void pixels.
     """
     useful = (masks != ignore_index).flatten(1).any(1).nonzero().flatten().tolist()
@@ -116,6 +120,8 @@ def measure(
                 large = miou(model, attacked, truth, ignore_index=ignore_index)
     changed = any(not torch.equal(value, state[name]) for name, value in model.state_dict().items())
     doubts = {name for check in checks for name, found in check.doubts.items() if useful and found.any()}
+    if useful[:1] == [0] and not same_answers(before, at_places(checks[0].logits)):
+        doubts.add("non-deterministic")
     return Measurements(
         zero_loss=max(float(check.zero_loss) for check in checks),
         zero_gradient=sum(float(check.zero == 1) for check in checks) / len(checks) if useful else 0.0,
@@ -141,14 +147,16 @@ def predicted_again(model: nn.Module, image: Tensor, before: Tensor) -> tuple[in
 
     Returns:
         How often the network started a backward pass, and two largest differences, each as a share of the largest
-        logit: from the logits of before, and between those of the image alone and in the batch.
+        logit of a class that the network knows: from the logits of before, and between those of the image alone and in
+        the batch.
     """
     with guarded(model, image.device), _GradientCalls() as calls:
         alone, together = (
             model(batch.detach().requires_grad_())[:1].detach() for batch in (image, torch.cat([image, 1 - image]))
         )
-    largest = before.abs().max().clamp_min(1e-30)
-    drift, apart = (float((alone - other).abs().max() / largest) for other in (before, together))
+    known = known_classes(before)[:, :, None, None]
+    largest = (before * known).abs().max().clamp_min(1e-30)
+    drift, apart = (float(((alone - other) * known).abs().max() / largest) for other in (before, together))
     return calls.count, drift, apart
 
 

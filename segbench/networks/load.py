@@ -142,7 +142,13 @@ def answers(network: nn.Module, images: Tensor) -> tuple[float, ...]:
         first, second = (network(images).double().flatten() for _ in range(2))
     if not torch.isfinite(first).all() or not torch.allclose(first, second, rtol=0, atol=1e-6):
         return ()
-    return tuple(first[torch.linspace(0, len(first) - 1, PLACES).long()].tolist())
+    return at_places(first)
+
+
+def at_places(logits: Tensor) -> tuple[float, ...]:
+    """Return the logits (1, C, H, W) of an image at `PLACES` fixed places."""
+    values = logits.double().flatten()
+    return tuple(values[torch.linspace(0, len(values) - 1, PLACES).long()].tolist())
 
 
 def same_answers(one: Sequence[float], other: Sequence[float]) -> bool:
