@@ -25,7 +25,7 @@ ROUNDS = 16
 HOLDS = 0.5
 """The gradient is checked on images that keep this share of their right pixels after the opening."""
 CHECKED = 200
-"""The gradient is checked if an image has this many passes; the check costs 20 to 30 of them."""
+"""The gradient is checked if an image has this many passes; the check costs 21 to 37 of them."""
 FORGETTING = 0.5
 """Weight of the last round in what a member is expected to gain."""
 DOUBT = 0.25

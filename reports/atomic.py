@@ -52,7 +52,8 @@ def write(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a disk that is full while a file is written names none
+        if error.errno is not None and error.filename is None:  # as where a disk is full while a file is written
+            error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)

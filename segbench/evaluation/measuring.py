@@ -38,13 +38,15 @@ def measure_source(opened: Opened, watched: EvalCell, store: Store, trajectory: 
     reads = [reader(index) for index in range(min(CANDIDATES, opened.length))]
     pack = next(packed(reads, CANDIDATES, opened.device))
     source = opened.sweep.source
+    # The answers of before were made in fp32.
+    before = source.answers if isinstance(source, ExternalCell) and opened.precision == "fp32" else ()
     measured = measure(
         opened.protocol.network(opened.source),
         pack.images[:CANDIDATES].contiguous(),
         pack.masks[:CANDIDATES],
         passes=allowance(_passes(watched, opened.length, store)),
         trajectory=trajectory,
-        before=source.answers if isinstance(source, ExternalCell) else (),
+        before=before,
         ignore_index=opened.void,
     )
     store.write_measured(source.digest, measured)
