@@ -13,7 +13,7 @@ import transformers
 
 FAMILIES = (
     *("segformer", "upernet-swin", "upernet-convnext", "upernet-beit", "beit", "data2vec", "dpt"),
-    *("mobilenet_v2", "mobilevit", "maskformer", "mask2former", "oneformer", "eomt"),
+    *("dpt-hybrid", "mobilenet_v2", "mobilevit", "maskformer", "mask2former", "oneformer", "eomt"),
 )
 NAMES = ("background", *"01234")
 CLASSES = len(NAMES)
@@ -63,6 +63,14 @@ def _network(family: str) -> Any:
         return transformers.DPTForSemanticSegmentation(
             transformers.DPTConfig(**VIT, num_hidden_layers=4, **sizes, **HEAD)
         )
+    if family == "dpt-hybrid":
+        stages = {"hidden_sizes": [8, 16, 32], "depths": [1, 1, 1], "out_features": ["stage1", "stage2", "stage3"]}
+        backbone = transformers.BitConfig(embedding_size=8, num_groups=4, global_padding="same", **stages)
+        sizes = {"neck_hidden_sizes": [8, 16, 8, 8], "fusion_hidden_size": 8, "backbone_featmap_shape": [1, 32, 2, 2]}
+        joined = {"is_hybrid": True, "backbone_config": backbone, "neck_ignore_stages": [0, 1]}
+        joined |= {"num_hidden_layers": 4, "backbone_out_indices": [0, 1, 2, 3]}
+        config = transformers.DPTConfig(**{**VIT, "patch_size": 16}, **joined, **sizes, **HEAD)
+        return transformers.DPTForSemanticSegmentation(config)
     if family == "mobilenet_v2":
         sizes = {"depth_multiplier": 0.25, "depth_divisible_by": 4, "min_depth": 4}
         return transformers.MobileNetV2ForSemanticSegmentation(
@@ -124,7 +132,8 @@ def _processor(family: str) -> dict[str, Any]:
     }
     if family == "mobilevit":
         return {"image_processor_type": "MobileViTImageProcessor", "do_flip_channel_order": True, **square}
-    own = kinds.get("beit" if family == "data2vec" else family, {"image_processor_type": "SegformerImageProcessor"})
+    family = {"data2vec": "beit", "dpt-hybrid": "dpt"}.get(family, family)
+    own = kinds.get(family, {"image_processor_type": "SegformerImageProcessor"})
     return {**normalised, **square, **own}
 
 
@@ -155,7 +164,7 @@ def write_family(family: str, folder: Path) -> Path:
             for norm in norms:
                 norm.momentum = None
             if norms:
-                side = 32 if family == "data2vec" else 64
+                side = 32 if family in ("data2vec", "dpt-hybrid") else 64
                 network.train()(torch.rand(4, 3, side, side))
     network.config.id2label = dict(enumerate(NAMES))
     network.config.label2id = {name: place for place, name in enumerate(NAMES)}

@@ -46,5 +46,5 @@ def test_every_family_of_transformers_has_a_command() -> None:
     example = (PAGE.parents[1] / "examples" / "tiny_transformers.py").read_text()
     families = re.findall(r"^FAMILIES = \((.*?)^\)", example, re.MULTILINE | re.DOTALL)
     named = re.findall(r'"([\w-]+)"', families[0])
-    assert len(named) == 13
+    assert len(named) == 14
     assert re.findall(r"^\| .* `segbench eval hf:(\S+) -d", PAGE.read_text(), re.MULTILINE) == named

@@ -21,7 +21,7 @@ from segbench.networks.mask_classes import SCORES, MaskClassifier
 Folder = Callable[[str], Path]
 PIXELS = (
     *("segformer", "upernet-swin", "upernet-convnext", "upernet-beit", "beit", "data2vec", "dpt"),
-    *("mobilenet_v2", "mobilevit"),
+    *("dpt-hybrid", "mobilenet_v2", "mobilevit"),
 )
 MASKS = ("maskformer", "mask2former", "oneformer", "eomt")
 SIZES = ((96, 64), (67, 93))
