@@ -11,7 +11,7 @@ from segbench.reports.numbers import number
 from segbench.reports.sanity import explained
 from segbench.reports.tables.grid import Cell, Column, Row, Table
 
-MOST_NETWORKS = 60
+MOST_NETWORKS = 100
 """With more networks than this a report has no cards, and no figure in which each network has lines of its own."""
 COLLAPSE = 0.5
 """A network collapses if it keeps less than this share of its clean mIoU."""

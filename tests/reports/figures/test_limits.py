@@ -83,7 +83,7 @@ def test_nothing_is_cut_off(one, net, attack_bim, values) -> None:
     assert {figure.name: cut for figure in figures if (cut := outside(figure.draw()))} == {}
 
 
-@pytest.mark.parametrize("networks", [60, 61])
+@pytest.mark.parametrize("networks", [MOST_NETWORKS, MOST_NETWORKS + 1])
 def test_many_networks_have_no_lines_of_their_own(one, net, attack_bim, networks) -> None:
     pytest.importorskip("matplotlib", reason="figures need matplotlib")
     records = [
@@ -97,7 +97,7 @@ def test_many_networks_have_no_lines_of_their_own(one, net, attack_bim, networks
     assert "table-1-scatter" in names
     assert ("table-1-bim-steps-1" in names) == few
     assert bool(page.cards) == few
-    said = [note for section in page.sections for note in section.notes if "are left out beyond 60" in note]
+    said = [note for section in page.sections for note in section.notes if "are left out beyond 100" in note]
     assert said == (
-        [] if few else ["These are 61 networks: cards and figures that show each one are left out beyond 60."]
+        [] if few else ["These are 101 networks: cards and figures that show each one are left out beyond 100."]
     )
