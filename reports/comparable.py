@@ -33,8 +33,8 @@ def condition(record: Record, key: Callable[[Component], str] = component_key) -
         record: the record.
         key: component -> its key; `ComponentKeys` computes each key once.
     """
-    shared = (key(record.dataset), record.data_fingerprint, record.split, record.limit, key(record.protocol))
-    return (*shared, record.absent, *(() if record.precision == "fp32" else (record.precision,)))
+    parts = shared_parts(record).values()
+    return tuple(key(part) if isinstance(part, Component) else part for part in parts)
 
 
 def request(record: Record) -> tuple[object, ...]:

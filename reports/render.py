@@ -60,6 +60,7 @@ def render(
     figures: bool = True,
     images: Sequence[int] = (),
     sortable: bool | None = None,
+    judged: bool = False,
 ) -> list[Path]:
     """Judge records and write a report; the same records give the same bytes.
 
@@ -76,6 +77,7 @@ def render(
             median and the worst.
         sortable: embed DataTables in the HTML page, so that readers can sort, filter and copy its tables; needs the
             itables package. None: if that is installed.
+        judged: the records are those that `judge` returned.
 
     Returns:
         The files, in the order of `formats`.
@@ -90,37 +92,12 @@ def render(
         if isinstance(records, Manifest)
         else Manifest(name="records", title="Robustness report", records=tuple(records))
     )
-    return write_judged(
-        judge(manifest, evidence),
-        out,
-        formats,
-        provenance=provenance,
-        published=published,
-        evidence=evidence,
-        figures=figures,
-        images=images,
-        sortable=sortable,
-    )
-
-
-def write_judged(
-    manifest: Manifest,
-    out: Path,
-    formats: Sequence[Format],
-    *,
-    provenance: bool = False,
-    published: str | None = None,
-    evidence: Evidence = NOTHING,
-    figures: bool = True,
-    images: Sequence[int] = (),
-    sortable: bool | None = None,
-) -> list[Path]:
-    """Write the report of a manifest that `judge` returned; see `render`."""
     for name in formats:
         if name not in NAMES:
             raise ValueError(f"no format is called {name!r}; there are: {', '.join(NAMES)}")
     if sortable is None:
         sortable = find_spec("itables") is not None
+    manifest = manifest if judged else judge(manifest, evidence)
     page = compose(manifest, provenance=provenance, published=published, evidence=evidence)
     drawn = _figures(page, evidence, images) if "figures" in formats or (figures and "html" in formats) else []
     tables = [section.table for section in page.sections]

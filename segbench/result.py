@@ -13,7 +13,7 @@ from segbench.reports.figures.base import Figure
 from segbench.reports.formats.frames import tidy
 from segbench.reports.names import is_name
 from segbench.reports.records import Manifest, Record
-from segbench.reports.render import NAMES, Format, figures, judge, write_judged
+from segbench.reports.render import NAMES, Format, figures, judge, render
 from segbench.store import Store, rendered
 from segbench.store.base import uncollected
 from segbench.store.seen import Seen
@@ -152,7 +152,7 @@ class Result:
         if made is not None and rendered.is_current(store, name, made):
             return [folder / NAMES[own] for own in formats]
         try:
-            paths = write_judged(self.manifest, folder, evidence=store.evidence(self.seen), **options)
+            paths = render(self.manifest, folder, evidence=store.evidence(self.seen), judged=True, **options)
         except ValueError as error:
             raise SegbenchError(str(error)) from error
         if out is None:

@@ -2,9 +2,8 @@
 
 import pytest
 
-from segbench.reports.comparable import condition, identity, request, shared_parts
-from segbench.reports.labels import Labels, component_key
-from segbench.reports.records import Component
+from segbench.reports.comparable import condition, identity, request
+from segbench.reports.labels import Labels
 
 
 @pytest.mark.parametrize(
@@ -22,13 +21,6 @@ def test_whatever_changes_the_scored_pixels_parts_two_tables(one, net, change) -
     plain, other = one(net("pspnet", "sat", 0)), one(net("pspnet", "sat", 0), **change)
     assert condition(plain) != condition(other)
     assert condition(plain, Labels([plain, other]).component_key) == condition(plain)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_key_is_made_of_all_that_values_of_a_table_share(one, net, precision) -> None:
-    record = one(net("pspnet", "sat", 0), limit=10).model_copy(update={"precision": precision})
-    shared = shared_parts(record).values()
-    assert condition(record) == tuple(component_key(own) if isinstance(own, Component) else own for own in shared)
 
 
 def test_another_version_of_a_protocol_parts_two_tables(one, net) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from segbench.components import catalog, specs
+from segbench.plan import plan
 from segbench.plan.cells import Data, EvalCell, TrainCell
 from segbench.plan.identity import Shared, digest
 
@@ -26,22 +28,34 @@ def test_what_is_shared_changes_no_digest(content: dict[str, object], own: dict[
 
 
 def test_evaluations_share_nothing_that_tells_them_apart() -> None:
-    data = Data(specs.bound("dataset", "digits"), "f00d")
+    digits = specs.bound("dataset", "digits")
+    named = [Data(digits, "f00d", classes=("background", "0")), Data(digits, "beef", classes=("road", "sky"))]
     networks = [
-        TrainCell(data, specs.bound("model", "pspnet(encoder=tiny)"), specs.bound("defense", "none"), {}, seed)
-        for seed in (0, 1)
+        TrainCell(data, specs.bound("model", "pspnet(encoder=tiny)"), specs.bound("defense", "none"), {}, 0)
+        for data in named
     ]
     bim = specs.bound("attack", "bim")
     foreign = replace(bim, component=replace(bim.component, source="other code"))
-    protocol = specs.bound("protocol", "whole-v1")
+    special: list[dict[str, Any]] = [
+        *({}, {"adaptive": False}, {"adaptive": True, "dynamic": True}, {"certified": True}, {"dynamic": True}),
+        *({"precision": "bf16"}, {"files": {"map.png": "f00d"}}),
+    ]
     cells = [
-        EvalCell(target, source, attack, protocol, "val", limit, seed, **special)
+        EvalCell(target, source, attack, specs.bound("protocol", protocol), "val", limit, seed, **more)
         for target in networks
         for source in networks
         for attack in (bim, foreign, specs.bound("attack", "bim(steps=2)"))
+        for protocol in ("whole-v1", "sea-v2(size=32)")
         for limit in (None, 1)
         for seed in (0, 1)
-        for special in ({}, {"adaptive": False}, {"certified": True}, {"dynamic": True}, {"precision": "bf16"})
+        for more in special
     ]
-    assert len({cell.digest for cell in cells}) == len(cells)
+    for cell in cells:
+        networks_of = {"target": cell.target.digest, "source": cell.source.digest}
+        assert cell.digest == digest({**cell._shared(), **networks_of})
+        own = {"source": cell.source.digest, **({"only": cell.digest} if cell.dynamic else {})}
+        assert plan._trajectory(cell) == digest({**plan._shared(cell), **own})
+    # Of files those count that an option of the attack names; of `adaptive` only that it is false.
+    told = [cell for cell in cells if not cell.files and cell.adaptive is not True]
+    assert len({cell.digest for cell in told}) == len(told)
     assert catalog.find("attack", "bim").source is None

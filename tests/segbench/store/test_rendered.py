@@ -21,13 +21,13 @@ Made = list[Path]
 def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     """The folders of the reports that are rendered."""
     folders: Made = []
-    render = results.write_judged
+    render = results.render
 
     def counted(manifest: Any, folder: Path, formats: Any, **options: Any) -> list[Path]:
         folders.append(folder)
         return render(manifest, folder, formats, figures=False, **options)
 
-    monkeypatch.setattr(results, "write_judged", counted)
+    monkeypatch.setattr(results, "render", counted)
     return folders
 
 
