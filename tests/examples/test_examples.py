@@ -86,7 +86,7 @@ def test_tiny_networks_of_transformers(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="needs the extra hf")
     run("tiny_transformers.py", tmp_path)
     folders = sorted(path.name for path in tmp_path.iterdir())
-    assert len(folders) == 13
+    assert len(folders) == 14
     for name in folders:
         assert {"config.json", "model.safetensors", "preprocessor_config.json"} <= {
             path.name for path in (tmp_path / name).iterdir()
