@@ -20,6 +20,7 @@ from segbench.datasets.base import Dataset
 from segbench.datasets.tools.check import check
 from segbench.errors import CellError, DataError, MatrixError, SegbenchError
 from segbench.execution import workers
+from segbench.memory import out_of_memory
 from segbench.networks import convention_check, loaders
 from segbench.networks.adapter import Adapter
 from segbench.networks.load import answers, open_external
@@ -281,6 +282,11 @@ def _fits(
         raise
     except (Exception, SystemExit) as error:  # whatever a stranger's network raises
         reason = " ".join(str(error).split())[:300]
+        if out_of_memory(error):
+            raise SegbenchError(
+                f"{adapter.name}: an image {tuple(images.shape)} takes more memory than this machine has ({reason}); "
+                "use a protocol that cuts images, such as whole-v1(window=[512, 512])"
+            ) from error
         raise SegbenchError(
             f"{adapter.name} cannot take an image {tuple(images.shape)} ({reason}); "
             "state its convention, such as 'multiple', or resize images with protocol whole-v1(size=[height, width])"

@@ -28,6 +28,7 @@ from segbench.plan.traits import traits
 from segbench.reports.records import Origin
 from segbench.seeding import derive
 from segbench.store import Store
+from segbench.torch_settings import defaults
 
 PLACES = 64
 """Logits by which a network is known again."""
@@ -191,7 +192,7 @@ def forget() -> None:
 def _read(external: ExternalNetwork, num_classes: int | None) -> _Read:
     """Load a network, and note the files that it is made from."""
     try:
-        with torch.random.fork_rng(devices=[]), watched() as files:
+        with defaults(), torch.random.fork_rng(devices=[]), watched() as files:
             torch.manual_seed(derive(external.seed, "weights"))
             loaded = loaders.load(
                 external.load,

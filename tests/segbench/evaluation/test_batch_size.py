@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from segbench.errors import CellError
 from segbench.evaluation import batch_size
-from segbench.evaluation.batch_size import MOST, BatchSizes, out_of_memory
+from segbench.evaluation.batch_size import MOST, BatchSizes
 from segbench.evaluation.training_data import Piecewise
+from segbench.memory import out_of_memory
 from segbench.store import Store
 
 CPU = torch.device("cpu")
