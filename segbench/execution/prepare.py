@@ -301,7 +301,9 @@ def _reached(network: torch.nn.Module, images: torch.Tensor) -> bool:
     try:
         with torch.enable_grad():
             logits: torch.Tensor = network(images.detach().requires_grad_())
-    except RuntimeError:  # numpy and others refuse tensors that take gradients
+    except RuntimeError as error:  # numpy and others refuse tensors that take gradients
+        if out_of_memory(error):
+            raise
         return False
     return logits.requires_grad
 

@@ -51,8 +51,13 @@ def folded(network: nn.Module, pairs: Sequence[Pair]) -> nn.Module:
     Args:
         network: the network; left as it is.
         pairs: what `foldable` found in it.
+
+    Raises:
+        ValueError: a copy of it shares layers with it.
     """
     own = copy.deepcopy(network)
+    if set(own.modules()) & set(network.modules()):
+        raise ValueError("a copy of the network shares layers with it")
     for first, second in pairs:
         convolution: Any = own.get_submodule(first)
         normalisation: Any = own.get_submodule(second)
