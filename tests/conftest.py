@@ -13,9 +13,7 @@ torch.set_num_threads(1)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Seed torch before each test and its fixtures: a network of random weights may by chance score better under another
-    convention, which an evaluation refuses.
-    """
+    """Seed torch before a test and its fixtures: a check may refuse one network of random weights and not another."""
     torch.manual_seed(1)
 
 
