@@ -129,7 +129,7 @@ def run_plan() -> Callable[..., list[Record]]:
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def silent() -> type[Silent]:
     return Silent
 
