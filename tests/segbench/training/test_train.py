@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from segbench.config.matrix import Recipe, Runtime
 from segbench.errors import CellError, DataError, Stopped
 from segbench.networks.load import load_network
-from segbench.plan.cells import TrainCell
+from segbench.plan.networks import TrainCell
 from segbench.plan.plan import Plan
 from segbench.store import Store
 from segbench.training import batches, train
@@ -65,6 +65,19 @@ def test_stopped_and_resumed_is_bit_identical(
     )
     pd.testing.assert_frame_equal(first, second, check_exact=True)
     assert not (parts.train_dir(cell.digest) / "checkpoint.pt").exists()
+
+
+def test_a_training_stops_between_two_looks_at_its_loss(
+    tiny_plan: Callable[..., Plan], silent: type[Any], tmp_path: Path
+) -> None:
+    cell = tiny_plan(recipe={"optimizer": "sgd", "batch_size": 4, "iterations": 7}).trainings[0]
+    listener = silent(checks=2)  # of iterations 2 and 4; 1, and 3 at the end of an epoch, are looked at
+    with pytest.raises(Stopped):
+        run(cell, tmp_path / "parts", listener)
+    assert [done for done, *_ in listener.heard] == [0, 1, 3]
+    parts = run(cell, tmp_path / "parts", resumed := silent())
+    assert resumed.heard[0][0] == 4
+    assert weights(parts, cell) == weights(run(cell, tmp_path / "whole", silent()), cell)
 
 
 def test_an_unfinished_training_shows_its_course(
