@@ -53,6 +53,9 @@ ZERO_LOSS = 0.9
 GAP = 0.01
 """A mean gap between the two highest logits below this accuses (5 to 15; of untrained networks 0.1)."""
 
+STRIP = 1 << 22
+"""Values that are added up at once."""
+
 OF_CROSS_ENTROPY = ("saturated-logits", "zero-loss", "scale-dependent")
 """Doubts that say nothing against a loss which takes margins as shares of the image's own."""
 
@@ -275,7 +278,9 @@ def _apart(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _norm(values: Tensor) -> Tensor:
-    return values.flatten(1).double().square().sum(1).sqrt()
+    # In strips: a second copy of all logits in float64 would be gigabytes for large images with many classes.
+    strips = values.flatten(1).split(STRIP, 1)
+    return torch.stack([strip.double().square().sum(1) for strip in strips]).sum(0).sqrt()
 
 
 def _is_smooth(jump: Tensor) -> Tensor:

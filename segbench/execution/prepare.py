@@ -294,6 +294,7 @@ def _fits(
         ) from error
     if adapter.access != "labels":
         _no_probabilities(adapter, logits)
+    del logits  # of large images with many classes, each answer takes gigabytes
     return answers(network, images)
 
 
