@@ -279,7 +279,7 @@ def _apart(one: Tensor, other: Tensor) -> Tensor:
 
 def _norm(values: Tensor) -> Tensor:
     # In strips: a second copy of all logits in float64 would be gigabytes for large images with many classes.
-    strips = values.flatten(1).split(STRIP, 1)
+    strips = torch.split(values.flatten(1), STRIP, 1)
     return torch.stack([strip.double().square().sum(1) for strip in strips]).sum(0).sqrt()
 
 
