@@ -16,7 +16,7 @@ from segbench.datasets.base import Dataset, Split
 from segbench.defenses.base import Dynamic
 from segbench.evaluation.anticipating import Anticipating
 from segbench.evaluation.precision import in_precision
-from segbench.networks.agreeing import Instead
+from segbench.networks.agreeing import Instead, kind_of
 from segbench.networks.compiling import compile_passes
 from segbench.networks.folding import Pair, foldable, folded
 from segbench.networks.load import load_network, weights_sha256
@@ -145,8 +145,9 @@ def _foldable(inside: nn.Module, digest: str, store: Store, image: Callable[[], 
     """Return what the store knows of folding a network: pairs of layers, and kinds of images for which it was seen."""
     known = store.remembered("folding", digest)
     if known is None:
-        pairs = foldable(inside, image())
-        known = {"pairs": pairs or []}
+        first = image()
+        pairs = foldable(inside, first)
+        known = {"pairs": pairs or [], "agreed": {kind_of(first): True}}
         if pairs is not None:
             store.remember("folding", digest, known)
     return {"agreed": {}, **known}

@@ -27,6 +27,11 @@ def alike(found: Tensor, expected: Tensor) -> bool:
     return bool(apart <= TOLERANCE * largest)
 
 
+def kind_of(images: Tensor) -> str:
+    """Return what the path of images (N, 3, H, W) through a network may depend on: their size, and whether it is one."""
+    return f"{images.shape[-2]}x{images.shape[-1]}{' each' if len(images) > 1 else ''}"
+
+
 class Instead:
     """The forward pass of a faster copy of a network, or the network's own where they do not agree.
 
@@ -54,7 +59,7 @@ class Instead:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits (N, C, H, W)."""
-        kind = f"{images.shape[-2]}x{images.shape[-1]}{' each' if len(images) > 1 else ''}"
+        kind = kind_of(images)
         if kind not in self.agreed:
             self.agreed[kind] = self._agree(images.detach())
             self.learnt()
