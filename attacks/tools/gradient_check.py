@@ -241,8 +241,8 @@ def _gradients(
     logits = model(at)
     found = []
     for place, is_rescaled in enumerate(rescaled):
-        scale = logit_scale(logits, masks, ignore_index=void) if is_rescaled else 1
-        losses = image_mean(cross_entropy(logits / scale, masks, ignore_index=void), masks, ignore_index=void)
+        shown = logits / logit_scale(logits, masks, ignore_index=void) if is_rescaled else logits
+        losses = image_mean(cross_entropy(shown, masks, ignore_index=void), masks, ignore_index=void)
         gradient = None
         if losses.requires_grad:
             more = place + 1 < len(rescaled)

@@ -31,7 +31,9 @@ def foldable(network: nn.Module, images: Tensor) -> list[Pair] | None:
         network: in eval mode; left as it is.
         images: (N, 3, H, W) in [0, 1].
     """
-    if not any(_plain(module, nn.BatchNorm2d) for module in network.modules()):
+    modules = list(network.modules())
+    # What torch.compile made would compile itself again, for this look and for the copy.
+    if not any(_plain(module, nn.BatchNorm2d) for module in modules) or "OptimizedModule" in map(_kind, modules):
         return []
     try:
         with rounded(matrices=False, convolutions=False):
@@ -95,6 +97,10 @@ def _sequences(network: nn.Module, images: Tensor) -> tuple[list[Pair], Tensor]:
         if alone and weights.count(id(network.get_submodule(first).weight)) == 1:
             pairs.append((first, name))
     return pairs, logits.detach()
+
+
+def _kind(module: nn.Module) -> str:
+    return type(module).__name__
 
 
 def _plain(module: nn.Module, kind: type[nn.Module]) -> bool:
