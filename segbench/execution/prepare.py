@@ -294,8 +294,8 @@ def _fits(
         ) from error
     if adapter.access != "labels":
         _no_probabilities(adapter, logits)
-    del logits  # of large images with many classes, each answer takes gigabytes
-    return answers(network, images)
+    with torch.no_grad():
+        return answers(logits, network(images))
 
 
 def _reached(network: torch.nn.Module, images: torch.Tensor) -> bool:

@@ -28,7 +28,7 @@ def alike(found: Tensor, expected: Tensor) -> bool:
 
 
 def kind_of(images: Tensor) -> str:
-    """Return what the path of images (N, 3, H, W) through a network may depend on: their size, and whether it is one."""
+    """Return what the path of images (N, 3, H, W) through a network may depend on: their size, and if it is one."""
     return f"{images.shape[-2]}x{images.shape[-1]}{' each' if len(images) > 1 else ''}"
 
 

@@ -131,19 +131,16 @@ def open_adapter(external: ExternalNetwork, num_classes: int | None) -> Adapter:
     return _adapted(_read(external, num_classes), external, num_classes).adapter
 
 
-def answers(network: nn.Module, images: Tensor) -> tuple[float, ...]:
+def answers(first: Tensor, second: Tensor) -> tuple[float, ...]:
     """Return logits of a network at fixed places of an image, by which it is known again.
 
     Args:
-        network: images -> logits, in eval mode.
-        images: (1, 3, H, W) in [0, 1].
+        first: what it answered to an image, (1, C, H, W).
+        second: what it answered to the same image again.
 
     Returns:
-        `PLACES` logits; none where two answers to the same image differ.
+        `PLACES` logits; none where the two differ.
     """
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        first, second = network(images), network(images)
     # Class by class: of large images with many classes, a second copy of all logits would be gigabytes.
     apart = [float((one - other).abs().max()) for one, other in zip(first.unbind(1), second.unbind(1), strict=True)]
     if not all(difference <= SAME for difference in apart):  # infinite and NaN are not, either
