@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-BROKEN = 16
-"""Channels up to which torch 2.14 writes behind a gradient's end; see `layout`."""
+NARROW = 16
+"""Channels of a convolution whose gradient torch 2.14 writes behind its end; see `layout`."""
 
 
 def layout(network: nn.Module, device: torch.device) -> torch.memory_format:
@@ -24,8 +24,8 @@ def layout(network: nn.Module, device: torch.device) -> torch.memory_format:
         isinstance(module, nn.Conv2d)
         and module.kernel_size == (1, 1)
         and max(module.stride) > 1
-        and module.in_channels < BROKEN
-        and module.out_channels <= BROKEN
+        and module.in_channels < NARROW
+        and module.out_channels <= NARROW
         for module in network.modules()
     )
     return torch.contiguous_format if narrow and device.type == "cpu" else torch.channels_last
