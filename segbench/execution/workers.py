@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from segbench import memory
 from segbench.errors import SegbenchError, Stopped
 from segbench.processors import usable
 
@@ -166,8 +165,6 @@ def set_up(channel: Channel, device: torch.device, threads: int) -> None:
     torch.set_num_threads(threads)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    else:
-        memory.keep_freed()
 
 
 def local(devices: list[torch.device], threads: int, queue: Queue[Update | str], stop: Event) -> Executor:

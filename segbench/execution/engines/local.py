@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from segbench import memory
 from segbench.config.matrix import Runtime
 from segbench.execution import work, workers
 from segbench.execution.board import Ended, Job
@@ -56,7 +55,6 @@ class ThisProcess:
     def __exit__(self, *error: object) -> None:
         torch.set_num_threads(self.before)
         load.forget()
-        memory.give_back()
 
     def offer(self, jobs: Mapping[str, Job]) -> None:
         """Nothing is to be prepared."""
