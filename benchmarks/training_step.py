@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from timing import interleaved
 from torch import Tensor, nn
 
-from segbench import memory
 from segbench.components import specs
 from segbench.defenses.base import auxiliary_loss
 from segbench.defenses.ddcat import DivideAndConquer
@@ -35,10 +34,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=89)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--give-back", action="store_true", help="give freed memory back, which a run keeps")
     options = parser.parse_args()
-    if not options.give_back:
-        memory.keep_freed()
     torch.manual_seed(0)
     images = torch.rand(options.batch, 3, options.size, options.size).contiguous(memory_format=torch.channels_last)
     masks = torch.randint(CLASSES, images[:, 0].shape)
