@@ -25,7 +25,7 @@ from segbench.evaluation.results import Found, as_record
 from segbench.evaluation.tally import Tally
 from segbench.execution.board import pending
 from segbench.execution.prepare import tentative_plan
-from segbench.plan.cells import EvalCell
+from segbench.plan.evaluations import EvalCell
 from segbench.reports.evidence import Measurements
 from segbench.store import Store
 

@@ -11,6 +11,12 @@ import torch
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Seed torch before a test and its fixtures: a check may refuse one network of random weights and not another."""
+    torch.manual_seed(1)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real images that lies beside the repository, or where SEGBENCH_TEST_DATA says."""

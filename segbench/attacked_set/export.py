@@ -28,7 +28,7 @@ from segbench.evaluation.training_data import training_context
 from segbench.execution import prepare, workers
 from segbench.files import is_file, read_sealed, sha256, write_sealed
 from segbench.networks.load import load_network, weights_sha256
-from segbench.plan.cells import EvalCell, recorded_threat
+from segbench.plan.evaluations import EvalCell, recorded_threat
 from segbench.plan.identity import digest
 from segbench.protocols.base import Crops, EvaluationProtocol
 from segbench.protocols.void import scored_split

@@ -18,7 +18,7 @@ from segbench.errors import SegbenchError, failing
 from segbench.evaluation.tally import confusion
 from segbench.execution import prepare
 from segbench.networks.label_maps import as_scores
-from segbench.plan.cells import needs_root
+from segbench.plan.data import needs_root
 from segbench.plan.identity import digest
 from segbench.protocols.base import Crops, EvaluationProtocol
 from segbench.protocols.void import scored_split

@@ -8,7 +8,8 @@ from segbench.errors import StoreError
 from segbench.evaluation.batching import Reader, packed
 from segbench.evaluation.opened import Opened
 from segbench.evaluation.probes import allowance, measure
-from segbench.plan.cells import EvalCell, ExternalCell
+from segbench.plan.evaluations import EvalCell
+from segbench.plan.networks import ExternalCell
 from segbench.plan.plan import Sweep
 from segbench.store import Store
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from segbench.evaluation.regions import region_extras
 from segbench.evaluation.tally import Tally
-from segbench.plan.cells import EvalCell
+from segbench.plan.evaluations import EvalCell
 from segbench.reports.metrics.registry import measured
 from segbench.reports.metrics.tallied import Tallied
 from segbench.reports.records import Record

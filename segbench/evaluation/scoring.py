@@ -20,7 +20,7 @@ from segbench.evaluation.opened import Opened
 from segbench.evaluation.precision import in_precision
 from segbench.evaluation.regions import Limited, hidden_counts, limited
 from segbench.evaluation.tally import Outcome, certified_confusion, on_target
-from segbench.plan.cells import EvalCell
+from segbench.plan.evaluations import EvalCell
 from segbench.reports.evidence import KeptImage
 from segbench.seeding import derive, generator
 

@@ -32,7 +32,7 @@ from segbench.evaluation.scoring import Scoring
 from segbench.evaluation.tally import Outcome, Tally, fetch
 from segbench.evaluation.training_data import training_context
 from segbench.files import acquire
-from segbench.plan.cells import EvalCell
+from segbench.plan.evaluations import EvalCell
 from segbench.plan.plan import Sweep
 from segbench.provenance import provenance
 from segbench.read_ahead import waiting

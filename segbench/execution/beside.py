@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from segbench.evaluation.measuring import lacks_measurements
 from segbench.evaluation.probes import allowance
 from segbench.networks.convention_check import CONVENTIONS, IMAGES
-from segbench.plan.cells import ExternalCell
+from segbench.plan.networks import ExternalCell
 from segbench.plan.plan import Plan, Sweep
 from segbench.store import Store
 

@@ -12,7 +12,8 @@ from segbench.errors import SegbenchError
 from segbench.evaluation.measuring import lacks_measurements
 from segbench.execution.pass_counts import training_passes
 from segbench.networks.load import same_answers
-from segbench.plan.cells import EvalCell, TrainCell
+from segbench.plan.evaluations import EvalCell
+from segbench.plan.networks import TrainCell
 from segbench.plan.plan import Plan, Sweep
 from segbench.store import Store
 from segbench.store.whole import Whole

@@ -25,7 +25,7 @@ from segbench.execution import prepare, workers
 from segbench.execution.beside import Beside, beside
 from segbench.execution.pass_counts import attack_passes, beside_predicting, context, scoring_passes, training_passes
 from segbench.networks.load import open_external
-from segbench.plan.cells import NetworkCell, TrainCell
+from segbench.plan.networks import NetworkCell, TrainCell
 from segbench.plan.plan import Plan, Sweep, group
 from segbench.plan.traits import needs
 from segbench.protocols.base import Crops

@@ -22,7 +22,7 @@ from segbench.execution.engines.choose import chosen
 from segbench.execution.engines.slurm import SlurmEngine
 from segbench.execution.shards import shards
 from segbench.execution.work import store_failure, without_failed
-from segbench.plan.cells import ExternalCell
+from segbench.plan.networks import ExternalCell
 from segbench.plan.plan import Plan, Sweep
 from segbench.store import Store
 from segbench.store.base import fault

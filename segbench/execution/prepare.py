@@ -23,7 +23,8 @@ from segbench.execution import workers
 from segbench.networks import convention_check, loaders
 from segbench.networks.adapter import Adapter
 from segbench.networks.load import answers, open_external
-from segbench.plan.cells import Data, ExternalCell, needs_root
+from segbench.plan.data import Data, needs_root
+from segbench.plan.networks import ExternalCell
 from segbench.plan.plan import Plan, build
 from segbench.plan.traits import defense_needs
 from segbench.protocols.base import EvaluationProtocol

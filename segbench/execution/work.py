@@ -13,7 +13,7 @@ from segbench.evaluation.sweep import run_sweep
 from segbench.execution import workers
 from segbench.execution.board import Ended, Job
 from segbench.execution.heartbeat import Heartbeat
-from segbench.plan.cells import EvalCell
+from segbench.plan.evaluations import EvalCell
 from segbench.plan.plan import Sweep
 from segbench.store import Store
 from segbench.training.train import run_training

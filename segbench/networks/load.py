@@ -23,7 +23,8 @@ from segbench.networks.fingerprint import fingerprint
 from segbench.networks.loaded import Loaded
 from segbench.networks.origin import origin_of
 from segbench.networks.stored import is_training
-from segbench.plan.cells import Data, ExternalCell, NetworkCell, TrainCell
+from segbench.plan.data import Data
+from segbench.plan.networks import ExternalCell, NetworkCell, TrainCell
 from segbench.plan.traits import traits
 from segbench.reports.records import Origin
 from segbench.seeding import derive

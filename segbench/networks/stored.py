@@ -11,7 +11,7 @@ from segbench.config.network import Convention
 from segbench.datasets.base import VOID
 from segbench.errors import SegbenchError
 from segbench.networks.loaded import Loaded
-from segbench.plan.cells import TrainCell
+from segbench.plan.networks import TrainCell
 from segbench.store import Store
 from segbench.zoo.networks import trained_cells
 

@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 from segbench.components import specs
 from segbench.config.network import ExternalNetwork
 from segbench.errors import SegbenchError
-from segbench.plan.cells import Data, EvalCell, ExternalCell, NetworkCell, TrainCell
+from segbench.plan.data import Data
+from segbench.plan.evaluations import EvalCell
 from segbench.plan.identity import plain
+from segbench.plan.networks import ExternalCell, NetworkCell, TrainCell
 from segbench.plan.plan import Sweep
 from segbench.reports.records import Component, Origin
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from segbench.components.specs import Bound
 from segbench.config.matrix import Matrix, Trained
-from segbench.plan.cells import Data, EvalCell, ExternalCell, NetworkCell, TrainCell
+from segbench.plan.data import Data
+from segbench.plan.evaluations import EvalCell
 from segbench.plan.identity import component_identity, file_hashes, shared_by
+from segbench.plan.networks import ExternalCell, NetworkCell, TrainCell
 from segbench.plan.traits import Trait, defense_traits
 from segbench.reports.records import Manifest, Record
 

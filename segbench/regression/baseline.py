@@ -17,7 +17,7 @@ from segbench.documents.strict_json import parse_json
 from segbench.documents.text import read_text
 from segbench.errors import SegbenchError, shown
 from segbench.files import write_json
-from segbench.plan.cells import EVALUATION_VERSION
+from segbench.plan.evaluations import EVALUATION_VERSION
 from segbench.regression.rules import MOST, Allowed, resolved
 from segbench.reports.comparable import identity, shared_parts
 from segbench.reports.metrics.registry import is_metric

@@ -24,7 +24,7 @@ from segbench.defenses.base import Prepared
 from segbench.errors import CellError, DataError, Stopped, StoreError
 from segbench.files import acquire
 from segbench.model_zoo.base import Segmenter
-from segbench.plan.cells import TrainCell
+from segbench.plan.networks import TrainCell
 from segbench.plan.traits import needs
 from segbench.provenance import provenance
 from segbench.read_ahead import ReadAhead, fitting, waiting

@@ -19,7 +19,7 @@ from segbench.files import file_sha256
 from segbench.model_zoo.base import ModelError
 from segbench.model_zoo.official import load_official_training
 from segbench.model_zoo.weights import check_keys, load_strict
-from segbench.plan.cells import TrainCell
+from segbench.plan.networks import TrainCell
 from segbench.reports.names import is_name
 from segbench.reports.records import Component, Record
 from segbench.store import Store

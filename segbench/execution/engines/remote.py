@@ -19,7 +19,7 @@ from segbench.execution import work, workers
 from segbench.execution.board import Ended
 from segbench.execution.engines.base import Refused
 from segbench.plan.as_data import job_from_plain
-from segbench.plan.cells import TrainCell
+from segbench.plan.networks import TrainCell
 from segbench.plan.plan import Sweep
 from segbench.store import Store
 

@@ -21,7 +21,8 @@ from segbench.errors import CellError, Stopped
 from segbench.evaluation import batching, opened, tally
 from segbench.evaluation.sweep import run_sweep
 from segbench.networks.load import load_network
-from segbench.plan.cells import EvalCell, TrainCell
+from segbench.plan.evaluations import EvalCell
+from segbench.plan.networks import TrainCell
 from segbench.plan.plan import Plan, Sweep
 from segbench.protocols.base import Crops
 from segbench.store import Store

@@ -20,7 +20,7 @@ from segbench.evaluation import results, tally
 from segbench.evaluation.anticipating import Anticipating
 from segbench.evaluation.sweep import run_sweep
 from segbench.networks.load import load_network
-from segbench.plan.cells import EvalCell
+from segbench.plan.evaluations import EvalCell
 from segbench.plan.plan import Plan, group
 from segbench.seeding import generator
 from segbench.store import Store

@@ -17,7 +17,7 @@ from segbench.defenses.base import Dynamic, Wrapped
 from segbench.errors import Stopped
 from segbench.model_zoo.base import Segmenter
 from segbench.networks.load import load_network
-from segbench.plan.cells import TrainCell
+from segbench.plan.networks import TrainCell
 from segbench.plan.plan import Plan
 from segbench.store import Store
 from segbench.training.train import run_training

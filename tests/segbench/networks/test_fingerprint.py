@@ -26,7 +26,7 @@ from segbench.datasets.digits import Digits
 from segbench.networks.factories import as_network
 from segbench.networks.fingerprint import fingerprint
 from segbench.networks.load import open_external
-from segbench.plan.cells import Data
+from segbench.plan.data import Data
 
 PROJECT = {
     "net.py": """

@@ -20,7 +20,8 @@ from segbench.networks import loaders
 from segbench.networks.adapter import Adapter
 from segbench.networks.fingerprint import state_sha256
 from segbench.networks.load import Opened, load_network, open_adapter, open_external
-from segbench.plan.cells import Data, ExternalCell
+from segbench.plan.data import Data
+from segbench.plan.networks import ExternalCell
 from segbench.reports.records import Record
 from segbench.store import Store
 

@@ -9,8 +9,10 @@ import pytest
 
 from segbench.components import catalog, specs
 from segbench.components.specs import Bound
-from segbench.plan.cells import Data, EvalCell, TrainCell
+from segbench.plan.data import Data
+from segbench.plan.evaluations import EvalCell
 from segbench.plan.identity import digest
+from segbench.plan.networks import TrainCell
 from segbench.plan.plan import Plan
 
 RECIPE = {"optimizer": "sgd", "lr": 0.01, "iterations": 3}

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from segbench.components import catalog, specs
 from segbench.plan import plan
-from segbench.plan.cells import Data, EvalCell, TrainCell
+from segbench.plan.data import Data
+from segbench.plan.evaluations import EvalCell
 from segbench.plan.identity import Shared, digest
+from segbench.plan.networks import TrainCell
 
 NAMES = st.text(max_size=4)
 VALUES = st.recursive(

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 import segbench
 from segbench.components import specs
 from segbench.datasets.base import Sample
-from segbench.plan.cells import Data, EvalCell, TrainCell
+from segbench.plan.data import Data
+from segbench.plan.evaluations import EvalCell
+from segbench.plan.networks import TrainCell
 from segbench.protocols.sea import Sea
 from segbench.protocols.void import background, scored_split
 from segbench.protocols.whole import Whole

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from segbench.config.matrix import Recipe, Runtime
 from segbench.errors import CellError, DataError, Stopped
 from segbench.networks.load import load_network
-from segbench.plan.cells import TrainCell
+from segbench.plan.networks import TrainCell
 from segbench.plan.plan import Plan
 from segbench.store import Store
 from segbench.training import batches, train
