@@ -93,7 +93,12 @@ class Evaluations(Trainings):
         """Say why the record of an evaluation is not to be used, or return None where it is or there is none."""
         return self.examined(digest, self.weights_now).reason
 
-    def examined(self, digest: str, weights_now: Callable[[str], str | None]) -> Examined:
+    def examined(
+        self,
+        digest: str,
+        weights_now: Callable[[str], str | None],
+        read: Callable[[object], Record] = Record.model_validate,
+    ) -> Examined:
         """Read an evaluation, and say why its record is not to be used, if so.
 
         A record is used where it, its counts and its kept images are whole, its scores are those of its counts, and it
@@ -103,9 +108,10 @@ class Evaluations(Trainings):
             digest: of the evaluation.
             weights_now: digest of a training -> the hash of its weights, or None where there is none; may raise a
                 StoreError.
+            read: what makes a record of plain data.
         """
         try:
-            record, files, _ = self._whole(digest)
+            record, files, _ = self._whole(digest, read)
             if record is None or record.status != "done":
                 return Examined()
             for name in files:
