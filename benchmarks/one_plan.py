@@ -35,6 +35,9 @@ class Silent:
     def update(self, done: int, total: int, note: str) -> None:
         """Say nothing."""
 
+    def check(self) -> None:
+        """Let it go on."""
+
     def say(self, text: str) -> None:
         """Say nothing."""
 

@@ -12,6 +12,10 @@ class Reporter(Protocol):
         """Report progress; raises `Stopped` once the user asked to stop."""
         ...
 
+    def check(self) -> None:
+        """Raise `Stopped` once the user asked to stop; to be called between steps that take a while."""
+        ...
+
     def say(self, text: str) -> None:
         """Tell the user something that is worth a line."""
         ...

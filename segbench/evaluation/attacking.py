@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segbench.attacks.tools.budget import BudgetExceeded, check_budget
 from segbench.attacks.tools.passes import Passes, count_passes
@@ -47,10 +47,11 @@ class Attacking:
     Args:
         opened: the sweep.
         context: arguments of the attack that come from the training data.
+        check: is called before each pass; what it raises ends the attack.
     """
 
-    def __init__(self, opened: Opened, context: Mapping[str, Any]) -> None:
-        self.sweep, self.protocol, self.context = opened.sweep, opened.protocol, context
+    def __init__(self, opened: Opened, context: Mapping[str, Any], check: Callable[[], None]) -> None:
+        self.sweep, self.protocol, self.context, self.check = opened.sweep, opened.protocol, context, check
         self.classes, self.void = opened.classes, opened.void
         self.network = opened.seen_by_attack()
         self.attack = self.sweep.attack.attack()
@@ -73,6 +74,7 @@ class Attacking:
         context = {**self.context, "ignore_index": self.void, "generator": generators}
         made: dict[str, Tensor]
         with contextlib.ExitStack() as stack:
+            stack.enter_context(checked(self.network, self.check))
             passes = stack.enter_context(count_passes(self.network))
             noted: list[Tensor] = []
             if looked_at is not None and part.start <= looked_at < part.stop:
@@ -110,6 +112,16 @@ class Attacking:
         seen = Seen(masks, self.classes, self.void)
         with watching(self.network, images, norm=threat.norm, eps=threat.eps, see=seen.see):
             yield seen
+
+
+@contextlib.contextmanager
+def checked(network: nn.Module, check: Callable[[], None]) -> Iterator[None]:
+    """Call `check` before each pass through a network: an attack on one chunk of images may take hours."""
+    handle = network.register_forward_pre_hook(lambda *_: check())
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def joined(parts: Sequence[Made]) -> tuple[dict[str, Tensor], Tensor | None]:

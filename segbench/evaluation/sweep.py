@@ -19,7 +19,7 @@ from torch import Tensor
 from segbench.config.matrix import Runtime
 from segbench.errors import Stopped
 from segbench.evaluation import unfinished
-from segbench.evaluation.attacking import Attacking, joined
+from segbench.evaluation.attacking import Attacking, Made, checked, joined
 from segbench.evaluation.batch_size import BatchSizes
 from segbench.evaluation.batching import Pack, Read, packed
 from segbench.evaluation.chunks import Chunks
@@ -150,15 +150,16 @@ class _SweepRun:
         self.reporter.update(len(self.names), self.end - self.first, "first images")  # which may take minutes
         chunks = self._chunks(range(at, end))
         for chunk in chunks:
-            self._score(chunk)
-            now = time.monotonic()
-            self.seconds, self.waited = before + now - started, waited + chunks.waited
-            pace = (self.first + len(self.names) - at) / (now - started)
             try:
+                self._score(chunk)
+                now = time.monotonic()
+                self.seconds, self.waited = before + now - started, waited + chunks.waited
+                pace = (self.first + len(self.names) - at) / (now - started)
                 told = f"mIoU {self._miou():.1f}, {pace:.1f} images/s"
                 self.reporter.update(len(self.names), self.end - self.first, told)
             except Stopped:
-                self._save()
+                if self.names:
+                    self._save()
                 raise
             if now - saved > self.runtime.checkpoint_every:
                 self._save()
@@ -172,9 +173,12 @@ class _SweepRun:
     def _score(self, reads: Sequence[Read]) -> None:
         """Attack some images, score them on every target, and add what was found to the tallies."""
         outcomes = {digest: [Outcome() for _ in reads] for digest in self.tallies}
+        made_of: list[Made] = []
         pieces = sum(len(read.crops.images) for read in reads)
         for pack in packed(reads, pieces, self.opened.device):
-            made, allowed = self._made(pack)
+            parts = self._made(pack)
+            made_of += parts
+            made, allowed = joined(parts)
             for cell in self.sweep.cells:
                 for part, adversarial in self._views(cell, made).items():
                     self.scoring.score(cell, part, adversarial, allowed, pack, outcomes[cell.digest])
@@ -189,12 +193,12 @@ class _SweepRun:
                     image = self.scoring.image(read, outcome.shown)
                     tally.kept[read.index] = self.store.keep_image(cell.digest, image)
         self.scoring.check()
+        self._count(made_of)
         self.names += [read.sample.name for read in reads]
 
-    def _made(self, pack: Pack) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Return the adversarial images of a pack and the pixels that may change; note what they cost."""
-        attacking = self._attack()
-        attack, looked_at = attacking.attack, self._looked_at(pack)
+    def _made(self, pack: Pack) -> list[Made]:
+        """Attack a pack, in parts that fit into memory."""
+        attacking, looked_at = self._attack(), self._looked_at(pack)
         if self.opened.dynamic or self.sweep.cells[0].disturbs_whole:
             parts = [attacking.make(pack, slice(0, len(pack.images)), looked_at)]
         else:
@@ -208,18 +212,20 @@ class _SweepRun:
             )
         if looked_at is not None:
             self.trajectory = [float(loss) for part in parts for loss in part.losses]
+        return parts
+
+    def _count(self, parts: Sequence[Made]) -> None:
+        """Add what attacks took, and what was seen on their way, to the tallies."""
+        nested = self.sweep.attack.attack().attack.nested
         for cell in self.sweep.cells:
             # A nested attack does every step for every image, so that each step costs the same.
-            steps, most = (
-                int(bound.options["steps"]) if attack.attack.nested else 1 for bound in (cell.attack, self.sweep.attack)
-            )
+            steps, most = (int(bound.options["steps"]) if nested else 1 for bound in (cell.attack, self.sweep.attack))
             tally = self.tallies[cell.digest]
             for part in parts:
                 tally.passes.forward += part.passes.forward * steps // most
                 tally.passes.backward += part.passes.backward * steps // most
                 if cell.white and part.seen is not None:
                     tally.curve.add(part.seen)
-        return joined(parts)
 
     def _looked_at(self, pack: Pack) -> int | None:
         """Return the place in a pack of the piece whose loss is to be noted: the first with a label of image 0."""
@@ -244,17 +250,18 @@ class _SweepRun:
         """Return the attack, with what it takes from the training data; count what that costs."""
         if self.attacking is None:
             opened = self.opened
-            context, fitting = training_context(
-                self.sweep.attack.attack(),
-                opened.seen_by_attack(),
-                opened.dataset,
-                self.sweep.source.network().recipe.get("split", "train"),
-                opened.protocol,
-                opened.device,
-                scored=self.sweep.cells[0].split,
-                one_by_one=opened.dynamic,
-            )
-            self.attacking = Attacking(opened, context)
+            with checked(network := opened.seen_by_attack(), self.reporter.check):
+                context, fitting = training_context(
+                    self.sweep.attack.attack(),
+                    network,
+                    opened.dataset,
+                    self.sweep.source.network().recipe.get("split", "train"),
+                    opened.protocol,
+                    opened.device,
+                    scored=self.sweep.cells[0].split,
+                    one_by_one=opened.dynamic,
+                )
+            self.attacking = Attacking(opened, context, self.reporter.check)
             for tally in () if self.names else self.tallies.values():  # what was taken up has counted it
                 tally.passes.forward += fitting.forward
                 tally.passes.backward += fitting.backward

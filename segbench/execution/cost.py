@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
-from torch import nn
-from torch.utils.data import default_collate
 
 from segbench.attacks.tools.passes import Passes
 from segbench.components.specs import Bound
 from segbench.config.matrix import Recipe
 from segbench.errors import DataError
-from segbench.evaluation.anticipating import Anticipating
-from segbench.evaluation.batch_size import CPU_PIXELS
 from segbench.execution import prepare, workers
 from segbench.execution.beside import Beside, beside
-from segbench.execution.pass_counts import attack_passes, beside_predicting, context, scoring_passes, training_passes
-from segbench.networks.load import open_external
+from segbench.execution.pass_counts import attack_passes, scoring_passes, training_passes
+from segbench.execution.timing import Timer
 from segbench.plan.networks import NetworkCell, TrainCell
 from segbench.plan.plan import Plan, Sweep, group
-from segbench.plan.traits import needs
-from segbench.protocols.base import Crops
-from segbench.protocols.void import scored_split
 from segbench.store import Store
-from segbench.training import batches
 
 
 @dataclass(frozen=True)
@@ -233,107 +223,10 @@ def _timed(found: Cost, plan: Plan, trainings: Sequence[TrainCell], sweeps: Sequ
     """Time one step of each kind of job on this machine and add up."""
     runtime = plan.matrix.runtime
     devices = workers.resolve_devices(runtime.device, runtime.workers, len(trainings) + len(sweeps))
-    timer = _Timer(plan, devices[0])
+    timer = Timer(plan, devices[0])
     seconds = 0.0
     for cell in trainings:
         seconds += timer.training_step(cell) * (known.iterations[cell.digest] or 0)
     for sweep in sweeps:
         seconds += timer.image(sweep) * (known.images[sweep.cells[0].digest] or 0)
     return replace(found, seconds=seconds / len(devices), workers=len(devices), device=str(devices[0]))
-
-
-def _together(image: Crops) -> int:
-    """Return how many images like one are timed at once.
-
-    A small image alone takes more than twice its share of a whole batch, and one of eight a sixth more.
-    """
-    return max(1, min(8, CPU_PIXELS // image.masks.numel()))
-
-
-def _kind(cell: NetworkCell) -> str:
-    """Return what the time of a network's predictions depends on."""
-    return f"{cell.model.short} {cell.defense.short}" if isinstance(cell, TrainCell) else cell.label
-
-
-class _Timer:
-    """Times steps on real samples, each kind of job once; networks have fresh weights."""
-
-    def __init__(self, plan: Plan, device: torch.device) -> None:
-        self.plan, self.device = plan, device
-        self.known: dict[tuple[str, ...], float] = {}
-
-    def training_step(self, cell: TrainCell) -> float:
-        """Seconds of an iteration of this training."""
-        key = (cell.data.dataset.short, cell.model.short, cell.defense.short, str(cell.recipe))
-        if key not in self.known:
-            dataset = self._dataset(cell)
-            recipe = Recipe.model_validate(cell.recipe)
-            defense = cell.build(len(dataset.classes), dataset.ignore_index)
-            defense.to(self.device, memory_format=torch.channels_last).train()
-            seen = batches.TrainingImages(dataset, recipe, 0, needs(defense))
-            read = default_collate([seen[0, index] for index in range(recipe.batch_size)])
-            batch = {name: value.to(self.device) for name, value in read.items()}
-            batch["images"] = batch["images"].contiguous(memory_format=torch.channels_last)
-
-            def step() -> None:
-                batches.loss(defense, batch, 0, 0).total.backward()  # type: ignore[no-untyped-call]
-
-            self.known[key] = self._time(step)
-        return self.known[key]
-
-    def image(self, sweep: Sweep) -> float:
-        """Seconds of a sweep for each of its images: the attack once, and every evaluation's scoring."""
-        source = sweep.source
-        scored = [(_kind(cell.target), str(cell.certified), str(cell.dynamic)) for cell in sweep.cells]
-        anticipating = sweep.cells[0].anticipating
-        seen = str(sweep.oblivious), str(anticipating)
-        key = (source.data.dataset.short, sweep.attack.short, *seen, _kind(source), *sum(scored, ()))
-        if key not in self.known:
-            dataset = self._dataset(source)
-            protocol = sweep.cells[0].protocol.make()
-            split = scored_split(dataset, self.plan.matrix.split, protocol)
-            first = protocol.crops(*split[0][1:])
-            together = 1 if sweep.cells[0].dynamic else min(_together(first), len(split))
-            others = (protocol.crops(*split[index][1:]) for index in range(1, together))
-            crops = [first, *(own for own in others if own.images.shape[1:] == first.images.shape[1:])]
-            images = torch.cat([own.images for own in crops]).to(self.device, memory_format=torch.channels_last)
-            masks = torch.cat([own.masks for own in crops]).to(self.device)
-            built = {cell.digest: self._network(cell, dataset) for cell in (source, *sweep.targets)}
-            network: Any = built[source.digest]
-            attacked = protocol.network(network.plain if sweep.oblivious else network)
-            if anticipating:
-                attacked = Anticipating(network, protocol.network)
-            attack = sweep.attack.attack()
-
-            def step() -> None:
-                made_up = context(images, len(dataset.classes))
-                made = attack(attacked, images, masks, ignore_index=dataset.ignore_index, **made_up)
-                for cell in sweep.cells:
-                    target = built[cell.target.digest]
-                    # Under sliding windows nothing is certified.
-                    certified = cell.certified and protocol.network(target) is target
-                    beside_predicting(target, made, certified=certified, dynamic=cell.dynamic)
-                    protocol.scores(target, made, attacked=attack.threat.access != "none")
-
-            self.known[key] = self._time(step) / len(crops)
-        return self.known[key]
-
-    def _network(self, cell: NetworkCell, dataset: Any) -> nn.Module:
-        """Return the network of a cell, with fresh weights where it is yet to be trained."""
-        if isinstance(cell, TrainCell):
-            built = cell.build(len(dataset.classes), dataset.ignore_index).deploy()
-            network: nn.Module = built.to(self.device).eval()
-            return network
-        return open_external(cell.external, cell.data, dataset).adapter.to(self.device)
-
-    def _dataset(self, cell: NetworkCell) -> Any:
-        return prepare.open_bound(cell.data.dataset, self.plan.matrix.runtime.data)
-
-    def _time(self, step: Callable[[], None]) -> float:
-        step()
-        started = time.perf_counter()
-        for _ in range(2):
-            step()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return (time.perf_counter() - started) / 2

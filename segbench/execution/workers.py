@@ -77,7 +77,12 @@ class JobReporter:
         """Report progress; raises `Stopped` once the user asked to stop."""
         self.heartbeat.update(done, total, note)
         self.channel.send(Update(self.job, os.getpid(), done, total, note))
-        if done < total and self.channel.stopping():
+        if done < total:
+            self.check()
+
+    def check(self) -> None:
+        """Raise `Stopped` once the user asked to stop."""
+        if self.channel.stopping():
             raise Stopped
 
     def say(self, text: str) -> None:

@@ -107,19 +107,23 @@ class _Training:
             self.seconds = before + time.monotonic() - started
             pace = (self.done - resumed_at) * self.recipe.batch_size / (self.seconds - before)
             end_of_epoch = self.done % self.epoch_length == 0 or self.done == self.total
+            told = None
             if end_of_epoch or self.done % CHECK_EVERY == 0 or self.done == resumed_at + 1:
-                loss = self._finite_loss()
-                if end_of_epoch:
-                    epoch = -(-self.done // self.epoch_length)
-                    self.history.close(epoch=epoch, iteration=self.done, lr=rate, images_per_second=pace)
-                    if time.monotonic() - shown > HISTORY_EVERY and self.done < self.total:
-                        self.store.write_history(self.cell.digest, self.history.csv())
-                        shown = time.monotonic()
-                try:
-                    self.reporter.update(self.done, self.total, f"loss {loss:.3f}, {pace:.0f} images/s")
-                except Stopped:
-                    self._save()
-                    raise
+                told = f"loss {self._finite_loss():.3f}, {pace:.0f} images/s"
+            if end_of_epoch:
+                epoch = -(-self.done // self.epoch_length)
+                self.history.close(epoch=epoch, iteration=self.done, lr=rate, images_per_second=pace)
+                if time.monotonic() - shown > HISTORY_EVERY and self.done < self.total:
+                    self.store.write_history(self.cell.digest, self.history.csv())
+                    shown = time.monotonic()
+            try:
+                if told is None:
+                    self.reporter.check()
+                else:
+                    self.reporter.update(self.done, self.total, told)
+            except Stopped:
+                self._save()
+                raise
             if time.monotonic() - saved > self.runtime.checkpoint_every and self.done < self.total:
                 self._save()
                 saved = time.monotonic()

@@ -80,8 +80,9 @@ def tiny_plan(tiny_matrix: Callable[..., Matrix]) -> Callable[..., Plan]:
 class Silent:
     """A reporter and a display that keep what they hear."""
 
-    def __init__(self, stop_at: int | None = None) -> None:
+    def __init__(self, stop_at: int | None = None, checks: int | None = None) -> None:
         self.stop_at = stop_at
+        self.checks = checks
         self.heard: list[Any] = []
         self.finished: dict[str, str | None] = {}
         self.said: list[str] = []
@@ -100,6 +101,13 @@ class Silent:
 
         self.heard.append(told)
         if self.stop_at is not None and told[0] >= self.stop_at:
+            raise Stopped
+
+    def check(self) -> None:
+        from segbench.errors import Stopped
+
+        self.checks = None if self.checks is None else self.checks - 1
+        if self.checks == 0:
             raise Stopped
 
     def finish(self, job: str, cells: int, error: str | None) -> None:
@@ -121,7 +129,7 @@ def run_plan() -> Callable[..., list[Record]]:
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def silent() -> type[Silent]:
     return Silent
 

@@ -35,15 +35,21 @@ class Ear:
     Args:
         stop: the job stops once it is set.
         stop_file: the job stops once it is there; None where nothing but `stop` asks it to.
+
+    Attributes:
+        moved: whether a step of a job was done.
     """
 
     def __init__(self, stop: threading.Event, stop_file: Path | None = None) -> None:
         self.stop_file, self.stop = stop_file, stop
         self.said: list[str] = []
+        self.moved = False
+        self._first: dict[str, int] = {}
         self._looked = 0.0
 
     def send(self, update: workers.Update) -> None:
-        """Do nothing: the job's heartbeat tells the store."""
+        """Note whether a step was done; the job's heartbeat tells the store how far it is."""
+        self.moved |= update.done > self._first.setdefault(update.job, update.done)
 
     def say(self, text: str) -> None:
         """Keep a line until the job ends."""

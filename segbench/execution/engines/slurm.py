@@ -127,7 +127,7 @@ class SlurmEngine:
         for future in self.waiting.values():
             future.set_exception(Stopped())
         for task in self.tasks.values():
-            self.store.write_task_ended(task, {"stopped": True})
+            self.store.write_task_ended(task, {"stopped": "was stopped"})
         self.waiting.clear()
 
     def _find(self, jobs: Mapping[str, Job]) -> None:
@@ -210,7 +210,7 @@ class SlurmEngine:
         elif "error" in ended:
             future.set_result(Ended(ended["error"], said=tuple(ended.get("said", ()))))
         else:
-            future.set_exception(Lost("was stopped" if "stopped" in ended else f"SLURM's job {task.name} vanished"))
+            future.set_exception(Lost(ended.get("stopped", f"SLURM's job {task.name} vanished")))
 
     def _ask(self) -> None:
         """Ask SLURM which tasks it still has; one that it has not, twice in a row, and that did not end, vanished."""

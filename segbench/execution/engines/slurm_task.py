@@ -29,6 +29,9 @@ GO_ON = 300.0
 """Seconds after the start of a task within which it begins with jobs of others: its start takes a small part of that.
 """
 
+TOO_SHORT = "its time limit came before a first iteration or images were done; ask for more time"
+"""Why a job is not put back into the queue at its time limit."""
+
 
 def main(root: str, name: str) -> None:
     """Do the job of this task, and then small ones of others.
@@ -69,8 +72,11 @@ def main(root: str, name: str) -> None:
     except Refused as error:
         store.write_task_ended(task, {"refused": str(error)})
     except Stopped:
-        if limit.is_set() and store.task_ended(task) is None and not sbatch.requeue(task.name):
-            store.write_task_ended(task, {"stopped": True})
+        if limit.is_set() and store.task_ended(task) is None:
+            if not ear.moved:  # it would never end
+                store.write_task_ended(task, {"stopped": TOO_SHORT})
+            elif not sbatch.requeue(task.name):
+                store.write_task_ended(task, {"stopped": "was stopped"})
 
 
 def _more(store: Store, own: Task, shared: Mapping[str, Any], until: float, ear: remote.Ear) -> bool:

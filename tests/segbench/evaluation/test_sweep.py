@@ -37,19 +37,12 @@ def sweep_into(store: Store, sweep: Sweep, reporter: Any, *, batch: int | None =
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[TrainCell], Path]:
+def trained(tmp_path_factory: pytest.TempPathFactory, silent: type[Any]) -> Callable[[TrainCell], Path]:
     """Train a cell once for all tests of this module and return the folder of its store."""
     root = tmp_path_factory.mktemp("trained")
 
-    class Quiet:
-        def update(self, *told: Any) -> None:
-            pass
-
-        def say(self, text: str) -> None:
-            pass
-
     def ensure(cell: TrainCell) -> Path:
-        run_training(cell, Store(root), Runtime(checkpoint_every=1e9), CPU, Quiet())
+        run_training(cell, Store(root), Runtime(checkpoint_every=1e9), CPU, silent())
         return root
 
     return ensure
@@ -148,19 +141,27 @@ def test_the_measurements_of_a_source_do_not_depend_on_what_was_done_before(
     assert measured(partly, [fewest]) == expected, "only a cell of fewer steps was left"
 
 
+@pytest.mark.parametrize(
+    ("stop", "kept"),
+    [
+        pytest.param({"stop_at": 2}, 2, id="between two chunks"),
+        pytest.param({"checks": 5}, 2, id="inside the second chunk"),
+        pytest.param({"checks": 2}, 0, id="inside the first chunk"),
+    ],
+)
 def test_a_stopped_sweep_goes_on_with_the_same_numbers(
-    plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any]
+    plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any], stop: dict[str, int], kept: int
 ) -> None:
     plan, make = plan_and_store
     whole, parts = make("whole"), make("parts")
     sweep = next(s for s in plan.sweeps if s.attack.name == "bim" and len(s.targets) > 1)
     sweep_into(whole, sweep, silent())
     with pytest.raises(Stopped):
-        sweep_into(parts, sweep, silent(stop_at=2))
+        sweep_into(parts, sweep, silent(**stop))
     assert not any(parts.evaluated(cell.digest) for cell in sweep.cells)
     listener = silent()
     sweep_into(parts, sweep, listener)
-    assert [told[0] for told in listener.heard[:2]] == [2, 4]  # the first two images were kept
+    assert [told[0] for told in listener.heard[:2]] == [kept, kept + 2]
     for cell in sweep.cells:
         assert numbers(whole, cell.digest) == numbers(parts, cell.digest)
         images, again = (
@@ -389,8 +390,13 @@ def test_a_targeted_attack_says_what_share_of_pixels_it_brought_to_its_labels(
     assert single.extras["on_target"] == pytest.approx(100 * counts[:, 1, 1].sum() / counts[:, 1].sum())
 
 
+@pytest.mark.parametrize("stop", [{"stop_at": 2}, {"checks": 2}], ids=["while images are scored", "while it is fitted"])
 def test_what_a_universal_perturbation_took_to_fit_is_in_its_record_once(
-    tiny_plan: Callable[..., Plan], trained: Callable[[TrainCell], Path], silent: type[Any], tmp_path: Path
+    tiny_plan: Callable[..., Plan],
+    trained: Callable[[TrainCell], Path],
+    silent: type[Any],
+    tmp_path: Path,
+    stop: dict[str, int],
 ) -> None:
     plan = tiny_plan(attacks=["universal(epochs=2)"], transfer=None, defenses=["none"])
     sweep = plan.sweeps[0]
@@ -401,7 +407,7 @@ def test_what_a_universal_perturbation_took_to_fit_is_in_its_record_once(
     whole, stopped = Store(tmp_path / "whole"), Store(tmp_path / "stopped")
     sweep_into(whole, sweep, silent())
     with pytest.raises(Stopped):
-        sweep_into(stopped, sweep, silent(stop_at=2))
+        sweep_into(stopped, sweep, silent(**stop))
     sweep_into(stopped, sweep, silent())
     digest = sweep.cells[0].digest
     # Two epochs of the 12 training images; the images that are scored cost the attack nothing.

@@ -16,6 +16,7 @@ from segbench.components.specs import bound
 from segbench.errors import SegbenchError
 from segbench.evaluation.probes import LEAST
 from segbench.execution import cost, pass_counts
+from segbench.execution.timing import Timer
 from segbench.model_zoo.pspnet import PyramidPooling
 from segbench.plan.plan import Plan
 from segbench.plan.traits import defense_traits
@@ -187,8 +188,8 @@ def test_what_is_timed_is_what_the_evaluation_does(
         handle.remove()
         return float(seen)
 
-    monkeypatch.setattr(cost._Timer, "_time", once)
-    timer, known = cost._Timer(plan, torch.device("cpu")), cost.lengths(plan)
+    monkeypatch.setattr(Timer, "_time", once)
+    timer, known = Timer(plan, torch.device("cpu")), cost.lengths(plan)
     assert len(plan.sweeps) == 2 + 3 + 5
     for sweep in plan.sweeps:
         counted = cost._sweep(sweep, known)

@@ -67,6 +67,19 @@ def test_stopped_and_resumed_is_bit_identical(
     assert not (parts.train_dir(cell.digest) / "checkpoint.pt").exists()
 
 
+def test_a_training_stops_between_two_looks_at_its_loss(
+    tiny_plan: Callable[..., Plan], silent: type[Any], tmp_path: Path
+) -> None:
+    cell = tiny_plan(recipe={"optimizer": "sgd", "batch_size": 4, "iterations": 7}).trainings[0]
+    listener = silent(checks=2)  # of iterations 2 and 4; 1, and 3 at the end of an epoch, are looked at
+    with pytest.raises(Stopped):
+        run(cell, tmp_path / "parts", listener)
+    assert [done for done, *_ in listener.heard] == [0, 1, 3]
+    parts = run(cell, tmp_path / "parts", resumed := silent())
+    assert resumed.heard[0][0] == 4
+    assert weights(parts, cell) == weights(run(cell, tmp_path / "whole", silent()), cell)
+
+
 def test_an_unfinished_training_shows_its_course(
     tiny_plan: Callable[..., Plan], silent: type[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

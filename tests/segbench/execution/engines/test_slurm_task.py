@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from segbench.execution.engines import remote, slurm_task
 from segbench.execution.engines.base import Refused
 from segbench.execution.engines.remote import Ear
 from segbench.execution.prepare import tentative_plan
+from segbench.execution.workers import Update
 from segbench.plan.as_data import job_to_plain
 from segbench.store import Store
 from segbench.store.arrays import Task
@@ -133,12 +134,14 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
     monkeypatch.setattr(slurm_task, "PAUSE", 0.0)
 
-    def run(how: Callable[[str, int], Ended]) -> list[str]:
+    def run(how: Callable[[str, int], Ended], steps: Sequence[int] = (1,)) -> list[str]:
         did: list[str] = []
 
         def do(shared: Any, key: str, plain: Any, ear: Ear, patience: float = 0.0) -> Ended:
             assert (shared, plain) == ({"how": "so"}, {"is": key})
             did.append(key)
+            for done in (0, *steps):
+                ear.send(Update(key, 0, done, 9, ""))
             ended = how(key, did.count(key))
             if ear.stopping():
                 raise Stopped
@@ -204,6 +207,20 @@ def test_a_job_of_another_that_is_stopped_is_left_to_its_task(node: Callable[...
 
     assert node(how) == ["0", "3", "2"]
     assert ended(tmp_path) == {"a0": None, "a3": None}
+
+
+@pytest.mark.parametrize("steps", [(), (0, 1)], ids=["no step was done", "a step was done"])
+def test_a_time_limit_that_allows_no_step_is_told(
+    node: Callable[..., list[str]], tmp_path: Path, steps: Sequence[int]
+) -> None:
+    def how(key: str, times: int) -> Ended:
+        signal.raise_signal(signal.SIGUSR1)
+        return Ended()
+
+    node(how, steps)
+    found = Store(tmp_path / "runs").task_ended(Task("a", "1", 0, "0", "0"))
+    assert found == (None if steps else {"stopped": slurm_task.TOO_SHORT})
+    assert (tmp_path / "asked").exists() == bool(steps), "only what goes on is put back into the queue"
 
 
 def test_long_jobs_are_left_to_their_tasks(
