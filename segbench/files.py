@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,6 +77,30 @@ def file_sha256(path: Path) -> str:
     return unstale(hashed)
 
 
+def read_bytes(path: str | Path, most: int | None = None) -> bytes:
+    """Read a file with as few calls of the system as that takes: a store holds many thousands of small ones.
+
+    Args:
+        path: the file.
+        most: bytes that it may have; None for any number.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        size = os.fstat(descriptor).st_size
+        if most is not None and size > most:
+            raise ValueError("too large")
+        content = os.read(descriptor, size)
+        while len(content) < size and (more := os.read(descriptor, size - len(content))):
+            content += more
+        return content
+    finally:
+        os.close(descriptor)
+
+
 def unstale(read: Callable[[], Read]) -> Read:
     """Read a file, up to three times while NFS says that another machine has just replaced it (a stale handle)."""
     for _ in range(2):
@@ -138,7 +163,7 @@ def write_sealed(path: Path, content: Mapping[str, Any], place: str, *, compact:
 
 def seal_of(path: str | Path) -> str | None:
     """Return the checksum that a JSON file carries, without comparing it; files of segbench 0.1 have none."""
-    with open(path, "rb") as file:
+    with open(path, "rb", buffering=0) as file:
         found = _STATED.search(file.read(120))
     return found[1].decode() if found else None
 
@@ -193,15 +218,8 @@ def cache_folder() -> Path:
 
 def _raw(path: str | Path, place: str) -> bytes | None:
     """Return the bytes of a JSON file, or None where there is none."""
-
-    def read() -> bytes:
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size > LARGEST_JSON:
-                raise StoreError(f"{path}: too large to be read; {_again(path, place)}")
-            return file.read()
-
     try:
-        return unstale(read)
+        return unstale(partial(read_bytes, path, LARGEST_JSON))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, OSError) as error:

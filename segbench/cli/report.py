@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,6 +75,7 @@ def report(
         if result is None:
             known = ", ".join(kept.manifests()) or "none yet"
             raise SegbenchError(f"{what}: no such matrix in store {kept.root}, which holds: {known}")
+        gc.freeze()  # the collector of cycles would go through all the records time and again
         read.update(result.seen.counts)
         if metrics:
             result = replace(result, manifest=result.manifest.model_copy(update={"metrics": tuple(metrics)}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from segbench.errors import StoreError
-from segbench.files import file_sha256, read_sealed, sha256, unstale, write_bytes
+from segbench.files import file_sha256, read_bytes, read_sealed, sha256, unstale, write_bytes
 from segbench.recount import disagreement
 from segbench.reports.evidence import KeptImage
 from segbench.reports.records import SCHEMA_VERSION, Record
@@ -313,11 +314,12 @@ class Evaluations(Trainings):
             content = read_sealed(path, f"eval/{digest}/{name}")
             if content is not None:
                 files: dict[str, str] = content.pop("files", {})
-                record, again = _parsed(content, path, read), f"delete {self.eval_dir(digest)} to make it again"
+                record = _parsed(content, path, read)
+                wrong = "" if record.status == status else f"says {record.status}"
                 if record.digest != digest:
-                    raise StoreError(f"{path}: is the record of {record.digest}; {again}")
-                if record.status != status:
-                    raise StoreError(f"{path}: says {record.status}; {again}")
+                    wrong = f"is the record of {record.digest}"
+                if wrong:
+                    raise StoreError(f"{path}: {wrong}; delete {self.eval_dir(digest)} to make it again")
                 return record, files
         return None, {}
 
@@ -374,7 +376,7 @@ class Evaluations(Trainings):
         """Return a file beside a record, checked against the hash in it."""
         path = f"{self.root}/eval/{digest}/{name}"
         try:
-            content = unstale(Path(path).read_bytes)
+            content = unstale(partial(read_bytes, path))
         except OSError as error:
             raise StoreError(f"{path}: missing; delete {self.eval_dir(digest)} to make it again") from error
         if name in files and sha256(content) != files[name]:
