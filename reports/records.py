@@ -269,6 +269,7 @@ def reader(parts: Sequence[object] = ()) -> Callable[[object], Record]:
         parts: networks, components and threats as plain data, where records hold their places in this list.
     """
     known: dict[tuple[str, bytes | int], Frozen] = {}
+    given = set(Record.model_fields)
 
     def shared(kind: type[Frozen], plain: object) -> object:
         if isinstance(plain, int) and 0 <= plain < len(parts):
@@ -286,7 +287,10 @@ def reader(parts: Sequence[object] = ()) -> Callable[[object], Record]:
         if not isinstance(plain, dict):
             return Record.model_validate(plain)
         shares = {name: shared(kind, plain[name]) for name, kind in PARTS.items() if name in plain}
-        return Record.model_validate({**plain, **shares})
+        record = Record.model_validate({**plain, **shares})
+        if len(record.model_fields_set) == len(given):  # sets of their own would be a third of what records take
+            object.__setattr__(record, "__pydantic_fields_set__", given)
+        return record
 
     return read
 
