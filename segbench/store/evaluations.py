@@ -18,6 +18,7 @@ from segbench.errors import StoreError
 from segbench.files import file_sha256, read_bytes, read_sealed, sha256, unstale, write_bytes
 from segbench.recount import disagreement
 from segbench.reports.evidence import KeptImage
+from segbench.reports.reader import Reader
 from segbench.reports.records import SCHEMA_VERSION, Record
 from segbench.reports.statistics import Counts
 from segbench.store.base import fault, folders, lock
@@ -98,7 +99,7 @@ class Evaluations(Trainings):
         self,
         digest: str,
         weights_now: Callable[[str], str | None],
-        read: Callable[[object], Record] = Record.model_validate,
+        read: Reader | None = None,
     ) -> Examined:
         """Read an evaluation, and say why its record is not to be used, if so.
 
@@ -109,7 +110,7 @@ class Evaluations(Trainings):
             digest: of the evaluation.
             weights_now: digest of a training -> the hash of its weights, or None where there is none; may raise a
                 StoreError.
-            read: what makes a record of plain data.
+            read: what reads records, and knows what those before it share with it.
         """
         try:
             record, files, _ = self._whole(digest, read)
@@ -148,13 +149,13 @@ class Evaluations(Trainings):
         self._write_bytes(self.cache_dir / "whole", content)
 
     def record(
-        self, digest: str, read: Callable[[object], Record] = Record.model_validate, seen: Seen | None = None
+        self, digest: str, read: Reader | None = None, seen: Seen | None = None
     ) -> Record | None:
         """Return the record of an evaluation, "failed" included, or None before there is one.
 
         Args:
             digest: of the evaluation.
-            read: what makes a record of plain data.
+            read: what reads records, and knows what those before it share with it.
             seen: takes what was read.
 
         Raises:
@@ -306,12 +307,13 @@ class Evaluations(Trainings):
         return self.eval_dir(digest) / "images" / f"{index:06d}.npz"
 
     def _record(
-        self, digest: str, read: Callable[[object], Record] = Record.model_validate
+        self, digest: str, read: Reader | None = None
     ) -> tuple[Record | None, dict[str, str]]:
         """Return a record, and the hashes of the files beside it; none for a record of segbench 0.1."""
+        read = read or Reader()
         for name, status in (("record.json", "done"), ("failed.json", "failed")):
             path = f"{self.root}/eval/{digest}/{name}"
-            content = read_sealed(path, f"eval/{digest}/{name}")
+            content = read_sealed(path, f"eval/{digest}/{name}", read.parse)
             if content is not None:
                 files: dict[str, str] = content.pop("files", {})
                 record = _parsed(content, path, read)
@@ -324,7 +326,7 @@ class Evaluations(Trainings):
         return None, {}
 
     def _whole(
-        self, digest: str, read: Callable[[object], Record] = Record.model_validate
+        self, digest: str, read: Reader | None = None
     ) -> tuple[Record | None, dict[str, str], dict[str, NDArray[Any]]]:
         """Return a record, the hashes of the files beside it, and the arrays of its counts, which make its scores."""
         record, files = self._record(digest, read)
@@ -390,7 +392,7 @@ class Evaluations(Trainings):
         return unpacked(content, self.eval_dir(digest) / COUNTS, only)
 
 
-def _parsed(content: dict[str, Any], path: str, read: Callable[[object], Record]) -> Record:
+def _parsed(content: dict[str, Any], path: str, read: Reader) -> Record:
     version = content.get("schema_version")
     if version != SCHEMA_VERSION:
         raise StoreError(f"{path}: schema version {version}, this segbench reads {SCHEMA_VERSION}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from segbench.files import (
 )
 from segbench.reports.evidence import Evidence
 from segbench.reports.names import is_name
-from segbench.reports.records import Manifest, Record, reader
+from segbench.reports.reader import Reader
+from segbench.reports.records import Manifest, Record
 from segbench.reports.sanity import to_be_measured
 from segbench.store.base import SUMS, uncollected
 from segbench.store.evaluations import Evaluations
@@ -49,7 +50,7 @@ class Store(Evaluations):
             return None
         parts = content.pop("parts", [])
         expected = content.get("records")
-        read = reader(parts if isinstance(parts, list) else [])
+        read = Reader(parts if isinstance(parts, list) else [])
         try:
             if isinstance(expected, list):
                 found = (self._filled(record, read, seen) if filled else read(record) for record in expected)
@@ -61,7 +62,7 @@ class Store(Evaluations):
             raise StoreError(f"{path}: is the manifest of {manifest.name}; run {name} again")
         return manifest.model_copy(update={"records": self.with_doubts(manifest.records)}) if filled else manifest
 
-    def _filled(self, expected: Any, read: Callable[[object], Record], seen: Seen | None) -> Record:
+    def _filled(self, expected: Any, read: Reader, seen: Seen | None) -> Record:
         """Return the record that there is of an evaluation, or else the expected one."""
         digest = expected.get("digest") if isinstance(expected, dict) else None
         found = self.record(digest, read, seen) if isinstance(digest, str) and is_name(digest) else None

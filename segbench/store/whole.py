@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from segbench.errors import StoreError
-from segbench.reports.records import reader
+from segbench.reports.reader import Reader
 from segbench.store.evaluations import COUNTS
 from segbench.store.store import Store
 
@@ -43,7 +43,7 @@ class Whole:
         self.changed: set[str] = set()
         self.ended: deque[tuple[float, str]] = deque()
         self.forget_weights()
-        self._read = reader()
+        self._read = Reader()
 
     def look(self, digest: str) -> tuple[bool, str | None]:
         """Return whether an evaluation is done, and why the record that it has is not to be used."""
