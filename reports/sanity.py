@@ -145,13 +145,14 @@ def flags(
     for record in records:
         if record.status == "done" and record.scores is not None:
             groups.setdefault((record.target.digest, *condition(record, keys)), []).append(record)
+    of_networks = {digest: network_flags(own) for digest, own in measured.items()}
     found: dict[str, tuple[str, ...]] = {}
     for group in groups.values():
         compared = _compared_flags(group)
         for record in group:
             names = compared.get(record.digest, set())
-            if record.threat.access == "gradients" and not record.oblivious and record.source.digest in measured:
-                names.update(network_flags(measured[record.source.digest]))
+            if record.threat.access == "gradients" and not record.oblivious:
+                names.update(of_networks.get(record.source.digest, ()))
             if names:
                 found[record.digest] = tuple(name for name in SENTENCES if name in names)
     return found

@@ -123,9 +123,7 @@ def write_json(path: Path, content: Any) -> None:
     write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read_sealed(
-    path: str | Path, place: str, parse: Callable[[bytes], Any] | None = None
-) -> dict[str, Any] | None:
+def read_sealed(path: str | Path, place: str) -> dict[str, Any] | None:
     """Read what `write_sealed` wrote, without its seal, or None where there is no file.
 
     A file of before there were seals is returned as it is.
@@ -133,6 +131,24 @@ def read_sealed(
     Args:
         path: the file.
         place: the place that it was sealed for: a good file that was copied over another one is noticed.
+
+    Raises:
+        StoreError: the file is damaged, or was sealed for another place.
+    """
+    content = read_numbered(path, place)
+    if content is not None:
+        content.pop("format", None)
+    return content
+
+
+def read_numbered(
+    path: str | Path, place: str, parse: Callable[[bytes], Any] | None = None
+) -> dict[str, Any] | None:
+    """Do as `read_sealed`, but leave the number of the form in which the file was sealed, as `format`.
+
+    Args:
+        path: the file.
+        place: the place that it was sealed for.
         parse: what makes data of the bytes of a compact file; raises a ValueError where they are no JSON.
 
     Raises:
@@ -149,7 +165,7 @@ def read_sealed(
     compact = compact or content.get("format") == FORMAT
     if stated != (_of_bytes(raw, place) if compact else _of_content(content, place)):
         raise StoreError(f"{path}: damaged, its checksum does not fit; {_again(path, place)}")
-    if content.pop("format", None) not in (LINES, FORMAT):
+    if content.get("format") not in (LINES, FORMAT):
         raise StoreError(f"{path}: written by a newer segbench; update segbench to read it")
     return content
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from segbench.errors import StoreError
-from segbench.files import file_sha256, read_bytes, read_sealed, sha256, unstale, write_bytes
+from segbench.files import file_sha256, read_bytes, read_numbered, sha256, unstale, write_bytes
 from segbench.recount import disagreement
 from segbench.reports.evidence import KeptImage
 from segbench.reports.reader import Reader
@@ -47,7 +47,15 @@ class Examined(NamedTuple):
 
 
 class Evaluations(Trainings):
-    """The evaluations of a store."""
+    """The evaluations of a store.
+
+    Attributes:
+        sealed: those whose record was read, and has a checksum.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.sealed: set[str] = set()
 
     def evaluations(self) -> list[str]:
         """Digests of the evaluations of which there is anything."""
@@ -313,9 +321,11 @@ class Evaluations(Trainings):
         read = read or Reader()
         for name, status in (("record.json", "done"), ("failed.json", "failed")):
             path = f"{self.root}/eval/{digest}/{name}"
-            content = read_sealed(path, f"eval/{digest}/{name}", read.parse)
+            content = read_numbered(path, f"eval/{digest}/{name}", read.parse)
             if content is not None:
                 files: dict[str, str] = content.pop("files", {})
+                if content.pop("format", None) is not None:
+                    self.sealed.add(digest)
                 record = _parsed(content, path, read)
                 wrong = "" if record.status == status else f"says {record.status}"
                 if record.digest != digest:

@@ -134,7 +134,8 @@ class Store(Evaluations):
         rooms += [self.eval_dir(digest) for digest in digests if digest not in read]
         found = [path for room in rooms for path in sorted(room.glob("*.json")) if path.is_file()]
         found = [path for path in (*found, *self.cached()) if not path.name.startswith(".") and seal_of(path) is None]
-        records = (f"{self.root}/eval/{digest}/record.json" for digest in digests if digest in read)
+        others = (digest for digest in digests if digest in read and digest not in self.sealed)
+        records = (f"{self.root}/eval/{digest}/record.json" for digest in others)
         return [*found, *(Path(path) for path in records if seal_of(path) is None)]
 
     def cached(self) -> list[Path]:
