@@ -141,9 +141,7 @@ def read_sealed(path: str | Path, place: str) -> dict[str, Any] | None:
     return content
 
 
-def read_numbered(
-    path: str | Path, place: str, parse: Callable[[bytes], Any] | None = None
-) -> dict[str, Any] | None:
+def read_numbered(path: str | Path, place: str, parse: Callable[[bytes], Any] | None = None) -> dict[str, Any] | None:
     """Do as `read_sealed`, but leave the number of the form in which the file was sealed, as `format`.
 
     Args:
@@ -248,9 +246,7 @@ def _raw(path: str | Path, place: str) -> bytes | None:
         raise StoreError(f"{path}: cannot be read ({error}); {_again(path, place)}") from error
 
 
-def _object(
-    raw: bytes, path: str | Path, place: str, parse: Callable[[bytes], Any] | None = None
-) -> dict[str, Any]:
+def _object(raw: bytes, path: str | Path, place: str, parse: Callable[[bytes], Any] | None = None) -> dict[str, Any]:
     from pydantic_core import from_json  # which reads twice as fast, and takes no halves of a character
 
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -28,6 +29,7 @@ def plan(
 
     loaded = load(matrix, store, None, None, data, limit, set_, weights)
     planned = prepare.tentative_plan(loaded)
+    gc.freeze()  # the collector of cycles would go through all the cells time and again
     found = cost.measured(planned, Store(loaded.runtime.store), estimate=estimate)
     if json:
         output.print_json("plan", found.plain())

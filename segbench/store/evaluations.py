@@ -156,9 +156,7 @@ class Evaluations(Trainings):
         """Remember which records were found whole."""
         self._write_bytes(self.cache_dir / "whole", content)
 
-    def record(
-        self, digest: str, read: Reader | None = None, seen: Seen | None = None
-    ) -> Record | None:
+    def record(self, digest: str, read: Reader | None = None, seen: Seen | None = None) -> Record | None:
         """Return the record of an evaluation, "failed" included, or None before there is one.
 
         Args:
@@ -314,9 +312,7 @@ class Evaluations(Trainings):
     def _image(self, digest: str, index: int) -> Path:
         return self.eval_dir(digest) / "images" / f"{index:06d}.npz"
 
-    def _record(
-        self, digest: str, read: Reader | None = None
-    ) -> tuple[Record | None, dict[str, str]]:
+    def _record(self, digest: str, read: Reader | None = None) -> tuple[Record | None, dict[str, str]]:
         """Return a record, and the hashes of the files beside it; none for a record of segbench 0.1."""
         read = read or Reader()
         for name, status in (("record.json", "done"), ("failed.json", "failed")):

@@ -41,7 +41,7 @@ def test_options_with_the_names_of_parts_stay_where_they_are(one, net, part, kin
     raw = compact(record)
     assert read(read.parse(raw)) == record
     for wrong in (raw[:-1], raw[: len(raw) // 2], b"", b"["):
-        with pytest.raises(ValueError, match="EOF|expected"):
+        with pytest.raises(ValueError, match=r"EOF|expected"):
             read.parse(wrong)
     assert read.parse(b"[1]") == [1]
 
