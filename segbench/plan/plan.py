@@ -14,7 +14,6 @@ from segbench.plan.evaluations import EvalCell
 from segbench.plan.identity import component_identity, file_hashes, shared_by
 from segbench.plan.networks import ExternalCell, NetworkCell, TrainCell
 from segbench.reports.records import Manifest, Record
-from segbench.store.base import uncollected
 
 Files = Mapping[Bound, Mapping[str, str]]
 """Attack -> hashes of the files that its options name, by what is written there."""
@@ -114,7 +113,6 @@ class Plan:
         )
 
 
-@uncollected()
 def build(
     matrix: Matrix, data: Mapping[str, Data], external: Mapping[str, Sequence[ExternalCell]] | None = None
 ) -> Plan:

@@ -14,7 +14,7 @@ from segbench.files import (
     seal_of,
     write_bytes,
 )
-from segbench.reports.evidence import Evidence
+from segbench.reports.evidence import Evidence, Measurements
 from segbench.reports.names import is_name
 from segbench.reports.reader import Reader
 from segbench.reports.records import Manifest, Record
@@ -114,12 +114,18 @@ class Store(Evaluations):
             seen: what was read of the evaluations.
         """
         known = Seen() if seen is None else seen
+
+        def measured(digest: str) -> Measurements | None:
+            if digest not in known.measured:
+                known.measured[digest] = self.measured(digest)
+            return known.measured[digest]
+
         return Evidence(
             counts=lambda digest: self.counts(digest, known),
             parts=lambda digest: self.parts(digest, known),
             history=self.history,
             kept=self.kept_images,
-            measured=self.measured,
+            measured=measured,
             tallies=lambda digest: self.tallies(digest, known),
         )
 
