@@ -100,7 +100,10 @@ class Whole:
             return False
 
     def _remember(self, digest: str, files: Iterable[str], weights: Mapping[str, str]) -> None:
-        stamps = {name: _stamp(f"{self.folder}/{digest}/{name}") for name in files}
+        try:
+            stamps = {name: _stamp(f"{self.folder}/{digest}/{name}") for name in files}
+        except OSError:  # another process is making it again
+            return
         # A record of segbench 0.1 does not name its files.
         if COUNTS in stamps and all(stamp[2] < (time.time() - SETTLED) * 1e9 for stamp in stamps.values()):
             self.known[digest] = stamps, weights
