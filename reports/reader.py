@@ -63,7 +63,8 @@ class Reader:
         content = from_json(b"".join([*pieces, raw[place:]]))
         if not isinstance(content, dict) or not found.keys().isdisjoint(content):
             return from_json(raw)  # what was found is a part of something else
-        return {**content, **found}
+        content.update(found)
+        return content
 
     def __call__(self, plain: object) -> Record:
         """Return the record of plain data.
@@ -73,8 +74,10 @@ class Reader:
         """
         if not isinstance(plain, dict):
             return Record.model_validate(plain)
-        shares = {name: self._shared(kind, plain[name]) for name, kind in PARTS.items() if name in plain}
-        record = Record.model_validate({**plain, **shares})
+        apart = {name: kind for name, kind in PARTS.items() if not isinstance(plain.get(name), kind)}
+        if apart:
+            plain = {**plain, **{name: self._shared(kind, plain[name]) for name, kind in apart.items() if name in plain}}
+        record = Record.model_validate(plain)
         if len(record.model_fields_set) == len(self._given):  # sets of their own would be a third of what records take
             object.__setattr__(record, "__pydantic_fields_set__", self._given)
         return record
