@@ -76,7 +76,10 @@ class Reader:
             return Record.model_validate(plain)
         apart = {name: kind for name, kind in PARTS.items() if not isinstance(plain.get(name), kind)}
         if apart:
-            plain = {**plain, **{name: self._shared(kind, plain[name]) for name, kind in apart.items() if name in plain}}
+            plain = {
+                **plain,
+                **{name: self._shared(kind, plain[name]) for name, kind in apart.items() if name in plain},
+            }
         record = Record.model_validate(plain)
         if len(record.model_fields_set) == len(self._given):  # sets of their own would be a third of what records take
             object.__setattr__(record, "__pydantic_fields_set__", self._given)
