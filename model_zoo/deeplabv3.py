@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from segbench.model_zoo.base import ModelError, Segmenter, model
 from segbench.model_zoo.encoders import OutputStride, get_encoder
-from segbench.model_zoo.heads import assemble, conv_bn_relu
+from segbench.model_zoo.heads import assemble, conv_bn_relu, joined
 
 
 class AtrousPooling(nn.Module):
@@ -38,7 +37,7 @@ class AtrousPooling(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return the concatenated features of all branches, (N, channels, H, W)."""
         *maps, image = (branch(features) for branch in self.branches)
-        return torch.cat([*maps, image.expand_as(maps[0])], 1)
+        return joined([*maps, image.expand_as(maps[0])])
 
 
 @model("deeplabv3")

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segbench.model_zoo.base import Features, ModelError, Segmenter, model
 from segbench.model_zoo.encoders import Encoder, OutputStride, get_encoder
-from segbench.model_zoo.heads import AUX_CHANNELS, classifier, conv_bn_relu
+from segbench.model_zoo.heads import AUX_CHANNELS, classifier, conv_bn_relu, joined
 from segbench.model_zoo.upernet import linear_classifier
 
 REFINED = 48
@@ -59,10 +58,10 @@ class SeparableDecoder(nn.Module):
         """Return features of the early map's size."""
         point = self.point(last)
         branches = [self.image(last).expand_as(point), point, *(branch(last) for branch in self.atrous)]
-        pooled = self.bottleneck(torch.cat(branches, 1))
+        pooled = self.bottleneck(joined(branches))
         size = early.shape[-2:]
         resized = F.interpolate(pooled, size, mode="bilinear", align_corners=self.align_corners)
-        refined: Tensor = self.refine(torch.cat([resized, self.early(early)], 1))
+        refined: Tensor = self.refine(joined([resized, self.early(early)]))
         return refined
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from segbench.model_zoo.base import Features, Segmenter
@@ -37,6 +39,20 @@ def conv_bn_relu(in_channels: int, channels: int, kernel_size: int, *, dilation:
     padding = dilation * (kernel_size // 2)
     convolution = nn.Conv2d(in_channels, channels, kernel_size, padding=padding, dilation=dilation, bias=False)
     return [convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate feature maps along the channels, in channels last if one of them lies so.
+
+    Maps in two orders give a contiguous one, which each convolution behind it would copy in each pass. What is pooled
+    to one place has no order of its own, and becomes contiguous when it is resized.
+
+    Args:
+        parts: feature maps, each (N, channels, H, W).
+    """
+    if any(part.is_contiguous(memory_format=torch.channels_last) and not part.is_contiguous() for part in parts):
+        parts = [part.contiguous(memory_format=torch.channels_last) for part in parts]
+    return torch.cat([*parts], 1)
 
 
 def classifier(

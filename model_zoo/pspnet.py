@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from segbench.model_zoo.base import ModelError, Segmenter, model
 from segbench.model_zoo.encoders import OutputStride, get_encoder
-from segbench.model_zoo.heads import assemble, conv_bn_relu
+from segbench.model_zoo.heads import assemble, conv_bn_relu, joined
 
 
 class PyramidPooling(nn.Module):
@@ -40,7 +40,7 @@ class PyramidPooling(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return the features concatenated with the resized averages, (N, channels, H, W)."""
         pooled = [self._resize(branch(features), features.shape[-2:]) for branch in self.branches]
-        return torch.cat([features, *pooled], 1)
+        return joined([features, *pooled])
 
     def _resize(self, pooled: Tensor, size: torch.Size) -> Tensor:
         return F.interpolate(pooled, size, mode="bilinear", align_corners=self.align_corners)

@@ -14,7 +14,7 @@ import torch
 PACKAGES = ("segbench", "torch", "torchvision", "segmentation-models-pytorch", "timm", "numpy", "scipy", "scikit-learn")
 
 
-def provenance(device: torch.device) -> dict[str, Any]:
+def provenance(device: torch.device, layout: torch.memory_format = torch.channels_last) -> dict[str, Any]:
     """Return what may change the last bits of a result.
 
     Thread count and memory format change the last bits on a CPU, so they are kept with every result.
@@ -25,7 +25,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
-        "memory_format": "channels_last",
+        "memory_format": str(layout).removeprefix("torch."),
     }
 
 

@@ -59,6 +59,7 @@ class Redundant(nn.Module):
         parameters = list(self.adapting.parameters())
         frozen = [parameter for parameter in parameters if not parameter.requires_grad]
         self.adapting.requires_grad_()
+        images = images.contiguous()  # the order of the weights decides; see `model_zoo.layout`
         with guarded(self, images.device):
             with torch.no_grad():
                 target = F.softmax(self.teacher(images).float(), 1)

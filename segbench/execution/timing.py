@@ -15,6 +15,7 @@ from segbench.evaluation.anticipating import Anticipating
 from segbench.evaluation.batch_size import CPU_PIXELS
 from segbench.execution import prepare
 from segbench.execution.pass_counts import beside_predicting, context
+from segbench.model_zoo.layout import layout
 from segbench.networks.load import open_external
 from segbench.plan.networks import NetworkCell, TrainCell
 from segbench.plan.plan import Plan, Sweep
@@ -38,11 +39,12 @@ class Timer:
             dataset = self._dataset(cell)
             recipe = Recipe.model_validate(cell.recipe)
             defense = cell.build(len(dataset.classes), dataset.ignore_index)
-            defense.to(self.device, memory_format=torch.channels_last).train()
+            order = layout(defense, self.device)
+            defense.to(self.device, memory_format=order).train()
             seen = batches.TrainingImages(dataset, recipe, 0, needs(defense))
             read = default_collate([seen[0, index] for index in range(recipe.batch_size)])
             batch = {name: value.to(self.device) for name, value in read.items()}
-            batch["images"] = batch["images"].contiguous(memory_format=torch.channels_last)
+            batch["images"] = batch["images"].contiguous(memory_format=order)
 
             def step() -> None:
                 batches.loss(defense, batch, 0, 0).total.backward()  # type: ignore[no-untyped-call]

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from segbench.components.imports import Files, local_source, watched
 from segbench.config.network import Convention, ExternalNetwork
 from segbench.datasets.base import Dataset
+from segbench.defenses.base import Dynamic
 from segbench.errors import CellError, SegbenchError
 from segbench.model_zoo.base import ModelError
+from segbench.model_zoo.layout import layout
 from segbench.networks import class_names, loaders
 from segbench.networks.adapter import Adapter
 from segbench.networks.fingerprint import fingerprint
@@ -62,7 +64,8 @@ def _trained(cell: TrainCell, store: Store, device: torch.device, num_classes: i
     weights = load_file(store.weights(cell.digest))
     network = cell.deployed(num_classes, ignore_index)
     network.load_state_dict(weights)
-    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    order = layout(network, device) if isinstance(network, Dynamic) else torch.channels_last
+    return network.eval().requires_grad_(False).to(device, memory_format=order)  # type: ignore[call-overload, no-any-return]
 
 
 def _ready(adapter: Adapter, assured: bool, external: ExternalNetwork) -> nn.Module:

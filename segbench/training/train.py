@@ -24,6 +24,7 @@ from segbench.defenses.base import Prepared
 from segbench.errors import CellError, DataError, Stopped, StoreError
 from segbench.files import acquire
 from segbench.model_zoo.base import Segmenter
+from segbench.model_zoo.layout import layout
 from segbench.plan.networks import TrainCell
 from segbench.plan.traits import needs
 from segbench.provenance import provenance
@@ -84,7 +85,8 @@ class _Training:
                 f"{recipe.split} has {len(self.images)} images, fewer than one batch of {recipe.batch_size}"
             )
         self.total = recipe.iterations or self.epoch_length * (recipe.epochs or 0)
-        self.defense.to(device, memory_format=torch.channels_last).train()
+        self.layout = layout(self.defense, device)
+        self.defense.to(device, memory_format=self.layout).train()
         if runtime.recompute:
             recompute_blocks(self.defense)
         self.optimizer = make_optimizer(self.defense, recipe)
@@ -146,7 +148,7 @@ class _Training:
         """Train on one batch; return its base learning rate."""
         torch.manual_seed(derive(self.cell.seed, "iteration", self.done))
         batch = {name: value.to(self.device, non_blocking=True) for name, value in read.items()}
-        batch["images"] = batch["images"].contiguous(memory_format=torch.channels_last)
+        batch["images"] = batch["images"].contiguous(memory_format=self.layout)
         rate = learning_rate(self.done, self.total, self.recipe)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
@@ -211,7 +213,7 @@ class _Training:
         facts = {
             "iterations": self.total,
             "seconds": round(self.seconds, 3),
-            "provenance": provenance(self.device),
+            "provenance": provenance(self.device, self.layout),
         }
         self.store.write_training(self.cell.digest, save(weights), self.history.csv(), facts)
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
+from torch import nn
 
-from segbench.model_zoo.heads import AUX_CHANNELS, classifier
+from segbench.components import specs
+from segbench.model_zoo.heads import AUX_CHANNELS, classifier, joined
 from segbench.model_zoo.pspnet import pspnet
 
 
@@ -28,3 +31,29 @@ def test_a_fresh_classifier_has_the_shape_of_the_main_one_and_other_weights() ->
     assert [p.shape for p in fresh.parameters()] == [p.shape for p in network.classifier.parameters()]
     assert not torch.equal(fresh[0].weight, network.classifier[0].weight)
     assert network.make_classifier(2)[4].out_channels == 2
+
+
+def test_maps_are_joined_in_channels_last_if_one_lies_so() -> None:
+    first, second = torch.rand(2, 3, 4, 5), torch.rand(2, 6, 4, 5)
+    last = second.contiguous(memory_format=torch.channels_last)
+    for parts, ordered in (([first, second], False), ([first, last], True), ([last, first], True)):
+        found = joined(parts)
+        assert torch.equal(found, torch.cat(parts, 1))
+        assert found.is_contiguous(memory_format=torch.channels_last) == ordered
+
+
+@pytest.mark.parametrize("name", ["pspnet", "deeplabv3", "deeplabv3plus", "upernet"])
+def test_no_convolution_of_a_network_in_channels_last_copies_its_input(name: str) -> None:
+    network = specs.bound("model", f"{name}(encoder=resnet18)").make(num_classes=3).eval()
+    network.to(memory_format=torch.channels_last)
+    copied = []
+
+    def look(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        if not inputs[0].is_contiguous(memory_format=torch.channels_last):
+            copied.append(module)
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(look)
+    network(torch.rand(1, 3, 72, 80).contiguous(memory_format=torch.channels_last))
+    assert copied == []

@@ -115,6 +115,19 @@ def test_recomputed_activations_give_the_same_weights(
     assert weights(again, cell) == weights(run(cell, tmp_path / "kept", silent()), cell)
 
 
+@pytest.mark.parametrize(
+    ("widths", "order"), [("[4, 4, 6, 6]", "contiguous_format"), ("[16, 16, 16, 16]", "channels_last")]
+)
+def test_a_training_says_in_which_order_its_weights_lie(
+    tiny_plan: Callable[..., Plan], silent: type[Any], tmp_path: Path, widths: str, order: str
+) -> None:
+    models = [f"pspnet(encoder=tiny, widths={widths}, bins=[1], channels=4)"]
+    cell = tiny_plan(models=models, defenses=["none"], transfer=None).trainings[0]
+    done = run(cell, tmp_path, silent()).trained(cell.digest)
+    assert done is not None
+    assert done["provenance"]["memory_format"] == order
+
+
 def test_seeds_differ_and_repeat(tiny_plan: Callable[..., Plan], silent: type[Any], tmp_path: Path) -> None:
     zero, one = tiny_plan(seeds=[0, 1], defenses=["none"], models=["pspnet(encoder=tiny)"], transfer=None).trainings
     again = run(zero, tmp_path / "again", silent())
