@@ -2,8 +2,11 @@
 
 Fills a store with the records of a matrix of that many evaluations, which are made up, and runs `plan`, `run` (nothing
 is left to do), `report` and `leaderboard add` and `build` on it. Prints a line of JSON for each of them: its processor
-seconds and its largest memory. `scan` is the part of `run` that finds out what is left: the first one reads all
-records, and `scan again`, as after a run, finds that none has changed.
+seconds and its largest memory.
+
+A scan is the part of `run` that finds out what is left. The store is filled as a run fills it that is killed with its
+last record: `scan after a kill` reads the records that such a run has not written down as whole. `scan again`, as after
+a run that ended, finds that none has changed, and `scan of a copy` reads them all.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from segbench.execution.prepare import tentative_plan
 from segbench.plan.evaluations import EvalCell
 from segbench.reports.evidence import Measurements
 from segbench.store import Store
+from segbench.store.whole import Whole
 
 ATTACKS = ["clean", *(f"bim(steps={n})" for n in range(1, 8)), *(f"pgd(eps={n / 255:.4f})" for n in range(1, 13))]
 SEEDS = 10
@@ -78,14 +82,17 @@ def measured(folder: Path, number: int) -> Iterator[dict[str, object]]:
     entries, site = str(folder / "entries"), str(folder / "site")
     commands = {
         "plan": [*segbench, "plan", str(matrix)],
-        "scan": [sys.executable, __file__, "--scan", str(matrix)],
+        "scan after a kill": [sys.executable, __file__, "--scan", str(matrix)],
         "scan again": [sys.executable, __file__, "--scan", str(matrix)],
+        "scan of a copy": [sys.executable, __file__, "--scan", str(matrix)],
         "run": [*segbench, "run", str(matrix)],
         "report": [*segbench, "report", "--store", store, "--out", str(folder / "report")],
         "leaderboard add": [*segbench, "leaderboard", "add", store, "--out", entries],
         "leaderboard build": [*segbench, "leaderboard", "build", entries, "--out", site],
     }
     for name, command in commands.items():
+        if name == "scan of a copy":
+            (folder / "runs" / "cache" / "whole").unlink()
         seconds, gib, output = child(command, folder)
         if name.startswith("scan"):
             told = json.loads(output)
@@ -120,8 +127,11 @@ def fill(matrix: Path) -> None:
             store.write_training_cell(training.digest, training.to_plain())
             store.write_training(training.digest, training.digest.encode(), b"epoch\n", {"iterations": 1})
         found = [made_up(plan.evaluations[1], number) for number in range(MADE_UP)]
+        whole = Whole(store)
         for place, cell in enumerate(plan.evaluations):
             write(cell, found[place % MADE_UP], store)
+            whole.follow([cell.digest])
+            whole.catch_up()
         for digest in {cell.source.digest for cell in plan.evaluations}:
             store.write_measured(digest, SOUND)
     finally:

@@ -33,11 +33,11 @@ Values = Mapping[Place, float]
 
 def place_of(attack: Component) -> Place | None:
     """Return kind and severity of an attack that is a corruption, or None."""
+    if attack.name != "corruption":
+        return None
     kind, severity = attack.options.get("kind"), attack.options.get("severity")
     known = any(kind in own for own in FAMILIES.values())
-    if attack.name != "corruption" or not known or not isinstance(severity, int):
-        return None
-    return str(kind), severity
+    return (str(kind), severity) if known and isinstance(severity, int) else None
 
 
 def family_of(kind: str) -> str:

@@ -255,7 +255,10 @@ def _of_images(drawn: Floats, images: int) -> _Spread:
 
 def _spread(values: Floats, names: Sequence[str]) -> _Spread | None:
     """Return the variance of the mean over groups of runs with one name; None with one group."""
-    means = [float(values[[name == own for own in names]].mean()) for name in dict.fromkeys(names)]
+    distinct = dict.fromkeys(names)
+    means = values.tolist()
+    if len(distinct) < len(means):
+        means = [float(values[[name == own for own in names]].mean()) for name in distinct]
     return _Spread(float(np.var(means, ddof=1)) / len(means), len(means) - 1) if len(means) > 1 else None
 
 

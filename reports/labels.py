@@ -57,6 +57,7 @@ class Labels:
         self._names = names
         self.component_key = ComponentKeys()
         self._network_keys: dict[int, tuple[Network, tuple[str, str, str]]] = {}
+        self._network_labels: dict[int, str] = {}
         kinds: dict[str, dict[str, Component]] = defaultdict(dict)
         networks: dict[tuple[str, str, str], dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
         self._recipes: dict[str, Mapping[str, Any]] = {}
@@ -65,7 +66,7 @@ class Labels:
             kinds["dataset"][self.component_key(record.dataset)] = record.dataset
             kinds["protocol"][self.component_key(record.protocol)] = record.protocol
             kinds["attack"][self.component_key(record.attack)] = record.attack
-            for network in (record.target, record.source):
+            for network in (record.target,) if record.source is record.target else (record.target, record.source):
                 self._seeds.add(network.seed)
                 key = self._plain_key(network)
                 kinds["model"][key[0]] = network.model
@@ -127,7 +128,10 @@ class Labels:
 
     def network(self, network: Network) -> str:
         """Return a network's label: "PSPNet with SAT", "PSPNet without defense"."""
-        return with_defense(self.model(network), self.defense(network))
+        known = self._network_labels.get(id(network))
+        if known is None:
+            known = self._network_labels[id(network)] = with_defense(self.model(network), self.defense(network))
+        return known
 
     def _called(self, model: str, defense: str) -> str:
         """Return the label of a network without its recipe."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import marshal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
@@ -257,46 +256,3 @@ class Manifest(Frozen):
     labels: Mapping[str, str] = Field(default_factory=dict)
     reference: str = ""
     threads: int | None = Field(default=None, ge=1)
-
-
-def reader(parts: Sequence[object] = ()) -> Callable[[object], Record]:
-    """Return a function that turns plain data into a record; equal networks, components and threats become one object.
-
-    Many records share a few networks and components, so that this saves most of the time and memory. The function
-    raises pydantic's ValidationError for data that are not a record.
-
-    Args:
-        parts: networks, components and threats as plain data, where records hold their places in this list.
-    """
-    known: dict[tuple[str, bytes | int], Frozen] = {}
-
-    def shared(kind: type[Frozen], plain: object) -> object:
-        if isinstance(plain, int) and 0 <= plain < len(parts):
-            key: tuple[str, bytes | int] = kind.__name__, plain
-            plain = parts[plain]
-        elif isinstance(plain, dict):
-            key = kind.__name__, marshal.dumps(plain, 2)  # only a key, never read back; fast to make
-        else:
-            return plain
-        if key not in known:
-            known[key] = kind.model_validate(plain)
-        return known[key]
-
-    def read(plain: object) -> Record:
-        if not isinstance(plain, dict):
-            return Record.model_validate(plain)
-        shares = {name: shared(kind, plain[name]) for name, kind in PARTS.items() if name in plain}
-        return Record.model_validate({**plain, **shares})
-
-    return read
-
-
-PARTS: Mapping[str, type[Frozen]] = {
-    "dataset": Component,
-    "protocol": Component,
-    "attack": Component,
-    "target": Network,
-    "source": Network,
-    "threat": RecordedThreat,
-}
-"""What records share, and its kind."""

@@ -11,10 +11,11 @@ from typing import Literal
 from segbench.reports.atomic import write
 from segbench.reports.evidence import NOTHING, Evidence
 from segbench.reports.figures.base import Figure
-from segbench.reports.formats.frames import cells, tidy, to_csv
+from segbench.reports.formats.frames import CELL_COLUMNS, COLUMNS, cells, rows, tidy
 from segbench.reports.formats.html import to_html
 from segbench.reports.formats.latex import to_latex
 from segbench.reports.formats.markdown import to_markdown
+from segbench.reports.formats.sheet import to_csv
 from segbench.reports.metrics.values import with_metrics
 from segbench.reports.page.page import Page, compose
 from segbench.reports.records import Manifest, Record
@@ -105,8 +106,8 @@ def render(
     written: dict[Format, Callable[[], str | bytes]] = {
         "html": lambda: to_html(page, beside, drawn if figures else (), sortable=bool(sortable)),
         "md": lambda: to_markdown(page),
-        "csv": lambda: to_csv(tidy(page.records)),
-        "cells": lambda: to_csv(cells(tables)),
+        "csv": lambda: to_csv(COLUMNS, rows(page.records)),
+        "cells": lambda: to_csv(CELL_COLUMNS, (tuple(cell.values()) for cell in cells(tables))),
         "tex": lambda: to_latex(page),
         "tex-wide": lambda: to_latex(page, wide=True),
         "parquet": lambda: _parquet(page),

@@ -145,14 +145,14 @@ def flags(
     for record in records:
         if record.status == "done" and record.scores is not None:
             groups.setdefault((record.target.digest, *condition(record, keys)), []).append(record)
+    of_networks = {digest: network_flags(own) for digest, own in measured.items()}
     found: dict[str, tuple[str, ...]] = {}
     for group in groups.values():
-        clean = [other.scores for other in group if other.setting == "clean" and other.scores is not None]
-        beside: dict[tuple[str | None, float], _Beside] = {}
+        compared = _compared_flags(group)
         for record in group:
-            names = _compared_flags(record, group, clean, beside)
-            if record.threat.access == "gradients" and not record.oblivious and record.source.digest in measured:
-                names.update(network_flags(measured[record.source.digest]))
+            names = compared.get(record.digest, set())
+            if record.threat.access == "gradients" and not record.oblivious:
+                names.update(of_networks.get(record.source.digest, ()))
             if names:
                 found[record.digest] = tuple(name for name in SENTENCES if name in names)
     return found
@@ -178,43 +178,44 @@ class _Beside(NamedTuple):
     one_step: float
 
 
-def _compared_flags(
-    record: Record, group: Sequence[Record], clean: Sequence[Scores], known: dict[tuple[str | None, float], _Beside]
-) -> set[str]:
-    """Return the flags of a white-box gradient attack that a weaker attacker beats within the same norm and eps.
+def _compared_flags(group: Sequence[Record]) -> dict[str, set[str]]:
+    """Return the flags of the white-box gradient attacks on a network, as a weaker attacker beats them, by digest.
 
     Args:
-        record: the attack.
-        group: all records of its network that may be compared.
-        clean: the scores of those on clean images.
-        known: takes what stands beside it, which attacks of one norm and eps share.
+        group: all records of the network that may be compared.
     """
-    threat = record.threat
-    if not _is_white(record) or threat.eps is None:
-        return set()
-    key = threat.norm, threat.eps
-    beside = known.get(key) or known.setdefault(key, _beside(threat.norm, threat.eps, group))
-    names = set(beside.flags)
-    if record.scores and any(_helped(record.scores, own) for own in clean):
-        names.add("attack-helps")
-    if beside.one_step < _accuracy(record) - MARGIN and _many_steps(record):
-        names.add("one-step-beats-iterative")
-    return names
+    clean = [other.scores for other in group if other.setting == "clean" and other.scores is not None]
+    bounded = [record for record in group if record.threat.eps is not None]
+    white = [record for record in bounded if _is_white(record)]
+    weaker = [r for r in bounded if r.setting == "black-box" or r.oblivious or r.threat.access in ("logits", "labels")]
+    known: dict[tuple[str | None, float], _Beside] = {}
+    found: dict[str, set[str]] = {}
+    for record in white:
+        norm, eps = record.threat.norm, record.threat.eps or 0.0
+        beside = known.get((norm, eps)) or known.setdefault((norm, eps), _beside(norm, eps, white, weaker))
+        names = set(beside.flags)
+        if record.scores and any(_helped(record.scores, own) for own in clean):
+            names.add("attack-helps")
+        if beside.one_step < _accuracy(record) - MARGIN and _many_steps(record):
+            names.add("one-step-beats-iterative")
+        found[record.digest] = names
+    return found
 
 
-def _beside(norm: str | None, eps: float, group: Sequence[Record]) -> _Beside:
-    """Compare the white-box gradient attacks of a norm and eps with the other records of their network."""
-    peers = [other for other in group if other.threat.norm == norm and other.threat.eps is not None]
-    within = [other for other in peers if (other.threat.eps or 0.0) <= eps * (1 + 1e-9)]
-    white = [other for other in peers if _is_white(other)]
-    own = [other for other in white if math.isclose(other.threat.eps or 0.0, eps)]
+def _beside(norm: str | None, eps: float, white: Sequence[Record], weaker: Sequence[Record]) -> _Beside:
+    """Compare the white-box gradient attacks of a norm and eps with attackers of their network that know less."""
+    peers = [other for other in white if other.threat.norm == norm]
+    own = [other for other in peers if math.isclose(other.threat.eps or 0.0, eps)]
     strongest = min(_accuracy(other) for other in own)
     names = set()
-    if any((o.setting == "black-box" or o.oblivious) and _accuracy(o) < strongest - MARGIN for o in within):
-        names.add("black-box-beats-white-box")
-    if any(o.threat.access in ("logits", "labels") and _accuracy(o) < strongest - MARGIN for o in within):
-        names.add("square-beats-gradients")
-    large = [o for o in white if (o.threat.eps or 0.0) >= LARGE_EPS and norm == "linf" and _many_steps(o)]
+    for other in weaker:
+        within = other.threat.norm == norm and (other.threat.eps or 0.0) <= eps * (1 + 1e-9)
+        if within and _accuracy(other) < strongest - MARGIN:
+            if other.setting == "black-box" or other.oblivious:
+                names.add("black-box-beats-white-box")
+            if other.threat.access in ("logits", "labels"):
+                names.add("square-beats-gradients")
+    large = [o for o in peers if (o.threat.eps or 0.0) >= LARGE_EPS and norm == "linf" and _many_steps(o)]
     if large and min(other.scores.miou for other in large if other.scores) > MIOU_AT_LARGE_EPS:
         names.add("survives-large-eps")
     return _Beside(frozenset(names), min((_accuracy(o) for o in own if _one_step(o)), default=math.inf))

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ space. Files of the first form had no checksum.
 LINES = 2
 LARGEST_JSON = 256 << 20
 _HEAD = len('{"checksum":"sha256:",') + 64
+_COMPACT = b'"format":%d,' % FORMAT
 _SEAL = b"\nsha256:"
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _STATED = re.compile(rb'\A\s*{\s*"checksum":\s*"([^"]*)"')
@@ -76,6 +78,30 @@ def file_sha256(path: Path) -> str:
     return unstale(hashed)
 
 
+def read_bytes(path: str | Path, most: int | None = None) -> bytes:
+    """Read a file with as few calls of the system as that takes: a store holds many thousands of small ones.
+
+    Args:
+        path: the file.
+        most: bytes that it may have; None for any number.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        size = os.fstat(descriptor).st_size
+        if most is not None and size > most:
+            raise ValueError("too large")
+        content = os.read(descriptor, size)
+        while len(content) < size and (more := os.read(descriptor, size - len(content))):
+            content += more
+        return content
+    finally:
+        os.close(descriptor)
+
+
 def unstale(read: Callable[[], Read]) -> Read:
     """Read a file, up to three times while NFS says that another machine has just replaced it (a stale handle)."""
     for _ in range(2):
@@ -109,16 +135,35 @@ def read_sealed(path: str | Path, place: str) -> dict[str, Any] | None:
     Raises:
         StoreError: the file is damaged, or was sealed for another place.
     """
+    content = read_numbered(path, place)
+    if content is not None:
+        content.pop("format", None)
+    return content
+
+
+def read_numbered(path: str | Path, place: str, parse: Callable[[bytes], Any] | None = None) -> dict[str, Any] | None:
+    """Do as `read_sealed`, but leave the number of the form in which the file was sealed, as `format`.
+
+    Args:
+        path: the file.
+        place: the place that it was sealed for.
+        parse: what makes data of the bytes of a compact file; raises a ValueError where they are no JSON.
+
+    Raises:
+        StoreError: the file is damaged, or was sealed for another place.
+    """
     raw = _raw(path, place)
     if raw is None:
         return None
-    content = _object(raw, path, place)
+    compact = raw.startswith(_COMPACT, _HEAD)
+    content = _object(raw, path, place, parse if compact else None)
     if not {"format", "checksum"} & set(content):
         return content
     stated = content.pop("checksum", None)
-    if stated != (_of_bytes(raw, place) if content.get("format") == FORMAT else _of_content(content, place)):
+    compact = compact or content.get("format") == FORMAT
+    if stated != (_of_bytes(raw, place) if compact else _of_content(content, place)):
         raise StoreError(f"{path}: damaged, its checksum does not fit; {_again(path, place)}")
-    if content.pop("format", None) not in (LINES, FORMAT):
+    if content.get("format") not in (LINES, FORMAT):
         raise StoreError(f"{path}: written by a newer segbench; update segbench to read it")
     return content
 
@@ -138,7 +183,7 @@ def write_sealed(path: Path, content: Mapping[str, Any], place: str, *, compact:
 
 def seal_of(path: str | Path) -> str | None:
     """Return the checksum that a JSON file carries, without comparing it; files of segbench 0.1 have none."""
-    with open(path, "rb") as file:
+    with open(path, "rb", buffering=0) as file:
         found = _STATED.search(file.read(120))
     return found[1].decode() if found else None
 
@@ -193,27 +238,20 @@ def cache_folder() -> Path:
 
 def _raw(path: str | Path, place: str) -> bytes | None:
     """Return the bytes of a JSON file, or None where there is none."""
-
-    def read() -> bytes:
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size > LARGEST_JSON:
-                raise StoreError(f"{path}: too large to be read; {_again(path, place)}")
-            return file.read()
-
     try:
-        return unstale(read)
+        return unstale(partial(read_bytes, path, LARGEST_JSON))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, OSError) as error:
         raise StoreError(f"{path}: cannot be read ({error}); {_again(path, place)}") from error
 
 
-def _object(raw: bytes, path: str | Path, place: str) -> dict[str, Any]:
+def _object(raw: bytes, path: str | Path, place: str, parse: Callable[[bytes], Any] | None = None) -> dict[str, Any]:
     from pydantic_core import from_json  # which reads twice as fast, and takes no halves of a character
 
     try:
         try:
-            content = from_json(raw)
+            content = (parse or from_json)(raw)
         except ValueError:
             content = json.loads(raw)
     except (ValueError, RecursionError) as error:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from segbench.reports.figures.base import COLOURS, Figure, new_canvas, plain
 from segbench.reports.labels import Labels
@@ -13,10 +17,10 @@ from segbench.reports.page.reading import MOST_NETWORKS
 from segbench.reports.records import Network, Record
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure as Canvas
 
-Histories: TypeAlias = "list[tuple[str, pd.DataFrame]]"
+History: TypeAlias = dict[str, NDArray[np.float64]]
+Histories: TypeAlias = list[tuple[str, History]]
 
 
 def training(records: Sequence[Record], labels: Labels, history: Callable[[str], Path | None]) -> list[Figure]:
@@ -29,8 +33,6 @@ def training(records: Sequence[Record], labels: Labels, history: Callable[[str],
         labels: the labels of networks.
         history: digest of a training -> its history, a CSV file with one row per epoch, or None.
     """
-    import pandas as pd
-
     networks: dict[str, Network] = {r.target.digest: r.target for r in records}
     if len({labels.key(network) for network in networks.values()}) > MOST_NETWORKS:
         return []
@@ -39,13 +41,13 @@ def training(records: Sequence[Record], labels: Labels, history: Callable[[str],
     for digest, network in networks.items():
         path = history(digest)
         if path is not None and path.is_file():
-            frame = pd.read_csv(path)
-            if {"epoch", "loss"} <= set(frame.columns) and len(frame) > 1:
+            found = _read(path)
+            if {"epoch", "loss"} <= set(found) and len(found["epoch"]) > 1:
                 name = labels.network(network) + (f", seed {network.seed}" if several else "")
-                histories.append((name, frame))
+                histories.append((name, found))
     figures = []
     if histories:
-        ends = "; ".join(f"{name}: {frame['loss'].iloc[-1]:.3g}" for name, frame in histories)
+        ends = "; ".join(f"{name}: {own['loss'][-1]:.3g}" for name, own in histories)
         figures.append(
             Figure(
                 "training-loss",
@@ -56,12 +58,11 @@ def training(records: Sequence[Record], labels: Labels, history: Callable[[str],
                 partial(_draw_loss, histories),
             )
         )
-    shares = [(name, frame) for name, frame in histories if {"mask_predicted", "mask_real"} <= set(frame.columns)]
+    shares = [(name, own) for name, own in histories if {"mask_predicted", "mask_real"} <= set(own)]
     if shares:
         ends = "; ".join(
-            f"{name}: predicted {100 * frame['mask_predicted'].iloc[-1]:.1f} %, "
-            f"real {100 * frame['mask_real'].iloc[-1]:.1f} %"
-            for name, frame in shares
+            f"{name}: predicted {100 * own['mask_predicted'][-1]:.1f} %, real {100 * own['mask_real'][-1]:.1f} %"
+            for name, own in shares
         )
         figures.append(
             Figure(
@@ -76,11 +77,19 @@ def training(records: Sequence[Record], labels: Labels, history: Callable[[str],
     return figures
 
 
+def _read(path: Path) -> History:
+    """Return the columns of a history by name."""
+    with path.open(encoding="utf-8", newline="") as file:
+        names, *rows = csv.reader(file)
+    values = np.array([[float(value or "nan") for value in row] for row in rows], dtype=np.float64)
+    return dict(zip(names, values.reshape(-1, len(names)).T, strict=True))
+
+
 def _draw_loss(histories: Histories) -> Canvas:
     canvas, (ax,) = new_canvas(8.2, 3.6)
-    for index, (name, frame) in enumerate(histories):
+    for index, (name, own) in enumerate(histories):
         style = ("-", "--", ":")[index // len(COLOURS) % 3]
-        ax.plot(frame["epoch"], frame["loss"], linestyle=style, color=COLOURS[index % len(COLOURS)], label=plain(name))
+        ax.plot(own["epoch"], own["loss"], linestyle=style, color=COLOURS[index % len(COLOURS)], label=plain(name))
     ax.set_xlabel("epoch")
     ax.set_ylabel("loss")
     canvas.legend(loc="outside right upper", fontsize=8)
@@ -92,9 +101,9 @@ def _draw_shares(histories: Histories) -> Canvas:
     columns = min(3, len(histories))
     rows = -(-len(histories) // columns)
     canvas, axes = new_canvas(1.0 + 2.7 * columns, 2.2 * rows + 0.5, rows, columns)
-    for ax, (name, frame) in zip(axes, histories, strict=False):
-        ax.plot(frame["epoch"], 100 * frame["mask_predicted"], color=COLOURS[0], label="predicted")
-        ax.plot(frame["epoch"], 100 * frame["mask_real"], color=COLOURS[1], linestyle="--", label="real")
+    for ax, (name, own) in zip(axes, histories, strict=False):
+        ax.plot(own["epoch"], 100 * own["mask_predicted"], color=COLOURS[0], label="predicted")
+        ax.plot(own["epoch"], 100 * own["mask_real"], color=COLOURS[1], linestyle="--", label="real")
         ax.set_title(plain(name, 34), fontsize=9)
     for ax in axes[len(histories) :]:
         ax.set_visible(False)

@@ -1,8 +1,7 @@
-"""Records and tables as data frames and CSV."""
+"""Records and tables as rows, and as data frames."""
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 INTEGERS = ("limit", "seed", "source_seed", "attack_seed", "steps", "n_images", "forward", "backward")
 YES_OR_NO = ("adaptive", "dynamic")
-_CHUNK = 10_000
-_FORMULA = ("=", "+", "-", "@", "\t", "\n")
 FURTHER = tuple(own.name for own in STANDARD if own.name not in ("miou", "macc", "aacc"))
 """Names of the metrics that do not stand in the scores of a record."""
 NUMBERS = ("eps", "budget_used", "miou", "miou_low", "miou_high", "macc", "aacc")
@@ -37,8 +34,7 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    shared = _shared()
-    frame = pd.DataFrame([_row(record, shared) for record in records], columns=list(COLUMNS))
+    frame = pd.DataFrame(rows(records), columns=list(COLUMNS))
     for column in INTEGERS:
         frame[column] = frame[column].astype("Int64")
     for column in (*NUMBERS, *FURTHER):
@@ -46,6 +42,13 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
     for column in YES_OR_NO:
         frame[column] = frame[column].astype("boolean")
     return frame
+
+
+def rows(records: Iterable[Record]) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of each record for `COLUMNS`, None where it has none; see `tidy`."""
+    shared = _shared()
+    for record in records:
+        yield _row(record, shared)
 
 
 def plain(records: Iterable[Record]) -> list[dict[str, Any]]:
@@ -56,23 +59,21 @@ def plain(records: Iterable[Record]) -> list[dict[str, Any]]:
     """
     frame = tidy(records)
     cleared = frame.astype(object).where(frame.notna(), None)
-    rows = [dict(zip(COLUMNS, values, strict=True)) for values in cleared.itertuples(index=False)]
-    for row in rows:
+    found = [dict(zip(COLUMNS, values, strict=True)) for values in cleared.itertuples(index=False)]
+    for row in found:
         row.update({name: json.loads(row[name]) for name in WRITTEN if row[name] is not None})
         row["flags"] = row["flags"].split()
-    return rows
+    return found
 
 
-def cells(tables: Sequence[Table]) -> pd.DataFrame:
-    """Return a data frame with one row per cell of the tables; components have the names of the catalog.
+def cells(tables: Sequence[Table]) -> list[dict[str, Any]]:
+    """Return a row of values by name for each cell of the tables; components have the names of the catalog.
 
     Args:
         tables: the tables.
     """
-    import pandas as pd
-
     plain = Labels([run for table in tables for *_, cell in table.cells for run in cell.records])
-    rows = [
+    return [
         {
             "table": table.name,
             "heading": table.heading,
@@ -98,9 +99,6 @@ def cells(tables: Sequence[Table]) -> pd.DataFrame:
         for table in tables
         for model, defense, column, cell in _plain_cells(table, plain)
     ]
-    frame = pd.DataFrame(rows, columns=list(CELL_COLUMNS))
-    frame["rank"] = frame["rank"].astype("Int64")
-    return frame
 
 
 def _plain_cells(table: Table, plain: Labels) -> Iterator[tuple[str, str, Column, Cell]]:
@@ -119,29 +117,13 @@ def _plain_cells(table: Table, plain: Labels) -> Iterator[tuple[str, str, Column
                 yield of_column.get(column.model, column.model or block.label), defense, column, cell
 
 
-def to_csv(frame: pd.DataFrame) -> bytes:
-    """Return a data frame as CSV in UTF-8; text that a spreadsheet would run as a formula gets a leading apostrophe.
-
-    Args:
-        frame: the data frame.
-    """
-    buffer = io.BytesIO()
-    for start in range(0, max(1, len(frame)), _CHUNK):
-        safe = frame.iloc[start : start + _CHUNK].copy()
-        for column in safe.select_dtypes(include=["object", "string"]):
-            values = [value for value in safe[column].dropna().unique() if isinstance(value, str)]
-            changed = {value: neutral for value in values if (neutral := _neutral(value)) != value}
-            if changed:
-                safe[column] = safe[column].map(lambda value, changed=changed: changed.get(value, value))
-        safe.to_csv(buffer, index=False, header=start == 0, lineterminator="\n")
-    return buffer.getvalue()
-
-
 def _shared() -> Callable[[Mapping[str, Any]], str]:
     """Return a function that writes data as JSON once per object, because many records share their options."""
     known: dict[int, tuple[Mapping[str, Any], str]] = {}
 
     def text(value: Mapping[str, Any]) -> str:
+        if not value:
+            return "{}"
         found = known.get(id(value))
         if found is None:
             found = known[id(value)] = value, canonical(dict(value))
@@ -224,8 +206,3 @@ CELL_COLUMNS = (
     *("done", "expected", "rank", "significant", "published_mean", "published_std", "difference", "published_note"),
 )
 """Columns of `cells`, in order."""
-
-
-def _neutral(value: str) -> str:
-    text = value.replace("\r\n", "\n").replace("\r", "\n")  # the CSV writer does not quote a single carriage return
-    return f"'{text}" if text.startswith(_FORMULA) else text

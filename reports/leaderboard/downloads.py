@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from segbench.reports.formats.frames import to_csv
+from segbench.reports.formats.sheet import to_csv
 from segbench.reports.leaderboard.boards import Board
 from segbench.reports.leaderboard.entries import Entry
 
@@ -21,8 +21,6 @@ def as_csv(boards: Iterable[Board]) -> bytes:
     Args:
         boards: the boards.
     """
-    import pandas as pd
-
     rows = []
     for board in boards:
         for standing in board.standings:
@@ -53,7 +51,7 @@ def as_csv(boards: Iterable[Board]) -> bytes:
                         result.note,
                     )
                 )
-    return to_csv(pd.DataFrame(rows, columns=list(COLUMNS)).astype({"rank": "Int64"}))
+    return to_csv(COLUMNS, rows)
 
 
 def as_json(entries: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from segbench.reports.tables.inference import infer
 from segbench.reports.tables.layouts import layouts
 from segbench.reports.tables.metrics import metric_tables
 from segbench.reports.tables.paper import comparisons, shown
-from segbench.reports.tables.standing import with_standing
+from segbench.reports.tables.standing import strongest, with_standing
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,9 @@ def compose(
     records = tuple({record.digest: record for record in manifest.records}.values())
     labels = Labels(records, manifest.labels)
     single = without_many(records, labels)
-    plain = with_standing(layouts(single, labels), records, labels)
-    special = with_standing(comparisons(single, labels), records, labels)
+    others = strongest(records, labels)
+    plain = with_standing(layouts(single, labels), others, labels)
+    special = with_standing(comparisons(single, labels), others, labels)
     tables = infer(shown(plain, special), evidence.counts)
     further = metric_tables(tables, chosen(manifest.metrics, records), evidence)
     corruptions = corruption_tables(records, labels, manifest.reference, evidence)

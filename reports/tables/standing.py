@@ -29,38 +29,42 @@ class Other:
     label: str
 
 
-def with_standing(tables: Sequence[Table], records: Sequence[Record], labels: Labels) -> list[Table]:
+def with_standing(tables: Sequence[Table], others: Mapping[str, Other], labels: Labels) -> list[Table]:
     """Rank cells whose gradient is not to be trusted by the strongest other attack of the network within their budget.
 
     The cells keep the values that were measured; a remark says what they are ranked by.
 
     Args:
         tables: the tables.
-        records: the records that other attacks are looked for in.
+        others: what `strongest` found in all records.
         labels: the labels of components and networks.
     """
-    others = strongest(records, labels)
-    return [_ranked(table, others, labels) for table in tables]
+    return [_ranked(table, others, labels) for table in tables] if others else list(tables)
 
 
 def strongest(records: Sequence[Record], labels: Labels) -> dict[str, Other]:
     """Return, for each record whose gradient is not to be trusted, what it is ranked by, by the record's digest."""
     groups: dict[tuple[object, ...], list[Record]] = {}
+    doubted = {record.target.digest for record in records if _doubted(record)}
     for record in records:
-        if record.scores is not None and record.threat.eps is not None:
+        if record.target.digest in doubted and record.scores is not None and record.threat.eps is not None:
             groups.setdefault(
                 (record.target.digest, record.threat.norm, *condition(record, labels.component_key)), []
             ).append(record)
     found = {}
     for group in groups.values():
         for record in group:
-            if record.scores is None or record.setting != "white-box" or not UNTRUSTED & set(record.flags):
+            if record.scores is None or not _doubted(record):
                 continue
             within = [o for o in group if (o.threat.eps or 0.0) <= (record.threat.eps or 0.0) * (1 + 1e-9)]
             miou, best = min(((o.scores.miou, o) for o in within if o.scores is not None), key=lambda pair: pair[0])
             stronger = miou < record.scores.miou
             found[record.digest] = Other(miou, attack_label(best, labels) if stronger else "")
     return found
+
+
+def _doubted(record: Record) -> bool:
+    return record.setting == "white-box" and not UNTRUSTED.isdisjoint(record.flags)
 
 
 def _ranked(table: Table, others: Mapping[str, Other], labels: Labels) -> Table:

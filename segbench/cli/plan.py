@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -25,9 +26,12 @@ def plan(
     """Show what a run would do: cells, passes, what is cached and what sharing saves; run nothing."""
     from segbench.execution import cost, prepare
     from segbench.store import Store
+    from segbench.store.base import uncollected
 
     loaded = load(matrix, store, None, None, data, limit, set_, weights)
-    planned = prepare.tentative_plan(loaded)
+    with uncollected():
+        planned = prepare.tentative_plan(loaded)
+        gc.freeze()  # the collector of cycles would go through all the cells time and again
     found = cost.measured(planned, Store(loaded.runtime.store), estimate=estimate)
     if json:
         output.print_json("plan", found.plain())

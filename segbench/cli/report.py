@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,6 +57,7 @@ def report(
     """Regenerate the tables of a matrix, or of all in a store, from records alone."""
     from segbench.result import FORMATS, stored_result
     from segbench.store import Store
+    from segbench.store.base import uncollected
     from segbench.store.store import lacking
 
     formats: Any = list(format_ or FORMATS)
@@ -70,7 +72,9 @@ def report(
         raise SegbenchError(f"{kept.root}: no matrix was run in this store")
     written, read = [], set[str]()
     for name in names:
-        result = stored_result(kept, name)
+        with uncollected():
+            result = stored_result(kept, name)
+            gc.freeze()  # the collector of cycles would go through all the records time and again
         if result is None:
             known = ", ".join(kept.manifests()) or "none yet"
             raise SegbenchError(f"{what}: no such matrix in store {kept.root}, which holds: {known}")

@@ -46,21 +46,21 @@ class JobBoard:
         trainings: networks to train, by digest.
         sweeps: sweeps to run, by key, and shards of sweeps.
         notes: why results that are there are made again, a sentence each.
+        whole: which evaluations were found whole.
         failed: networks that could not be trained, with the reason.
         running: jobs under way.
         paused: jobs that another process does, and when to try them again.
         shards: first image, and the one after the last, of every shard of the sweeps that are split, by their keys.
-        whole: evaluations that were found whole.
     """
 
     trainings: dict[str, TrainCell]
     sweeps: dict[str, Sweep]
     notes: list[str]
+    whole: Whole
     failed: dict[str, str] = field(default_factory=dict)
     running: dict[Future[Ended], tuple[str, Job]] = field(default_factory=dict)
     paused: dict[str, float] = field(default_factory=dict)
     shards: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
-    whole: Container[str] = ()
 
     @property
     def jobs(self) -> dict[str, Job]:
@@ -141,29 +141,27 @@ def pending(plan: Plan, store: Store) -> JobBoard:
     ]
     notes += [reason for cell in trainings if (reason := store.spoiled(cell.digest)) is not None]
     costly = sorted(trainings, key=_cost, reverse=True)
-    return JobBoard(
-        {cell.digest: cell for cell in costly}, sweeps, list(dict.fromkeys(notes)), whole=whole.known.keys()
-    )
+    return JobBoard({cell.digest: cell for cell in costly}, sweeps, list(dict.fromkeys(notes)), whole)
 
 
-def keep_whole(plan: Plan, store: Store) -> None:
+def keep_whole(plan: Plan, whole: Whole) -> None:
     """Remember which of a plan's evaluations are whole now, so that the next run need not read them."""
-    whole = Whole(store)
     for cell in plan.evaluations:
-        whole.look(cell.digest)
+        if cell.digest not in whole.known:
+            whole.look(cell.digest)
     whole.keep()
 
 
-def outdated(network: str, plan: Plan, store: Store, failed: Container[str]) -> tuple[dict[str, Sweep], list[str]]:
+def outdated(network: str, plan: Plan, whole: Whole, failed: Container[str]) -> tuple[dict[str, Sweep], list[str]]:
     """Return the sweeps of evaluations that a network's training has made out of date, and why, a sentence each.
 
     Args:
         network: digest of a training that has just ended.
         plan: the plan that it belongs to.
-        store: the store.
+        whole: which evaluations were found whole.
         failed: digests of the networks that could not be trained.
     """
-    whole = Whole(store)
+    whole.forget_weights()
     sweeps, notes = {}, []
     for sweep in plan.sweeps:
         if network in (cell.digest for cell in (sweep.source, *sweep.targets)):

@@ -47,8 +47,10 @@ def lengths(plan: Plan) -> Lengths:
         except DataError:
             splits[bound.short] = dict(getattr(bound.component.object, "lengths", {}))
     iterations: dict[str, int | None] = {}
+    recipes = {id(cell.recipe): cell.recipe for cell in plan.trainings}  # seeds share theirs
+    checked = {place: Recipe.model_validate(recipe) for place, recipe in recipes.items()}
     for cell in plan.trainings:
-        recipe = Recipe.model_validate(cell.recipe)
+        recipe = checked[id(cell.recipe)]
         images = splits[cell.data.dataset.short].get(recipe.split)
         epochs = None if images is None or recipe.epochs is None else images // recipe.batch_size * recipe.epochs
         iterations[cell.digest] = recipe.iterations or epochs

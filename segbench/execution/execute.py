@@ -88,8 +88,7 @@ def run(plan: Plan, store: Store, runtime: Runtime, display: Display) -> None:
             try:
                 _Execution(plan, board, store, engine, display, stop).go()
             finally:
-                with contextlib.suppress(StoreError):  # a full disk was noticed before
-                    keep_whole(plan, store)
+                keep_whole(plan, board.whole)
 
 
 def submit(plan: Plan, store: Store, runtime: Runtime, display: Display) -> tuple[str, ...]:
@@ -127,7 +126,7 @@ def _opened(
     display.start({key: job.label for key, job in jobs.items()}, cells, cells - left, job_passes(jobs, known))
     for note in board.notes:
         display.say(f"{note}; it is done again")
-    if unsealed := store.unsealed(board.whole):
+    if unsealed := store.unsealed(board.whole.known):
         display.say(lacking(store.root, unsealed))
     return board, lambda shown, stop: engine.make(threads, len(jobs), shown, stop)
 
@@ -194,6 +193,7 @@ class _Execution:
                     self._show()
                     for future in finished:
                         self._settle(future)
+                    self.board.whole.catch_up()
             except KeyboardInterrupt:
                 self.stop.set()
                 self.engine.stop()
@@ -245,10 +245,11 @@ class _Execution:
         """Book a job that is done or failed, and fail the evaluations that needed it."""
         self.display.finish(key, self.board.ends(key, job), error)
         if isinstance(job, Sweep):
+            self.board.whole.follow(cell.digest for cell in job.cells)
             return
         if error is None:
             # A training that had to be done again may give other weights than those of earlier records.
-            sweeps, notes = outdated(key, self.plan, self.store, self.board.failed)
+            sweeps, notes = outdated(key, self.plan, self.board.whole, self.board.failed)
             self.board.add(sweeps)
             for note in notes:
                 self.display.say(f"{note}; it is done again")

@@ -24,6 +24,7 @@ from segbench.reports.records import Record
 from segbench.reports.sanity import flagged
 from segbench.reports.statistics import Counts
 from segbench.store import Store
+from segbench.store.base import uncollected
 from segbench.store.seen import Seen
 
 
@@ -50,6 +51,7 @@ def _closed(text: str) -> bool:
     return text.count("(") == text.count(")") and text.count("[") == text.count("]")
 
 
+@uncollected()
 def entries(store: Store, matrices: Sequence[str], details: Details) -> Made:
     """Return entries for the evaluations in a store.
 
@@ -110,7 +112,7 @@ def _grouped(
     """Yield the clean records, the attacked records and the threat model of each entry; count others in `left_out`."""
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
-        groups.setdefault((*condition(record), labels.key(record.target)), []).append(record)
+        groups.setdefault((*condition(record, labels.component_key), labels.key(record.target)), []).append(record)
     for group in groups.values():
         clean, boards = [], dict[BoardThreat, list[Record]]()
         for record in group:

@@ -17,7 +17,7 @@ from segbench.components.specs import Bound
 from segbench.config.network import ExternalNetwork, NetworkAccess
 from segbench.plan.data import Data
 from segbench.plan.identity import component_identity, digest, plain
-from segbench.plan.traits import Trait
+from segbench.plan.traits import Trait, defense_traits
 from segbench.reports import records
 from segbench.reports.records import Component
 
@@ -61,6 +61,11 @@ class TrainCell:
                 "seed": self.seed,
             }
         )
+
+    @cached_property
+    def traits(self) -> tuple[Trait, ...]:
+        """What it offers beside logits; see `segbench.plan.traits`."""
+        return defense_traits(self.defense)
 
     @property
     def label(self) -> str:

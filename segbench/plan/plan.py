@@ -13,7 +13,6 @@ from segbench.plan.data import Data
 from segbench.plan.evaluations import EvalCell
 from segbench.plan.identity import component_identity, file_hashes, shared_by
 from segbench.plan.networks import ExternalCell, NetworkCell, TrainCell
-from segbench.plan.traits import Trait, defense_traits
 from segbench.reports.records import Manifest, Record
 
 Files = Mapping[Bound, Mapping[str, str]]
@@ -176,7 +175,7 @@ def _white_box(
     An attack that needs more than the network gives is made on its substitutes, where it names some.
     """
     using = [attack for attack in matrix.attacks if attack.attack().threat.access != "none"]
-    wrapped = "wrapped" in _traits(target)
+    wrapped = "wrapped" in target.traits
     named = _substitutes(target)
     substitutes = [cell for cell in networks if _name(cell) in named and cell is not target] if named else []
     for attack in matrix.attacks:
@@ -215,7 +214,6 @@ def _eval_cell(
     *,
     adaptive: bool | None = None,
 ) -> EvalCell:
-    offered = _traits(target)
     return EvalCell(
         target=target,
         source=source,
@@ -226,8 +224,8 @@ def _eval_cell(
         seed=matrix.attack_seed,
         precision=matrix.precision,
         adaptive=adaptive,
-        certified="certified" in offered and attack.name == "clean",
-        dynamic="dynamic" in offered,
+        certified="certified" in target.traits and attack.name == "clean",
+        dynamic="dynamic" in target.traits,
         files=files[attack],
     )
 
@@ -253,10 +251,6 @@ def _substitutes(cell: NetworkCell) -> tuple[str, ...]:
 
 def _scored(networks: Sequence[NetworkCell]) -> list[NetworkCell]:
     return [cell for cell in networks if isinstance(cell, TrainCell) or cell.external.scored]
-
-
-def _traits(cell: NetworkCell) -> tuple[Trait, ...]:
-    return cell.traits if isinstance(cell, ExternalCell) else defense_traits(cell.defense)
 
 
 def _trajectory(cell: EvalCell) -> str:

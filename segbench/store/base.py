@@ -140,7 +140,7 @@ def folders(folder: Path) -> list[str]:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Keep Python from looking for cycles of garbage: records make none, and of 100,000 it would look for seconds."""
+    """Keep Python from looking for cycles of garbage: records and cells make none, and it would look for seconds."""
     active = gc.isenabled()
     gc.disable()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from segbench.errors import StoreError
-from segbench.files import file_sha256, read_sealed, sha256, unstale, write_bytes
+from segbench.files import file_sha256, read_bytes, read_numbered, sha256, unstale, write_bytes
 from segbench.recount import disagreement
 from segbench.reports.evidence import KeptImage
+from segbench.reports.reader import Reader
 from segbench.reports.records import SCHEMA_VERSION, Record
 from segbench.reports.statistics import Counts
 from segbench.store.base import fault, folders, lock
@@ -45,7 +47,15 @@ class Examined(NamedTuple):
 
 
 class Evaluations(Trainings):
-    """The evaluations of a store."""
+    """The evaluations of a store.
+
+    Attributes:
+        sealed: those whose record was read, and has a checksum.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.sealed: set[str] = set()
 
     def evaluations(self) -> list[str]:
         """Digests of the evaluations of which there is anything."""
@@ -93,7 +103,12 @@ class Evaluations(Trainings):
         """Say why the record of an evaluation is not to be used, or return None where it is or there is none."""
         return self.examined(digest, self.weights_now).reason
 
-    def examined(self, digest: str, weights_now: Callable[[str], str | None]) -> Examined:
+    def examined(
+        self,
+        digest: str,
+        weights_now: Callable[[str], str | None],
+        read: Reader | None = None,
+    ) -> Examined:
         """Read an evaluation, and say why its record is not to be used, if so.
 
         A record is used where it, its counts and its kept images are whole, its scores are those of its counts, and it
@@ -103,9 +118,10 @@ class Evaluations(Trainings):
             digest: of the evaluation.
             weights_now: digest of a training -> the hash of its weights, or None where there is none; may raise a
                 StoreError.
+            read: what reads records, and knows what those before it share with it.
         """
         try:
-            record, files, _ = self._whole(digest)
+            record, files, _ = self._whole(digest, read)
             if record is None or record.status != "done":
                 return Examined()
             for name in files:
@@ -140,14 +156,12 @@ class Evaluations(Trainings):
         """Remember which records were found whole."""
         self._write_bytes(self.cache_dir / "whole", content)
 
-    def record(
-        self, digest: str, read: Callable[[object], Record] = Record.model_validate, seen: Seen | None = None
-    ) -> Record | None:
+    def record(self, digest: str, read: Reader | None = None, seen: Seen | None = None) -> Record | None:
         """Return the record of an evaluation, "failed" included, or None before there is one.
 
         Args:
             digest: of the evaluation.
-            read: what makes a record of plain data.
+            read: what reads records, and knows what those before it share with it.
             seen: takes what was read.
 
         Raises:
@@ -298,25 +312,27 @@ class Evaluations(Trainings):
     def _image(self, digest: str, index: int) -> Path:
         return self.eval_dir(digest) / "images" / f"{index:06d}.npz"
 
-    def _record(
-        self, digest: str, read: Callable[[object], Record] = Record.model_validate
-    ) -> tuple[Record | None, dict[str, str]]:
+    def _record(self, digest: str, read: Reader | None = None) -> tuple[Record | None, dict[str, str]]:
         """Return a record, and the hashes of the files beside it; none for a record of segbench 0.1."""
+        read = read or Reader()
         for name, status in (("record.json", "done"), ("failed.json", "failed")):
             path = f"{self.root}/eval/{digest}/{name}"
-            content = read_sealed(path, f"eval/{digest}/{name}")
+            content = read_numbered(path, f"eval/{digest}/{name}", read.parse)
             if content is not None:
                 files: dict[str, str] = content.pop("files", {})
-                record, again = _parsed(content, path, read), f"delete {self.eval_dir(digest)} to make it again"
+                if content.pop("format", None) is not None:
+                    self.sealed.add(digest)
+                record = _parsed(content, path, read)
+                wrong = "" if record.status == status else f"says {record.status}"
                 if record.digest != digest:
-                    raise StoreError(f"{path}: is the record of {record.digest}; {again}")
-                if record.status != status:
-                    raise StoreError(f"{path}: says {record.status}; {again}")
+                    wrong = f"is the record of {record.digest}"
+                if wrong:
+                    raise StoreError(f"{path}: {wrong}; delete {self.eval_dir(digest)} to make it again")
                 return record, files
         return None, {}
 
     def _whole(
-        self, digest: str, read: Callable[[object], Record] = Record.model_validate
+        self, digest: str, read: Reader | None = None
     ) -> tuple[Record | None, dict[str, str], dict[str, NDArray[Any]]]:
         """Return a record, the hashes of the files beside it, and the arrays of its counts, which make its scores."""
         record, files = self._record(digest, read)
@@ -368,7 +384,7 @@ class Evaluations(Trainings):
         """Return a file beside a record, checked against the hash in it."""
         path = f"{self.root}/eval/{digest}/{name}"
         try:
-            content = unstale(Path(path).read_bytes)
+            content = unstale(partial(read_bytes, path))
         except OSError as error:
             raise StoreError(f"{path}: missing; delete {self.eval_dir(digest)} to make it again") from error
         if name in files and sha256(content) != files[name]:
@@ -382,7 +398,7 @@ class Evaluations(Trainings):
         return unpacked(content, self.eval_dir(digest) / COUNTS, only)
 
 
-def _parsed(content: dict[str, Any], path: str, read: Callable[[object], Record]) -> Record:
+def _parsed(content: dict[str, Any], path: str, read: Reader) -> Record:
     version = content.get("schema_version")
     if version != SCHEMA_VERSION:
         raise StoreError(f"{path}: schema version {version}, this segbench reads {SCHEMA_VERSION}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from segbench.reports.records import PARTS, Manifest
+from segbench.reports.reader import PARTS
+from segbench.reports.records import Manifest
 
 
 def to_plain(manifest: Manifest) -> dict[str, Any]:
     """Return a manifest as data for JSON, with places in the list `parts` where records hold networks and components.
 
-    `segbench.reports.records.reader` reads it. Values that are a record's defaults are left out.
+    `segbench.reports.reader.Reader` reads it. Values that are a record's defaults are left out.
     """
     parts: dict[str, int] = {}
     known: dict[int, int] = {}

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.reports.evidence import Measurements
+
 MOST = 256 << 20
 """Bytes of counts that are kept; what goes beyond them is read again."""
 APIECE = 128
@@ -24,12 +26,14 @@ class Seen:
         counts: its counts as they are stored, of an evaluation that is no ensemble.
         names: the names of its images, which many evaluations share.
         room: bytes of counts that may still be kept.
+        measured: the sanity measurements of a network, or None where it has none, by its digest.
     """
 
     files: dict[str, Mapping[str, str]] = field(default_factory=dict)
     counts: dict[str, NDArray[Any]] = field(default_factory=dict)
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     room: int = MOST
+    measured: dict[str, Measurements | None] = field(default_factory=dict)
     _shared: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
 
     def keep(self, digest: str, files: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> None:

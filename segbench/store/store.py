@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from segbench.files import (
     seal_of,
     write_bytes,
 )
-from segbench.reports.evidence import Evidence
+from segbench.reports.evidence import Evidence, Measurements
 from segbench.reports.names import is_name
-from segbench.reports.records import Manifest, Record, reader
+from segbench.reports.reader import Reader
+from segbench.reports.records import Manifest, Record
 from segbench.reports.sanity import to_be_measured
 from segbench.store.base import SUMS, uncollected
 from segbench.store.evaluations import Evaluations
@@ -49,7 +50,7 @@ class Store(Evaluations):
             return None
         parts = content.pop("parts", [])
         expected = content.get("records")
-        read = reader(parts if isinstance(parts, list) else [])
+        read = Reader(parts if isinstance(parts, list) else [])
         try:
             if isinstance(expected, list):
                 found = (self._filled(record, read, seen) if filled else read(record) for record in expected)
@@ -61,7 +62,7 @@ class Store(Evaluations):
             raise StoreError(f"{path}: is the manifest of {manifest.name}; run {name} again")
         return manifest.model_copy(update={"records": self.with_doubts(manifest.records)}) if filled else manifest
 
-    def _filled(self, expected: Any, read: Callable[[object], Record], seen: Seen | None) -> Record:
+    def _filled(self, expected: Any, read: Reader, seen: Seen | None) -> Record:
         """Return the record that there is of an evaluation, or else the expected one."""
         digest = expected.get("digest") if isinstance(expected, dict) else None
         found = self.record(digest, read, seen) if isinstance(digest, str) and is_name(digest) else None
@@ -113,12 +114,18 @@ class Store(Evaluations):
             seen: what was read of the evaluations.
         """
         known = Seen() if seen is None else seen
+
+        def measured(digest: str) -> Measurements | None:
+            if digest not in known.measured:
+                known.measured[digest] = self.measured(digest)
+            return known.measured[digest]
+
         return Evidence(
             counts=lambda digest: self.counts(digest, known),
             parts=lambda digest: self.parts(digest, known),
             history=self.history,
             kept=self.kept_images,
-            measured=self.measured,
+            measured=measured,
             tallies=lambda digest: self.tallies(digest, known),
         )
 
@@ -133,7 +140,8 @@ class Store(Evaluations):
         rooms += [self.eval_dir(digest) for digest in digests if digest not in read]
         found = [path for room in rooms for path in sorted(room.glob("*.json")) if path.is_file()]
         found = [path for path in (*found, *self.cached()) if not path.name.startswith(".") and seal_of(path) is None]
-        records = (f"{self.root}/eval/{digest}/record.json" for digest in digests if digest in read)
+        others = (digest for digest in digests if digest in read and digest not in self.sealed)
+        records = (f"{self.root}/eval/{digest}/record.json" for digest in others)
         return [*found, *(Path(path) for path in records if seal_of(path) is None)]
 
     def cached(self) -> list[Path]:

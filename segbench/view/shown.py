@@ -17,7 +17,8 @@ import numpy as np
 from segbench.errors import StoreError
 from segbench.files import sha256
 from segbench.reports.evidence import KeptImage
-from segbench.reports.records import Manifest, Record, reader
+from segbench.reports.reader import Reader
+from segbench.reports.records import Manifest, Record
 from segbench.reports.render import judge
 from segbench.reports.statistics import class_iou, mean_iou
 from segbench.reports.visible import visible
@@ -43,7 +44,7 @@ class Shown:
         self.store = Store(root)
         self.key = sha256(str(root.resolve()).encode())[:8]
         self.records = _Memory(REMEMBERED)
-        self.read = reader()
+        self.read = Reader()
         self.images = _Memory(IMAGES)
 
     def manifest(self, name: str) -> Manifest | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pandas as pd
 import pytest
 
 from segbench.components import catalog
@@ -105,7 +106,7 @@ def test_display_names_reach_tables_and_prose_but_no_file_for_programs(records) 
     assert "MyFPN without defense collapses from 72.3 to 24.4 under Strongest." in text
     before, _, _ = text.partition("## Provenance")
     assert not any(raw in before for raw in ("pspnet", "deeplabv3", "ddcat", "bim(", "linf"))
-    frame = cells([section.table for section in page.sections])
+    frame = pd.DataFrame(cells([section.table for section in page.sections]))
     assert set(frame["model"]) == {"pspnet", "deeplabv3"}
     assert set(frame["defense"]) == {"none", "sat", "ddcat"}
     assert set(frame["attack"]) == {"clean", "bim(steps=2)", "bim(steps=4)", "bim(steps=6)"}

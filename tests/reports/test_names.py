@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from segbench.reports import names, visible
-from segbench.reports.records import Record, reader
+from segbench.reports.reader import Reader
+from segbench.reports.records import Record
 from segbench.reports.render import render
 
 BAD = [
@@ -81,7 +82,7 @@ values = st.recursive(
 def test_any_data_are_a_record_or_a_mistake(records, examples) -> None:
     plain = next(record for record in records if record.scores is not None).model_dump(mode="json")
     places = [(key,) for key in plain] + [(k, i) for k, own in plain.items() if isinstance(own, dict) for i in own]
-    read = reader()
+    read = Reader()
 
     @settings(
         max_examples=examples, deadline=5000, database=None, derandomize=True, suppress_health_check=list(HealthCheck)

@@ -46,6 +46,9 @@ class Heard:
         if self.stop and told[0] >= 2:
             raise Stopped
 
+    def check(self) -> None:
+        pass
+
     def finish(self, job: str, cells: int, error: str | None) -> None:
         if error:
             self.said.append(error)

@@ -9,12 +9,12 @@ from segbench.reports.evidence import NOTHING, Evidence
 from segbench.reports.labels import Labels
 from segbench.reports.page.verdict import verdict
 from segbench.reports.tables.layouts import layouts
-from segbench.reports.tables.standing import with_standing
+from segbench.reports.tables.standing import strongest, with_standing
 
 
 def said(records, evidence=NOTHING):
     labels = Labels(records, {})
-    lines = verdict(with_standing(layouts(records, labels), records, labels), evidence)
+    lines = verdict(with_standing(layouts(records, labels), strongest(records, labels), labels), evidence)
     assert len(lines) <= 5
     return {line.head: line.text for line in lines}
 

@@ -1,5 +1,6 @@
 """Tables 3 and 6 of the paper: chosen by what the records hold, with the values of the plain tables."""
 
+import pandas as pd
 import pytest
 
 from segbench.reports.formats.frames import cells
@@ -182,7 +183,7 @@ def test_every_format_has_them(ablation) -> None:
     assert head.count("PSPNet") == head.count("DeepLabv3") == 4
     assert r"\multicolumn{4}{c}{PSPNet} & \multicolumn{4}{c}{DeepLabv3}" in to_latex(page)
     assert r"\emph{}" not in to_latex(page)
-    frame = cells([section.table for section in page.sections])
+    frame = pd.DataFrame(cells([section.table for section in page.sections]))
     assert len(frame) == 32
     assert set(frame["model"]) == {"pspnet", "deeplabv3"}
     assert set(frame["setting"]) == {"white-box"}

@@ -36,7 +36,7 @@ def bim_cells(table):
 def test_the_ranking_takes_the_strongest_other_attack(one, net, part) -> None:
     records = evaluations(one, net, part, ("wrong-gradient",))
     labels = Labels(records)
-    (table,) = with_standing(layouts(records, labels), records, labels)
+    (table,) = with_standing(layouts(records, labels), strongest(records, labels), labels)
     masked, honest = bim_cells(table)
     assert (masked.mean, masked.stands, masked.rank) == (50, 20, 2)
     assert (honest.mean, honest.stands, honest.rank) == (40, None, 1)
@@ -51,7 +51,7 @@ def test_a_trusted_gradient_ranks_by_itself(one, net, part) -> None:
     for flags in ((), ("test-time-optimisation",)):
         records = evaluations(one, net, part, flags)
         labels = Labels(records)
-        (table,) = with_standing(layouts(records, labels), records, labels)
+        (table,) = with_standing(layouts(records, labels), strongest(records, labels), labels)
         assert [cell.rank for cell in bim_cells(table)] == [1, 2]
         assert table.remarks == ()
 

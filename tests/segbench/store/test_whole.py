@@ -88,3 +88,37 @@ def test_a_run_leaves_nothing_to_read_for_the_next_one(
     execute.run(plan, store, plan.matrix.runtime, execute.SILENT)
     monkeypatch.setattr(Store, "examined", lambda *own: pytest.fail("read again"))
     assert pending(plan, store).jobs == {}
+
+
+def test_a_run_writes_down_what_it_has_done_while_it_goes_on(
+    tiny_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = tiny_plan(models=[TINY_MODEL], defenses=["none"], transfer=None)
+    store = Store(plan.matrix.runtime.store)
+    monkeypatch.setattr(whole, "SETTLED", -1.0)
+    monkeypatch.setattr(whole, "FEW", 0)
+    monkeypatch.setattr(execute, "keep_whole", lambda *own: None)  # as where the run is killed
+    execute.run(plan, store, plan.matrix.runtime, execute.SILENT)
+    assert set(Whole(store).known) == {cell.digest for cell in plan.evaluations}
+
+
+def test_what_several_runs_find_is_kept(store: Store) -> None:
+    digests = store.evaluations()
+    (store.cache_dir / "whole").unlink()
+    runs = [Whole(store), Whole(store)]
+    for run, digest in zip(runs, digests, strict=False):
+        run.look(digest)
+        run.keep()
+    assert set(Whole(store).known) == set(digests[:2])
+
+
+def test_a_run_that_was_told_of_other_weights_looks_again(store: Store) -> None:
+    run, digest = Whole(store), store.evaluations()[0]
+    assert run.look(digest) == (True, None)
+    record = store.record(digest)
+    assert record is not None
+    store.write_training(record.target.digest, b"others", b"", {})
+    run.forget_weights()
+    assert not run.look(digest)[0]
+    run.keep()
+    assert digest not in Whole(store).known
