@@ -1,14 +1,12 @@
-"""Arrays as the bytes of npz files, read ten times as fast as numpy does: a store holds many thousands of them."""
+"""Arrays as the bytes of npz files, read three times as fast as numpy does: a store holds many thousands of them."""
 
 from __future__ import annotations
 
 import io
-import struct
-import zlib
-from collections.abc import Iterator
+import zipfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +15,6 @@ from segbench.errors import StoreError, describe
 
 LARGEST_ARRAYS = 1 << 30
 """Bytes that a file of arrays may unpack to."""
-_END = struct.Struct("<10xHII2x")
-"""The end of a zip archive: number of its files, bytes of the list of them, and where that begins."""
-_ENTRY = struct.Struct("<4s4xHH4xIIIHHH8xI")
-_HEAD = struct.Struct("<4s22xHH")
 
 
 def packed(**arrays: Any) -> bytes:
@@ -42,52 +36,13 @@ def unpacked(content: bytes, path: str | Path, only: str = "") -> dict[str, NDAr
         StoreError: it is damaged, or would unpack to more than `LARGEST_ARRAYS`.
     """
     try:
-        members = dict(_members(content))
-        if sum(own.size for own in members.values()) > LARGEST_ARRAYS:
-            raise ValueError("it would unpack to more than anything that a store holds")
-        return {name: _array(_bytes(content, own)) for name, own in members.items() if only in ("", name)}
-    except Exception as error:  # struct, zlib and numpy raise many kinds for damaged bytes
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            if sum(member.file_size for member in members.values()) > LARGEST_ARRAYS:
+                raise ValueError("it would unpack to more than anything that a store holds")
+            return {name: _array(archive.read(own)) for name, own in members.items() if only in ("", name)}
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds for damaged bytes
         raise StoreError(f"{path}: damaged ({describe(error)}); delete {Path(path).parent} to make it again") from error
-
-
-class _Member(NamedTuple):
-    """A file of a zip archive: bits of its form, method, checksum, size packed and unpacked, and where it begins."""
-
-    flags: int
-    method: int
-    crc: int
-    packed: int
-    size: int
-    start: int
-
-
-def _members(content: bytes) -> Iterator[tuple[str, _Member]]:
-    """Yield the files of a zip archive with their names; see sections 4.3 and 4.4 of PKWARE's APPNOTE.TXT."""
-    end = content.rindex(b"PK\x05\x06")
-    number, size, start = _END.unpack_from(content, end)
-    first = end - size - start  # bytes before the archive
-    place = end - size
-    for _ in range(number):
-        mark, flags, method, crc, packed_size, own, named, extra, comment, begins = _ENTRY.unpack_from(content, place)
-        if mark != b"PK\x01\x02" or place + _ENTRY.size + named > end:
-            raise ValueError("its list of files is not whole")
-        place += _ENTRY.size
-        name = content[place : place + named].decode("utf-8" if flags & 0x800 else "cp437")
-        yield name.removesuffix(".npy"), _Member(flags, method, crc, packed_size, own, first + begins)
-        place += named + extra + comment
-
-
-def _bytes(content: bytes, member: _Member) -> bytes:
-    mark, named, extra = _HEAD.unpack_from(content, member.start)
-    begins = member.start + _HEAD.size + named + extra
-    raw = content[begins : begins + member.packed]
-    if mark != b"PK\x03\x04" or member.flags & 1 or member.method not in (0, 8):
-        raise ValueError("it is not packed as arrays are")
-    if member.method == 8:
-        raw = zlib.decompressobj(-15).decompress(raw, member.size + 1)
-    if len(raw) != member.size or zlib.crc32(raw) != member.crc:
-        raise ValueError("a checksum does not fit")
-    return raw
 
 
 def _array(content: bytes) -> NDArray[Any]:
