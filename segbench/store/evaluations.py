@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -57,8 +58,8 @@ class Evaluations(Trainings):
 
     def unfinished_from(self, key: str) -> list[int]:
         """Return the images from which on something is kept of an unfinished sweep: 0, and those of shards."""
-        names = (path.stem.partition("-")[2] for path in self._sweep_dir(key).glob("partial*.npz"))
-        return sorted(int(first or 0) for first in names)
+        names = (re.fullmatch(r"partial(?:-(\d+))?\.npz", path.name) for path in self._sweep_dir(key).glob("*.npz"))
+        return sorted(int(name[1] or 0) for name in names if name)
 
     def unfinished_path(self, key: str, first: int = 0) -> Path:
         """Return the file of what is kept of an unfinished sweep from an image on."""
