@@ -65,7 +65,7 @@ def main() -> None:
         peer = torchattacks.BIM(model, eps=EPS, alpha=ALPHA, steps=STEPS)
         works["torchattacks"] = lambda: peer(images, masks)
     shown(f"BIM-{STEPS}", works)
-    fast = folded(model, foldable(model, images[:1]))
+    fast = folded(model, foldable(model, images[:1]) or [])
     works = {
         "bim": lambda: bim(fast, images, masks, eps=EPS, alpha=ALPHA, steps=STEPS),
         "bare passes": works["bare passes"],

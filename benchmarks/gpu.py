@@ -230,7 +230,7 @@ def throughput(work: Work) -> Iterator[dict[str, Any]]:
                     work, training_step(work, name, precision), peak
                 )
             network = work.network().eval().requires_grad_(False)
-            pairs = foldable(network, work.images(1)[0])
+            pairs = foldable(network, work.images(1)[0]) or []
             for what, own in ((f"BIM-{STEPS}", network), (f"BIM-{STEPS}, folded", folded(network, pairs))):
                 attack = partial(bim, in_precision(own, precision), eps=0.03, alpha=0.01, steps=STEPS)
                 yield {"what": what, "precision": precision} | rates(work, attack, peak, 2 * STEPS)

@@ -33,7 +33,7 @@ def main() -> None:
     last = images.contiguous(memory_format=torch.channels_last)
     plain, network = (made(options.model) for _ in range(2))
     network.to(memory_format=torch.channels_last)
-    pairs = foldable(network, last[:1])
+    pairs = foldable(network, last[:1]) or []
     forms = {
         "contiguous": (plain, images),
         "channels last": (network, last),

@@ -27,6 +27,7 @@ from segbench.plan.plan import Plan
 from segbench.result import Result, stored_result
 from segbench.store import Store
 from segbench.tensors import attack, predict
+from segbench.torch_settings import put_aside
 from segbench.tracking.listener import tracked
 
 __all__ = ["Result", "attack", "evaluate", "load_model", "predict", "run_matrix"]
@@ -34,6 +35,7 @@ __all__ = ["Result", "attack", "evaluate", "load_model", "predict", "run_matrix"
 GivenNetwork = nn.Module | Callable[[Tensor], Any]
 
 
+@put_aside()
 def evaluate(
     model: str | GivenNetwork,
     dataset: str | Sequence[str],
@@ -188,6 +190,7 @@ def _beside_earlier(plan: Plan, store: Store, display: Display) -> Plan:
     return replace(plan, matrix=matrix, earlier=() if again is None else again.records)
 
 
+@put_aside()
 def run_matrix(
     matrix: Matrix | str | Path,
     display: Display = SILENT,
@@ -246,6 +249,7 @@ def run_plan(plan: Plan, display: Display = SILENT) -> Result:
     return result
 
 
+@put_aside()
 def submit_matrix(matrix: Matrix, display: Display = SILENT) -> tuple[str, ...]:
     """Check and plan a matrix, hand what is left of it to SLURM, and return the numbers of SLURM's jobs.
 
@@ -260,6 +264,7 @@ def submit_matrix(matrix: Matrix, display: Display = SILENT) -> tuple[str, ...]:
     return execute.submit(plan, store, matrix.runtime, display)
 
 
+@put_aside()
 def load_model(
     spec: str,
     *,

@@ -90,8 +90,10 @@ def _groups() -> list[Path]:
         return found
     for line in lines:
         controllers, _, group = line.partition(":")[2].partition(":")
-        if controllers in ("", "cpu", "cpu,cpuacct"):
-            base = CGROUPS / controllers if controllers else CGROUPS
+        names = controllers.split(",")
+        if controllers and "cpu" not in names:
+            continue
+        for base in {CGROUPS / controllers, CGROUPS / "cpu"} if controllers else {CGROUPS}:
             inside = base / group.strip("/")
             found += [inside, *(above for above in inside.parents if above.is_relative_to(base))]
     return list(dict.fromkeys(found))

@@ -18,10 +18,13 @@ from segbench.config.network import Convention
 from segbench.datasets.base import VOID
 from segbench.errors import SegbenchError
 from segbench.evaluation.training_data import context_of_call
+from segbench.memory import in_parts
 from segbench.networks.adapter import Adapter
 from segbench.protocols.base import EvaluationProtocol
+from segbench.torch_settings import defaults
 
 
+@defaults()
 def attack(
     model: nn.Module | Callable[[Tensor], Any],
     images: Tensor,
@@ -109,6 +112,7 @@ def _labels_fit(network: nn.Module, images: Tensor, masks: Tensor, ignore_index:
         )
 
 
+@defaults()
 def predict(
     model: nn.Module,
     image: Tensor,
@@ -133,7 +137,7 @@ def predict(
         masks: (H, W) labels, 255 where void; an attack needs them.
         attack: an attack with its options, or a short string such as "bim(steps=2)".
         seed: of the attack's randomness.
-        batch: number of crops that are attacked and predicted at once.
+        batch: number of crops that are attacked and predicted at once; halved where memory does not suffice.
         class_pixels: (C,) number of training pixels of each class, which "sea" and "standard" weigh classes by. None
             counts the masks, with a warning.
         perturbation: (3, H, W) of a crop, what "universal" adds. None fits it on the crops, with a warning.
@@ -163,17 +167,19 @@ def predict(
     labels = torch.full(image.shape[1:], VOID) if masks is None else masks
     crops = procedure.crops(image.cpu(), labels.cpu())
     network = procedure.network(model)
-    generator = torch.Generator().manual_seed(seed)
-    scores = []
+    generators = per_image(torch.Generator().manual_seed(seed), len(crops.images))
     with guarded(network, device), _told("predict"):
         context: dict[str, Any] = {}
         if made is not None:
             context = context_of_call(
                 made, network, crops.images.to(device), crops.masks.to(device), batch=batch, ignore_index=VOID, **given
             )
-        for start in range(0, len(crops.images), batch):
-            images, own = (part[start : start + batch].to(device) for part in (crops.images, crops.masks))
+
+        def predicted(part: slice) -> Tensor:
+            images, masks = (own[part].to(device) for own in (crops.images, crops.masks))
             if made is not None:
-                images = _attacked(made, network, images, own, VOID, generator, context)
-            scores.append(procedure.scores(model, images, attacked=made is not None and made.threat.access != "none"))
+                images = _attacked(made, network, images, masks, VOID, generators[part], context)
+            return procedure.scores(model, images, attacked=made is not None and made.threat.access != "none")
+
+        scores = in_parts(len(crops.images), batch, predicted, device)
     return procedure.merge(torch.cat(scores), crops).cpu()

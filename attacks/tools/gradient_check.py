@@ -53,6 +53,9 @@ ZERO_LOSS = 0.9
 GAP = 0.01
 """A mean gap between the two highest logits below this accuses (5 to 15; of untrained networks 0.1)."""
 
+STRIP = 1 << 22
+"""Values that are added up at once."""
+
 OF_CROSS_ENTROPY = ("saturated-logits", "zero-loss", "scale-dependent")
 """Doubts that say nothing against a loss which takes margins as shares of the image's own."""
 
@@ -179,9 +182,11 @@ def _checked(model: nn.Module, images: Tensor, masks: Tensor, void: int) -> Grad
     every = torch.arange(len(images), device=images.device)
     ratios = torch.stack([_over(*rises(n, point[1].sign(), STEP, every)[:2]) for n, point in enumerate(points)])
     measured, expected, above, below = at_random(signs[1 : 1 + DIRECTIONS], every)
+    # Of large images with many classes, logits take gigabytes: no more of them are kept than have to be.
+    known = known_classes(first)
     with torch.no_grad():
-        unseen, tiny = model(images), model((moved + TINY * signs[1]).clamp(0, 1))
-    changes = [_norm(tiny - logits_moved), above[DIRECTIONS]]
+        unseen = _difference(first, model(images), known)
+        changes = [_norm(model((moved + TINY * signs[1]).clamp(0, 1)) - logits_moved), above[DIRECTIONS]]
     jump, mismatch = _over(*changes), _mismatch(measured, expected)
     doubtful = (_is_smooth(jump) & (mismatch > DOUBTFUL)).nonzero().flatten()
     if len(doubtful):
@@ -190,8 +195,11 @@ def _checked(model: nn.Module, images: Tensor, masks: Tensor, void: int) -> Grad
         mismatch[doubtful] = _mismatch(*both)
     # The last pass, as far as can be from the first: what a network counts or reads off a clock has changed by then.
     second, plain_again = _gradients(model, images, masks, void, (False,))
-    known = known_classes(first)[:, :, None, None]
-    shown, unseen, again = (torch.where(known, logits, 0) for logits in (first, unseen, second))
+    forward = _difference(first, second, known)
+    del second
+    shown = torch.where(known[:, :, None, None], first, 0)
+    spread = _norm(shown - shown.mean((1, 2, 3), keepdim=True)).clamp_min(1e-30)
+    del shown
     right = (predicted(first) == masks) & (masks != void)
     no_loss = cross_entropy(first, masks, ignore_index=void) == 0
     return GradientCheck(
@@ -200,11 +208,11 @@ def _checked(model: nn.Module, images: Tensor, masks: Tensor, void: int) -> Grad
         rise=ratios.amin(0),
         overshoot=ratios.amax(0),
         mismatch=mismatch,
-        forward=_difference(shown, again),
-        unseen=_difference(shown, unseen),
+        forward=forward,
+        unseen=unseen,
         backward=_apart(plain, plain_again),
         jump=jump,
-        jump_size=changes[0] / _norm(shown - shown.mean((1, 2, 3), keepdim=True)).clamp_min(1e-30),
+        jump_size=changes[0] / spread,
         uneven=_over(torch.maximum(above, below), torch.minimum(above, below)).amax(0),
         saturated=_saturated(first, masks, right, no_loss, void),
         zero_loss=_share(no_loss & right, right),
@@ -233,8 +241,8 @@ def _gradients(
     logits = model(at)
     found = []
     for place, is_rescaled in enumerate(rescaled):
-        scale = logit_scale(logits, masks, ignore_index=void) if is_rescaled else 1
-        losses = image_mean(cross_entropy(logits / scale, masks, ignore_index=void), masks, ignore_index=void)
+        shown = logits / logit_scale(logits, masks, ignore_index=void) if is_rescaled else logits
+        losses = image_mean(cross_entropy(shown, masks, ignore_index=void), masks, ignore_index=void)
         gradient = None
         if losses.requires_grad:
             more = place + 1 < len(rescaled)
@@ -265,8 +273,10 @@ def _dead(model: nn.Module, at: Tensor, logits: Tensor, zero: Tensor, direction:
     return many * _over(*(_norm((after - logits) * valid.unsqueeze(1)) for after in moved))
 
 
-def _difference(one: Tensor, other: Tensor) -> Tensor:
-    return (one - other).abs().flatten(1).amax(1) / one.abs().flatten(1).amax(1).clamp_min(1e-30)
+def _difference(one: Tensor, other: Tensor, known: Tensor) -> Tensor:
+    """Return the largest difference of logits, over the largest logit, of the classes that are known, (N,)."""
+    apart, largest = (values.abs().amax((2, 3)).masked_fill(~known, 0).amax(1) for values in (one - other, one))
+    return apart / largest.clamp_min(1e-30)
 
 
 def _apart(one: Tensor, other: Tensor) -> Tensor:
@@ -275,7 +285,9 @@ def _apart(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _norm(values: Tensor) -> Tensor:
-    return values.flatten(1).double().square().sum(1).sqrt()
+    # In strips: a second copy of all logits in float64 would be gigabytes for large images with many classes.
+    strips = torch.split(values.flatten(1), STRIP, 1)
+    return torch.stack([strip.double().square().sum(1) for strip in strips]).sum(0).sqrt()
 
 
 def _is_smooth(jump: Tensor) -> Tensor:

@@ -20,8 +20,19 @@ LossName = Literal["ce", "masked-ce", "balanced-masked-ce", "js", "masked-spheri
 
 
 def predicted(logits: Tensor, dim: int = 1) -> Tensor:
-    """Label of the highest logit along a dimension, the first of equal ones: argmax, several times as fast on a CPU."""
-    return logits.detach().max(dim).indices
+    """Label of the highest logit along a dimension, the first of equal ones: argmax, several times as fast on a CPU.
+
+    Where the logits of a pixel lie far apart in memory, comparing one map after the other takes a third of the time.
+    """
+    logits = logits.detach()
+    if logits.device.type != "cpu" or logits.stride(dim) == 1:
+        return logits.max(dim).indices
+    first, *others = logits.unbind(dim)
+    highest, labels = first.clone(), torch.zeros_like(first, dtype=torch.int32)
+    for label, values in enumerate(others, 1):
+        labels.masked_fill_(values > highest, label)
+        torch.maximum(highest, values, out=highest)
+    return labels.long()
 
 
 def cross_entropy(logits: Tensor, masks: Tensor, *, ignore_index: int = 255) -> Tensor:

@@ -24,6 +24,7 @@ from segbench.config.network import default_name
 from segbench.datasets.base import Dataset
 from segbench.errors import SegbenchError, StoreError
 from segbench.evaluation.batch_size import BatchSizes
+from segbench.evaluation.precision import products
 from segbench.evaluation.training_data import training_context
 from segbench.execution import prepare, workers
 from segbench.files import is_file, read_sealed, sha256, write_sealed
@@ -102,7 +103,8 @@ def export(
         raise SegbenchError(plan.refusals[0])
     cells = _conditions(plan.evaluations)
     _open(out, digest({"matrix": content | {"runtime": None}, "cells": [cell.digest for cell in cells.values()]}))
-    return _Export(out, matrix, cells, say).write()
+    with products("fp32"):
+        return _Export(out, matrix, cells, say).write()
 
 
 def _conditions(evaluations: Sequence[EvalCell]) -> dict[str, EvalCell]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import random
 from collections.abc import Callable
@@ -12,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segbench import memory
 from segbench.attacks.tools.guard import guarded
-from segbench.errors import CellError
+from segbench.errors import CellError, describe
+from segbench.memory import out_of_memory, release
 from segbench.provenance import device_name
 from segbench.store import Store
 
@@ -25,8 +26,6 @@ CPU_PIXELS = 1 << 20
 """Pixels of a batch on a CPU, where larger batches are no faster."""
 SHARE = 0.8
 """Part of a GPU's free memory that a batch may take; what is left is for fragments and for what a trial misses."""
-SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
-"""Parts of the messages of torch, cuBLAS, cuDNN and the allocator of the CPU."""
 
 
 class BatchSizes:
@@ -55,7 +54,10 @@ class BatchSizes:
         """
         found = self._found(digest)
         if "draws" not in found:
-            self._keep(digest, draws=_draws(network, image))
+            draws = _draws(network, image)
+            if draws is None:
+                return 1
+            self._keep(digest, draws=draws)
         if found["draws"]:
             return 1
         size = _size(image)
@@ -84,30 +86,22 @@ class BatchSizes:
         Raises:
             CellError: one image alone takes more memory than there is.
         """
-        done: list[T] = []
-        first = 0
-        while first < len(images):
-            part = slice(first, min(first + self.most(digest, network, images[:1]), len(images)))
-            try:
-                done.append(work(part))
-                first = part.stop
-                continue
-            except Exception as error:  # torch, its libraries and networks of others say it in many ways
-                if not out_of_memory(error):
-                    raise
-                count, reason = part.stop - part.start, error
-            # Here, because while an error is handled, its traceback keeps the tensors that took the memory.
-            _forget_frames(reason)
-            if count == 1:
-                raise CellError(
-                    f"{label}: one image of {_size(images)} takes more memory than {self.device} has; use a protocol "
-                    "that cuts images, such as whole-v1(window=[512, 512])"
-                ) from reason
-            self._keep(digest, **{_size(images): count // 2})
-            gc.collect()
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-        return done
+        size = _size(images)
+        try:
+            return memory.in_parts(
+                len(images),
+                self.most(digest, network, images[:1]) if len(images) else 1,
+                work,
+                self.device,
+                lambda most: self._keep(digest, **{size: most}),
+            )
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            raise CellError(
+                f"{label}: one image of {size} takes more memory than {self.device} has ({describe(error)[:200]}); use "
+                "a protocol that cuts images, such as whole-v1(window=[512, 512])"
+            ) from error
 
     def _found(self, digest: str) -> dict[str, Any]:
         if digest not in self.known:
@@ -123,26 +117,12 @@ class BatchSizes:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _forget_frames(error: BaseException | None) -> None:
-    """Take their tracebacks from an error and from those that led to it: the frames keep their tensors."""
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice, of a GPU or of this machine."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
-
-
 def _size(images: Tensor) -> str:
     return f"{images.shape[-2]}x{images.shape[-1]}"
 
 
-def _draws(network: nn.Module, image: Tensor) -> bool:
-    """Whether a network draws random numbers when it predicts."""
+def _draws(network: nn.Module, image: Tensor) -> bool | None:
+    """Whether a network draws random numbers when it predicts; None where not even one image fits."""
 
     def states() -> list[bytes]:
         kinds = [torch.get_rng_state()]
@@ -153,7 +133,12 @@ def _draws(network: nn.Module, image: Tensor) -> bool:
 
     with guarded(network, image.device, seed=0), torch.no_grad():
         before = states()
-        network(image)
+        try:
+            network(image)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            return None
         return states() != before
 
 
@@ -168,12 +153,16 @@ def _bytes_of_a_pixel(network: nn.Module, image: Tensor) -> float:
             torch.autograd.grad(logits.sum(), images)
         return torch.cuda.max_memory_allocated(image.device)
 
+    pixels = image.shape[-2] * image.shape[-1]
     try:
         with guarded(network, image.device, seed=0):
-            spent = peak(2) - peak(1)
-    except torch.OutOfMemoryError:
-        return float(_free(image.device))
-    return max(1.0, spent / (image.shape[-2] * image.shape[-1]))
+            return max(1.0, (peak(2) - peak(1)) / pixels)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        reason = error
+    release(reason, image.device)
+    return _free(image.device) / pixels  # two do not fit
 
 
 def _free(device: torch.device) -> int:

@@ -89,6 +89,15 @@ class Pack:
         """Names of the images."""
         return [read.sample.name for read in self.reads]
 
+    def some(self, places: slice) -> tuple[Pack, slice]:
+        """Return the pack of some of the images, and where their crops are among those of all."""
+        first, end, _ = places.indices(len(self.reads))
+        before, own = (
+            sum(len(read.crops.images) for read in reads) for reads in (self.reads[:first], self.reads[first:end])
+        )
+        pieces = slice(before, before + own)
+        return Pack(self.places[first:end], self.reads[first:end], self.images[pieces], self.masks[pieces]), pieces
+
     def by_image(self, values: Tensor) -> tuple[Tensor, ...]:
         """Split values of the crops, (K, ...), into those of each image."""
         return torch.split(values, [len(read.crops.images) for read in self.reads])

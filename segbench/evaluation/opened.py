@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from segbench.datasets.base import Dataset, Split
 from segbench.defenses.base import Dynamic
 from segbench.evaluation.anticipating import Anticipating
 from segbench.evaluation.precision import in_precision
+from segbench.networks.agreeing import Instead, kind_of
 from segbench.networks.compiling import compile_passes
-from segbench.networks.folding import foldable, folded
+from segbench.networks.folding import Pair, foldable, folded
 from segbench.networks.load import load_network, weights_sha256
 from segbench.plan.plan import Sweep
 from segbench.protocols.base import EvaluationProtocol
@@ -108,23 +110,54 @@ def open_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.devic
         def image() -> Tensor:
             return protocol.crops(*split[0][1:]).images[:1].to(device, memory_format=torch.channels_last)
 
-        networks = {digest: _fast(network, digest, store, image) for digest, network in networks.items()}
-        if runtime.compile:
-            networks = copy.deepcopy(networks)
-            compile_passes(map(_inside, networks.values()), image().repeat(2, 1, 1, 1), reporter.say)
+        networks = _fast(networks, store, image, reporter.say if runtime.compile else None)
     weights = {digest: weights_sha256(cell, store) for digest, cell in cells.items()}
     return Opened(sweep, device, dataset, split, length, protocol, networks, weights, first.dynamic)
 
 
-def _fast(network: nn.Module, digest: str, store: Store, image: Callable[[], Tensor]) -> nn.Module:
-    """Return a network with batch normalisations folded, as far as that is possible; the store remembers how far."""
-    inside = _inside(network)
+def _fast(
+    networks: Mapping[str, Any], store: Store, image: Callable[[], Tensor], say: Callable[[str], None] | None
+) -> dict[str, Any]:
+    """Return copies of networks that run faster, or the networks themselves.
+
+    Args:
+        networks: by digest.
+        store: remembers what can be folded, and for which images.
+        image: returns the first that they will see.
+        say: hears why a network is not compiled; None to compile none.
+    """
+    known = {digest: _foldable(_inside(network), digest, store, image) for digest, network in networks.items()}
+    fast = {digest: _folded(network, known[digest]["pairs"]) for digest, network in networks.items()}
+    if say is not None:
+        fast = copy.deepcopy(fast)
+    copied = {digest: _inside(network).forward for digest, network in fast.items()}
+    if say is not None:
+        compile_passes(map(_inside, fast.values()), image().repeat(2, 1, 1, 1), say)
+    for digest, network in fast.items():
+        if known[digest]["pairs"]:
+            own, inside = known[digest], _inside(network)
+            learnt = partial(store.remember, "folding", digest, own)
+            inside.forward = Instead(_inside(networks[digest]), copied[digest], inside.forward, own["agreed"], learnt)
+    return fast
+
+
+def _foldable(inside: nn.Module, digest: str, store: Store, image: Callable[[], Tensor]) -> dict[str, Any]:
+    """Return what the store knows of folding a network: pairs of layers, and kinds of images for which it was seen."""
     known = store.remembered("folding", digest)
-    pairs = [(first, second) for first, second in known["pairs"]] if known else foldable(inside, image())
     if known is None:
-        store.remember("folding", digest, {"pairs": pairs})
+        first = image()
+        pairs = foldable(inside, first)
+        known = {"pairs": pairs or [], "agreed": {kind_of(first): True}}
+        if pairs is not None:
+            store.remember("folding", digest, known)
+    return {"agreed": {}, **known}
+
+
+def _folded(network: nn.Module, pairs: Sequence[Pair]) -> nn.Module:
+    """Return a copy of a network with batch normalisations folded, or the network where none can be."""
     if not pairs:
         return network
+    inside = _inside(network)
     prefix = next(f"{name}." if name else "" for name, module in network.named_modules() if module is inside)
     return folded(network, [(prefix + first, prefix + second) for first, second in pairs])
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
 from segbench.config.matrix import Precision
+from segbench.torch_settings import rounded
 
 
 class Halved(nn.Module):
@@ -34,22 +34,6 @@ def in_precision(network: nn.Module, precision: Precision) -> nn.Module:
     return Halved(network) if precision == "bf16" else network
 
 
-@contextlib.contextmanager
-def products(precision: Precision) -> Iterator[None]:
-    """Let a GPU round the factors of float32 products to TF32 inside, for "tf32", or keep all their bits.
-
-    By itself, torch rounds them in convolutions and not in products of matrices.
-    """
-    cudnn = torch.backends.cudnn
-    rounding, before = precision == "tf32", torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if rounding else "highest")
-    try:
-        with cudnn.flags(
-            enabled=cudnn.enabled,
-            benchmark=cudnn.benchmark,
-            deterministic=cudnn.deterministic,
-            allow_tf32=rounding,
-        ):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+def products(precision: Precision) -> AbstractContextManager[None]:
+    """Let a GPU round the factors of float32 products to TF32 inside, for "tf32", or keep all their bits."""
+    return rounded(matrices=precision == "tf32", convolutions=precision == "tf32")

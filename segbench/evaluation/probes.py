@@ -16,6 +16,7 @@ from segbench.attacks.tools.guard import guarded
 from segbench.attacks.tools.losses import known_classes, predicted, right_pixels
 from segbench.attacks.tools.passes import Passes, count_passes
 from segbench.evaluation.tally import confusion
+from segbench.memory import in_parts
 from segbench.networks.load import at_places, same_answers
 from segbench.reports.evidence import Measurements
 from segbench.reports.sanity import LARGE_EPS
@@ -148,12 +149,16 @@ def predicted_again(model: nn.Module, image: Tensor, before: Tensor) -> tuple[in
     Returns:
         How often the network started a backward pass, and two largest differences, each as a share of the largest
         logit of a class that the network knows: from the logits of before, and between those of the image alone and in
-        the batch.
+        the batch; the latter is 0 where memory does not suffice for two images.
     """
+    both = torch.cat([image, 1 - image])
+
+    def first(part: slice) -> Tensor:
+        logits: Tensor = model(both[part].detach().requires_grad_())
+        return logits[:1].detach()
+
     with guarded(model, image.device), _GradientCalls() as calls:
-        alone, together = (
-            model(batch.detach().requires_grad_())[:1].detach() for batch in (image, torch.cat([image, 1 - image]))
-        )
+        alone, together = first(slice(0, 1)), in_parts(2, 2, first, image.device)[0]
     known = known_classes(before)[:, :, None, None]
     largest = (before * known).abs().max().clamp_min(1e-30)
     drift, apart = (float(((alone - other) * known).abs().max() / largest) for other in (before, together))

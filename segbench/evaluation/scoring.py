@@ -68,6 +68,23 @@ class Scoring:
         target = self.opened.networks[cell.target.digest]
         if isinstance(target, Dynamic):
             target.adapt(adversarial)
+
+        def some(places: slice) -> None:
+            own, pieces = pack.some(places)
+            self._score(cell, part, adversarial[pieces], None if allowed is None else allowed[pieces], own, outcomes)
+
+        self._in_parts(cell, adversarial[: len(pack.reads)], some)
+
+    def _score(
+        self,
+        cell: EvalCell,
+        part: str,
+        adversarial: Tensor,
+        allowed: Tensor | None,
+        pack: Pack,
+        outcomes: Sequence[Outcome],
+    ) -> None:
+        """Score as many images as fit with what is counted on them; see `score`."""
         moved = pack.by_image(self._distances(adversarial, pack.images))
         shown, limits = pack.by_image(adversarial), self._limits(cell, allowed, pack)
         for group, preds, answers in self._predict(cell, adversarial, pack):
@@ -156,7 +173,7 @@ class Scoring:
             yield group, *labelled(self.protocol, pieces[group], crops[group])
 
     def _in_parts(self, cell: EvalCell, images: Tensor, work: Callable[[slice], T]) -> list[T]:
-        """Do some work with a cell's target on as many pieces at once as fit; a dynamic one takes all of an image."""
+        """Do some work with a cell's target on as many pieces or images as fit; a dynamic one takes all of an image."""
         if self.opened.dynamic:
             return [work(slice(None))]
         network = self.protocol.network(self.opened.networks[cell.target.digest])

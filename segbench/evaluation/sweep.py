@@ -32,6 +32,7 @@ from segbench.evaluation.scoring import Scoring
 from segbench.evaluation.tally import Outcome, Tally, fetch
 from segbench.evaluation.training_data import training_context
 from segbench.files import acquire
+from segbench.memory import out_of_memory
 from segbench.plan.evaluations import EvalCell
 from segbench.plan.plan import Sweep
 from segbench.provenance import provenance
@@ -65,8 +66,8 @@ def run_sweep(sweep: Sweep, store: Store, runtime: Runtime, device: torch.device
     try:
         cells = tuple(cell for cell in sweep.cells if not store.current(cell.digest))
         if cells or (sweep.shard is None and lacks_measurements(sweep, store)):
-            run = _SweepRun(replace(sweep, cells=cells or sweep.cells[:1]), store, runtime, device, reporter)
-            with products(run.opened.precision):
+            with products(sweep.cells[0].precision):
+                run = _SweepRun(replace(sweep, cells=cells or sweep.cells[:1]), store, runtime, device, reporter)
                 run.go(bool(cells))
             complete = complete and run.complete()
     finally:
@@ -116,7 +117,12 @@ class _SweepRun:
                 alone = replace(self.sweep, cells=(watched,))
                 again = _SweepRun(alone, self.store, self.runtime, self.opened.device, self.reporter)
                 self.trajectory = again.losses_of_first()
-            measure_source(self.opened, watched, self.store, self.trajectory)
+            try:
+                measure_source(self.opened, watched, self.store, self.trajectory)
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                self.reporter.say(f"{self.sweep.source.label}: memory did not suffice for sanity probes; none are kept")
 
     def losses_of_first(self) -> Sequence[float]:
         """Attack the first images as a whole sweep does, and return the losses that are to be noted."""

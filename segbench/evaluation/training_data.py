@@ -14,8 +14,10 @@ from segbench.attacks.base import BoundAttack
 from segbench.attacks.tools.losses import counted_classes
 from segbench.attacks.tools.passes import Passes, count_passes
 from segbench.datasets.base import Dataset, Split
-from segbench.evaluation.batch_size import out_of_memory
+from segbench.errors import CellError, describe
+from segbench.evaluation.batch_size import CPU_PIXELS
 from segbench.evaluation.batching import TrainingBatches
+from segbench.memory import out_of_memory, release
 from segbench.protocols.base import EvaluationProtocol
 from segbench.protocols.void import scored_split
 
@@ -28,7 +30,7 @@ class Piecewise(nn.Module):
 
     Args:
         model: images -> logits.
-        most: images of a piece.
+        most: images of a piece; fewer on a processor, where they are not to have more than `CPU_PIXELS`.
     """
 
     def __init__(self, model: nn.Module, most: int) -> None:
@@ -37,7 +39,11 @@ class Piecewise(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, C, H, W)."""
-        pieces = torch.split(images, self.most)
+        most = self.most if images.is_cuda else min(self.most, max(1, CPU_PIXELS // images[0, 0].numel()))
+        if len(images) <= most:
+            logits: Tensor = self.model(images)
+            return logits
+        pieces = torch.split(images, most)
         return torch.cat([checkpoint(self.model, piece, use_reentrant=False) for piece in pieces])
 
 
@@ -73,14 +79,21 @@ def training_context(
     batches = TrainingBatches(scored_split(dataset, split, protocol), protocol, 1 if one_by_one else FITTED, device)
     most = FITTED
     while True:
-        seen = network if most == FITTED else Piecewise(network, most)
+        seen = Piecewise(network, most)
         try:
             with count_passes(seen) as passes:
                 context["perturbation"] = attack.fit(seen, batches, ignore_index=dataset.ignore_index)
             return context, passes
         except Exception as error:
-            if one_by_one or most == 1 or not out_of_memory(error):
+            if not out_of_memory(error):
                 raise
+            if one_by_one or most == 1:
+                raise CellError(
+                    f"{attack.attack.name}: to fit on one training image takes more memory than {device} has "
+                    f"({describe(error)[:200]}); use a protocol that cuts images, such as ddcat-crop-v1"
+                ) from error
+            reason = error
+        release(reason, device)
         most //= 2
 
 

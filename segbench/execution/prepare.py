@@ -20,6 +20,7 @@ from segbench.datasets.base import Dataset
 from segbench.datasets.tools.check import check
 from segbench.errors import CellError, DataError, MatrixError, SegbenchError
 from segbench.execution import workers
+from segbench.memory import out_of_memory
 from segbench.networks import convention_check, loaders
 from segbench.networks.adapter import Adapter
 from segbench.networks.load import answers, open_external
@@ -282,13 +283,19 @@ def _fits(
         raise
     except (Exception, SystemExit) as error:  # whatever a stranger's network raises
         reason = " ".join(str(error).split())[:300]
+        if out_of_memory(error):
+            raise SegbenchError(
+                f"{adapter.name}: an image {tuple(images.shape)} takes more memory than this machine has ({reason}); "
+                "use a protocol that cuts images, such as whole-v1(window=[512, 512])"
+            ) from error
         raise SegbenchError(
             f"{adapter.name} cannot take an image {tuple(images.shape)} ({reason}); "
             "state its convention, such as 'multiple', or resize images with protocol whole-v1(size=[height, width])"
         ) from error
     if adapter.access != "labels":
         _no_probabilities(adapter, logits)
-    return answers(network, images)
+    with torch.no_grad():
+        return answers(logits, network(images))
 
 
 def _reached(network: torch.nn.Module, images: torch.Tensor) -> bool:
@@ -296,7 +303,9 @@ def _reached(network: torch.nn.Module, images: torch.Tensor) -> bool:
     try:
         with torch.enable_grad():
             logits: torch.Tensor = network(images.detach().requires_grad_())
-    except RuntimeError:  # numpy and others refuse tensors that take gradients
+    except RuntimeError as error:  # numpy and others refuse tensors that take gradients
+        if out_of_memory(error):
+            raise
         return False
     return logits.requires_grad
 

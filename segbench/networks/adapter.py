@@ -66,8 +66,8 @@ class Adapter(nn.Module):
         self.access: NetworkAccess = access
         self.contiguous = False
         self.notes: dict[str, None] = {}
-        std = torch.tensor(convention.std or (1.0, 1.0, 1.0))
-        mean = torch.tensor(convention.mean or (0.0, 0.0, 0.0))
+        std = torch.tensor(convention.std or (1.0, 1.0, 1.0), dtype=torch.float32)
+        mean = torch.tensor(convention.mean or (0.0, 0.0, 0.0), dtype=torch.float32)
         self.register_buffer("scale", std.view(1, 3, 1, 1), persistent=False)
         self.register_buffer("shift", mean.view(1, 3, 1, 1), persistent=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from segbench.config.network import Channels, Convention
 from segbench.datasets.base import Dataset
 from segbench.errors import SegbenchError
+from segbench.memory import in_parts
 from segbench.model_zoo.base import IMAGENET_MEAN, IMAGENET_STD
 from segbench.networks.adapter import Adapter
 from segbench.protocols.base import Crops, EvaluationProtocol
@@ -149,15 +151,22 @@ class _Scorer:
     ) -> None:
         self.adapter, self.pieces, self.protocol, self.ignore_index = adapter, pieces, protocol, ignore_index
         self.found: list[float] = []
+        self.most = max(len(crops.images) for crops in pieces)
 
     def scores(self, count: int) -> NDArray[np.float64]:
         """Return the scores of the first images, in per cent."""
         device = self.adapter.scale.device
         for crops in self.pieces[len(self.found) : count]:
-            scores = self.protocol.scores(self.adapter, crops.images.to(device), attacked=True)
-            preds = self.protocol.merge(scores, crops).to(crops.truth.device)
+            parts = in_parts(len(crops.images), self.most, partial(self._part, crops), device, self._fewer)
+            preds = self.protocol.merge(torch.cat(parts), crops).to(crops.truth.device)
             self.found.append(_score(preds, crops.truth, self.ignore_index))
         return np.array(self.found[:count])
+
+    def _part(self, crops: Crops, part: slice) -> Tensor:
+        return self.protocol.scores(self.adapter, crops.images[part].to(self.adapter.scale.device), attacked=True)
+
+    def _fewer(self, most: int) -> None:
+        self.most = most
 
 
 def _score(preds: Tensor, truth: Tensor, ignore_index: int) -> float:

@@ -11,16 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from segbench.attacks.tools.guard import guarded
-
-TOLERANCE = 1e-4
-"""Share of the largest logit by which a folded network may differ."""
+from segbench.memory import out_of_memory
+from segbench.networks.agreeing import alike
+from segbench.torch_settings import rounded
 
 Pair = tuple[str, str]
 """Names of a convolution and of the batch normalisation behind it."""
 
 
-def foldable(network: nn.Module, images: Tensor) -> list[Pair]:
-    """Return the pairs that can be folded without a change of any logit beyond rounding; [] where there are none.
+def foldable(network: nn.Module, images: Tensor) -> list[Pair] | None:
+    """Return the pairs that can be folded without a change of any logit beyond rounding.
+
+    [] where there are none, and None where memory did not suffice to find out.
 
     One pass over images shows what follows what: a convolution is folded if its output goes into the batch
     normalisation and nowhere else. The folded network then has to give the same logits.
@@ -29,18 +31,20 @@ def foldable(network: nn.Module, images: Tensor) -> list[Pair]:
         network: in eval mode; left as it is.
         images: (N, 3, H, W) in [0, 1].
     """
-    if not any(_plain(module, nn.BatchNorm2d) for module in network.modules()):
+    modules = list(network.modules())
+    # What torch.compile made would compile itself again, for this look and for the copy.
+    if not any(_plain(module, nn.BatchNorm2d) for module in modules) or "OptimizedModule" in map(_kind, modules):
         return []
     try:
-        with guarded(network, images.device, seed=0):
-            pairs, logits = _sequences(network, images)
-        if not pairs:
-            return []
-        with guarded(network, images.device, seed=0), torch.no_grad():
-            again = folded(network, pairs)(images)
-    except Exception:  # whatever a stranger's network raises when it is looked into or copied
-        return []
-    return pairs if (again - logits).abs().max() <= TOLERANCE * logits.abs().max() else []
+        with rounded(matrices=False, convolutions=False):
+            with guarded(network, images.device, seed=0):
+                pairs, logits = _sequences(network, images)
+            if not pairs:
+                return []
+            with guarded(network, images.device, seed=0), torch.no_grad():
+                return pairs if alike(folded(network, pairs)(images), logits) else []
+    except Exception as error:  # whatever a stranger's network raises when it is looked into or copied
+        return None if out_of_memory(error) else []
 
 
 def folded(network: nn.Module, pairs: Sequence[Pair]) -> nn.Module:
@@ -49,8 +53,13 @@ def folded(network: nn.Module, pairs: Sequence[Pair]) -> nn.Module:
     Args:
         network: the network; left as it is.
         pairs: what `foldable` found in it.
+
+    Raises:
+        ValueError: a copy of it shares layers with it.
     """
     own = copy.deepcopy(network)
+    if set(own.modules()) & set(network.modules()):
+        raise ValueError("a copy of the network shares layers with it")
     for first, second in pairs:
         convolution: Any = own.get_submodule(first)
         normalisation: Any = own.get_submodule(second)
@@ -88,6 +97,10 @@ def _sequences(network: nn.Module, images: Tensor) -> tuple[list[Pair], Tensor]:
         if alone and weights.count(id(network.get_submodule(first).weight)) == 1:
             pairs.append((first, name))
     return pairs, logits.detach()
+
+
+def _kind(module: nn.Module) -> str:
+    return type(module).__name__
 
 
 def _plain(module: nn.Module, kind: type[nn.Module]) -> bool:

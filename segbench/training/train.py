@@ -21,8 +21,9 @@ from torch.utils.data import default_collate
 
 from segbench.config.matrix import Recipe, Runtime
 from segbench.defenses.base import Prepared
-from segbench.errors import CellError, DataError, Stopped, StoreError
+from segbench.errors import CellError, DataError, Stopped, StoreError, describe
 from segbench.files import acquire
+from segbench.memory import out_of_memory
 from segbench.model_zoo.base import Segmenter
 from segbench.model_zoo.layout import layout
 from segbench.plan.networks import TrainCell
@@ -55,7 +56,7 @@ def run_training(cell: TrainCell, store: Store, runtime: Runtime, device: torch.
 
     Raises:
         Busy: another process trains it.
-        CellError: the loss is not finite.
+        CellError: the loss is not finite, or a step takes more memory than there is.
         Stopped: the user asked to stop; a checkpoint was written.
     """
     lock = store.training_lock(cell.digest)
@@ -63,6 +64,14 @@ def run_training(cell: TrainCell, store: Store, runtime: Runtime, device: torch.
     try:
         if not store.usable(cell.digest):
             _Training(cell, store, runtime, device, reporter).go()
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        remedy = "use a smaller recipe.batch_size or crop" if runtime.recompute else "set runtime.recompute to true"
+        raise CellError(
+            f"{cell.label}: a step on {cell.recipe['batch_size']} images takes more memory than {device} has "
+            f"({describe(error)[:200]}); {remedy}"
+        ) from error
     finally:
         lock.release()
 

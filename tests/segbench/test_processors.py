@@ -48,12 +48,29 @@ def test_the_quota_of_a_group_above_counts_too(groups: Path) -> None:
     assert processors.usable() == 3
 
 
-@pytest.mark.parametrize(("quota", "count"), [("400000", 4), ("-1", 64)])
-def test_the_first_version_of_control_groups(groups: Path, quota: str, count: int) -> None:
-    write(groups / "membership", "4:cpu,cpuacct:/docker/abc\n")
-    write(groups / "cpu,cpuacct/docker/abc/cpu.cfs_quota_us", quota)
-    write(groups / "cpu,cpuacct/docker/abc/cpu.cfs_period_us", "100000")
+@pytest.mark.parametrize(("quota", "count"), [("400000", 4), ("50000", 1), ("-1", 64)])
+@pytest.mark.parametrize(
+    ("controllers", "folder"),
+    [("cpu,cpuacct", "cpu,cpuacct"), ("cpuacct,cpu", "cpuacct,cpu"), ("cpu", "cpu"), ("cpu,cpuacct", "cpu")],
+)
+@pytest.mark.parametrize("group", ["docker/abc", "docker", ""])  # "": a container that sees its own group as the root
+def test_the_first_version_of_control_groups(
+    group: str, controllers: str, folder: str, groups: Path, quota: str, count: int
+) -> None:
+    write(groups / "membership", f"5:cpuset:/\n4:{controllers}:/docker/abc\n0::/\n")
+    write(groups / folder / group / "cpu.cfs_quota_us", quota)
+    write(groups / folder / group / "cpu.cfs_period_us", "100000")
     assert processors.usable() == count
+
+
+def test_the_smallest_of_all_limits_holds(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(groups / "membership", "0::/a/b\n")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "9")
+    for path, quota, count in (("a/b", "800000", 8), ("a", "250000", 3), (".", "700000", 3)):
+        write(groups / path / "cpu.max", f"{quota} 100000")
+        assert processors.usable() == count
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {5, 7})
+    assert processors.usable() == 2
 
 
 def test_slurm_s_share(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:

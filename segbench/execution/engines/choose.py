@@ -63,11 +63,10 @@ def chosen(store: Store, runtime: Runtime, count: int) -> Chosen:
 def _local(store: Store, runtime: Runtime, count: int) -> Chosen:
     devices = workers.resolve_devices(runtime.device, runtime.workers, count)
     alone = len(devices) == 1
-    if alone:
-        # Threads that spin beside other busy processes take many times as long as one thread.
-        threads = min(torch.get_num_threads(), left_by_others() if SPINNING else usable())
-    else:
-        threads = max(1, usable() // len(devices))
+    # Threads that spin beside other busy processes take many times as long as one thread.
+    free = left_by_others() if SPINNING and alone else usable()
+    # The user may have asked for fewer, by OMP_NUM_THREADS or torch.set_num_threads.
+    threads = max(1, min(torch.get_num_threads(), free // len(devices)))
 
     def make(threads: int, jobs: int, shown: workers.Hears, stop: threading.Event) -> Engine:
         if alone:

@@ -296,3 +296,13 @@ def test_typical_margin_leaves_out_pixels_of_classes_that_the_network_does_not_k
     flat = torch.zeros(1, 3, 4, 4)
     flat[:, 1] = 2
     assert known_classes(flat).tolist() == [[False, True, False]]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_label_is_the_first_of_the_highest(layout: torch.memory_format, dtype: torch.dtype) -> None:
+    source = torch.Generator().manual_seed(0)
+    logits = torch.randint(-3, 4, (2, 9, 6, 5), generator=source).to(dtype).contiguous(memory_format=layout)
+    np.testing.assert_array_equal(predicted(logits), logits.float().numpy().argmax(1))
+    np.testing.assert_array_equal(predicted(logits[0], 0), logits[0].float().numpy().argmax(0))
+    assert predicted(logits).dtype == torch.int64

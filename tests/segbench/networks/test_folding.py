@@ -95,7 +95,18 @@ def test_networks_that_cannot_be_looked_into_stay_as_they_are() -> None:
         def forward(self, images: Tensor) -> Tensor:
             raise ValueError("of another size")
 
+    class Uncopied(Parts):
+        def forward(self, images: Tensor) -> Tensor:
+            return self.last(self.norm(self.first(images)))
+
+        def __deepcopy__(self, memo: object) -> nn.Module:
+            return self
+
+    class OptimizedModule(NormFirst):  # as torch.compile calls its own
+        def forward(self, images: Tensor) -> Tensor:
+            return self.last(self.norm(self.first(images)))
+
     watched = settled(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
     watched[0].register_forward_hook(lambda module, inputs, output: None)
-    for network in (settled(Blind()), Broken(), watched):
+    for network in (settled(Blind()), Broken(), watched, settled(Uncopied()), settled(OptimizedModule())):
         assert foldable(network, IMAGES) == []

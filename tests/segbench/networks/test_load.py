@@ -19,7 +19,7 @@ from segbench.execution import prepare, work
 from segbench.networks import loaders
 from segbench.networks.adapter import Adapter
 from segbench.networks.fingerprint import state_sha256
-from segbench.networks.load import Opened, load_network, open_adapter, open_external
+from segbench.networks.load import PLACES, Opened, answers, at_places, load_network, open_adapter, open_external
 from segbench.plan.data import Data
 from segbench.plan.networks import ExternalCell
 from segbench.reports.records import Record
@@ -386,3 +386,23 @@ def test_a_plan_runs_no_code_of_a_network(tiny_matrix: Callable[..., Matrix], tm
         assert prepare.tentative_plan(matrix).evaluations
     with pytest.raises(SegbenchError, match="can run code when it is loaded; if you trust its origin, pass --trust"):
         prepare.checked_plan(tiny_matrix(networks=[str(tmp_path / "net.pt2")], **SHOWN), Store(tmp_path / "runs"))
+
+
+@pytest.mark.parametrize("classes", [1, 3, 150, 151])
+def test_answers_are_taken_of_logits_of_any_number(classes: int) -> None:
+    large = torch.full((), 2.0).expand(1, classes, 1024, 2048)
+    assert at_places(large) == (2.0,) * PLACES
+    small = torch.rand(1, classes, 5, 7).contiguous(memory_format=torch.channels_last)
+    places = torch.linspace(0, small.numel() - 1, PLACES).long()
+    assert at_places(small) == tuple(small.double().flatten()[places].tolist())
+
+
+def test_answers_that_differ_or_are_not_finite_are_none() -> None:
+    def logits(value: float) -> torch.Tensor:
+        made = torch.ones(1, 2, 4, 4)
+        made[0, 1, 2, 3] = value
+        return made
+
+    assert len(answers(logits(1.0), logits(1.0))) == PLACES
+    for pair in ((1.0, 1.1), (float("nan"), float("nan")), (float("inf"), float("inf")), (1.0, float("nan"))):
+        assert answers(*map(logits, pair)) == ()
