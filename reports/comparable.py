@@ -33,10 +33,8 @@ def condition(record: Record, key: Callable[[Component], str] = component_key) -
         record: the record.
         key: component -> its key; `ComponentKeys` computes each key once.
     """
-    # The values of `shared_parts`, without their names: a report asks for this of each record several times.
-    precision = () if record.precision == "fp32" else (record.precision,)
-    where = record.data_fingerprint, record.split, record.limit
-    return (key(record.dataset), *where, key(record.protocol), record.absent, *precision)
+    parts = shared_parts(record).values()
+    return tuple(key(part) if isinstance(part, Component) else part for part in parts)
 
 
 def request(record: Record) -> tuple[object, ...]:

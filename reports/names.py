@@ -19,7 +19,12 @@ ZOO_NAME = re.compile(rf"(?P<stem>(?:{_PART}/){{3}}[0-9]{{1,20}})(?:@(?P<version
 
 def is_name(text: str) -> bool:
     """Return whether a text can be the name of a file or folder: it stays where it is put, and fits."""
-    return _NAME.fullmatch(text) is not None and len(text.encode(errors="replace")) <= LONGEST
+    return is_spelled(text) and len(text.encode(errors="replace")) <= LONGEST
+
+
+def is_spelled(text: str) -> bool:
+    """Return whether a text is spelled as names are; that of a file has an end of its own, and may be longer."""
+    return _NAME.fullmatch(text) is not None
 
 
 def as_name(text: str) -> str:

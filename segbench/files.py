@@ -26,7 +26,6 @@ space. Files of the first form had no checksum.
 LINES = 2
 LARGEST_JSON = 256 << 20
 _HEAD = len('{"checksum":"sha256:",') + 64
-_COMPACT = b'"format":%d,' % FORMAT
 _SEAL = b"\nsha256:"
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _STATED = re.compile(rb'\A\s*{\s*"checksum":\s*"([^"]*)"')
@@ -141,13 +140,12 @@ def read_sealed(path: str | Path, place: str) -> dict[str, Any] | None:
     return content
 
 
-def read_numbered(path: str | Path, place: str, parse: Callable[[bytes], Any] | None = None) -> dict[str, Any] | None:
+def read_numbered(path: str | Path, place: str) -> dict[str, Any] | None:
     """Do as `read_sealed`, but leave the number of the form in which the file was sealed, as `format`.
 
     Args:
         path: the file.
         place: the place that it was sealed for.
-        parse: what makes data of the bytes of a compact file; raises a ValueError where they are no JSON.
 
     Raises:
         StoreError: the file is damaged, or was sealed for another place.
@@ -155,13 +153,11 @@ def read_numbered(path: str | Path, place: str, parse: Callable[[bytes], Any] | 
     raw = _raw(path, place)
     if raw is None:
         return None
-    compact = raw.startswith(_COMPACT, _HEAD)
-    content = _object(raw, path, place, parse if compact else None)
+    content = _object(raw, path, place)
     if not {"format", "checksum"} & set(content):
         return content
     stated = content.pop("checksum", None)
-    compact = compact or content.get("format") == FORMAT
-    if stated != (_of_bytes(raw, place) if compact else _of_content(content, place)):
+    if stated != (_of_bytes(raw, place) if content.get("format") == FORMAT else _of_content(content, place)):
         raise StoreError(f"{path}: damaged, its checksum does not fit; {_again(path, place)}")
     if content.get("format") not in (LINES, FORMAT):
         raise StoreError(f"{path}: written by a newer segbench; update segbench to read it")
@@ -246,12 +242,12 @@ def _raw(path: str | Path, place: str) -> bytes | None:
         raise StoreError(f"{path}: cannot be read ({error}); {_again(path, place)}") from error
 
 
-def _object(raw: bytes, path: str | Path, place: str, parse: Callable[[bytes], Any] | None = None) -> dict[str, Any]:
+def _object(raw: bytes, path: str | Path, place: str) -> dict[str, Any]:
     from pydantic_core import from_json  # which reads twice as fast, and takes no halves of a character
 
     try:
         try:
-            content = (parse or from_json)(raw)
+            content = from_json(raw)
         except ValueError:
             content = json.loads(raw)
     except (ValueError, RecursionError) as error:

@@ -174,8 +174,9 @@ class Table:
 
     @property
     def first(self) -> Record:
-        """The first record, from which the values shared by the whole table can be read."""
-        return next(run for *_, cell in self.cells for run in cell.records)
+        """The first record that knows its classes, as done ones do, from which what the table shares can be read."""
+        runs = [run for *_, cell in self.cells for run in cell.records]
+        return next((run for run in runs if run.classes), runs[0])
 
     @property
     def cells(self) -> Iterator[tuple[str, Row, Column, Cell]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +31,7 @@ MOST = 20
 def status(
     store: Annotated[Path, typer.Argument(help="Folder of checkpoints, records and reports.")] = Path("runs"),
     watch: Annotated[
-        bool, typer.Option("--watch", help="Look again every two seconds, until nothing is left.")
+        bool, typer.Option("--watch", help="Look again every two seconds, until nothing is left; --json prints then.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -37,25 +40,38 @@ def status(
     from segbench.store import status as look
 
     opened = Store(store)
-    found = look.status(opened)
-    if json:
-        output.print_json("status", found.plain())
-        return
-    terminal = output.console()
-    if not watch or not terminal.is_terminal:
-        terminal.print(shown(found))
-        return
-    from rich.live import Live
 
-    with Live(shown(found), console=terminal, auto_refresh=False) as live:
-        while any(matrix.left or matrix.running for matrix in found.matrices):
+    def looks() -> Iterator[Status]:
+        while True:
+            yield (found := look.status(opened))
+            if not watch or not any(matrix.left or matrix.running for matrix in found.matrices):
+                return
             time.sleep(EVERY)
-            found = look.status(opened)
-            live.update(shown(found), refresh=True)
+
+    terminal = output.console()
+    if json:
+        output.print_json("status", deque(looks(), maxlen=1).pop().plain())
+    elif watch and terminal.is_terminal:
+        from rich.live import Live
+
+        with Live(console=terminal, auto_refresh=False) as live:
+            for found in looks():
+                live.update(shown(found, terminal.width), refresh=True)
+    else:
+        before = None
+        for found in looks():
+            if found.matrices != before:  # a file gets a table for each change, not one every two seconds
+                terminal.print(shown(found, terminal.width if terminal.is_terminal else None), soft_wrap=True)
+            before = found.matrices
 
 
-def shown(found: Status) -> RenderableType:
-    """Return a table of matrices, and below it what runs, waits and failed."""
+def shown(found: Status, width: int | None) -> RenderableType:
+    """Return a table of matrices, and below it what runs, waits and failed.
+
+    Args:
+        found: how far the store is.
+        width: of the terminal, in characters; None leaves lines whole, as a file and grep want them.
+    """
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -71,12 +87,13 @@ def shown(found: Status) -> RenderableType:
     groups = [
         ("running", [_line(job, now) for job in found.running], "green"),
         ("lost; the next run takes them up", [_line(job, now) for job in found.lost], "yellow"),
-        ("in SLURM's queue", [f"{label} ({task})" for task, label in found.waiting], "yellow"),
+        ("submitted to SLURM, not begun", [f"{label} ({task})" for task, label in found.waiting], "yellow"),
         ("failed", [f"{failure.label}: {failure.reason}" for failure in found.failures], "red"),
     ]
     for head, lines, colour in groups:
         if lines:
-            parts += [Text(f"\n{head}", style=f"bold {colour}"), *(Text(f"  {visible(line)}") for line in lines[:MOST])]
+            parts.append(Text(f"\n{head}", style=f"bold {colour}"))
+            parts += [Text(_indented(visible(line), width)) for line in lines[:MOST]]
             if len(lines) > MOST:
                 parts.append(Text(f"  and {len(lines) - MOST} more", style="dim"))
     return Group(*parts)
@@ -88,8 +105,16 @@ def _line(job: Running, now: float) -> str:
     eta = f", {_span(left)} left" if left is not None else ""
     note = f", {job.note}" if job.note else ""
     silent = f", last heard of {_span(now - job.heard)} ago" if job.lost(now) else ""
-    since = time.strftime("%H:%M:%S", time.localtime(job.started))
+    started, today = time.localtime(job.started), time.localtime(now)
+    since = time.strftime("%H:%M:%S" if started[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", started)
     return f"{job.label}: on {job.host} ({job.engine}) since {since}{how_far}{eta}{note}{silent}"
+
+
+def _indented(line: str, width: int | None) -> str:
+    """Indent a line, and what does not fit the width further."""
+    if width is None:
+        return f"  {line}"
+    return textwrap.fill(line, max(width, 20), initial_indent="  ", subsequent_indent="      ")
 
 
 def _span(seconds: float) -> str:

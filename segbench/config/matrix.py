@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from segbench.components.specs import Bound
 from segbench.components.values import Number, Place, Text, Truth, Whole, mistake
@@ -117,8 +117,13 @@ class Report(Frozen):
 
 
 def _slurm_value(value: Any) -> str:
-    if isinstance(value, bool | float) or not isinstance(value, str | int):
-        raise mistake(f"expected text or a whole number, got {shown(value)}; put times such as 4:00:00 in quotes")
+    if value is True:
+        return ""
+    if value is False or not isinstance(value, str | int):
+        raise mistake(
+            f"expected text, a whole number, or true for an option without a value, got {shown(value)}; put times such "
+            "as 4:00:00 and lists such as n1,n2 in quotes"
+        )
     text = str(value)
     if not text.isprintable():
         raise mistake(f"expected text of one line, got {shown(text)}")
@@ -132,6 +137,11 @@ def _slurm(written: Any) -> Any:
                 raise mistake(f"an option of sbatch is written like partition or cpus_per_task, got {shown(key)}")
             if key.replace("-", "_") in TAKEN_OF_SLURM:
                 raise mistake(f"segbench sets {key} of its jobs itself; leave it out")
+            if key.replace("-", "_") in SILENT_OF_SLURM:
+                raise mistake(f"with {key}, sbatch does not tell segbench the number of its jobs; leave it out")
+        parallel = str(written.get("array_parallelism", written.get("array-parallelism", 1)))
+        if not parallel.isdecimal() or int(parallel) < 1:
+            raise mistake(f"array_parallelism: expected a whole number from 1 on, got {shown(parallel)}")
     return written
 
 
@@ -140,7 +150,11 @@ TAKEN_OF_SLURM = (
     "signal", "wait", "wrap",
 )  # fmt: skip
 """Options of sbatch that segbench sets."""
-SlurmValue = Annotated[str, BeforeValidator(_slurm_value)]
+SILENT_OF_SLURM = ("clusters", "help", "quiet", "test_only", "usage", "version")
+"""Options of sbatch that keep segbench from following its jobs: no number, or one of another cluster."""
+SlurmValue = Annotated[
+    str, BeforeValidator(_slurm_value), WithJsonSchema({"anyOf": [{"type": ["string", "integer"]}, {"const": True}]})
+]
 TrackerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 
 

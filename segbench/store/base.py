@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import time
@@ -23,6 +24,7 @@ from segbench.files import (
     write_sealed_bytes,
 )
 from segbench.reports.atomic import left_behind
+from segbench.reports.names import is_spelled
 
 SUMS = "SHA256SUMS"
 """File of a report's checksums, in the form that `sha256sum --check` reads."""
@@ -76,7 +78,8 @@ class Folder:
             self.root.mkdir(parents=True, exist_ok=True)
             for path in self.root.rglob(".*.tmp"):
                 if left_behind(path):
-                    path.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):  # it may lie in a snapshot, which is read-only
+                        path.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(
                 f"{self.root}: cannot be written ({error.strerror or error}); name another --store"
@@ -130,12 +133,25 @@ class Folder:
 
 
 def folders(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted."""
+    """Return the names of the folders in a folder that a store can have made, sorted."""
     try:
         with os.scandir(folder) as found:
-            return sorted(own.name for own in found if own.is_dir())
+            return sorted(own.name for own in found if is_spelled(own.name) and own.is_dir())
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def own_files(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return the files in a folder that a store can have written, sorted.
+
+    A file system, a desktop or an editor leaves others there: `.nfs` files, snapshots, `lost+found`, `x.json~`.
+
+    Args:
+        folder: the folder.
+        pattern: which; with `**`, those in its folders too.
+    """
+    found = sorted(folder.glob(pattern))
+    return [path for path in found if all(map(is_spelled, path.relative_to(folder).parts)) and path.is_file()]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -67,8 +68,8 @@ class Evaluations(Trainings):
 
     def unfinished_from(self, key: str) -> list[int]:
         """Return the images from which on something is kept of an unfinished sweep: 0, and those of shards."""
-        names = (path.stem.partition("-")[2] for path in self._sweep_dir(key).glob("partial*.npz"))
-        return sorted(int(first or 0) for first in names)
+        names = (re.fullmatch(r"partial(?:-(\d+))?\.npz", path.name) for path in self._sweep_dir(key).glob("*.npz"))
+        return sorted(int(name[1] or 0) for name in names if name)
 
     def unfinished_path(self, key: str, first: int = 0) -> Path:
         """Return the file of what is kept of an unfinished sweep from an image on."""
@@ -317,7 +318,7 @@ class Evaluations(Trainings):
         read = read or Reader()
         for name, status in (("record.json", "done"), ("failed.json", "failed")):
             path = f"{self.root}/eval/{digest}/{name}"
-            content = read_numbered(path, f"eval/{digest}/{name}", read.parse)
+            content = read_numbered(path, f"eval/{digest}/{name}")
             if content is not None:
                 files: dict[str, str] = content.pop("files", {})
                 if content.pop("format", None) is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segbench.errors import StoreError
-from segbench.store.base import Folder
+from segbench.store.base import Folder, own_files
 
 SILENT_AFTER = 60.0
 """Seconds after which a job that is not heard of is taken for dead."""
@@ -78,7 +78,7 @@ class RunningJobs(Folder):
 
     def under_way(self) -> set[str]:
         """Return the keys of the jobs under way, of which dead ones are some."""
-        return {path.stem for path in self._running_dir.glob("*.json") if not path.name.startswith(".")}
+        return {path.stem for path in own_files(self._running_dir, "*.json")}
 
     def running_job(self, key: str) -> Running | None:
         """Return how far a job is, with times by the clock of the file system, or None where it does not run."""

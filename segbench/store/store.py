@@ -19,7 +19,7 @@ from segbench.reports.names import is_name
 from segbench.reports.reader import Reader
 from segbench.reports.records import Manifest, Record
 from segbench.reports.sanity import to_be_measured
-from segbench.store.base import SUMS, uncollected
+from segbench.store.base import SUMS, own_files, uncollected
 from segbench.store.evaluations import Evaluations
 from segbench.store.manifests import to_plain
 from segbench.store.seen import Seen
@@ -57,7 +57,9 @@ class Store(Evaluations):
                 content = {**content, "records": tuple(found)}
             manifest = Manifest.model_validate(content)
         except ValidationError as error:
-            raise StoreError(f"{path}: not a manifest of this version of segbench") from error
+            raise StoreError(
+                f"{path}: not a manifest of this version of segbench; run {name} again, or use the one that wrote it"
+            ) from error
         if manifest.name != name:
             raise StoreError(f"{path}: is the manifest of {manifest.name}; run {name} again")
         return manifest.model_copy(update={"records": self.with_doubts(manifest.records)}) if filled else manifest
@@ -76,7 +78,7 @@ class Store(Evaluations):
             paths: what was written; a folder stands for its files.
         """
         folder = self.report_dir(name)
-        files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.glob("*")))]
+        files = [file for path in paths for file in ([path] if path.is_file() else own_files(path))]
         now = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
         before = {file: own for file, own in self.report_sums(name).items() if (folder / file).is_file()}
         lines = [f"{own}  {file}\n" for file, own in sorted({**before, **now}.items())]
@@ -94,8 +96,7 @@ class Store(Evaluations):
 
     def manifests(self) -> list[str]:
         """Names of the matrices that were run in this store."""
-        paths = (self.root / "matrices").glob("*.json")
-        return sorted(path.stem for path in paths if not path.name.startswith("."))
+        return [path.stem for path in own_files(self.root / "matrices", "*.json")]
 
     def records(self, seen: Seen | None = None) -> list[Record]:
         """Return the records of all matrices that were run here, each once.
@@ -138,8 +139,8 @@ class Store(Evaluations):
         rooms = [self.root / "matrices", *(self.train_dir(digest) for digest in self.trainings())]
         digests = self.evaluations()
         rooms += [self.eval_dir(digest) for digest in digests if digest not in read]
-        found = [path for room in rooms for path in sorted(room.glob("*.json")) if path.is_file()]
-        found = [path for path in (*found, *self.cached()) if not path.name.startswith(".") and seal_of(path) is None]
+        found = [path for room in rooms for path in own_files(room, "*.json")]
+        found = [path for path in (*found, *self.cached()) if seal_of(path) is None]
         others = (digest for digest in digests if digest in read and digest not in self.sealed)
         records = (f"{self.root}/eval/{digest}/record.json" for digest in others)
         return [*found, *(Path(path) for path in records if seal_of(path) is None)]
@@ -147,8 +148,7 @@ class Store(Evaluations):
     def cached(self) -> list[Path]:
         """Return the files that remember checks which passed."""
         patterns = ("*.json", "networks/*.json", "batches/*.json", "folding/*.json", "reports/*.json")
-        found = (path for pattern in patterns for path in sorted(self.cache_dir.glob(pattern)))
-        return [path for path in found if not path.name.startswith(".")]
+        return [path for pattern in patterns for path in own_files(self.cache_dir, pattern)]
 
     def _manifest(self, name: str) -> Path:
         return self.root / "matrices" / f"{name}.json"

@@ -16,7 +16,7 @@ from segbench.files import (
     file_sha256,
 )
 from segbench.reports.sanity import to_be_measured
-from segbench.store.base import SUMS, fault, folders
+from segbench.store.base import SUMS, fault, folders, own_files
 from segbench.store.store import Store
 
 AGAIN = "the next run of its matrix makes it again"
@@ -81,8 +81,7 @@ class InspectedStore(Store):
     def files(self) -> list[Path]:
         """Return every file of this store, but for locks and files that are being written."""
         rooms = ("train", "eval", "matrices", "reports", "cache")
-        found = (path for room in rooms for path in sorted((self.root / room).rglob("*")))
-        return [path for path in found if not path.name.startswith(".") and path.is_file()]
+        return [path for room in rooms for path in own_files(self.root / room, "**/*")]
 
     def sweeps(self) -> list[str]:
         """Keys of the sweeps that were begun."""
@@ -97,7 +96,7 @@ class InspectedStore(Store):
         found = []
         for name in self.reports():
             folder, sums = self.report_dir(name), self.report_sums(name)
-            own = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
+            own = own_files(folder, "**/*")
             found += [path for path in own if path.relative_to(folder).as_posix() not in (*sums, SUMS)]
         return found
 

@@ -2,9 +2,8 @@
 
 import pytest
 
-from segbench.reports.comparable import condition, identity, request, shared_parts
-from segbench.reports.labels import Labels, component_key
-from segbench.reports.records import Component
+from segbench.reports.comparable import condition, identity, request
+from segbench.reports.labels import Labels
 
 
 @pytest.mark.parametrize(
@@ -22,12 +21,6 @@ def test_whatever_changes_the_scored_pixels_parts_two_tables(one, net, change) -
     plain, other = one(net("pspnet", "sat", 0)), one(net("pspnet", "sat", 0), **change)
     assert condition(plain) != condition(other)
     assert condition(plain, Labels([plain, other]).component_key) == condition(plain)
-
-
-def test_a_condition_is_what_a_table_shares(one, net) -> None:
-    record = one(net("pspnet", "sat", 0), limit=10).model_copy(update={"precision": "bf16"})
-    parts = shared_parts(record).values()
-    assert condition(record) == tuple(component_key(own) if isinstance(own, Component) else own for own in parts)
 
 
 def test_another_version_of_a_protocol_parts_two_tables(one, net) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from segbench import cli
+from segbench.cli.status import _line, shown
 from segbench.store import Store
 from segbench.store.running import Running
 from segbench.store.status import status
@@ -90,6 +92,57 @@ def test_the_verb_shows_it_and_prints_json(store: Store) -> None:
     told = json.loads(runner.invoke(cli.app, ["status", str(store.root), "--json"]).stdout)
     assert told["kind"] == "status"
     assert told["running"][0]["left_seconds"] == pytest.approx(35, abs=1)
+
+
+def test_lines_fit_a_narrow_terminal_and_stay_whole_in_a_file(store: Store) -> None:
+    digest = store.all_records()[0].digest
+    (store.eval_dir(digest) / "record.json").unlink()
+    store.write_running(job(store, digest, label="a network with a long name " * 4))
+    age(store, digest, 30)
+    for width in (None, 60):
+        told = Console(width=500 if width is None else width)
+        with told.capture() as capture:
+            told.print(shown(status(store), width))
+        lines = capture.get().splitlines()
+        listed = lines[lines.index("running") + 1 :]
+        if width is None:
+            (line,) = listed
+            assert line.startswith("  a network")
+            assert line.endswith("loss 1.0")
+        else:
+            assert len(listed) > 1
+            assert max(map(len, listed)) <= 60
+            assert [line[:6].isspace() for line in listed] == [False, *[True] * (len(listed) - 1)]
+
+
+def test_watching_without_a_terminal_tells_of_each_change_until_nothing_is_left(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = store.all_records()[0].digest
+    record = store.eval_dir(digest) / "record.json"
+    content, looks = record.read_bytes(), []
+
+    def wait(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            record.write_bytes(content)
+
+    monkeypatch.setattr(time, "sleep", wait)
+    for options, tables in (([], 2), (["--json"], 0)):
+        record.unlink()
+        looks.clear()
+        told = CliRunner().invoke(cli.app, ["status", str(store.root), "--watch", *options])
+        assert told.exit_code == 0, told.output
+        assert len(looks) == 3
+        assert told.stdout.count("matrix  ") == tables
+    assert json.loads(told.stdout)["matrices"][0]["left"] == 0
+
+
+def test_a_job_of_another_day_has_its_date() -> None:
+    now = time.time()
+    made = Running("a", "a", ("a",), "local", "node7", 1, now - 2 * 24 * 3600, now)
+    assert f"since {time.strftime('%Y-%m-%d ', time.localtime(made.started))}" in _line(made, now)
+    assert "-" not in _line(replace(made, started=now), now)
 
 
 def test_a_store_that_is_not_there_is_an_error(tmp_path: Path) -> None:

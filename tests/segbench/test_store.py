@@ -10,6 +10,7 @@ import pytest
 from segbench import files
 from segbench.errors import Busy, StoreError, describe
 from segbench.plan.plan import Plan
+from segbench.reports.names import LONGEST
 from segbench.reports.records import Record
 from segbench.reports.statistics import scores
 from segbench.store import Store
@@ -45,6 +46,12 @@ def test_counts_and_record_come_back(tmp_path: Path, record: Record) -> None:
     assert store.evaluated(record.digest)
     assert store.record(record.digest) == record
     np.testing.assert_array_equal(store.counts(record.digest), COUNTS)
+
+
+def test_the_longest_name_of_a_matrix_is_listed(tmp_path: Path) -> None:
+    for name in ("a" * LONGEST, "a copy (1)"):
+        files.write_json(tmp_path / "matrices" / f"{name}.json", {})
+    assert Store(tmp_path).manifests() == ["a" * LONGEST]
 
 
 def test_a_failure_is_kept_with_its_traceback_until_it_is_done(tmp_path: Path, record: Record) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
 import sys
 import threading
 import time
@@ -29,6 +30,11 @@ from segbench.files import write_bytes
 from segbench.plan.as_data import job_to_plain
 from segbench.processors import usable
 from segbench.store import Store
+
+ASK_EVERY = 5.0
+"""Seconds between two looks whether the head of a cluster is there."""
+HEAD_GONE = 20.0
+"""Seconds without an answer after which it is not; Ray itself would end this process, after 60 s, without a word."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ def connect(store: Store, runtime: Runtime) -> Cluster:
         raise SegbenchError("--engine ray: Ray is not installed; pip install 'segbench[ray]'") from error
     own = runtime.address is None and not ray.is_initialized()
     if not ray.is_initialized():
+        _answers(runtime.address)
         new = {"num_cpus": max(usable(), runtime.workers or 1), "include_dashboard": False} if own else {}
         try:
             ray.init(address=runtime.address or "local", log_to_driver=False, logging_level="ERROR", **new)
@@ -94,6 +101,35 @@ def connect(store: Store, runtime: Runtime) -> Cluster:
     return Cluster(store, runtime, threads, share, together, runtime.workers or sys.maxsize, own)
 
 
+def _answers(address: str | None) -> None:
+    """See that somebody listens where a cluster should be: Ray would try for three minutes.
+
+    Raises:
+        SegbenchError: nobody does, or the address is no HOST:PORT.
+    """
+    name, where = ("RAY_ADDRESS", os.environ.get("RAY_ADDRESS")) if address == "auto" else ("--address", address)
+    if where is None:
+        return
+    host, _, port = where.rpartition(":")
+    if not port.isdecimal() or "/" in host:
+        raise SegbenchError(f"{name} {where}: expected HOST:PORT, such as 10.0.0.1:6379, or auto")
+    if (fault := _fault(where)) is not None:
+        raise SegbenchError(
+            f"{name} {where}: no cluster of Ray answers there ({fault}); start one with ray start --head, or leave "
+            "--address out"
+        )
+
+
+def _fault(address: str) -> str | None:
+    """Return why nobody can be reached at HOST:PORT, or None where somebody can."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        return str(error)
+    return None
+
+
 class RayEngine:
     """Gives jobs to a cluster of Ray.
 
@@ -117,7 +153,8 @@ class RayEngine:
         self.task: Any = ray.remote(**options)(_task)
         self.waiting: dict[str, Future[Ended]] = {}
         self.progress = remote.Progress(self.store)
-        self.looked = 0.0
+        self.head = ray.get_runtime_context().gcs_address
+        self.looked = self.answered = self.asked = time.monotonic()
 
     def __enter__(self) -> RayEngine:
         return self
@@ -137,8 +174,21 @@ class RayEngine:
         return future
 
     def news(self) -> Iterable[Update]:
-        """Return the progress that jobs have told the store."""
+        """Return the progress that jobs have told the store.
+
+        Raises:
+            SegbenchError: the head of the cluster has ended, and all tasks with it.
+        """
         now = time.monotonic()
+        if now - self.asked > ASK_EVERY:
+            self.asked = now
+            if (fault := _fault(self.head)) is None:
+                self.answered = now
+            elif now - self.answered > HEAD_GONE:
+                raise SegbenchError(
+                    f"--engine ray: the head of the cluster at {self.head} does not answer any more ({fault}); start "
+                    "it and run the matrix again: its jobs go on from their checkpoints"
+                )
         if now - self.looked < remote.LOOK_EVERY:
             return ()
         self.looked = now
@@ -194,14 +244,14 @@ def _seen_by_all(store: Store) -> None:
     sign, content = store.cache_dir / f"sign-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
     sign.parent.mkdir(parents=True, exist_ok=True)
     sign.write_text(content)
-    nodes = {node["NodeID"]: node["NodeName"] for node in ray.nodes() if node["Alive"]}
+    nodes = {node["NodeID"]: node["NodeName"] for node in ray.nodes() if node["Alive"]}  # names may be the same
     looking: Any = ray.remote(num_cpus=0, max_retries=0)(_look)
     try:
         asked = {
-            name: looking.options(scheduling_strategy=on_node(node, soft=False)).remote(str(sign.resolve()), content)
-            for node, name in nodes.items()
+            node: looking.options(scheduling_strategy=on_node(node, soft=False)).remote(str(sign.resolve()), content)
+            for node in nodes
         }
-        blind = [name for name, answer in asked.items() if not ray.get(answer, timeout=120)]
+        blind = {nodes[node] for node, answer in asked.items() if not ray.get(answer, timeout=120)}
     except ray.exceptions.RayError as error:
         raise SegbenchError(
             f"--engine ray: a node cannot run segbench ({' '.join(str(error).split())[-300:]}); install the same "

@@ -6,6 +6,7 @@ Source: https://slurm.schedmd.com/sbatch.html, squeue.html, sacct.html and scont
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -18,6 +19,12 @@ PATIENCE = 60
 """Seconds that a command of SLURM may take."""
 WARNING = 90
 """Seconds before a time limit at which a job hears of it."""
+LARGEST = 1000
+"""Tasks of an array at most."""
+USUAL = {
+    "", "None", "Priority", "Resources", "Dependency", "BeginTime", "JobArrayTaskLimit", "Prolog", "Cleaning",
+}  # fmt: skip
+"""Why tasks wait that start when others have ended."""
 
 
 def available() -> None:
@@ -65,14 +72,21 @@ def submit(
         *(f"--{key}={value}" if value else f"--{key}" for key, value in given.items()),
     ]
     done = _run(command, script)
-    if done.returncode:
-        reason = " ".join(done.stderr.replace("sbatch: error:", "").split()) or f"exit code {done.returncode}"
+    number = done.stdout.strip().split(";")[0]
+    if done.returncode or not number.isdecimal():
+        reason = " ".join(done.stderr.replace("sbatch: error:", "").split()) or "it names no reason"
         raise SegbenchError(f"--engine slurm: sbatch refuses the jobs ({reason}); correct --slurm")
-    return done.stdout.strip().split(";")[0]
+    return number
 
 
-def alive(waiting: bool = False, patient: bool = False) -> set[str] | None:
-    """Return the names of this user's tasks that wait or run, or None where SLURM does not answer.
+def largest_array() -> int:
+    """Return how many tasks an array may have: SLURM's own limit, and no more than it has by default."""
+    found = re.search(r"^MaxArraySize\s*=\s*([1-9]\d*)", _run(["scontrol", "show", "config"]).stdout, re.MULTILINE)
+    return min(LARGEST, int(found[1])) if found else LARGEST
+
+
+def alive(waiting: bool = False, patient: bool = False) -> dict[str, str] | None:
+    """Return this user's tasks that wait or run, and why they wait, or None where SLURM does not answer.
 
     Args:
         waiting: whether only those that wait are asked for.
@@ -80,8 +94,9 @@ def alive(waiting: bool = False, patient: bool = False) -> set[str] | None:
     """
     states = ["--states=PENDING"] if waiting else []
     ask = _again if patient else _run
-    done = ask(["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i", *states])
-    return None if done.returncode else set(done.stdout.split())
+    done = ask(["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i %r", *states])
+    tasks = (line.partition(" ") for line in done.stdout.splitlines())
+    return None if done.returncode else {name: reason.strip() for name, _, reason in tasks}
 
 
 def cancel(names: Iterable[str]) -> None:
@@ -123,8 +138,11 @@ def _again(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return _run(command)
 
 
-def _run(command: Sequence[str], text: str = "", patience: float = PATIENCE) -> subprocess.CompletedProcess[str]:
+def _run(command: Sequence[str], text: str = "", patience: float = 0.0) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=patience)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=patience or PATIENCE)
+    except subprocess.TimeoutExpired as error:
+        told = (error.stderr or b"").decode(errors="replace")
+        return subprocess.CompletedProcess(command, 1, "", f"no answer within {patience or PATIENCE:g} s {told}")
+    except OSError as error:
         return subprocess.CompletedProcess(command, 1, "", str(error))

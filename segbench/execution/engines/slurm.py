@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
+from functools import cached_property
 
 from segbench.config.matrix import Runtime
 from segbench.errors import SegbenchError, Stopped
@@ -25,8 +26,6 @@ from segbench.plan.plan import Sweep
 from segbench.store import Store
 from segbench.store.arrays import Task
 
-LARGEST = 1000
-"""Tasks of an array; SLURM's own limit is 1001 by default."""
 ASK_EVERY = 10.0
 """Seconds between two questions to SLURM."""
 PATIENCE = 600.0
@@ -36,7 +35,8 @@ AT_ONCE = 8
 SCRIPT = """#!/bin/bash
 trap '' USR1
 export OMP_WAIT_POLICY=${{OMP_WAIT_POLICY:-PASSIVE}}
-exec {}
+[ -x {0} ] || {{ echo $SLURMD_NODENAME has no {0}, the Python that submitted the job; exit 1; }}
+exec {0} -m segbench.execution.engines.slurm_task {1}
 """
 """What a task runs; a signal that comes before Python hears it must not end the task."""
 
@@ -48,8 +48,7 @@ def options(runtime: Runtime) -> dict[str, str]:
 
 def at_once(runtime: Runtime) -> int:
     """Return how many tasks run at once, as far as that is known."""
-    given = options(runtime).get("array_parallelism", "")
-    return max(1, int(given)) if given.isdecimal() else AT_ONCE
+    return int(options(runtime).get("array_parallelism", AT_ONCE))
 
 
 class SlurmEngine:
@@ -73,6 +72,7 @@ class SlurmEngine:
         self.waiting: dict[str, Future[Ended]] = {}
         self.numbers: tuple[str, ...] = ()
         self.gone: set[str] = set()
+        self.reasons: set[str] = set()
         self.told: list[Update | str] = []
         self.progress = remote.Progress(store)
         self.looked = self.asked = 0.0
@@ -81,7 +81,9 @@ class SlurmEngine:
     def __enter__(self) -> SlurmEngine:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object = None, *error: object) -> None:
+        if kind is None:
+            self._give_up()  # sweeps of networks that could not be trained
         self.store.drop_old_arrays()
 
     def offer(self, jobs: Mapping[str, Job]) -> None:
@@ -123,12 +125,16 @@ class SlurmEngine:
 
     def stop(self) -> None:
         """Cancel all tasks; those that run write their checkpoints first."""
-        sbatch.cancel(task.name for task in self.tasks.values())
         for future in self.waiting.values():
             future.set_exception(Stopped())
+        self.waiting.clear()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        sbatch.cancel(task.name for task in self.tasks.values())
         for task in self.tasks.values():
             self.store.write_task_ended(task, {"stopped": "was stopped"})
-        self.waiting.clear()
+        self.tasks.clear()
 
     def _find(self, jobs: Mapping[str, Job]) -> None:
         """Find the jobs that are in SLURM's queue already."""
@@ -156,10 +162,14 @@ class SlurmEngine:
         for after, group in sweeps.items():
             self._submit(group, after)
 
+    @cached_property
+    def _largest(self) -> int:
+        return sbatch.largest_array()
+
     def _submit(self, jobs: Mapping[str, Job], after: tuple[str, ...] = ()) -> None:
         listed_jobs = list(jobs.items())
-        for first in range(0, len(listed_jobs), LARGEST):
-            part = listed_jobs[first : first + LARGEST]
+        for first in range(0, len(listed_jobs), self._largest):
+            part = listed_jobs[first : first + self._largest]
             name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
             # One that depends on a training starts when that has ended, well or not, and is not to wait for it.
             patience = 0.0 if after else remote.VISIBLE
@@ -168,15 +178,9 @@ class SlurmEngine:
             ]
             self.store.write_array(name, self.shared, listed)
             folder = self.store.array_dir(name).resolve()
-            words = [
-                sys.executable,
-                "-m",
-                "segbench.execution.engines.slurm_task",
-                str(self.store.root.resolve()),
-                name,
-            ]
+            script = SCRIPT.format(shlex.quote(sys.executable), shlex.join((str(self.store.root.resolve()), name)))
             try:
-                number = sbatch.submit(SCRIPT.format(shlex.join(words)), folder, len(part), self.options, after)
+                number = sbatch.submit(script, folder, len(part), self.options, after)
             except SegbenchError:
                 self.store.drop_array(name)
                 raise
@@ -221,6 +225,7 @@ class SlurmEngine:
             self.deaf = True
             return
         self.deaf = False
+        self._say_why(queued)
         missing = {task.name: key for key in self.waiting if (task := self.tasks[key]).name not in queued}
         vanished = [name for name in missing if name in self.gone]
         self.gone = set(missing)
@@ -233,6 +238,18 @@ class SlurmEngine:
                 del self.tasks[key]
                 self.store.write_task_ended(task, {"vanished": True})
                 future.set_exception(Lost(self._reason(task, verdicts.get(name))))
+
+    def _say_why(self, queued: Mapping[str, str]) -> None:
+        """Tell, once, why SLURM keeps jobs waiting for longer than until others have ended."""
+        why: dict[str, list[str]] = {}
+        for key in self.waiting:
+            name = self.tasks[key].name
+            why.setdefault(queued.get(name, ""), []).append(name)
+        for reason in why.keys() - sbatch.USUAL - self.reasons:
+            self.reasons.add(reason)
+            names = why[reason]
+            jobs = f"{len(names)} job{'s' * (len(names) > 1)}"
+            self.told.append(f"SLURM keeps {jobs} waiting ({reason}); see scontrol show job {names[0]}")
 
     def _reason(self, task: Task, verdict: str | None) -> str:
         lines = self.store.output(task).strip().splitlines()

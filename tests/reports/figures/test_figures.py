@@ -136,6 +136,14 @@ def test_classes_that_are_nowhere_have_no_value(records) -> None:
     assert "one" not in figure.alt.replace("none", "")
 
 
+def test_classes_are_those_of_what_is_done_so_far(records) -> None:
+    first = records[0].target
+    undone = {"status": "missing", "classes": (), "scores": None, "n_images": None}
+    begun = [record.model_copy(update=undone) if record.target == first else record for record in records]
+    figure = figures_of(begun)["table-1-classes"]
+    assert "background 69, zero 69" in figure.alt
+
+
 def test_histories(records, history) -> None:
     figures = figures_of(records, Evidence(history=lambda digest: history))
     assert "PSPNet with SAT, seed 1: 0.5" in figures["training-loss"].alt

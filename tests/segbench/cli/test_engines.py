@@ -37,8 +37,14 @@ def test_mistakes_say_what_instead() -> None:
         ("engine: dask", "engine"),
         ("slurm: {array: 1-4}", "segbench sets array"),
         ("slurm: {Partition: gpu}", "written like partition"),
-        ("slurm: {time: 1.5}", "put times such as 4:00:00 in quotes"),
+        ("slurm: {time: 1.5}", "put times such as 4:00:00 and lists"),
         ("slurm: {time: 4:00:00}", "base 60"),
+        ("slurm: {exclusive: null}", "true for an option without a value, got null"),
+        ("slurm: {exclude: [n1, n2]}", "lists such as n1,n2 in quotes"),
+        ("slurm: {quiet: true}", "does not tell segbench the number"),
+        ("slurm: {test-only: true}", "does not tell segbench the number"),
+        ("slurm: {array_parallelism: 0}", "whole number from 1 on, got '0'"),
+        ("slurm: {array-parallelism: many}", "whole number from 1 on, got 'many'"),
     ],
 )
 def test_a_matrix_says_what_is_wrong_with_its_engine(written: str, reason: str, tmp_path: Path) -> None:
@@ -52,8 +58,8 @@ def test_a_matrix_names_its_engine(tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
     path.write_text(
         "recipe: {iterations: 1}\nruntime:\n  engine: slurm\n"
-        "  slurm: {partition: gpu, time: '4:00:00', cpus_per_task: 8}\n"
+        "  slurm: {partition: gpu, time: '4:00:00', cpus_per_task: 8, exclusive: true}\n"
     )
     runtime = load_matrix(str(path)).runtime
     assert runtime.engine == "slurm"
-    assert dict(runtime.slurm) == {"partition": "gpu", "time": "4:00:00", "cpus_per_task": "8"}
+    assert dict(runtime.slurm) == {"partition": "gpu", "time": "4:00:00", "cpus_per_task": "8", "exclusive": ""}

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 
 from segbench import cli, files
 from segbench.store import Store
+from segbench.store.status import status
 from segbench.store.verify import check
 
 runner = CliRunner()
@@ -26,6 +29,42 @@ def test_a_whole_store_is_whole(store: Store) -> None:
     result = runner.invoke(cli.app, ["store", "verify", str(store.root)])
     assert result.exit_code == 0, result.output
     assert result.output == f"{store.root}: {check(store.root).files} files read, nothing damaged\n"
+
+
+def test_what_others_leave_in_a_store_is_neither_read_nor_counted(store: Store) -> None:
+    """As NFS, snapshots, a file system, a desktop and editors do, in every folder."""
+    report = {path.name: path.read_bytes() for path in store.report_dir("tiny").iterdir() if path.is_file()}
+    before = check(store.root), status(store), store.evaluations(), store.all_records()
+    for folder in [store.root, *(path for path in store.root.rglob("*") if path.is_dir())]:
+        own = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+        for name in (".nfs000000000000a1b200000001", ".DS_Store", "x.json~", "#x.json#", "a copy (1).json"):
+            (folder / name).write_bytes(b"\0")
+        for name in (".snapshot", "lost+found"):
+            (folder / name).mkdir()
+            for path in own:
+                shutil.copy2(path, folder / name)
+        for path in own:
+            for name in (f"{path.name}~", f"._{path.name}", f"{path.stem} (1){path.suffix}"):
+                shutil.copy2(path, folder / name)
+    assert (check(store.root), replace(status(store), now=before[1].now), store.evaluations()) == before[:3]
+    assert store.all_records() == before[3]
+    again = runner.invoke(cli.app, ["report", str(store.root)])
+    assert again.exit_code == 0, again.output
+    assert {name: (store.report_dir("tiny") / name).read_bytes() for name in report} == report
+
+
+def test_unfinished_files_in_a_snapshot_are_no_reason_not_to_write(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = next(number for number in range(2**22 - 1, 1, -1) if not Path(f"/proc/{number}").exists())
+    (store.root / ".snapshot").mkdir()
+    (store.root / ".snapshot" / f".record.json.{gone}.0123abcd.tmp").touch()
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    store.open_for_writing()
 
 
 def test_every_damaged_file_is_a_line(store: Store) -> None:

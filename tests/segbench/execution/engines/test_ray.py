@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from segbench.config.matrix import Runtime
+from segbench.errors import SegbenchError
+from segbench.execution.engines import ray as engine
+from segbench.store import Store
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'segbench[ray]'")
 
@@ -39,6 +46,53 @@ code = run.wait(timeout=400)
 cluster.shutdown()
 sys.exit(code)
 """
+
+
+@pytest.fixture
+def empty() -> str:
+    """An address at which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def no_ray(head: str) -> Any:
+    """Return what stands for the library of Ray, and takes no task."""
+    node = {"Alive": True, "Resources": {"CPU": 1.0}}
+    return SimpleNamespace(
+        is_initialized=lambda: False,
+        nodes=lambda: [node],
+        remote=lambda **options: lambda task: task,
+        get_runtime_context=lambda: SimpleNamespace(gcs_address=head),
+    )
+
+
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:99999", "", "ray://127.0.0.1:10001"])
+def test_a_cluster_that_is_not_there_is_told_at_once(
+    address: str, empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_ray", lambda: no_ray(""))
+    monkeypatch.setenv("RAY_ADDRESS", empty)
+    runtime = Runtime(store=tmp_path, engine="ray", address=address or empty)
+    reason = "expected HOST:PORT" if "//" in address else "no cluster of Ray answers there"
+    with pytest.raises(SegbenchError, match=reason):
+        engine.connect(Store(tmp_path), runtime)
+
+
+def test_a_head_that_is_gone_ends_the_waiting(empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        head = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(engine, "_ray", lambda: no_ray(head))
+        cluster = engine.Cluster(Store(tmp_path), Runtime(store=tmp_path, engine="ray"), 1, 0.0, 1, 1, False)
+        made = engine.RayEngine(cluster, 1)
+        made.asked = made.answered = -1e9
+        assert list(made.news()) == []
+        assert made.answered > 0
+    made.asked = -1e9
+    assert list(made.news()) == [], "it may come back"
+    made.asked = made.answered = -1e9
+    with pytest.raises(SegbenchError, match=f"the head of the cluster at {head} does not answer any more"):
+        made.news()
 
 
 def own_network(*command: str) -> list[str]:

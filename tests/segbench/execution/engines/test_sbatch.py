@@ -44,13 +44,33 @@ def test_a_refusal_is_one_sentence(commands: Path) -> None:
         sbatch.submit("run me", commands, 1, {})
 
 
+@pytest.mark.parametrize("told", ["", "Usage: sbatch [OPTIONS(0)...]", "slurm-wlm 22.05.8"])
+def test_what_names_no_number_has_submitted_no_jobs(commands: Path, told: str) -> None:
+    command(commands, "sbatch", f"echo '{told}'")
+    with pytest.raises(SegbenchError, match="refuses the jobs"):
+        sbatch.submit("run me", commands, 1, {})
+
+
+def test_a_command_that_does_not_end_is_told_in_its_own_words(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sbatch, "PATIENCE", 0.3)
+    command(commands, "sbatch", "echo 'sbatch: error: SLURM takes no more, retrying' >&2; exec sleep 9")
+    with pytest.raises(SegbenchError, match=r"\(no answer within 0.3 s SLURM takes no more, retrying\)"):
+        sbatch.submit("run me", commands, 1, {})
+
+
+@pytest.mark.parametrize(("told", "found"), [("4", 4), ("1001", 1000), ("200000", 1000), ("0", 1000)])
+def test_arrays_are_no_larger_than_slurm_takes_them(commands: Path, told: str, found: int) -> None:
+    command(commands, "scontrol", f"echo 'MaxArraySize            = {told}'")
+    assert sbatch.largest_array() == found
+
+
 def test_a_queue_that_does_not_answer_is_no_empty_queue(commands: Path) -> None:
     command(commands, "squeue", "exit 1")
     assert sbatch.alive() is None
-    command(commands, "squeue", "echo 12_0; echo 12_1")
-    assert sbatch.alive() == {"12_0", "12_1"}
+    command(commands, "squeue", "echo 12_0 None; echo '12_1 ReqNodeNotAvail, UnavailableNodes:n2'")
+    assert sbatch.alive() == {"12_0": "None", "12_1": "ReqNodeNotAvail, UnavailableNodes:n2"}
     command(commands, "squeue", "true")
-    assert sbatch.alive() == set()
+    assert sbatch.alive() == {}
 
 
 def test_the_words_of_the_accounting_are_used_where_there_is_one(commands: Path) -> None:
@@ -69,4 +89,4 @@ def test_a_controller_that_is_away_for_a_moment_is_asked_again(commands: Path, m
     command(commands, "scontrol", "exit 1")
     assert not sbatch.requeue("12_0")
     command(commands, "squeue", f"echo $@ >> {commands}/queued; [ $(wc -l < {commands}/queued) = 3 ] && echo 12_0")
-    assert sbatch.alive(patient=True) == {"12_0"}
+    assert sbatch.alive(patient=True) == {"12_0": ""}

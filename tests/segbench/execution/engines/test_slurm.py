@@ -17,7 +17,7 @@ from segbench.config.load import load_matrix
 from segbench.errors import SegbenchError
 from segbench.execution.board import Ended
 from segbench.execution.engines.base import Lost
-from segbench.execution.engines.slurm import SlurmEngine
+from segbench.execution.engines.slurm import SCRIPT, SlurmEngine
 from segbench.execution.prepare import tentative_plan
 from segbench.store import Store
 from segbench.store.running import Running
@@ -123,7 +123,7 @@ def cluster(small: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "bin").mkdir()
     scripts = {
         "sbatch": 'echo "$@" >> asked; n=$(wc -l < asked); [ "$n" -le "${MOST:-9}" ] || { echo full >&2; exit 1; }\n'
-        'echo "${n}_0 ${n}_1" >> queue; echo $n',
+        'printf "%s_0 None\n%s_1 Dependency\n" $n $n >> queue; echo $n',
         "squeue": "cat queue 2>/dev/null; true",
         "scancel": 'echo "$@" >> cancelled',
     }
@@ -172,6 +172,50 @@ def test_what_slurm_takes_in_part_is_taken_back(
     assert (tmp_path / "cancelled").read_text().split() == ["1_0"]
     assert engine.store.tasks() == []
     assert not list((tmp_path / "a store" / "cache" / "slurm").glob("*/jobs.json"))
+
+
+def test_jobs_that_nobody_waits_for_any_more_leave_the_queue(
+    cluster: Callable[..., SlurmEngine], tmp_path: Path
+) -> None:
+    with cluster() as engine:
+        key, training = next(iter(engine.tasks.items()))
+        engine.submit(key, None)  # type: ignore[arg-type] - it is there
+        engine.store.write_task_ended(training, {"error": "too small"})
+        left = [task.name for task in engine.tasks.values() if task != training]
+        list(engine.news())
+    assert left
+    assert (tmp_path / "cancelled").read_text().split() == left
+    assert engine.store.tasks() == []
+    assert status(engine.store).waiting == ()
+
+
+def test_what_stops_the_waiting_leaves_jobs_in_the_queue(cluster: Callable[..., SlurmEngine], tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="the disk is full"), cluster() as engine:
+        raise OSError("the disk is full")
+    assert not (tmp_path / "cancelled").exists()
+    assert len(engine.store.tasks()) == len(engine.tasks)
+
+
+def test_why_jobs_wait_is_told_once(cluster: Callable[..., SlurmEngine], tmp_path: Path) -> None:
+    engine = cluster()
+    for key in engine.tasks:
+        engine.submit(key, None)  # type: ignore[arg-type] - it is there
+    for reason, told in (
+        ("Resources", []),
+        ("PartitionTimeLimit", ["SLURM keeps 1 job waiting (PartitionTimeLimit); see scontrol show job 1_0"]),
+        ("PartitionTimeLimit", []),
+    ):
+        lines = [f"{task.name} {'None' if task.name != '1_0' else reason}" for task in engine.tasks.values()]
+        (tmp_path / "queue").write_text("\n".join(lines))
+        engine.asked = -1e9
+        assert [line for line in engine.news() if isinstance(line, str)] == told
+
+
+def test_a_node_without_this_python_says_so(tmp_path: Path) -> None:
+    script = SCRIPT.format(tmp_path / "bin" / "python", "store array")
+    done = subprocess.run(["bash"], input=script, text=True, capture_output=True, env={"SLURMD_NODENAME": "n7"})
+    assert done.returncode == 1
+    assert done.stdout == f"n7 has no {tmp_path}/bin/python, the Python that submitted the job\n"
 
 
 def test_an_earlier_failure_is_not_taken_for_one_of_this_run(cluster: Callable[..., SlurmEngine]) -> None:
