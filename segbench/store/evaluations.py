@@ -1,9 +1,8 @@
-"""Evaluations in a store: unfinished sweeps, records, counts and kept images."""
+"""Evaluations in a store: records, and the counts that make them."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,21 +10,19 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from segbench.errors import StoreError
-from segbench.files import file_sha256, read_bytes, read_numbered, sha256, unstale, write_bytes
+from segbench.files import read_bytes, read_numbered, sha256, unstale, write_bytes
 from segbench.recount import disagreement
-from segbench.reports.evidence import KeptImage
 from segbench.reports.reader import Reader
 from segbench.reports.records import SCHEMA_VERSION, Record
 from segbench.reports.statistics import Counts
-from segbench.store.base import fault, folders, lock
+from segbench.store.base import fault, folders
 from segbench.store.npz import packed, unpacked
 from segbench.store.seen import Seen
-from segbench.store.trainings import Trainings
+from segbench.store.sweeps import Sweeps
 
 COUNTS = "counts.npz"
 """File of the pixels of each class that were counted on each image."""
@@ -47,7 +44,7 @@ class Examined(NamedTuple):
     weights: Mapping[str, str] = MappingProxyType({})
 
 
-class Evaluations(Trainings):
+class Evaluations(Sweeps):
     """The evaluations of a store.
 
     Attributes:
@@ -61,36 +58,6 @@ class Evaluations(Trainings):
     def evaluations(self) -> list[str]:
         """Digests of the evaluations of which there is anything."""
         return folders(self.root / "eval")
-
-    def sweep_lock(self, key: str, shard: tuple[int, int] | None = None) -> FileLock:
-        """Return the lock of a sweep, or of one of its shards: one process at a time works on it."""
-        return lock(self._sweep_dir(key), "" if shard is None else f"-{shard[0]}-{shard[1]}")
-
-    def unfinished_from(self, key: str) -> list[int]:
-        """Return the images from which on something is kept of an unfinished sweep: 0, and those of shards."""
-        names = (re.fullmatch(r"partial(?:-(\d+))?\.npz", path.name) for path in self._sweep_dir(key).glob("*.npz"))
-        return sorted(int(name[1] or 0) for name in names if name)
-
-    def unfinished_path(self, key: str, first: int = 0) -> Path:
-        """Return the file of what is kept of an unfinished sweep from an image on."""
-        return self._sweep_dir(key) / (f"partial-{first}.npz" if first else "partial.npz")
-
-    def unfinished(self, key: str, first: int = 0) -> bytes | None:
-        """Return what is kept of an unfinished sweep, from an image on, or None.
-
-        Raises:
-            StoreError: it is damaged.
-        """
-        return self._read_bytes(self.unfinished_path(key, first))
-
-    def write_unfinished(self, key: str, content: bytes, first: int = 0) -> None:
-        """Keep what an unfinished sweep has found so far, from an image on."""
-        self._write_bytes(self.unfinished_path(key, first), content)
-
-    def drop_unfinished(self, key: str) -> None:
-        """Remove what was kept of a sweep."""
-        for first in self.unfinished_from(key):
-            self.unfinished_path(key, first).unlink(missing_ok=True)
 
     def evaluated(self, digest: str) -> bool:
         """Whether an evaluation has a record, whatever weights it was made with; see `current`."""
@@ -256,59 +223,9 @@ class Evaluations(Trainings):
         for name in ("failed.json", "traceback.txt"):
             (folder / name).unlink(missing_ok=True)
 
-    def keep_image(self, digest: str, image: KeptImage) -> str:
-        """Store an image of an evaluation as it was attacked and predicted; return its hash, for `write_record`."""
-        content = packed(**vars(image))
-        write_bytes(self._image(digest, image.index), content)
-        return sha256(content)
-
-    def keeps_image(self, digest: str, index: int, stated: str | None) -> bool:
-        """Whether an image of an unfinished evaluation was kept, and is whole.
-
-        Args:
-            digest: of the evaluation.
-            index: position of the image in the split.
-            stated: its hash; None where none was kept.
-        """
-        path = self._image(digest, index)
-        return path.is_file() and file_sha256(path) == stated
-
-    def kept_images(self, digest: str) -> list[KeptImage]:
-        """Return the images of an evaluation that were kept, in the order of the split.
-
-        Raises:
-            StoreError: one is damaged or missing.
-        """
-        files = self._files(digest)
-        return [self._kept(digest, name, files) for name in self._kept_names(digest, files)]
-
-    def kept_indices(self, digest: str) -> list[int]:
-        """Return the positions in the split of the images of an evaluation that were kept, in order."""
-        return [int(Path(name).stem) for name in self._kept_names(digest, self._files(digest))]
-
-    def kept_image(self, digest: str, index: int) -> KeptImage | None:
-        """Return the image of an evaluation at a position of the split, or None where it was not kept.
-
-        Raises:
-            StoreError: it is damaged or missing.
-        """
-        files, name = self._files(digest), f"images/{self._image(digest, index).name}"
-        return self._kept(digest, name, files) if name in self._kept_names(digest, files) else None
-
-    def _kept_names(self, digest: str, files: Mapping[str, str]) -> list[str]:
-        on_disk = (f"images/{path.name}" for path in (self.eval_dir(digest) / "images").glob("*.npz"))
-        return sorted(name for name in files or on_disk if name.startswith("images/"))
-
-    def _kept(self, digest: str, name: str, files: Mapping[str, str]) -> KeptImage:
-        own: dict[str, Any] = unpacked(self._verified(digest, name, files), self.eval_dir(digest) / name)
-        return KeptImage(**{**own, "index": int(own["index"]), "name": str(own["name"])})
-
     def write_failed_record(self, record: Record, error: BaseException) -> None:
         """Store that an evaluation failed, with its traceback."""
         self._write_failure(self.eval_dir(record.digest), error, record.model_dump(mode="json"))
-
-    def _sweep_dir(self, key: str) -> Path:
-        return self.cache_dir / "sweeps" / key
 
     def _image(self, digest: str, index: int) -> Path:
         return self.eval_dir(digest) / "images" / f"{index:06d}.npz"

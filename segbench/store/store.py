@@ -20,12 +20,12 @@ from segbench.reports.reader import Reader
 from segbench.reports.records import Manifest, Record
 from segbench.reports.sanity import to_be_measured
 from segbench.store.base import SUMS, own_files, uncollected
-from segbench.store.evaluations import Evaluations
+from segbench.store.images import Images
 from segbench.store.manifests import to_plain
 from segbench.store.seen import Seen
 
 
-class Store(Evaluations):
+class Store(Images):
     """A folder of trainings, evaluations and reports."""
 
     def write_manifest(self, manifest: Manifest) -> None:
