@@ -33,8 +33,8 @@ def condition(record: Record, key: Callable[[Component], str] = component_key) -
         record: the record.
         key: component -> its key; `ComponentKeys` computes each key once.
     """
-    parts = shared_parts(record).values()
-    return tuple(key(part) if isinstance(part, Component) else part for part in parts)
+    dataset, fingerprint, split, limit, protocol, *others = shared_parts(record).values()
+    return (key(dataset), fingerprint, split, limit, key(protocol), *others)
 
 
 def request(record: Record) -> tuple[object, ...]:

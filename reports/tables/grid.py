@@ -175,8 +175,9 @@ class Table:
     @property
     def first(self) -> Record:
         """The first record that knows its classes, as done ones do, from which what the table shares can be read."""
-        runs = [run for *_, cell in self.cells for run in cell.records]
-        return next((run for run in runs if run.classes), runs[0])
+        runs = (run for *_, cell in self.cells for run in cell.records)
+        first = next(runs)
+        return first if first.classes else next((run for run in runs if run.classes), first)
 
     @property
     def cells(self) -> Iterator[tuple[str, Row, Column, Cell]]:
