@@ -86,7 +86,7 @@ def largest_array() -> int:
 
 
 def alive(waiting: bool = False, patient: bool = False) -> dict[str, str] | None:
-    """Return this user's tasks that wait or run, and why they wait, or None where SLURM does not answer.
+    """Return this user's tasks that wait or run, and why those wait that do, or None where SLURM does not answer.
 
     Args:
         waiting: whether only those that wait are asked for.
@@ -94,9 +94,9 @@ def alive(waiting: bool = False, patient: bool = False) -> dict[str, str] | None
     """
     states = ["--states=PENDING"] if waiting else []
     ask = _again if patient else _run
-    done = ask(["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i %r", *states])
-    tasks = (line.partition(" ") for line in done.stdout.splitlines())
-    return None if done.returncode else {name: reason.strip() for name, _, reason in tasks}
+    done = ask(["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i %t %r", *states])
+    tasks = ((*line.split(maxsplit=2), "", "")[:3] for line in done.stdout.splitlines())
+    return None if done.returncode else {name: why.strip() if state == "PD" else "" for name, state, why in tasks}
 
 
 def cancel(names: Iterable[str]) -> None:

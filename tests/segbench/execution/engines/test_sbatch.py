@@ -67,8 +67,8 @@ def test_arrays_are_no_larger_than_slurm_takes_them(commands: Path, told: str, f
 def test_a_queue_that_does_not_answer_is_no_empty_queue(commands: Path) -> None:
     command(commands, "squeue", "exit 1")
     assert sbatch.alive() is None
-    command(commands, "squeue", "echo 12_0 None; echo '12_1 ReqNodeNotAvail, UnavailableNodes:n2'")
-    assert sbatch.alive() == {"12_0": "None", "12_1": "ReqNodeNotAvail, UnavailableNodes:n2"}
+    command(commands, "squeue", "echo 12_0 CG TimeLimit; echo '12_1 PD ReqNodeNotAvail, UnavailableNodes:n2'")
+    assert sbatch.alive() == {"12_0": "", "12_1": "ReqNodeNotAvail, UnavailableNodes:n2"}
     command(commands, "squeue", "true")
     assert sbatch.alive() == {}
 

@@ -123,7 +123,7 @@ def cluster(small: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "bin").mkdir()
     scripts = {
         "sbatch": 'echo "$@" >> asked; n=$(wc -l < asked); [ "$n" -le "${MOST:-9}" ] || { echo full >&2; exit 1; }\n'
-        'printf "%s_0 None\n%s_1 Dependency\n" $n $n >> queue; echo $n',
+        'printf "%s_0 PD None\n%s_1 PD Dependency\n" $n $n >> queue; echo $n',
         "squeue": "cat queue 2>/dev/null; true",
         "scancel": 'echo "$@" >> cancelled',
     }
@@ -205,7 +205,7 @@ def test_why_jobs_wait_is_told_once(cluster: Callable[..., SlurmEngine], tmp_pat
         ("PartitionTimeLimit", ["SLURM keeps 1 job waiting (PartitionTimeLimit); see scontrol show job 1_0"]),
         ("PartitionTimeLimit", []),
     ):
-        lines = [f"{task.name} {'None' if task.name != '1_0' else reason}" for task in engine.tasks.values()]
+        lines = [f"{task.name} PD {'None' if task.name != '1_0' else reason}" for task in engine.tasks.values()]
         (tmp_path / "queue").write_text("\n".join(lines))
         engine.asked = -1e9
         assert [line for line in engine.news() if isinstance(line, str)] == told
