@@ -203,6 +203,17 @@ def test_a_dynamic_defense_meets_the_images_one_by_one_and_takes_each_in_before_
         assert record.dynamic
 
 
+@pytest.mark.parametrize(
+    ("defense", "order"), [("teacher-student", torch.contiguous_format), ("bit-depth", torch.channels_last)]
+)
+def test_narrow_weights_lie_in_the_order_in_which_their_gradients_are_safe(
+    plan: Plan, store: Store, defense: str, order: torch.memory_format
+) -> None:
+    network = deployed(store, cells_of(plan, defense, "clean")[0])
+    convolutions = [weights for weights in network.parameters() if weights.ndim == 4]
+    assert all(weights.is_contiguous(memory_format=order) for weights in convolutions)
+
+
 def test_what_a_dynamic_defense_saw_before_counts(plan: Plan, store: Store, silent: type[Any]) -> None:
     (cell,) = cells_of(plan, "teacher-student", "clean")
     evaluate(store, [cell], silent())
