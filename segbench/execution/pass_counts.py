@@ -17,6 +17,7 @@ from segbench.components.specs import Bound
 from segbench.defenses.base import Certified, Dynamic
 from segbench.errors import SegbenchError
 from segbench.evaluation.anticipating import Anticipating
+from segbench.execution.short_runs import by_short_runs
 from segbench.model_zoo.base import Features, Segmenter
 from segbench.plan.traits import Need, needs, toy_segmenter
 from segbench.training import batches
@@ -39,16 +40,19 @@ def attack_passes(
         oblivious: the attack is made on the network without it.
         anticipating: the attack is made on the network as it will stand when it has learned from the image.
     """
-    bound = _untargeted_attack(attack.attack())
-    if bound.threat.access == "none":
+    if attack.attack().threat.access == "none":
         return Passes()
-    network = _deployed(defense)
-    images = _toy_images(1)
-    masks = network(images).argmax(1).detach()
-    with _counted(network) as passes:
-        attacked = Anticipating(network, lambda adapted: adapted) if anticipating else network
-        bound(network.plain if oblivious else attacked, images, masks, **context(images, TOY_CLASSES))
-    return passes
+
+    def count(attack: BoundAttack, defense: Bound | None) -> Passes:
+        network = _deployed(defense)
+        images = _toy_images(1)
+        masks = network(images).argmax(1).detach()
+        with _counted(network) as passes:
+            attacked = Anticipating(network, lambda adapted: adapted) if anticipating else network
+            attack(network.plain if oblivious else attacked, images, masks, **context(images, TOY_CLASSES))
+        return passes
+
+    return by_short_runs(count, attack=_untargeted_attack(attack.attack()), defense=defense)
 
 
 @cache
@@ -60,13 +64,17 @@ def scoring_passes(defense: Bound | None = None, *, certified: bool = False, dyn
         certified: its certificates are scored too.
         dynamic: it learns from the image first.
     """
-    network = _deployed(defense)
-    images = _toy_images(1)
-    with _counted(network) as passes:
-        beside_predicting(network, images, certified=certified, dynamic=dynamic)
-        with torch.no_grad():
-            network(images)
-    return passes
+
+    def count(defense: Bound | None) -> Passes:
+        network = _deployed(defense)
+        images = _toy_images(1)
+        with _counted(network) as passes:
+            beside_predicting(network, images, certified=certified, dynamic=dynamic)
+            with torch.no_grad():
+                network(images)
+        return passes
+
+    return by_short_runs(count, defense=defense)
 
 
 @cache
@@ -76,13 +84,19 @@ def training_passes(defense: Bound) -> Passes:
     Raises:
         SegbenchError: it cannot be trained, as with an attack that has to be fitted first.
     """
-    torch.manual_seed(0)
-    built = _with_untargeted_attacks(defense).make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255).train()
-    with _counted(built) as passes:
-        try:
+
+    def count(defense: Bound) -> Passes:
+        torch.manual_seed(0)
+        untargeted = _with_untargeted_attacks(defense)
+        built = untargeted.make(segmenter=toy_segmenter(), aux_weight=0.4, ignore_index=255).train()
+        with _counted(built) as passes:
             batches.loss(built, _toy_batch(needs(built)), 0, 0).total.backward()  # type: ignore[no-untyped-call]
-        except ValueError as error:
-            raise SegbenchError(f"{defense.short} cannot be trained: {error}") from error
+        return passes
+
+    try:
+        passes = by_short_runs(count, defense=defense)
+    except ValueError as error:
+        raise SegbenchError(f"{defense.short} cannot be trained: {error}") from error
     return Passes(-(-passes.forward // TOY_BATCH), -(-passes.backward // TOY_BATCH))
 
 

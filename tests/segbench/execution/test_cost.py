@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,11 @@ from segbench.components.specs import bound
 from segbench.errors import SegbenchError
 from segbench.evaluation.probes import LEAST
 from segbench.execution import cost, pass_counts
+from segbench.execution.short_runs import by_short_runs
 from segbench.execution.timing import Timer
 from segbench.model_zoo.pspnet import PyramidPooling
 from segbench.plan.plan import Plan
-from segbench.plan.traits import defense_traits
+from segbench.plan.traits import ToyTrunk, defense_traits
 from segbench.store import Store
 
 
@@ -37,6 +39,72 @@ from segbench.store import Store
 )
 def test_passes_of_attacks(attack: str, forward: int, backward: int) -> None:
     assert pass_counts.attack_passes(bound("attack", attack)) == Passes(forward, backward)
+
+
+SMOOTHING = "randomized-smoothing(samples=5000, picking=1000, counting=100000)"
+
+
+@pytest.mark.parametrize(
+    ("attack", "defense", "forward", "backward"),
+    [
+        ("bim(steps=200001)", None, 200_001, 200_001),
+        ("pgd(steps=4001, restarts=2503)", None, 2503 * (4001 + 1), 2503 * 4001),
+        ("square(queries=500000)", None, 500_000, 0),
+        ("sea(steps=30007)", None, 3 * (30007 + 3) + 3, 3 * 30007),
+        ("bim(steps=3000)", SMOOTHING, 3000 * 5000, 3000 * 5000),
+    ],
+)
+def test_long_attacks_are_counted_by_short_runs(attack: str, defense: str | None, forward: int, backward: int) -> None:
+    behind = None if defense is None else bound("defense", defense)
+    with toy_images() as seen:
+        assert pass_counts.attack_passes(bound("attack", attack), behind) == Passes(forward, backward)
+    assert seen() < 20_000
+
+
+def test_long_trainings_and_predictions_are_counted_by_short_runs() -> None:
+    smoothing = bound("defense", SMOOTHING)
+    with toy_images() as seen:
+        assert pass_counts.training_passes(bound("defense", "pgd-at(attack=bim(steps=70001))")) == Passes(
+            70_002, 70_002
+        )
+        assert pass_counts.scoring_passes(smoothing, certified=True) == Passes(5000 + 1000 + 100_000, 0)
+    assert seen() < 2000
+
+
+@contextlib.contextmanager
+def toy_images() -> Iterator[Callable[[], int]]:
+    """Count the images that go through toy networks."""
+    sizes: list[int] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor], features: object) -> None:
+        if isinstance(module, ToyTrunk):
+            sizes.append(len(inputs[0]))
+
+    handle = nn.modules.module.register_module_forward_hook(note)
+    yield lambda: sum(sizes)
+    handle.remove()
+
+
+def few(steps: int) -> int:
+    if steps < 64:
+        raise ValueError(f"{steps} steps are too few")
+    return steps
+
+
+@pytest.mark.parametrize(
+    "passes",
+    [
+        pytest.param(lambda steps: steps * (steps + 1) // 2, id="each step looks at all before it"),
+        pytest.param(lambda steps: steps + max(steps - 14, 0), id="later steps cost more"),
+        pytest.param(lambda steps: min(steps, 14), id="all is fooled after 14 steps"),
+        pytest.param(few, id="short runs are refused"),
+    ],
+)
+@pytest.mark.parametrize("steps", [70, 207, 530])
+def test_what_short_runs_do_not_tell_is_counted_as_it_is(passes: Callable[[int], int], steps: int) -> None:
+    attack = catalog.find("attack", "bim").object.bind(steps=steps)
+    counted = by_short_runs(lambda attack: Passes(passes(attack.options["steps"]), 0), attack=attack)
+    assert counted == Passes(passes(steps), 0)
 
 
 TARGETED = [name for name, component in catalog.components("attack").items() if "target" in component.options]
