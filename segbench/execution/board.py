@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 from segbench.errors import SegbenchError
@@ -43,83 +45,95 @@ class JobBoard:
     """The jobs that are left.
 
     Attributes:
-        trainings: networks to train, by digest.
-        sweeps: sweeps to run, by key, and shards of sweeps.
+        trainings: networks to train that have not been started, by digest.
         notes: why results that are there are made again, a sentence each.
         whole: which evaluations were found whole.
+        shards: first image, and the one after the last, of every shard of the sweeps that are split, by their keys.
+        sweeps: sweeps, and shards of sweeps, that have not been started, by key.
         failed: networks that could not be trained, with the reason.
         running: jobs under way.
         paused: jobs that another process does, and when to try them again.
-        shards: first image, and the one after the last, of every shard of the sweeps that are split, by their keys.
+        free: keys of the jobs that could start, trainings first, and of some that were started or failed.
+        waiting: keys of the other sweeps, by the first of their networks that is yet to be trained.
+        unended: keys of the shards that have not ended, by the key of the sweep.
     """
 
     trainings: dict[str, TrainCell]
-    sweeps: dict[str, Sweep]
     notes: list[str]
     whole: Whole
+    shards: Mapping[str, Sequence[tuple[int, int]]]
+    sweeps: dict[str, Sweep] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     running: dict[Future[Ended], tuple[str, Job]] = field(default_factory=dict)
     paused: dict[str, float] = field(default_factory=dict)
-    shards: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    free: deque[str] = field(default_factory=deque)
+    waiting: dict[str, list[str]] = field(default_factory=dict)
+    unended: dict[str, set[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.free.extend(self.trainings)
+        self.waiting.update({digest: [] for digest in self.trainings})
 
     @property
     def jobs(self) -> dict[str, Job]:
         """The jobs that have not been started, trainings first."""
         return {**self.trainings, **self.sweeps}
 
-    def split(self, shards: Mapping[str, Sequence[tuple[int, int]]]) -> None:
-        """Split sweeps; see `shards` above."""
-        self.shards = shards
-        whole, self.sweeps = self.sweeps, {}
-        self.add(whole)
-
     def add(self, sweeps: Mapping[str, Sweep]) -> None:
         """Put sweeps on the board, in the place of what it has of them, each in its shards."""
         for key, sweep in sweeps.items():
-            if key in self.shards:
-                self.sweeps |= {
-                    f"{key}-{first}-{end}": replace(sweep, shard=(first, end)) for first, end in self.shards[key]
-                }
-            else:
-                self.sweeps[key] = sweep
+            parts = {
+                f"{key}-{first}-{end}": replace(sweep, shard=(first, end)) for first, end in self.shards.get(key, ())
+            }
+            self.unended[key] = set(parts)
+            for own, job in (parts or {key: sweep}).items():
+                self.put_back(own, job)
 
-    def ends(self, key: str, job: Job) -> int:
-        """Return how many cells end with a job that ended: none before the last shard of a sweep."""
-        if not isinstance(job, Sweep):
-            return 1
-        others = [*self.sweeps, *(own for own, _ in self.running.values())]
-        sweep = key.partition("-")[0] + "-"
-        return 0 if job.shard is not None and any(own.startswith(sweep) for own in others) else len(job.cells)
-
-    def ready(self) -> Iterator[tuple[str, Job]]:
-        """Yield the jobs that could start now, trainings first."""
-        now = time.monotonic()
-        under_way = {key for key, job in self.running.values()}
-        blocked = set(self.trainings) | under_way | set(self.failed)
-        for key, job in self.jobs.items():
-            if self.paused.get(key, 0.0) > now:
-                continue
-            needs = {cell.digest for cell in (job.source, *job.targets)} if isinstance(job, Sweep) else set()
-            if not needs & blocked:
-                yield key, job
-
-    def start(self, key: str, job: Job, future: Future[Ended]) -> None:
-        """Book a job that was started."""
-        self.trainings.pop(key, None)
-        self.sweeps.pop(key, None)
-        self.running[future] = (key, job)
+    def take(self) -> tuple[str, Job] | None:
+        """Take a job off the board that could start now; None where none could."""
+        for _ in range(len(self.free)):
+            key = self.free.popleft()
+            if self.paused.get(key, 0.0) > time.monotonic():
+                self.free.append(key)
+            elif job := self.trainings.pop(key, None) or self.sweeps.pop(key, None):
+                return key, job
+        return None
 
     def put_back(self, key: str, job: Job, pause: float = 0.0) -> None:
-        """Book a job that is to be tried again."""
-        if isinstance(job, Sweep):
-            self.sweeps[key] = job
-        else:
+        """Put a job on the board, to be started after a pause and after its networks are trained."""
+        if pause:
+            self.paused[key] = time.monotonic() + pause
+        if not isinstance(job, Sweep):
             self.trainings[key] = job
-        self.paused[key] = time.monotonic() + pause
+            self.free.appendleft(key)
+            return
+        self.sweeps[key] = job
+        awaited = (self.waiting[cell.digest] for cell in (job.source, *job.targets) if cell.digest in self.waiting)
+        next(awaited, self.free).append(key)
+
+    def settled(self, network: str) -> list[tuple[str, Sweep]]:
+        """Take the sweeps off the board that waited for a training which has ended."""
+        keys = dict.fromkeys(self.waiting.pop(network))
+        return [(key, self.sweeps.pop(key)) for key in keys if key in self.sweeps]
+
+    def ends(self, key: str, job: Job) -> int:
+        """Book that a job ended, and return how many cells end with it: none before the last shard of a sweep."""
+        if not isinstance(job, Sweep):
+            return 1
+        left = self.unended[key.partition("-")[0]]
+        left.discard(key)
+        return 0 if left else len(job.cells)
 
 
-def pending(plan: Plan, store: Store) -> JobBoard:
+def pending(
+    plan: Plan, store: Store, shards: Mapping[str, Sequence[tuple[int, int]]] = MappingProxyType({})
+) -> JobBoard:
     """Return the jobs that a plan leaves to do in a store; costly trainings first, so that none is left for the end.
+
+    Args:
+        plan: the plan.
+        store: the store.
+        shards: of the sweeps that are split; see `JobBoard`.
 
     Raises:
         SegbenchError: a network from elsewhere answers otherwise than when its records were made.
@@ -141,7 +155,9 @@ def pending(plan: Plan, store: Store) -> JobBoard:
     ]
     notes += [reason for cell in trainings if (reason := store.spoiled(cell.digest)) is not None]
     costly = sorted(trainings, key=_cost, reverse=True)
-    return JobBoard({cell.digest: cell for cell in costly}, sweeps, list(dict.fromkeys(notes)), whole)
+    board = JobBoard({cell.digest: cell for cell in costly}, list(dict.fromkeys(notes)), whole, shards)
+    board.add(sweeps)
+    return board
 
 
 def keep_whole(plan: Plan, whole: Whole) -> None:
@@ -163,13 +179,12 @@ def outdated(network: str, plan: Plan, whole: Whole, failed: Container[str]) -> 
     """
     whole.forget_weights()
     sweeps, notes = {}, []
-    for sweep in plan.sweeps:
-        if network in (cell.digest for cell in (sweep.source, *sweep.targets)):
-            left, reasons = _left(sweep, whole.look)
-            cells = tuple(c for c in left if c.target.digest not in failed and c.source.digest not in failed)
-            notes += reasons
-            if reasons and cells:
-                sweeps[sweep.key] = replace(sweep, cells=cells)
+    for sweep in plan.sweeps_of[network]:
+        left, reasons = _left(sweep, whole.look)
+        cells = tuple(c for c in left if c.target.digest not in failed and c.source.digest not in failed)
+        notes += reasons
+        if reasons and cells:
+            sweeps[sweep.key] = replace(sweep, cells=cells)
     return sweeps, notes
 
 

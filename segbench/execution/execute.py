@@ -117,10 +117,10 @@ def _opened(
     threads = _threads(plan, store, engine.threads, display)
     store.write_manifest(plan.manifest(threads))
     _restore_cells(plan, store, display)
-    board = pending(plan, store)
     known = lengths(plan)
-    left = len(board.trainings) + sum(len(sweep.cells) for sweep in board.sweeps.values())
-    board.split(shards(plan.sweeps, known, engine.at_once, runtime.eval_batch or MOST))
+    board = pending(plan, store, shards(plan.sweeps, known, engine.at_once, runtime.eval_batch or MOST))
+    whole_sweeps = [sweep for sweep in board.sweeps.values() if sweep.shard is None or sweep.shard[0] == 0]
+    left = len(board.trainings) + sum(len(sweep.cells) for sweep in whole_sweeps)
     cells = len(plan.trainings) + len(plan.evaluations)
     jobs = board.jobs
     display.start({key: job.label for key, job in jobs.items()}, cells, cells - left, job_passes(jobs, known))
@@ -181,7 +181,7 @@ class _Execution:
         with _interruptible(self.stop, ending):
             try:
                 self.engine.offer(self.board.jobs)
-                while self.board.running or (self.board.jobs and not self.stop.is_set()):
+                while self.board.running or ((self.board.trainings or self.board.sweeps) and not self.stop.is_set()):
                     if self.stop.is_set() and not asked:
                         asked = True
                         self.engine.stop()
@@ -203,10 +203,10 @@ class _Execution:
 
     def _fill(self) -> None:
         while len(self.board.running) < self.engine.slots and not self.stop.is_set():
-            key, job = next(self.board.ready(), (None, None))
-            if key is None or job is None:
+            found = self.board.take()
+            if found is None:
                 return
-            self.board.start(key, job, self.engine.submit(key, job))
+            self.board.running[self.engine.submit(*found)] = found
 
     def _settle(self, future: Future[Ended]) -> None:
         """Book a job that ended, or that got lost."""
@@ -250,21 +250,19 @@ class _Execution:
         if error is None:
             # A training that had to be done again may give other weights than those of earlier records.
             sweeps, notes = outdated(key, self.plan, self.board.whole, self.board.failed)
-            self.board.add(sweeps)
             for note in notes:
                 self.display.say(f"{note}; it is done again")
-            return
-        self.board.failed[key] = error
-        reason = f"{job.label} could not be trained"
-        for other, sweep in list(self.board.sweeps.items()):
-            kept = without_failed(sweep, {key: f"{reason}: {error}"}, self.store)
+        else:
+            sweeps, self.board.failed[key] = {}, f"{job.label} could not be trained: {error}"
+        for other, sweep in self.board.settled(key):
+            kept = without_failed(sweep, self.board.failed, self.store)
             if lost := len(sweep.cells) - (len(kept.cells) if kept else 0):
                 of_others = sweep.shard is not None and sweep.shard[0] > 0
-                self.display.finish(other, 0 if of_others else lost, reason)
+                missing = next(c for c in (sweep.source, *sweep.targets) if c.digest in self.board.failed)
+                self.display.finish(other, 0 if of_others else lost, f"{missing.label} could not be trained")
             if kept:
-                self.board.sweeps[other] = kept
-            else:
-                del self.board.sweeps[other]
+                self.board.put_back(other, kept)
+        self.board.add(sweeps)
 
     def _show(self) -> None:
         for update in self.engine.news():

@@ -88,6 +88,15 @@ class Plan:
         """The evaluations that can be made."""
         return tuple(cell for cell in self.asked if cell.lacks is None)
 
+    @cached_property
+    def sweeps_of(self) -> Mapping[str, Sequence[Sweep]]:
+        """The sweeps that attack or score each network, by its digest."""
+        found: dict[str, list[Sweep]] = {cell.digest: [] for cell in self.trainings}
+        for sweep in self.sweeps:
+            for digest in dict.fromkeys(cell.digest for cell in (sweep.source, *sweep.targets)):
+                found.setdefault(digest, []).append(sweep)
+        return found
+
     @property
     def refusals(self) -> tuple[str, ...]:
         """Why the others cannot be made, each reason once."""

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,8 @@ import pytest
 
 from segbench.config.matrix import Matrix
 from segbench.errors import Stopped
-from segbench.execution import shards, work
-from segbench.execution.board import pending
+from segbench.execution import execute, shards, work
+from segbench.execution.board import Ended, Job, pending
 from segbench.execution.prepare import tentative_plan
 from segbench.plan.plan import Plan
 from segbench.reports.records import Record
@@ -94,7 +97,61 @@ def test_costly_trainings_come_first(tiny_plan: Callable[..., Plan], tmp_path: P
 
 def test_a_sweep_waits_for_its_networks(tiny_plan: Callable[..., Plan], tmp_path: Path) -> None:
     board = pending(tiny_plan(), Store(tmp_path))
-    assert all(key in board.trainings for key, _ in board.ready())
+    trainings = dict(board.trainings)
+    assert [board.take() for _ in trainings] == list(trainings.items())
+    assert board.take() is None
+    digest = next(iter(trainings))
+    own = [key for key, sweep in board.sweeps.items() if {c.digest for c in (sweep.source, *sweep.targets)} == {digest}]
+    for key, sweep in board.settled(digest):
+        board.put_back(key, sweep)
+    assert own == [board.take()[0] for _ in own]  # type: ignore[index]
+    assert board.take() is None
+
+
+def test_what_another_process_does_is_tried_again_later(
+    tiny_plan: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = pending(tiny_plan(), Store(tmp_path))
+    first = board.take()
+    assert first is not None
+    board.put_back(*first, pause=60)
+    rest = [key for key, _ in iter(board.take, None)]
+    assert rest
+    assert first[0] not in rest
+    later = time.monotonic() + 61
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert board.take() == first
+
+
+def test_the_time_for_handing_out_jobs_grows_with_their_number(
+    tiny_plan: Callable[..., Plan], tmp_path: Path, silent: type[Any]
+) -> None:
+    attacks = [f"bim(alpha={number}/1000)" for number in range(1, 21)]
+    plan = tiny_plan(models=["pspnet(encoder=tiny)"], attacks=attacks, seeds=list(range(300)), transfer=None)
+    store = Store(tmp_path)
+    store.open_for_writing()
+    board = pending(plan, store)
+    started = []
+
+    class Instant:
+        slots, tries, advice = 2, 2, ""
+
+        def offer(self, jobs: Any) -> None:
+            """Nothing is to be prepared."""
+
+        def submit(self, key: str, job: Job) -> Future[Ended]:
+            started.append(key)
+            future: Future[Ended] = Future()
+            future.set_result(Ended())
+            return future
+
+        def news(self) -> list[Any]:
+            return []
+
+    now = time.process_time()
+    execute._Execution(plan, board, store, Instant(), silent(), threading.Event()).go()  # type: ignore[arg-type]
+    assert time.process_time() - now < 3
+    assert len(started) == len(set(started)) == 300 * 2 * (1 + 20)
 
 
 @pytest.mark.slow

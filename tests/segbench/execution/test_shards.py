@@ -161,12 +161,9 @@ def test_a_target_that_learns_while_it_is_scored_is_not_split(tiny_plan: Callabl
 
 def test_cells_end_with_the_last_shard(tiny_plan: Callable[..., Plan], tmp_path: Path) -> None:
     plan = tiny_plan()
-    board = pending(plan, Store(tmp_path / "runs"))
-    key, sweep = next(iter(board.sweeps.items()))
-    board.split({key: [(0, 2), (2, 5)]})
-    first, second = ((own, job) for own, job in board.sweeps.items() if own.startswith(f"{key}-"))
+    sweep = plan.sweeps[0]
+    board = pending(plan, Store(tmp_path / "runs"), {sweep.key: [(0, 2), (2, 5)]})
+    first, second = ((own, job) for own, job in board.sweeps.items() if own.startswith(f"{sweep.key}-"))
     assert (first[1].label, second[1].label) == tuple(f"{sweep.label}, images {n}" for n in ("1 to 2", "3 to 5"))
-    del board.sweeps[first[0]]
     assert board.ends(*first) == 0
-    del board.sweeps[second[0]]
     assert board.ends(*second) == len(sweep.cells)
