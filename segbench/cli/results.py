@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from statistics import fmean, stdev
 from types import MappingProxyType
@@ -48,6 +48,9 @@ class Shown(NamedTuple):
     digits: int
     value: Callable[[Record], float | None]
 
+
+Rows = Mapping[tuple[str, str], Mapping[str, str]]
+"""Model and defense -> attack -> what stands in the cell."""
 
 MIOU = Shown("mIoU in per cent", 1, lambda record: record.scores.miou if record.scores else None)
 
@@ -121,10 +124,11 @@ def _tables(records: Sequence[Record], shown: Shown, labels: Labels, console: Co
             own = [r for r in records if r.dataset.short == dataset and r.setting == setting]
             if setting == "white-box":
                 own += [r for r in records if r.dataset.short == dataset and r.setting == "clean"]
-            attacks = sorted(dict.fromkeys(r.attack.short for r in own), key=lambda short: short != "clean")
+            called = {r.attack.short: _plain(labels.component("attack", r.attack)) for r in own}
+            columns = dict(sorted(called.items(), key=lambda column: column[0] != "clean"))
             if own:
-                title = f"{labels.component('dataset', own[0].dataset)}, {setting}, {shown.heading}"
-                tables += _fitting(title, own, attacks, shown, labels, console)
+                title = _plain(f"{labels.component('dataset', own[0].dataset)}, {setting}, {shown.heading}")
+                tables += _fitting(title, columns, _rows(own, columns, shown, labels), console)
     return tables
 
 
@@ -140,36 +144,32 @@ def as_plain(result: Result) -> dict[str, Any]:
     }
 
 
-def _fitting(
-    title: str, records: Sequence[Record], attacks: Sequence[str], shown: Shown, labels: Labels, console: Console
-) -> list[Table]:
-    """Return tables of these attacks, each narrow enough for the console if that is possible."""
-    table = _table(title, records, attacks, shown, labels)
-    wanted = console.measure(table, options=console.options.update(width=WIDE)).maximum
-    if len(attacks) == 1 or wanted <= console.width:
-        return [table]
-    half = (len(attacks) + 1) // 2
-    return [
-        table
-        for part in (attacks[:half], attacks[half:])
-        for table in _fitting(title, records, part, shown, labels, console)
-    ]
+def _rows(records: Sequence[Record], columns: Iterable[str], shown: Shown, labels: Labels) -> Rows:
+    """Return what stands in the columns of each row, by the names of its model and its defense."""
+    found: dict[tuple[str, str], dict[str, list[Record]]] = {}
+    for record in records:
+        row = found.setdefault((labels.model(record.target), row_label(record, labels)), {})
+        row.setdefault(record.attack.short, []).append(record)
+    return {
+        (_plain(model), _plain(defense)): {short: _cell(row.get(short, []), shown) for short in columns}
+        for (model, defense), row in found.items()
+    }
 
 
-def _table(title: str, records: Sequence[Record], attacks: Sequence[str], shown: Shown, labels: Labels) -> Table:
-    table = Table(title=_plain(title), title_justify="left")
+def _fitting(title: str, columns: Mapping[str, str], rows: Rows, console: Console) -> list[Table]:
+    """Return tables of these columns, each narrow enough for the console if that is possible."""
+    table = Table(title=title, title_justify="left")
     for heading in ("model", "defense"):
         table.add_column(heading, overflow="fold")
-    called = {record.attack.short: labels.component("attack", record.attack) for record in records}
-    for short in attacks:
-        table.add_column(_plain(called[short]), justify="right", overflow="fold")
-    rows: dict[tuple[str, str], dict[str, list[Record]]] = {}
-    for record in records:
-        row = rows.setdefault((labels.model(record.target), row_label(record, labels)), {})
-        row.setdefault(record.attack.short, []).append(record)
-    for (model, defense), row in rows.items():
-        table.add_row(_plain(model), _plain(defense), *(_cell(row.get(short, []), shown) for short in attacks))
-    return table
+    for heading in columns.values():
+        table.add_column(heading, justify="right", overflow="fold")
+    for names, cells in rows.items():
+        table.add_row(*names, *(cells[short] for short in columns))
+    wanted = console.measure(table, options=console.options.update(width=WIDE)).maximum
+    if len(columns) == 1 or wanted <= console.width:
+        return [table]
+    every, half = list(columns.items()), (len(columns) + 1) // 2
+    return [table for part in (every[:half], every[half:]) for table in _fitting(title, dict(part), rows, console)]
 
 
 def _plain(text: str) -> str:
