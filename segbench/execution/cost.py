@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -13,11 +13,12 @@ from rich.text import Text
 
 from segbench.attacks.tools.passes import Passes
 from segbench.components.specs import Bound
-from segbench.config.matrix import Recipe
+from segbench.config.matrix import Matrix, Recipe
+from segbench.datasets.base import Dataset
 from segbench.errors import DataError
 from segbench.execution import prepare, workers
 from segbench.execution.beside import Beside, beside
-from segbench.execution.pass_counts import attack_passes, scoring_passes, training_passes
+from segbench.execution.pass_counts import attack_passes, fitting_passes, scoring_passes, training_passes
 from segbench.execution.timing import Timer
 from segbench.plan.networks import NetworkCell, TrainCell
 from segbench.plan.plan import Plan, Sweep, group
@@ -31,19 +32,25 @@ class Lengths:
     Attributes:
         iterations: of a training.
         images: of an evaluation; None where the data is not there.
+        fitted: training images that an evaluation's attack is fitted on, for those that are; None as above.
+        pieces: into which the first image is cut, and so about every one, by the evaluation; 1 where it is not there.
     """
 
     iterations: dict[str, int | None]
     images: dict[str, int | None]
+    fitted: dict[str, int | None] = field(default_factory=dict)
+    pieces: dict[str, int] = field(default_factory=dict)
 
 
 def lengths(plan: Plan) -> Lengths:
     """Look up how many iterations every training has and how many images every evaluation."""
     splits: dict[str, dict[str, int]] = {}
+    cut: dict[str, int] = {}
     for bound in plan.matrix.datasets:
         try:
             dataset = prepare.open_bound(bound, plan.matrix.runtime.data)
             splits[bound.short] = {name: len(dataset.split(name)) for name in dataset.splits}
+            cut[bound.short] = _pieces(dataset, plan.matrix)
         except DataError:
             splits[bound.short] = dict(getattr(bound.component.object, "lengths", {}))
     iterations: dict[str, int | None] = {}
@@ -54,11 +61,22 @@ def lengths(plan: Plan) -> Lengths:
         images = splits[cell.data.dataset.short].get(recipe.split)
         epochs = None if images is None or recipe.epochs is None else images // recipe.batch_size * recipe.epochs
         iterations[cell.digest] = recipe.iterations or epochs
-    scored: dict[str, int | None] = {}
+    found = Lengths(iterations, {})
     for evaluation in plan.evaluations:
-        known = splits[evaluation.target.data.dataset.short].get(evaluation.split)
-        scored[evaluation.digest] = min(known, evaluation.limit or known) if known is not None else evaluation.limit
-    return Lengths(iterations, scored)
+        digest, dataset = evaluation.digest, evaluation.target.data.dataset.short
+        known = splits[dataset].get(evaluation.split)
+        found.images[digest] = min(known, evaluation.limit or known) if known is not None else evaluation.limit
+        found.pieces[digest] = cut.get(dataset, 1)
+        if evaluation.attack.attack().attack.fit is not None:
+            found.fitted[digest] = splits[dataset].get(evaluation.source.network().recipe.get("split", "train"))
+    return found
+
+
+def _pieces(dataset: Dataset, matrix: Matrix) -> int:
+    """Return into how many pieces a protocol cuts the first image that is scored; 1 where there is none."""
+    if matrix.split not in dataset.splits or not len(split := dataset.split(matrix.split)):
+        return 1
+    return len(matrix.protocol.make().crops(*split[0][1:]).images)
 
 
 @dataclass(frozen=True)
@@ -190,13 +208,22 @@ def _sweep(sweep: Sweep, known: Lengths) -> Passes | None:
     first, end = sweep.shard or (0, known.images[sweep.cells[0].digest])
     if end is None:
         return None
-    anticipating = sweep.cells[0].anticipating
+    digest, source = sweep.cells[0].digest, _defense(sweep.source)
+    seen = {"oblivious": sweep.oblivious, "anticipating": sweep.cells[0].anticipating}
     parts = [
-        attack_passes(sweep.attack, _defense(sweep.source), oblivious=sweep.oblivious, anticipating=anticipating),
-        *(scoring_passes(_defense(c.target), certified=c.certified, dynamic=c.dynamic) for c in sweep.cells),
+        (end - first, attack_passes(sweep.attack, source, **seen)),
+        *(
+            (end - first, scoring_passes(_defense(c.target), certified=c.certified, dynamic=c.dynamic))
+            for c in sweep.cells
+        ),
     ]
-    images = end - first
-    return Passes(sum(p.forward for p in parts) * images, sum(p.backward for p in parts) * images)
+    if digest in known.fitted:
+        fitted = known.fitted[digest]
+        if fitted is None:
+            return None
+        parts.append((fitted, fitting_passes(sweep.attack, source, **seen)))
+    pieces = known.pieces.get(digest, 1)
+    return Passes(sum(n * p.forward for n, p in parts) * pieces, sum(n * p.backward for n, p in parts) * pieces)
 
 
 def _defense(cell: NetworkCell) -> Bound | None:

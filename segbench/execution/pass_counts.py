@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -43,16 +43,22 @@ def attack_passes(
     if attack.attack().threat.access == "none":
         return Passes()
 
-    def count(attack: BoundAttack, defense: Bound | None) -> Passes:
-        network = _deployed(defense)
-        images = _toy_images(1)
-        masks = network(images).argmax(1).detach()
-        with _counted(network) as passes:
-            attacked = Anticipating(network, lambda adapted: adapted) if anticipating else network
-            attack(network.plain if oblivious else attacked, images, masks, **context(images, TOY_CLASSES))
-        return passes
+    def attacked(own: BoundAttack, network: nn.Module, images: Tensor, masks: Tensor) -> None:
+        own(network, images, masks, **context(images, TOY_CLASSES))
 
-    return by_short_runs(count, attack=_untargeted_attack(attack.attack()), defense=defense)
+    return _of_attack(attacked, attack, defense, oblivious=oblivious, anticipating=anticipating)
+
+
+@cache
+def fitting_passes(
+    attack: Bound, defense: Bound | None = None, *, oblivious: bool = False, anticipating: bool = False
+) -> Passes:
+    """Count what it costs for one training image to fit an attack's perturbation; see `attack_passes`."""
+
+    def fitted(own: BoundAttack, network: nn.Module, images: Tensor, masks: Tensor) -> None:
+        own.fit(network, [(images, masks)])
+
+    return _of_attack(fitted, attack, defense, oblivious=oblivious, anticipating=anticipating)
 
 
 @cache
@@ -111,6 +117,28 @@ def beside_predicting(network: nn.Module, images: Tensor, *, certified: bool, dy
 def context(images: Tensor, num_classes: int) -> dict[str, Any]:
     """Return what an attack takes from training data, made up: it does not change the cost."""
     return {"class_pixels": torch.ones(num_classes), "perturbation": torch.zeros_like(images[0])}
+
+
+def _of_attack(
+    run: Callable[[BoundAttack, nn.Module, Tensor, Tensor], None],
+    attack: Bound,
+    defense: Bound | None,
+    *,
+    oblivious: bool,
+    anticipating: bool,
+) -> Passes:
+    """Count what something costs that an attack does with a network, images and masks; see `attack_passes`."""
+
+    def count(attack: BoundAttack, defense: Bound | None) -> Passes:
+        network = _deployed(defense)
+        images = _toy_images(1)
+        masks = network(images).argmax(1).detach()
+        with _counted(network) as passes:
+            attacked = Anticipating(network, lambda adapted: adapted) if anticipating else network
+            run(attack, network.plain if oblivious else attacked, images, masks)
+        return passes
+
+    return by_short_runs(count, attack=_untargeted_attack(attack.attack()), defense=defense)
 
 
 def _untargeted_attack(attack: BoundAttack) -> BoundAttack:

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from segbench.execution.timing import Timer
 from segbench.model_zoo.pspnet import PyramidPooling
 from segbench.plan.plan import Plan
 from segbench.plan.traits import ToyTrunk, defense_traits
+from segbench.reports.records import Record
 from segbench.store import Store
 
 
@@ -216,6 +218,25 @@ def test_the_summary_adds_up(tiny_plan: Callable[..., Plan], tmp_path: Path) -> 
     assert "12 evaluations in 8 sweeps: sharing saves 25 % of the backward passes." in shown
     # A quarter of five images, clean and under BIM-3, is less than what one image takes.
     assert f"sanity probes of 4 networks take at most {4 * LEAST} passes" in shown
+
+
+def test_what_is_counted_is_what_evaluations_spend(
+    tiny_plan: Callable[..., Plan], run_plan: Callable[..., list[Record]], silent: type[Any], tmp_path: Path
+) -> None:
+    """An image is cut into four pieces, and so is each training image that attacks are fitted on."""
+    plan = tiny_plan(
+        models=["pspnet(encoder=tiny)"],
+        defenses=["none"],
+        attacks=["bim(steps=3)", "square(queries=21)", "universal(epochs=2)", "universal-patch"],
+        transfer=None,
+        protocol="ddcat-crop-v1(size=32, crop=20)",
+    )
+    store = Store(tmp_path / "runs")
+    counted = cost.measured(plan, store, estimate=False).evaluations.passes
+    records = run_plan(plan, store, plan.matrix.runtime, silent())
+    assert counted is not None
+    assert counted.backward == sum(record.passes["backward"] for record in records)
+    assert counted.forward == sum(record.passes["forward"] for record in records) + len(records) * 5 * 4
 
 
 def test_data_that_is_not_there_is_said(tiny_plan: Callable[..., Plan], tmp_path: Path) -> None:
