@@ -12,15 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from segbench.attacks.tools.passes import Passes
-from segbench.components.specs import Bound
 from segbench.config.matrix import Matrix, Recipe
 from segbench.datasets.base import Dataset
 from segbench.errors import DataError
 from segbench.execution import prepare, workers
 from segbench.execution.beside import Beside, beside
-from segbench.execution.pass_counts import attack_passes, fitting_passes, scoring_passes, training_passes
+from segbench.execution.pass_counts import attack_passes, defense_of, fitting_passes, scoring_passes, training_passes
 from segbench.execution.timing import Timer
-from segbench.plan.networks import NetworkCell, TrainCell
+from segbench.plan.networks import TrainCell
 from segbench.plan.plan import Plan, Sweep, group
 from segbench.store import Store
 
@@ -63,12 +62,12 @@ def lengths(plan: Plan) -> Lengths:
         iterations[cell.digest] = recipe.iterations or epochs
     found = Lengths(iterations, {})
     for evaluation in plan.evaluations:
-        digest, dataset = evaluation.digest, evaluation.target.data.dataset.short
-        known = splits[dataset].get(evaluation.split)
+        digest, name = evaluation.digest, evaluation.target.data.dataset.short
+        known = splits[name].get(evaluation.split)
         found.images[digest] = min(known, evaluation.limit or known) if known is not None else evaluation.limit
-        found.pieces[digest] = cut.get(dataset, 1)
+        found.pieces[digest] = cut.get(name, 1)
         if evaluation.attack.attack().attack.fit is not None:
-            found.fitted[digest] = splits[dataset].get(evaluation.source.network().recipe.get("split", "train"))
+            found.fitted[digest] = splits[name].get(evaluation.source.network().recipe.get("split", "train"))
     return found
 
 
@@ -208,12 +207,12 @@ def _sweep(sweep: Sweep, known: Lengths) -> Passes | None:
     first, end = sweep.shard or (0, known.images[sweep.cells[0].digest])
     if end is None:
         return None
-    digest, source = sweep.cells[0].digest, _defense(sweep.source)
+    digest, source = sweep.cells[0].digest, defense_of(sweep.source)
     seen = {"oblivious": sweep.oblivious, "anticipating": sweep.cells[0].anticipating}
     parts = [
         (end - first, attack_passes(sweep.attack, source, **seen)),
         *(
-            (end - first, scoring_passes(_defense(c.target), certified=c.certified, dynamic=c.dynamic))
+            (end - first, scoring_passes(defense_of(c.target), certified=c.certified, dynamic=c.dynamic))
             for c in sweep.cells
         ),
     ]
@@ -224,11 +223,6 @@ def _sweep(sweep: Sweep, known: Lengths) -> Passes | None:
         parts.append((fitted, fitting_passes(sweep.attack, source, **seen)))
     pieces = known.pieces.get(digest, 1)
     return Passes(sum(n * p.forward for n, p in parts) * pieces, sum(n * p.backward for n, p in parts) * pieces)
-
-
-def _defense(cell: NetworkCell) -> Bound | None:
-    """Return the defense of a network that is trained here; nothing is known of what others do inside."""
-    return cell.defense if isinstance(cell, TrainCell) else None
 
 
 def _sum(passes: Iterable[Passes | None]) -> Passes | None:

@@ -19,6 +19,7 @@ from segbench.errors import SegbenchError
 from segbench.evaluation.anticipating import Anticipating
 from segbench.execution.short_runs import by_short_runs
 from segbench.model_zoo.base import Features, Segmenter
+from segbench.plan.networks import NetworkCell, TrainCell
 from segbench.plan.traits import Need, needs, toy_segmenter
 from segbench.training import batches
 
@@ -104,6 +105,11 @@ def training_passes(defense: Bound) -> Passes:
     except ValueError as error:
         raise SegbenchError(f"{defense.short} cannot be trained: {error}") from error
     return Passes(-(-passes.forward // TOY_BATCH), -(-passes.backward // TOY_BATCH))
+
+
+def defense_of(cell: NetworkCell) -> Bound | None:
+    """Return the defense of a network that is trained here; nothing is known of what others do inside."""
+    return cell.defense if isinstance(cell, TrainCell) else None
 
 
 def beside_predicting(network: nn.Module, images: Tensor, *, certified: bool, dynamic: bool) -> None:

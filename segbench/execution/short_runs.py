@@ -53,6 +53,14 @@ def by_short_runs(count: Callable[..., Passes], **parts: Any) -> Passes:
     return total
 
 
+def shortened(part: Bound) -> Bound:
+    """Return a component with small numbers in the place of the large ones in its options."""
+    options: Options = part.options
+    for path, number in _numbers(options):
+        options = _with(options, path, min(number, _short(number, APART[0])))
+    return replace(part, options=options)
+
+
 def _points(at: Callable[..., Passes], numbers: tuple[int, ...], place: int) -> list[tuple[int, int]]:
     """Return what stands for one of several numbers: itself, or two short ones, each with its weight in the passes."""
     shortest, number = [min(number, _short(number, APART[0])) for number in numbers], numbers[place]

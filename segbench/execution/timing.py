@@ -1,22 +1,38 @@
-"""How long the jobs of a plan take on this machine, from a few timed steps of each kind."""
+"""How long the jobs of a plan take on this machine, from a few timed steps of each kind.
+
+Of a long attack, and of a defense that takes many samples, a short one is timed in its place.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import default_collate
 
+from segbench.attacks.tools.passes import Passes
+from segbench.components.specs import Bound
 from segbench.config.matrix import Recipe
 from segbench.evaluation.anticipating import Anticipating
 from segbench.evaluation.batch_size import CPU_PIXELS
 from segbench.execution import prepare
-from segbench.execution.pass_counts import beside_predicting, context
+from segbench.execution.pass_counts import (
+    attack_passes,
+    beside_predicting,
+    context,
+    defense_of,
+    scoring_passes,
+    training_passes,
+)
+from segbench.execution.short_runs import shortened
 from segbench.model_zoo.layout import layout
 from segbench.networks.load import open_external
+from segbench.plan.evaluations import EvalCell
 from segbench.plan.networks import NetworkCell, TrainCell
 from segbench.plan.plan import Plan, Sweep
 from segbench.plan.traits import needs
@@ -38,7 +54,8 @@ class Timer:
         if key not in self.known:
             dataset = self._dataset(cell)
             recipe = Recipe.model_validate(cell.recipe)
-            defense = cell.build(len(dataset.classes), dataset.ignore_index)
+            short = _short(cell.defense, training_passes)
+            defense = replace(cell, defense=short).build(len(dataset.classes), dataset.ignore_index)
             order = layout(defense, self.device)
             defense.to(self.device, memory_format=order).train()
             seen = batches.TrainingImages(dataset, recipe, 0, needs(defense))
@@ -49,7 +66,7 @@ class Timer:
             def step() -> None:
                 batches.loss(defense, batch, 0, 0).total.backward()  # type: ignore[no-untyped-call]
 
-            self.known[key] = self._time(step)
+            self.known[key] = self._time(step) * _ratio(training_passes(cell.defense), training_passes(short))
         return self.known[key]
 
     def image(self, sweep: Sweep) -> float:
@@ -69,24 +86,33 @@ class Timer:
             crops = [first, *(own for own in others if own.images.shape[1:] == first.images.shape[1:])]
             images = torch.cat([own.images for own in crops]).to(self.device, memory_format=torch.channels_last)
             masks = torch.cat([own.masks for own in crops]).to(self.device)
-            built = {cell.digest: self._network(cell, dataset) for cell in (source, *sweep.targets)}
+            short = {cell.digest: _with_short_defense(cell) for cell in (source, *sweep.targets)}
+            built = {digest: self._network(cell, dataset) for digest, cell in short.items()}
             network: Any = built[source.digest]
             attacked = protocol.network(network.plain if sweep.oblivious else network)
             if anticipating:
                 attacked = Anticipating(network, protocol.network)
-            attack = sweep.attack.attack()
+            count = partial(attack_passes, oblivious=sweep.oblivious, anticipating=anticipating)
+            shorter = _short(sweep.attack, partial(count, defense=defense_of(source)))
+            attack, made_up = shorter.attack(), context(images, len(dataset.classes))
 
-            def step() -> None:
-                made_up = context(images, len(dataset.classes))
-                made = attack(attacked, images, masks, ignore_index=dataset.ignore_index, **made_up)
-                for cell in sweep.cells:
-                    target = built[cell.target.digest]
-                    # Under sliding windows nothing is certified.
-                    certified = cell.certified and protocol.network(target) is target
-                    beside_predicting(target, made, certified=certified, dynamic=cell.dynamic)
-                    protocol.scores(target, made, attacked=attack.threat.access != "none")
+            def attacking() -> None:
+                attack(attacked, images, masks, ignore_index=dataset.ignore_index, **made_up)
 
-            self.known[key] = self._time(step) / len(crops)
+            def scoring(cell: EvalCell) -> None:
+                target = built[cell.target.digest]
+                # Under sliding windows nothing is certified.
+                certified = cell.certified and protocol.network(target) is target
+                beside_predicting(target, images, certified=certified, dynamic=cell.dynamic)
+                protocol.scores(target, images, attacked=attack.threat.access != "none")
+
+            passes = count(sweep.attack, defense_of(source)), count(shorter, defense_of(short[source.digest]))
+            seconds = self._time(attacking) * _ratio(*passes)
+            for cell in sweep.cells:
+                count = partial(scoring_passes, certified=cell.certified, dynamic=cell.dynamic)
+                passes = count(defense_of(cell.target)), count(defense_of(short[cell.target.digest]))
+                seconds += self._time(partial(scoring, cell)) * _ratio(*passes)
+            self.known[key] = seconds / len(crops)
         return self.known[key]
 
     def _network(self, cell: NetworkCell, dataset: Any) -> nn.Module:
@@ -113,6 +139,26 @@ class Timer:
         """Wait until a GPU has done what it was given."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def _short(part: Bound, count: Callable[[Bound], Passes]) -> Bound:
+    """Return a component with small numbers in its options, where these take fewer passes and it accepts them."""
+    short = shortened(part)
+    try:
+        return part if count(short) == count(part) else short
+    except Exception:  # of a user's attack or defense
+        return part
+
+
+def _with_short_defense(cell: NetworkCell) -> NetworkCell:
+    if not isinstance(cell, TrainCell):
+        return cell
+    return replace(cell, defense=_short(cell.defense, partial(scoring_passes, certified=True, dynamic=True)))
+
+
+def _ratio(passes: Passes, short: Passes) -> float:
+    """Return how many times as long something takes as something shorter."""
+    return (passes.forward + passes.backward) / max(1, short.forward + short.backward) if passes != short else 1.0
 
 
 def _together(image: Crops) -> int:

@@ -284,3 +284,35 @@ def test_what_is_timed_is_what_the_evaluation_does(
         counted = cost._sweep(sweep, known)
         assert counted is not None
         assert timer.image(sweep) * 5 == counted.forward
+
+
+def test_long_jobs_are_timed_by_short_ones(tiny_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a pass takes a second, the time of a job is the number of its passes."""
+    plan = tiny_plan(
+        models=["pspnet(encoder=tiny)"],
+        defenses=["pgd-at(attack=pgd(steps=500))", "randomized-smoothing(samples=400, picking=100, counting=9000)"],
+        attacks=["clean", "bim(steps=30000)"],
+        transfer=None,
+    )
+    spent = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor], features: object) -> None:
+        nonlocal spent
+        if isinstance(module, PyramidPooling):
+            spent += len(inputs[0])
+
+    def once(timer: object, step: Callable[[], None]) -> float:
+        before = spent
+        step()
+        return float(spent - before)
+
+    monkeypatch.setattr(Timer, "_time", once)
+    timer, known = Timer(plan, torch.device("cpu")), cost.lengths(plan)
+    handle = nn.modules.module.register_module_forward_hook(count)
+    for sweep in plan.sweeps:
+        counted = cost._sweep(sweep, known)
+        assert counted is not None
+        assert timer.image(sweep) * 5 == pytest.approx(counted.forward, rel=0.2)
+    assert timer.training_step(plan.trainings[0]) == pytest.approx(501 * 4, rel=0.01)
+    handle.remove()
+    assert spent < 20_000
