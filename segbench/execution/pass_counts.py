@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from segbench.attacks.base import BoundAttack
-from segbench.attacks.tools.passes import Passes
+from segbench.attacks.tools.passes import Passes, count_passes
 from segbench.components.specs import Bound
 from segbench.defenses.base import Certified, Dynamic
 from segbench.errors import SegbenchError
 from segbench.evaluation.anticipating import Anticipating
-from segbench.execution.short_runs import by_short_runs
+from segbench.execution.short_runs import by_short_runs, shorter
 from segbench.model_zoo.base import Features, Segmenter
 from segbench.plan.networks import NetworkCell, TrainCell
 from segbench.plan.traits import Need, needs, toy_segmenter
@@ -112,6 +112,11 @@ def defense_of(cell: NetworkCell) -> Bound | None:
     return cell.defense if isinstance(cell, TrainCell) else None
 
 
+def short_defense(defense: Bound) -> Bound:
+    """Return a defense that takes few samples or steps at inference."""
+    return shorter(defense, partial(scoring_passes, certified=True, dynamic=True))
+
+
 def beside_predicting(network: nn.Module, images: Tensor, *, certified: bool, dynamic: bool) -> None:
     """Do what an evaluation does beside predicting: let a network take in images (N, 3, H, W), or certify them."""
     if dynamic and isinstance(network, Dynamic):
@@ -134,17 +139,34 @@ def _of_attack(
     anticipating: bool,
 ) -> Passes:
     """Count what something costs that an attack does with a network, images and masks; see `attack_passes`."""
+    few = None if defense is None else short_defense(defense)
 
-    def count(attack: BoundAttack, defense: Bound | None) -> Passes:
+    def seen(defense: Bound | None) -> tuple[nn.Module, nn.Module]:
         network = _deployed(defense)
-        images = _toy_images(1)
+        attacked = Anticipating(network, lambda adapted: adapted) if anticipating else network
+        return network, network.plain if oblivious else attacked
+
+    def calls(attack: BoundAttack) -> Passes:
+        (network, attacked), images = seen(few), _toy_images(1)
         masks = network(images).argmax(1).detach()
-        with _counted(network) as passes:
-            attacked = Anticipating(network, lambda adapted: adapted) if anticipating else network
-            run(attack, network.plain if oblivious else attacked, images, masks)
+        with count_passes(attacked) as passes:
+            run(attack, attacked, images, masks)
         return passes
 
-    return by_short_runs(count, attack=_untargeted_attack(attack.attack()), defense=defense)
+    def call(defense: Bound | None, backward: bool) -> Passes:
+        network, attacked = seen(defense)
+        with _counted(network) as passes:
+            logits = attacked(_toy_images(1).requires_grad_())
+            if backward and logits.requires_grad:
+                logits.sum().backward()
+        return passes
+
+    made = by_short_runs(calls, attack=_untargeted_attack(attack.attack()))
+    there, and_back = (by_short_runs(partial(call, backward=own), defense=defense) for own in (False, True))
+    return Passes(
+        made.forward * there.forward,
+        made.forward * there.backward + made.backward * (and_back.backward - there.backward),
+    )
 
 
 def _untargeted_attack(attack: BoundAttack) -> BoundAttack:

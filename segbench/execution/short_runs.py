@@ -53,12 +53,16 @@ def by_short_runs(count: Callable[..., Passes], **parts: Any) -> Passes:
     return total
 
 
-def shortened(part: Bound) -> Bound:
-    """Return a component with small numbers in the place of the large ones in its options."""
+def shorter(part: Bound, count: Callable[[Bound], Passes]) -> Bound:
+    """Return a component with small numbers in its options, where it takes fewer passes with them and accepts them."""
     options: Options = part.options
     for path, number in _numbers(options):
         options = _with(options, path, min(number, _short(number, APART[0])))
-    return replace(part, options=options)
+    short = replace(part, options=options)
+    try:
+        return part if count(short) == count(part) else short
+    except Exception:  # see above
+        return part
 
 
 def _points(at: Callable[..., Passes], numbers: tuple[int, ...], place: int) -> list[tuple[int, int]]:

@@ -16,7 +16,6 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from segbench.attacks.tools.passes import Passes
-from segbench.components.specs import Bound
 from segbench.config.matrix import Recipe
 from segbench.evaluation.anticipating import Anticipating
 from segbench.evaluation.batch_size import CPU_PIXELS
@@ -27,9 +26,10 @@ from segbench.execution.pass_counts import (
     context,
     defense_of,
     scoring_passes,
+    short_defense,
     training_passes,
 )
-from segbench.execution.short_runs import shortened
+from segbench.execution.short_runs import shorter
 from segbench.model_zoo.layout import layout
 from segbench.networks.load import open_external
 from segbench.plan.evaluations import EvalCell
@@ -54,7 +54,7 @@ class Timer:
         if key not in self.known:
             dataset = self._dataset(cell)
             recipe = Recipe.model_validate(cell.recipe)
-            short = _short(cell.defense, training_passes)
+            short = shorter(cell.defense, training_passes)
             defense = replace(cell, defense=short).build(len(dataset.classes), dataset.ignore_index)
             order = layout(defense, self.device)
             defense.to(self.device, memory_format=order).train()
@@ -93,8 +93,8 @@ class Timer:
             if anticipating:
                 attacked = Anticipating(network, protocol.network)
             count = partial(attack_passes, oblivious=sweep.oblivious, anticipating=anticipating)
-            shorter = _short(sweep.attack, partial(count, defense=defense_of(source)))
-            attack, made_up = shorter.attack(), context(images, len(dataset.classes))
+            short_attack = shorter(sweep.attack, partial(count, defense=defense_of(source)))
+            attack, made_up = short_attack.attack(), context(images, len(dataset.classes))
 
             def attacking() -> None:
                 attack(attacked, images, masks, ignore_index=dataset.ignore_index, **made_up)
@@ -106,7 +106,7 @@ class Timer:
                 beside_predicting(target, images, certified=certified, dynamic=cell.dynamic)
                 protocol.scores(target, images, attacked=attack.threat.access != "none")
 
-            passes = count(sweep.attack, defense_of(source)), count(shorter, defense_of(short[source.digest]))
+            passes = count(sweep.attack, defense_of(source)), count(short_attack, defense_of(short[source.digest]))
             seconds = self._time(attacking) * _ratio(*passes)
             for cell in sweep.cells:
                 count = partial(scoring_passes, certified=cell.certified, dynamic=cell.dynamic)
@@ -141,19 +141,8 @@ class Timer:
             torch.cuda.synchronize(self.device)
 
 
-def _short(part: Bound, count: Callable[[Bound], Passes]) -> Bound:
-    """Return a component with small numbers in its options, where these take fewer passes and it accepts them."""
-    short = shortened(part)
-    try:
-        return part if count(short) == count(part) else short
-    except Exception:  # of a user's attack or defense
-        return part
-
-
 def _with_short_defense(cell: NetworkCell) -> NetworkCell:
-    if not isinstance(cell, TrainCell):
-        return cell
-    return replace(cell, defense=_short(cell.defense, partial(scoring_passes, certified=True, dynamic=True)))
+    return replace(cell, defense=short_defense(cell.defense)) if isinstance(cell, TrainCell) else cell
 
 
 def _ratio(passes: Passes, short: Passes) -> float:
