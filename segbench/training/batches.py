@@ -69,10 +69,15 @@ class TrainingImages(TorchDataset[dict[str, Tensor]]):
         recipe: names the split and the augmentation.
         seed: of the augmentation and of which clip goes with an image.
         needs: what an item has beside image and mask; see `segbench.plan.traits`.
+
+    Raises:
+        DataError: there are fewer images than a batch has, or not what is needed beside them.
     """
 
     def __init__(self, dataset: Dataset, recipe: Recipe, seed: int, needs: Collection[Need] = ()) -> None:
         self.split = dataset.split(recipe.split)
+        if len(self) < recipe.batch_size:
+            raise DataError(f"{recipe.split} has {len(self)} images, fewer than one batch of {recipe.batch_size}")
         self.depth, self.clips = extras(dataset, recipe.split, needs)
         self.augmentation = recipe.augmentation
         self.seed = seed

@@ -21,7 +21,7 @@ from torch.utils.data import default_collate
 
 from segbench.config.matrix import Recipe, Runtime
 from segbench.defenses.base import Prepared
-from segbench.errors import CellError, DataError, Stopped, StoreError, describe
+from segbench.errors import CellError, Stopped, StoreError, describe
 from segbench.files import acquire
 from segbench.memory import out_of_memory
 from segbench.model_zoo.base import Segmenter
@@ -89,10 +89,6 @@ class _Training:
         self.defense = cell.build(len(dataset.classes), dataset.ignore_index)
         self.images = batches.TrainingImages(dataset, recipe, cell.seed, needs(self.defense))
         self.epoch_length = len(self.images) // recipe.batch_size
-        if not self.epoch_length:
-            raise DataError(
-                f"{recipe.split} has {len(self.images)} images, fewer than one batch of {recipe.batch_size}"
-            )
         self.total = recipe.iterations or self.epoch_length * (recipe.epochs or 0)
         self.layout = layout(self.defense, device)
         self.defense.to(device, memory_format=self.layout).train()

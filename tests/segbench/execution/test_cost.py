@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from segbench.attacks.tools.passes import Passes
 from segbench.components import catalog
 from segbench.components.specs import bound
-from segbench.errors import SegbenchError
+from segbench.errors import DataError, SegbenchError
 from segbench.evaluation.probes import LEAST
 from segbench.execution import cost, pass_counts
 from segbench.execution.short_runs import by_short_runs
@@ -284,6 +284,12 @@ def test_what_is_timed_is_what_the_evaluation_does(
         counted = cost._sweep(sweep, known)
         assert counted is not None
         assert timer.image(sweep) * 5 == counted.forward
+
+
+def test_a_training_of_too_few_images_cannot_be_timed(tiny_plan: Callable[..., Plan], tmp_path: Path) -> None:
+    plan = tiny_plan(transfer=None, recipe={"batch_size": 1000, "iterations": 1})
+    with pytest.raises(DataError, match="fewer than one batch of 1000"):
+        cost.measured(plan, Store(tmp_path / "none"), estimate=True)
 
 
 def test_long_jobs_are_timed_by_short_ones(tiny_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:

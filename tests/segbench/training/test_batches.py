@@ -21,7 +21,7 @@ from segbench.plan.traits import toy_segmenter
 from segbench.store import Store
 from segbench.training import batches
 
-RECIPE = Recipe(iterations=1, augmentation=Augmentation(flip=0.5, crop=(20, 24)))
+RECIPE = Recipe(batch_size=2, iterations=1, augmentation=Augmentation(flip=0.5, crop=(20, 24)))
 
 
 class Tag(NamedTuple):
@@ -85,7 +85,9 @@ def test_an_item_depends_on_seed_and_key_alone(digits: Digits) -> None:
 
 def test_depth_stays_on_the_grid_of_the_mask(digits: Digits) -> None:
     changes = Augmentation(scale=(0.5, 2), rotate=10, flip=0.5, crop=(40, 40))
-    images = batches.TrainingImages(Deep(digits), Recipe(iterations=1, augmentation=changes), 0, ("depth",))
+    images = batches.TrainingImages(
+        Deep(digits), Recipe(batch_size=2, iterations=1, augmentation=changes), 0, ("depth",)
+    )
     for epoch in range(5):
         for index in range(4):
             item = images[epoch, index]
