@@ -153,7 +153,9 @@ class _SweepRun:
         started = saved = time.monotonic()
         before, waited = self.seconds, self.waited
         at = self.first + len(self.names)
-        self.reporter.update(len(self.names), self.end - self.first, "first images")  # which may take minutes
+        fitting = self.attacking is None and self.sweep.attack.attack().attack.fit is not None
+        told = "fitting on training images" if fitting else "first images"  # which may take minutes
+        self.reporter.update(len(self.names), self.end - self.first, told)
         chunks = self._chunks(range(at, end))
         for chunk in chunks:
             try:

@@ -405,7 +405,9 @@ def test_what_a_universal_perturbation_took_to_fit_is_in_its_record_once(
         (tmp_path / name).mkdir()
         (tmp_path / name / "train").symlink_to(root / "train")
     whole, stopped = Store(tmp_path / "whole"), Store(tmp_path / "stopped")
-    sweep_into(whole, sweep, silent())
+    heard = silent()
+    sweep_into(whole, sweep, heard)
+    assert heard.heard[0][2] == "fitting on training images"
     with pytest.raises(Stopped):
         sweep_into(stopped, sweep, silent(**stop))
     sweep_into(stopped, sweep, silent())

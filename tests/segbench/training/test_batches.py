@@ -85,9 +85,8 @@ def test_an_item_depends_on_seed_and_key_alone(digits: Digits) -> None:
 
 def test_depth_stays_on_the_grid_of_the_mask(digits: Digits) -> None:
     changes = Augmentation(scale=(0.5, 2), rotate=10, flip=0.5, crop=(40, 40))
-    images = batches.TrainingImages(
-        Deep(digits), Recipe(batch_size=2, iterations=1, augmentation=changes), 0, ("depth",)
-    )
+    recipe = Recipe(batch_size=2, iterations=1, augmentation=changes)
+    images = batches.TrainingImages(Deep(digits), recipe, 0, ("depth",))
     for epoch in range(5):
         for index in range(4):
             item = images[epoch, index]
