@@ -102,20 +102,34 @@ class Arrays(RunningJobs):
                     found[str(content["number"])] = [name for name in content["after"] if name in left]
         return found
 
+    def submitted_arrays(self) -> list[str]:
+        """Return the names of the arrays that were submitted, in the order of their submission."""
+        return sorted(path.parent.name for path in (self.cache_dir / "slurm").glob("*/submitted.json"))
+
     def tasks(self) -> list[Task]:
         """Return the tasks of all arrays that have not ended; arrays that cannot be read are left out."""
         found = []
-        for path in sorted((self.cache_dir / "slurm").glob("*/submitted.json")):
-            name = path.parent.name
-            try:
-                number = (self._read(path) or {}).get("number")
-                jobs = self.array(name)["jobs"]
-                tasks = [Task(name, str(number), i, str(job["key"]), str(job["label"])) for i, job in enumerate(jobs)]
-            except (StoreError, KeyError, TypeError):
-                continue
-            ended = self.ended(name)
-            found += [task for task in tasks if task.index not in ended]
+        for name in self.submitted_arrays():
+            with contextlib.suppress(StoreError):
+                found += self.tasks_of(name)
         return found
+
+    def tasks_of(self, name: str) -> list[Task]:
+        """Return the tasks of an array that have not ended; none where it was removed meanwhile.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        submitted, jobs = (self._read(self.array_dir(name) / file) for file in ("submitted.json", "jobs.json"))
+        if submitted is None or jobs is None:
+            return []
+        try:
+            number, listed = str(submitted["number"]), jobs["jobs"]
+            tasks = [Task(name, number, i, str(job["key"]), str(job["label"])) for i, job in enumerate(listed)]
+        except (KeyError, TypeError) as error:
+            raise StoreError(f"{self.array_dir(name)}: holds no jobs of SLURM; delete it") from error
+        ended = self.ended(name)
+        return [task for task in tasks if task.index not in ended]
 
     def ended(self, name: str) -> set[int]:
         """Return which tasks of an array have ended."""
