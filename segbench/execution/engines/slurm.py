@@ -18,7 +18,7 @@ from segbench.config.matrix import Runtime
 from segbench.errors import SegbenchError, Stopped
 from segbench.execution.board import Ended, Job
 from segbench.execution.engines import remote, sbatch
-from segbench.execution.engines.base import Lost, Refused
+from segbench.execution.engines.base import Lost, Refused, Unfit
 from segbench.execution.workers import Update
 from segbench.files import acquire
 from segbench.plan.as_data import job_to_plain
@@ -72,6 +72,7 @@ class SlurmEngine:
         self.waiting: dict[str, Future[Ended]] = {}
         self.numbers: tuple[str, ...] = ()
         self.gone: set[str] = set()
+        self.unfit: list[str] = []
         self.reasons: set[str] = set()
         self.told: list[Update | str] = []
         self.progress = remote.Progress(store)
@@ -106,7 +107,16 @@ class SlurmEngine:
         """Wait for a job that is in the queue, or submit it."""
         early = key in self.tasks and "refused" in (self.store.task_ended(self.tasks[key]) or {})
         if early or key not in self.tasks:
-            self._submit({key: job})
+            try:
+                self._submit({key: job})
+            except SegbenchError as error:
+                if not self.unfit:
+                    raise
+                self._give_up()  # what still waits, waits for a node that is not there
+                raise SegbenchError(
+                    f"{str(error).partition('; ')[0]} without {', '.join(self.unfit)}, which cannot run them; mend "
+                    "these nodes, or ask for others with --slurm"
+                ) from error
         future: Future[Ended] = Future()
         self.waiting[key] = future
         return future
@@ -209,6 +219,8 @@ class SlurmEngine:
         if ended is None:
             return
         future, task = self.waiting.pop(key), self.tasks.pop(key)
+        if "unfit" in ended:
+            self._avoid(ended["unfit"], ended["refused"])
         if "refused" in ended:
             future.set_exception(Refused(ended["refused"]))
         elif "error" in ended:
@@ -237,7 +249,7 @@ class SlurmEngine:
                 future = self.waiting.pop(key)
                 del self.tasks[key]
                 self.store.write_task_ended(task, {"vanished": True})
-                future.set_exception(Lost(self._reason(task, verdicts.get(name))))
+                future.set_exception(self._lost(task, *verdicts.get(name, ("", ""))))
 
     def _say_why(self, queued: Mapping[str, str]) -> None:
         """Tell, once, why SLURM keeps jobs waiting for longer than until others have ended."""
@@ -251,7 +263,30 @@ class SlurmEngine:
             jobs = f"{len(names)} job{'s' * (len(names) > 1)}"
             self.told.append(f"SLURM keeps {jobs} waiting ({reason}); see scontrol show job {names[0]}")
 
-    def _reason(self, task: Task, verdict: str | None) -> str:
-        lines = self.store.output(task).strip().splitlines()
-        told = f" ({verdict})" if verdict else f" (its last line: {lines[-1][:200]})" if lines else ""
-        return f"SLURM's job {task.name} vanished{told}"
+    def _lost(self, task: Task, state: str, node: str) -> Lost:
+        """Say how a task ended that did not say it itself; a node on which segbench did not begin gets no more tasks.
+
+        Args:
+            task: the task.
+            state: SLURM's word for the ending; "" where it has forgotten the task.
+            node: where it ran; "" where it did not, or SLURM has forgotten it.
+        """
+        line = self.store.last_line(task)
+        if state == "FAILED" and node and self.store.begun(task) != node:
+            why = f"{line}; see {self.store.output_file(task)}" if line else "it cannot write in the store"
+            self._avoid(node, why)
+            return Unfit(f"SLURM's job {task.name} cannot begin on {node}")
+        ending = f"{state} on {node}" if node else state
+        told = ", ".join(part for part in (ending, line and f"its last line: {line}") if part)
+        return Lost(f"SLURM's job {task.name} vanished ({told})" if told else f"SLURM's job {task.name} vanished")
+
+    def _avoid(self, node: str, why: str) -> None:
+        """Send no more tasks to a node, those that wait in the queue among them."""
+        if node in self.unfit:
+            return
+        self.unfit.append(node)
+        self.told.append(f"{node} gets no more jobs of this run: {why}")
+        before = self.options.get("exclude")
+        self.options["exclude"] = node if before is None else f"{before},{node}"
+        for number in {task.number for task in self.tasks.values()}:
+            sbatch.avoid(number, self.options["exclude"])
