@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from segbench.errors import SegbenchError
 
@@ -142,11 +143,12 @@ def _again(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return _run(command)
 
 
-def _run(command: Sequence[str], text: str = "", patience: float = 0.0) -> subprocess.CompletedProcess[str]:
+def _run(command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    how: Any = {"capture_output": True, "text": True, "start_new_session": True}  # Ctrl-C is for segbench alone
     try:
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=patience or PATIENCE)
+        return subprocess.run(command, input=text, timeout=PATIENCE, **how)
     except subprocess.TimeoutExpired as error:
         told = (error.stderr or b"").decode(errors="replace")
-        return subprocess.CompletedProcess(command, 1, "", f"no answer within {patience or PATIENCE:g} s {told}")
+        return subprocess.CompletedProcess(command, 1, "", f"no answer within {PATIENCE:g} s {told}")
     except OSError as error:
         return subprocess.CompletedProcess(command, 1, "", str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -49,6 +50,11 @@ def test_what_names_no_number_has_submitted_no_jobs(commands: Path, told: str) -
     command(commands, "sbatch", f"echo '{told}'")
     with pytest.raises(SegbenchError, match="refuses the jobs"):
         sbatch.submit("run me", commands, 1, {})
+
+
+def test_ctrl_c_of_a_terminal_does_not_reach_a_command(commands: Path) -> None:
+    command(commands, "sbatch", "cut -d' ' -f5 /proc/$$/stat")
+    assert int(sbatch.submit("run me", commands, 1, {})) != os.getpgrp()
 
 
 def test_a_command_that_does_not_end_is_told_in_its_own_words(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 
 from segbench.config.load import load_matrix
-from segbench.errors import SegbenchError
+from segbench.errors import SegbenchError, Stopped
+from segbench.execution import execute
 from segbench.execution.board import Ended
 from segbench.execution.engines.base import Lost
 from segbench.execution.engines.slurm import SCRIPT, SlurmEngine
@@ -138,7 +140,7 @@ def cluster(
     (tmp_path / "bin").mkdir()
     scripts = {
         "sbatch": 'echo "$@" >> asked; n=$(wc -l < asked); [ "$n" -le "${MOST:-9}" ] || { echo full >&2; exit 1; }\n'
-        'printf "%s_0 PD None\n%s_1 PD Dependency\n" $n $n >> queue; echo $n',
+        '[ "$n" != "$INTERRUPT" ] || kill -INT $PPID; printf "%s_0 PD None\n%s_1 PD Dependency\n" $n $n >> queue; echo $n',
         "squeue": 'case "$*" in *states=all*) cat endings;; *) cat queue;; esac 2>/dev/null; true',
         "scontrol": 'echo "$@" >> updated',
         "scancel": 'echo "$@" >> cancelled',
@@ -186,6 +188,22 @@ def test_what_slurm_takes_in_part_is_taken_back(
     assert (tmp_path / "cancelled").read_text().split() == ["1_0"]
     assert engine.store.tasks() == []
     assert not list((tmp_path / "a store" / "cache" / "slurm").glob("*/jobs.json"))
+
+
+@pytest.mark.parametrize("how", [execute.run, execute.submit])
+def test_ctrl_c_while_jobs_are_submitted_cancels_them_all(
+    how: Callable[..., Any], cluster: Any, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTERRUPT", "1")  # as a terminal does: every process of its group hears it
+    runtime = plan.matrix.runtime.model_copy(update={"engine": "slurm"})
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Stopped):
+        how(plan, Store(runtime.store), runtime, execute.SILENT)
+    assert signal.getsignal(signal.SIGINT) == before
+    submitted = {line.split()[0] for line in (tmp_path / "queue").read_text().splitlines()}
+    assert len(submitted) > 1
+    assert set((tmp_path / "cancelled").read_text().split()) <= submitted
+    assert Store(runtime.store).tasks() == []
 
 
 def test_jobs_that_nobody_waits_for_any_more_leave_the_queue(
