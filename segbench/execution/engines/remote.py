@@ -105,12 +105,12 @@ def envelope(runtime: Runtime, threads: int) -> dict[str, Any]:
         "threads": threads,
         "environment": {name: value for name, value in os.environ.items() if name.startswith("SEGBENCH_")},
         "folder": str(Path.cwd()),
-        "code": _code(),
+        "code": code(),
     }
 
 
 @cache
-def _code() -> str:
+def code() -> str:
     """Return a hash of the segbench that this process runs."""
     return package_sha256("segbench")
 
@@ -133,7 +133,7 @@ def do(shared: Mapping[str, Any], key: str, plain: Mapping[str, Any], ear: Ear, 
         Refused: it does not see the networks of a sweep.
         Stopped: it was asked to stop; a checkpoint was written.
     """
-    if shared.get("code") != _code():
+    if shared.get("code") != code():
         raise Unfit(
             f"{socket.gethostname()} has another segbench than the machine that submitted the job; install the same on "
             "all, and run the matrix again"

@@ -140,7 +140,8 @@ def cluster(
     (tmp_path / "bin").mkdir()
     scripts = {
         "sbatch": 'echo "$@" >> asked; n=$(wc -l < asked); [ "$n" -le "${MOST:-9}" ] || { echo full >&2; exit 1; }\n'
-        '[ "$n" != "$INTERRUPT" ] || kill -INT $PPID; printf "%s_0 PD None\n%s_1 PD Dependency\n" $n $n >> queue; echo $n',
+        '[ "$n" != "$INTERRUPT" ] || kill -INT $PPID\n'
+        'printf "%s_0 PD None\n%s_1 PD Dependency\n" $n $n >> queue; echo $n',
         "squeue": 'case "$*" in *states=all*) cat endings;; *) cat queue;; esac 2>/dev/null; true',
         "scontrol": 'echo "$@" >> updated',
         "scancel": 'echo "$@" >> cancelled',

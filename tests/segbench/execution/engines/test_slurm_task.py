@@ -95,7 +95,7 @@ def test_a_machine_with_another_segbench_refuses_a_job(
     matrix = load_matrix(str(small(tmp_path)), [f"runtime.store={tmp_path / 'runs'}"])
     job = tentative_plan(matrix).trainings[0]
     shared, ear = remote.envelope(matrix.runtime, 1), Ear(threading.Event())
-    monkeypatch.setattr(remote, "_code", lambda: "another")
+    monkeypatch.setattr(remote, "code", lambda: "another")
     with pytest.raises(Unfit, match="has another segbench"):
         remote.do(shared, job.digest, job_to_plain(job), ear)
     assert not (tmp_path / "runs").exists()
