@@ -19,6 +19,7 @@ from segbench.errors import SegbenchError, Stopped
 from segbench.execution.board import Ended, Job
 from segbench.execution.engines import remote, sbatch
 from segbench.execution.engines.base import Lost, Refused, Unfit
+from segbench.execution.engines.queue import Queue
 from segbench.execution.workers import Update
 from segbench.files import acquire
 from segbench.plan.as_data import job_to_plain
@@ -71,13 +72,11 @@ class SlurmEngine:
         self.tasks: dict[str, Task] = {}
         self.waiting: dict[str, Future[Ended]] = {}
         self.numbers: tuple[str, ...] = ()
-        self.gone: set[str] = set()
+        self.queue = Queue()
         self.unfit: list[str] = []
-        self.reasons: set[str] = set()
         self.told: list[Update | str] = []
         self.progress = remote.Progress(store)
         self.looked = self.asked = 0.0
-        self.deaf = False
 
     def __enter__(self) -> SlurmEngine:
         return self
@@ -229,39 +228,17 @@ class SlurmEngine:
             future.set_exception(Lost(ended.get("stopped", f"SLURM's job {task.name} vanished")))
 
     def _ask(self) -> None:
-        """Ask SLURM which tasks it still has; one that it has not, twice in a row, and that did not end, vanished."""
-        queued = sbatch.alive()
-        if queued is None:
-            if not self.deaf:
-                self.told.append("SLURM does not answer; jobs go on, and so does waiting for them")
-            self.deaf = True
-            return
-        self.deaf = False
-        self._say_why(queued)
-        missing = {task.name: key for key in self.waiting if (task := self.tasks[key]).name not in queued}
-        vanished = [name for name in missing if name in self.gone]
-        self.gone = set(missing)
-        verdicts = sbatch.verdicts(vanished) if vanished else {}
-        for name in vanished:
-            key = missing[name]
-            task = self.tasks[key]
+        """Ask SLURM which tasks it still has; one that it has not and that did not say how it ended vanished."""
+        keys = {self.tasks[key].name: key for key in self.waiting}
+        vanished, told = self.queue.look(list(keys))
+        self.told += told
+        for name, (state, node) in vanished.items():
+            task = self.tasks[keys[name]]
             if self.store.task_ended(task) is None:
-                future = self.waiting.pop(key)
-                del self.tasks[key]
+                future = self.waiting.pop(task.key)
+                del self.tasks[task.key]
                 self.store.write_task_ended(task, {"vanished": True})
-                future.set_exception(self._lost(task, *verdicts.get(name, ("", ""))))
-
-    def _say_why(self, queued: Mapping[str, str]) -> None:
-        """Tell, once, why SLURM keeps jobs waiting for longer than until others have ended."""
-        why: dict[str, list[str]] = {}
-        for key in self.waiting:
-            name = self.tasks[key].name
-            why.setdefault(queued.get(name, ""), []).append(name)
-        for reason in why.keys() - sbatch.USUAL - self.reasons:
-            self.reasons.add(reason)
-            names = why[reason]
-            jobs = f"{len(names)} job{'s' * (len(names) > 1)}"
-            self.told.append(f"SLURM keeps {jobs} waiting ({reason}); see scontrol show job {names[0]}")
+                future.set_exception(self._lost(task, state, node))
 
     def _lost(self, task: Task, state: str, node: str) -> Lost:
         """Say how a task ended that did not say it itself; a node on which segbench did not begin gets no more tasks.
