@@ -103,7 +103,7 @@ class Arrays(RunningJobs):
         return found
 
     def submitted_arrays(self) -> list[str]:
-        """Return the names of the arrays that were submitted, in the order of their submission."""
+        """Return the names of the arrays that were submitted, sorted."""
         return sorted(path.parent.name for path in (self.cache_dir / "slurm").glob("*/submitted.json"))
 
     def tasks(self) -> list[Task]:
