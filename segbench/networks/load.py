@@ -233,8 +233,8 @@ def _read(external: ExternalNetwork, num_classes: int | None) -> _Read:
 def unfinished(name: str) -> str:
     """Say that a network makes weights when it first predicts."""
     return (
-        f"{name}: some of its weights are made, at random, when it first predicts (a lazy layer); pass an image through "
-        "it where it is built, and then load its weights"
+        f"{name}: some of its weights are made, at random, when it first predicts (a lazy layer); pass an image "
+        "through it where it is built, and then load its weights"
     )
 
 

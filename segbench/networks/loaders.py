@@ -190,7 +190,7 @@ def _memory(name: str, weights: str | None, num_classes: int | None) -> Loaded:
 
 
 def _copied(network: nn.Module) -> nn.Module:
-    """Return a copy of a network, or the network itself where it cannot be copied, such as a function that names one."""
+    """Return a copy of a network, or the network itself where it cannot be copied, as one that a function names."""
     if isinstance(network, FunctionNetwork):
         return network
     try:
