@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -201,3 +202,28 @@ def test_only_dynamic_defenses_have_a_state(name: str, build: Build) -> None:
 def test_docstring_names_a_source(name: str) -> None:
     if name != "none":
         assert "Source:" in catalog.find("defense", name).doc
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_everything_is_made_on_the_device_of_the_images(
+    name: str, build: Build, batch: tuple[Tensor, Tensor], pretended_gpu: Any
+) -> None:
+    def found(device: str) -> tuple[Tensor, ...]:
+        images, masks = (own.to(device) for own in batch)
+        defense = build(name).to(torch.device(device))
+        total = loss_of(defense, images, masks).total
+        total.backward()
+        gradients = [own.grad.norm() for own in defense.parameters() if own.grad is not None]
+        deployed = defense.deploy().eval()
+        images.requires_grad_()
+        logits = deployed(images)
+        (gradient,) = torch.autograd.grad(logits.sum(), images)
+        if isinstance(deployed, Dynamic):
+            deployed.adapt(images.detach())
+        return total.detach(), torch.stack(gradients), logits.detach(), gradient, deployed(images).detach()
+
+    expected = found("cpu")
+    with pretended_gpu:
+        for own, other in zip(found("cuda:0"), expected, strict=True):
+            assert own.is_cuda
+            assert torch.equal(own.cpu(), other)
