@@ -101,7 +101,10 @@ class PretendedGpu(TorchDispatchMode):
         asked, kind = kwargs.get("device"), func.overloadpacket
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         ours = [own for own in tensors if isinstance(own, OnGpu)]
-        there = bool(ours) if asked is None else torch.device(asked).type != "cpu"
+        decisive = tensors[:1] if kind is aten.copy_ else tensors
+        there = any(isinstance(own, OnGpu) for own in decisive)
+        if asked is not None:
+            kwargs["device"], there = torch.device("cpu"), torch.device(asked).type != "cpu"
         beside = [tuple(own.shape) for own in tensors if own.dim() and not isinstance(own, OnGpu)]
         indexed = kind is aten.index and isinstance(args[0], OnGpu)
         if kind in MOVING:
@@ -114,8 +117,6 @@ class PretendedGpu(TorchDispatchMode):
             masks = kind in INDEXING and any(own is not None and own.dtype == torch.bool for own in args[1])
             filled = masks and kind is not aten.index and args[2].numel() == 1
             self.waits[str(kind)] += kind in WAITING or (masks and not filled)
-        if asked is not None:
-            kwargs["device"] = torch.device("cpu")
         args_there, kwargs_there = tree_map_only(OnGpu, lambda own: own.host, (args, kwargs))
         found = func(*args_there, **kwargs_there)
         known = {id(own.host): own for own in ours}
