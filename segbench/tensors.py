@@ -94,7 +94,8 @@ def _attacked(
     context: Mapping[str, Any],
 ) -> Tensor:
     """Return adversarial images that keep their budget, and move the generators on; where it fails, they stay."""
-    used = [one.clone_state() for one in generators]
+    copies = {id(one): one.clone_state() for one in generators}  # one generator may stand for several images
+    used = [copies[id(one)] for one in generators]
     allowed = bound.allowed(images, masks, ignore_index=ignore_index, generator=used)
     adversarial = bound(network, images, masks, ignore_index=ignore_index, generator=used, **context)
     check_budget(adversarial, images, bound.threat, allowed=allowed)

@@ -137,6 +137,10 @@ def of_a_batch(network: nn.Module, attack: str) -> Tensor:
     images, masks = torch.rand(5, 3, 40, 40, generator=numbers), torch.randint(6, (5, 40, 40), generator=numbers)
     first, again = (segbench.attack(network, images, masks, attack, generator=numbers) for _ in range(2))
     assert not torch.equal(first, again)  # the generator has moved on
+    same = segbench.attack(
+        network, images[:1].expand(2, -1, -1, -1), masks[:1].expand(2, -1, -1), attack, generator=[numbers] * 2
+    )
+    assert not torch.equal(*same)
     return torch.cat([first, again])
 
 
