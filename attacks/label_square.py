@@ -61,12 +61,8 @@ def label_square(
     change, adversarial = torch.zeros_like(images), images
     for query in range(steps):
         side = window_side(query, SCHEDULED[norm], share, images.shape[2:])
-        tried = torch.stack(
-            [
-                _proposal(own, query, side, norm, eps, source).to(images)
-                for own, source in zip(change.cpu(), generator, strict=True)
-            ]
-        )
+        pairs = zip(change, generator, strict=True)
+        tried = torch.stack([_proposal(own, query, side, norm, eps, source) for own, source in pairs])
         shown = project(images + tried, images, norm, eps)
         with torch.no_grad():
             right = right_pixels(model(shown), masks, ignore_index=ignore_index)
@@ -78,20 +74,22 @@ def label_square(
 
 
 def _proposal(change: Tensor, query: int, side: int, norm: Norm, eps: float, generator: torch.Generator) -> Tensor:
-    """Return another perturbation (3, H, W) on the CPU: stripes at first, then `change` with one square replaced."""
+    """Return another perturbation (3, H, W): stripes at first, then `change` with one square replaced."""
     radius = eps if norm == "linf" else l2_radius(change[None], norm, eps)
     if query == 0:
-        stripes = random_signs(generator, change.shape[2]).unsqueeze(1).expand(change.shape)
+        stripes = (
+            random_signs(generator, change.shape[2]).to(change, non_blocking=True).unsqueeze(1).expand(change.shape)
+        )
         return stripes * (eps if norm == "linf" else radius / change.numel() ** 0.5)
     rows, columns = random_window(generator, side, change.shape[1:])
-    colour = random_signs(generator, 1).view(3, 1, 1)
+    colour = random_signs(generator, 1).to(change, non_blocking=True).view(3, 1, 1)
     tried = change.clone()
     if norm == "linf":
         tried[:, rows, columns] = eps * colour
         return tried
     if int(torch.randint(2, (1,), generator=generator)):
-        tried[:, rows, columns] = colour * radius / max(int((change != 0).sum()), 1) ** 0.5
+        tried[:, rows, columns] = colour * radius / (change != 0).sum().clamp_min(1).double().sqrt()
     else:
         tried[:, rows, columns] *= FACTORS[int(torch.randint(len(FACTORS), (1,), generator=generator))]
-    length = float(torch.linalg.vector_norm(tried.double()))
-    return tried * (radius / length) if length > 0 else change
+    length = torch.linalg.vector_norm(tried.double())
+    return torch.where(length > 0, tried * (radius / length), change)

@@ -94,8 +94,7 @@ def patch(
     ways = Motion(size, place, shift, scale, rotation, brightness)
     labels, targeted = goal(masks, target, ignore_index=ignore_index), target is not None
     loss = patch_loss(gamma, targeted=targeted, ignore_index=ignore_index)
-    height, width = images.shape[2:]
-    length = side(size, height, width)
+    length = side(size, *images.shape[2:])
     final = scored_poses(ways, images, generator)
     colours = uniform_like(images[..., :length, :length], generator, 0, 1)
     fewest = torch.full((len(images),), torch.inf, device=images.device)
@@ -103,7 +102,7 @@ def patch(
     for _ in range(steps):
         gradient = torch.zeros_like(colours)
         for _ in range(1 if ways.fixed else samples):
-            poses = final if ways.fixed else drawn(ways, height, width, generator)
+            poses = final if ways.fixed else drawn(ways, images, generator)
             wanted = counted_labels(labels, poses, images, counted, ignore_index)
             own, logits = patch_gradient(model, images, colours, poses, wanted, loss, ignore_index)
             gradient += own

@@ -62,11 +62,11 @@ def square(
         side = window_side(query, queries, share, images.shape[2:])
         for i in running.tolist():
             if query == 0:
-                stripes = random_signs(generator[i], images.shape[3]).view(3, 1, -1).to(images)
+                stripes = random_signs(generator[i], images.shape[3]).view(3, 1, -1).to(images, non_blocking=True)
                 tried[i] = (images[i] + eps * stripes).clamp(0, 1)
                 continue
             rows, columns = random_window(generator[i], side, images.shape[2:])
-            signs = random_signs(generator[i], 1).view(3, 1, 1).to(images)
+            signs = random_signs(generator[i], 1).view(3, 1, 1).to(images, non_blocking=True)
             tried[i, :, rows, columns] = (images[i, :, rows, columns] + eps * signs).clamp(0, 1)
         labels = masks[running]
         with torch.no_grad():

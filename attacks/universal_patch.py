@@ -56,11 +56,10 @@ def fit_patch(
     colours: Tensor | None = None
     for _ in range(epochs):
         for images, masks in batches:
-            height, width = images.shape[2:]
             if colours is None:
-                length = side(size, height, width)
+                length = side(size, *images.shape[2:])
                 colours = torch.rand(3, length, length, generator=generator).to(images)
-            poses = drawn(ways, height, width, per_image(generator, len(images)))
+            poses = drawn(ways, images, per_image(generator, len(images)))
             labels = goal(masks, target, ignore_index=ignore_index)
             wanted = counted_labels(labels, poses, images, counted, ignore_index)
             own = colours.expand(len(images), -1, -1, -1)

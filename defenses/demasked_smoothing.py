@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segbench.defenses.base import Losses, defense, segmentation_loss
@@ -39,7 +38,7 @@ class Demasked(nn.Module):
         for copy in range(self.copies):
             logits = self.plain(demasked(images, visible(images.shape[3], self.copies, self.width, copy)))
             soft = logits.float().softmax(1)
-            hard = F.one_hot(logits.argmax(1), logits.shape[1]).movedim(-1, 1).to(soft)
+            hard = torch.zeros_like(soft).scatter_(1, logits.argmax(1, keepdim=True), 1)
             votes.append(hard + soft - soft.detach() + soft / (2 * self.copies))
         return torch.stack(votes).sum(0)
 

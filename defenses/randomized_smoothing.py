@@ -63,30 +63,37 @@ class Smoothed(nn.Module):
             log_probabilities.append(F.log_softmax(self.plain(images + self.sigma * noise).float(), 1))
         return torch.stack(log_probabilities).logsumexp(0) - torch.tensor(float(self.samples)).log().to(images.device)
 
+    @torch.no_grad()
     def certify(self, images: Tensor, generators: Sequence[torch.Generator]) -> Certificate:
         """Return labels that no perturbation within the radius can change; see `defenses.base.Certified`."""
         labels = []
         for image, generator in zip(images, generators, strict=True):
-            picks = self._votes(image, self.picking, generator).argmax(0)
-            wins = self._votes(image, self.counting, generator).gather(0, picks[None])[0]
+            picks = self._most(image, generator)
+            wins = torch.zeros_like(picks)
+            for _ in range(self.counting):
+                wins += self._logits(image, generator).argmax(0) == picks
             certified = certify_votes(
                 picks.cpu().numpy(), wins.cpu().numpy(), samples=self.counting, tau=self.tau, alpha=self.alpha
             )
             labels.append(torch.from_numpy(certified))
         return Certificate(torch.stack(labels), certified_radius(self.sigma, self.tau))
 
-    @torch.no_grad()
-    def _votes(self, image: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """Return how many of `count` noise samples predict each class, (C, H, W)."""
-        votes: Tensor | None = None
-        for _ in range(count):
-            noise = torch.randn(image.shape, generator=generator).to(image)
-            logits = self.plain((image + self.sigma * noise)[None])[0]
-            won = F.one_hot(logits.argmax(0), len(logits)).permute(2, 0, 1)
-            votes = won if votes is None else votes + won
-        if votes is None:
-            raise ValueError("certification needs at least one noise sample, got 0")
-        return votes
+    def _most(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the label that most of `picking` noise samples predict, (H, W)."""
+        votes = torch.zeros(0)
+        for place in range(self.picking):
+            logits = self._logits(image, generator)
+            if not place:
+                votes = torch.zeros_like(logits, dtype=torch.int32)
+            won = logits.argmax(0, keepdim=True)
+            votes.scatter_add_(0, won, torch.ones_like(won, dtype=torch.int32))
+        return votes.argmax(0)
+
+    def _logits(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the logits under new noise, (C, H, W)."""
+        noise = torch.randn(image.shape, generator=generator).to(image)
+        logits: Tensor = self.plain((image + self.sigma * noise)[None])[0]
+        return logits
 
 
 @defense("randomized-smoothing")

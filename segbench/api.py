@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -290,8 +289,8 @@ def load_model(
 
 
 def _keep(model: GivenNetwork) -> tuple[str, nn.Module]:
-    """Put a copy of a network where this process's evaluations find it, as long as the copy lives."""
-    kept = _copied(model) if isinstance(model, nn.Module) else as_network(model)
+    """Put a network where this process's evaluations find it, as long as what is returned lives."""
+    kept = as_network(model)
     key = uuid.uuid4().hex
     loaders.in_memory[key] = kept
     return f"memory:{key}", kept
@@ -299,14 +298,6 @@ def _keep(model: GivenNetwork) -> tuple[str, nn.Module]:
 
 def _class_name(model: GivenNetwork) -> str:
     return getattr(model, "__name__", type(model).__name__)
-
-
-def _copied(network: nn.Module) -> nn.Module:
-    """Return a copy of a network, or the network itself where it cannot be copied."""
-    try:
-        return copy.deepcopy(network)
-    except Exception:  # tensors that are no leaves, locks, handles: whatever a network holds
-        return network
 
 
 @contextlib.contextmanager
@@ -320,4 +311,5 @@ def _left_as_found(network: nn.Module | None) -> Iterator[None]:
         for part, training in parts:
             part.training = training
         for own, requires_grad in parameters:
-            own.requires_grad_(requires_grad)
+            if own.requires_grad != requires_grad:  # a lazy parameter cannot be told
+                own.requires_grad_(requires_grad)

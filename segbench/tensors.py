@@ -16,9 +16,9 @@ from segbench.attacks.tools.noise import Generators, per_image
 from segbench.components import specs
 from segbench.config.network import Convention
 from segbench.datasets.base import VOID
-from segbench.errors import SegbenchError
+from segbench.errors import SegbenchError, describe
 from segbench.evaluation.training_data import context_of_call
-from segbench.memory import in_parts
+from segbench.memory import in_parts, out_of_memory
 from segbench.networks.adapter import Adapter
 from segbench.protocols.base import EvaluationProtocol
 from segbench.torch_settings import defaults
@@ -37,6 +37,8 @@ def attack(
     perturbation: Tensor | None = None,
 ) -> Tensor:
     """Return adversarial images (N, 3, H, W), after checking that they keep their budget.
+
+    Images are attacked together, or in parts where memory does not suffice.
 
     Args:
         model: network, images in [0, 1] -> logits, or what holds them; see `docs/your-model.md`.
@@ -58,16 +60,28 @@ def attack(
         network = Adapter(model, Convention(), None)
         _labels_fit(network, images, masks, ignore_index)
         context = context_of_call(bound, network, images, masks, batch=len(images), ignore_index=ignore_index, **given)
-        return _attacked(bound, network, images, masks, ignore_index, generator, context)
+        generators = per_image(generator, len(images))
+
+        def attacked(part: slice) -> Tensor:
+            return _attacked(bound, network, images[part], masks[part], ignore_index, generators[part], context)
+
+        return torch.cat(in_parts(len(images), len(images), attacked, images.device))
 
 
 @contextlib.contextmanager
 def _told(where: str) -> Iterator[None]:
-    """Turn what an attack says of its input into a sentence for the user."""
+    """Turn what an attack says of its input, and the end of memory, into a sentence for the user."""
     try:
         yield
     except ValueError as error:
         raise SegbenchError(f"{where}: {error}") from error
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise SegbenchError(
+            f"{where}: one image takes more memory than there is ({describe(error)[:200]}); cut it, as "
+            "segbench.predict does with protocol='whole-v1(window=[512, 512])'"
+        ) from error
 
 
 def _attacked(
@@ -76,15 +90,17 @@ def _attacked(
     images: Tensor,
     masks: Tensor,
     ignore_index: int,
-    generator: torch.Generator | Generators | None,
+    generators: Generators,
     context: Mapping[str, Any],
 ) -> Tensor:
-    """Return adversarial images that keep their budget."""
-    if bound.attack.region is not None:
-        generator = per_image(generator, len(images))
-    allowed = bound.allowed(images, masks, ignore_index=ignore_index, generator=generator)
-    adversarial = bound(network, images, masks, ignore_index=ignore_index, generator=generator, **context)
+    """Return adversarial images that keep their budget, and move the generators on; where it fails, they stay."""
+    copies = {id(one): one.clone_state() for one in generators}  # one generator may stand for several images
+    used = [copies[id(one)] for one in generators]
+    allowed = bound.allowed(images, masks, ignore_index=ignore_index, generator=used)
+    adversarial = bound(network, images, masks, ignore_index=ignore_index, generator=used, **context)
     check_budget(adversarial, images, bound.threat, allowed=allowed)
+    for one, own in zip(generators, used, strict=True):
+        one.set_state(own.get_state())
     return adversarial
 
 

@@ -9,14 +9,22 @@ from typing import Any
 
 import torch
 
+from segbench.attacks.tools.guard import seeded
+
 SWITCHES = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
 """Parts of `torch.backends` that say, from torch 2.9 on, whether float32 products are rounded."""
 
 
 @contextlib.contextmanager
 def put_aside() -> Iterator[None]:
-    """Work as in a new process: with torch's own defaults, and without the program's autocast and rounding."""
+    """Work as in a new process: with torch's own defaults, and without the program's autocast and rounding.
+
+    Global generators of random numbers, too, are as they were when it ends.
+    """
     with contextlib.ExitStack() as stack:
+        gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+        stack.enter_context(torch.random.fork_rng(gpus))
+        stack.enter_context(seeded(None, torch.device("cpu")))
         stack.enter_context(defaults())
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):

@@ -169,11 +169,15 @@ def _checked(model: nn.Module, images: Tensor, masks: Tensor, void: int) -> Grad
         """
         at, gradient, logits = (values[rows] for values in points[place])
         sides = [(at + side * size * direction).clamp(0, 1) for side in (1, -1)]
-        found = [model(side) for side in sides]
-        values = [cross_entropy(own / scale[rows], masks[rows], ignore_index=void).double() for own in found]
-        above, below = (image_mean(own, masks[rows], ignore_index=void) for own in values)
+        losses, moves = [], []
+        for side in sides:
+            found = model(side)
+            moves.append(_norm(found - logits))
+            found = found / scale[rows]
+            values = cross_entropy(found, masks[rows], ignore_index=void).double()
+            losses.append(image_mean(values, masks[rows], ignore_index=void))
         expected = ((sides[0] - sides[1]) * gradient).double().flatten(1).sum(1)
-        return above - below, expected, *(_norm(own - logits) for own in found)
+        return losses[0] - losses[1], expected, *moves
 
     def at_random(directions: list[Tensor], rows: Tensor) -> list[Tensor]:
         found = [rises(place, direction, FINE, rows) for place in range(2) for direction in directions]

@@ -64,7 +64,7 @@ def motion(options: Mapping[str, Any]) -> Motion:
 
 @dataclass(frozen=True)
 class Poses:
-    """Where the patches of a batch lie; each (N,) float64.
+    """Where the patches of a batch lie; each (N,) float64, on the device of the images.
 
     Attributes:
         rows: row of the centre, in pixels from the upper edge of the image.
@@ -86,15 +86,15 @@ def side(size: float, height: int, width: int) -> int:
     return max(1, min(round(math.sqrt(size * height * width)), height, width))
 
 
-def drawn(motion: Motion, height: int, width: int, generators: Generators) -> Poses:
+def drawn(motion: Motion, images: Tensor, generators: Generators) -> Poses:
     """Draw how a patch lies in each image, each from its own generator.
 
     Args:
         motion: what may happen.
-        height: of the images, in pixels.
-        width: of the images, in pixels.
+        images: (N, 3, H, W).
         generators: one generator per image.
     """
+    height, width = images.shape[2:]
     length = side(motion.size, height, width)
     poses = []
     for generator in generators:
@@ -114,7 +114,7 @@ def drawn(motion: Motion, height: int, width: int, generators: Generators) -> Po
                 1 + light * motion.brightness,
             ]
         )
-    return Poses(*torch.tensor(poses, dtype=torch.float64).T)
+    return Poses(*torch.tensor(poses, dtype=torch.float64).T.to(images.device, non_blocking=True))
 
 
 def scored_poses(motion: Motion, images: Tensor, generators: Generators) -> Poses:
@@ -131,7 +131,7 @@ def scored_poses(motion: Motion, images: Tensor, generators: Generators) -> Pose
     for generator in generators:
         seed = hashlib.sha256(f"patch {generator.initial_seed()}".encode()).digest()[:7]
         own.append(torch.Generator().manual_seed(int.from_bytes(seed, "big")))
-    return drawn(motion, images.shape[2], images.shape[3], own)
+    return drawn(motion, images, own)
 
 
 def footprint(poses: Poses, images: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ def _inside(poses: Poses, images: Tensor) -> Tensor:
     """Return each pixel's place in the patch, (N, H, W, 2) across and down: from -1 to 1 where the patch covers it."""
     height, width = images.shape[2:]
     rows, columns, sides, angles = (
-        value.to(images.device).view(-1, 1, 1) for value in (poses.rows, poses.columns, poses.sides, poses.angles)
+        value.view(-1, 1, 1) for value in (poses.rows, poses.columns, poses.sides, poses.angles)
     )
     down = torch.arange(height, device=images.device, dtype=torch.float64).view(1, -1, 1) + 0.5 - rows
     across = torch.arange(width, device=images.device, dtype=torch.float64).view(1, 1, -1) + 0.5 - columns

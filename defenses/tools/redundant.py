@@ -111,6 +111,8 @@ def majority(logits: list[Tensor]) -> Tensor:
     """
     stacked = torch.stack(logits).float()
     mean = F.softmax(stacked, 2).mean(0)
-    votes = F.one_hot(stacked.argmax(2), stacked.shape[2]).sum(0).movedim(-1, 1)
+    votes = torch.zeros_like(mean)
+    for own in stacked:
+        votes.scatter_add_(1, own.argmax(1, keepdim=True), torch.ones_like(votes[:, :1]))
     surrogate = F.log_softmax(stacked, 2).logsumexp(0)
     return surrogate + (votes + mean - surrogate).detach()

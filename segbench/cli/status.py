@@ -35,7 +35,10 @@ def status(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show what of a store is done, what runs where, what failed and why, and what is left."""
+    """Show what of a store is done, what runs where, what failed and why, and what is left.
+
+    The exit code is 1 where something in it is damaged.
+    """
     from segbench.store import Store
     from segbench.store import status as look
 
@@ -50,7 +53,8 @@ def status(
 
     terminal = output.console()
     if json:
-        output.print_json("status", deque(looks(), maxlen=1).pop().plain())
+        found = deque(looks(), maxlen=1).pop()
+        output.print_json("status", found.plain())
     elif watch and terminal.is_terminal:
         from rich.live import Live
 
@@ -60,9 +64,11 @@ def status(
     else:
         before = None
         for found in looks():
-            if found.matrices != before:  # a file gets a table for each change, not one every two seconds
+            if (now := (found.matrices, found.damaged)) != before:  # a file gets a table for each change
                 terminal.print(shown(found, terminal.width if terminal.is_terminal else None), soft_wrap=True)
-            before = found.matrices
+            before = now
+    if found.damaged:
+        raise typer.Exit(1)
 
 
 def shown(found: Status, width: int | None) -> RenderableType:
@@ -82,9 +88,11 @@ def shown(found: Status, width: int | None) -> RenderableType:
     for matrix in found.matrices:
         numbers = (matrix.total, matrix.done, matrix.running, matrix.failed, matrix.left)
         table.add_row(Text(visible(matrix.name)), *map(str, numbers))
-    parts: list[RenderableType] = [table if found.matrices else Text(f"{found.store}: no matrix was run here yet")]
+    empty = not (found.matrices or found.damaged)
+    parts: list[RenderableType] = [Text(f"{found.store}: no matrix was run here yet") if empty else table]
     now = found.now
     groups = [
+        ("damaged", list(found.damaged), "red"),
         ("running", [_line(job, now) for job in found.running], "green"),
         ("lost; the next run takes them up", [_line(job, now) for job in found.lost], "yellow"),
         ("submitted to SLURM, not begun", [f"{label} ({task})" for task, label in found.waiting], "yellow"),

@@ -66,7 +66,7 @@ class BatchSizes:
         if self.asked is not None:
             return self.asked
         if self.device.type != "cuda":
-            return max(1, min(MOST, CPU_PIXELS // (image.shape[-2] * image.shape[-1])))
+            return on_processor(image)
         if "bytes" not in found:
             self._keep(digest, bytes=_bytes_of_a_pixel(network, image))
         return _fitting(found["bytes"] * image.shape[-2] * image.shape[-1], _free(self.device))
@@ -115,6 +115,11 @@ class BatchSizes:
     def _key(self, digest: str) -> str:
         text = "/".join((digest, self.how, device_name(self.device)))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def on_processor(images: Tensor) -> int:
+    """Return how many images like those of a batch (N, 3, H, W) go through a network at once on a processor."""
+    return max(1, min(MOST, CPU_PIXELS // images[0, 0].numel()))
 
 
 def _size(images: Tensor) -> str:

@@ -74,12 +74,13 @@ def small(labels: Tensor, where: Tensor, num_classes: int) -> Tensor:
 
 
 def fetched(tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
-    """Bring tensors to the host, with one copy for all of a type."""
+    """Bring tensors to the host, with one copy for all of a type that are on a device."""
     if all(tensor.device.type == "cpu" for tensor in tensors):
         return [tensor.numpy() for tensor in tensors]
     arrays: dict[int, NDArray[Any]] = {}
-    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
-        places = [place for place, tensor in enumerate(tensors) if tensor.dtype == dtype]
+    kinds = [(tensor.device, tensor.dtype) for tensor in tensors]  # certificates are on the host already
+    for kind in dict.fromkeys(kinds):
+        places = [place for place, own in enumerate(kinds) if own == kind]
         flat = torch.cat([tensors[place].flatten() for place in places]).cpu().numpy()
         ends = np.cumsum([tensors[place].numel() for place in places])
         for place, own in zip(places, np.split(flat, ends[:-1]), strict=True):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from segbench.attacks.tools.budget import distance
+from segbench.attacks.tools.guard import seeded
 from segbench.defenses.base import Certified, Dynamic
 from segbench.evaluation.batch_size import BatchSizes
 from segbench.evaluation.batching import Pack, Read
@@ -157,12 +158,10 @@ class Scoring:
         seeded by the cell and the first of the pieces, apart from that of the attack.
         """
         attacked = self.attack.threat.access != "none"
-        devices = [self.device] if self.device.type == "cuda" else []
         target = in_precision(self.opened.networks[cell.target.digest], self.opened.precision)
 
         def scores_of(part: slice) -> Tensor:
-            with torch.random.fork_rng(devices):
-                torch.manual_seed(derive(cell.seed, "score", *pack.keys[part][0]))
+            with seeded(derive(cell.seed, "score", *pack.keys[part][0]), self.device):
                 return self.protocol.scores(target, images[part], attacked=attacked)
 
         parts = self._in_parts(cell, images, scores_of)

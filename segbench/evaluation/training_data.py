@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from segbench.attacks.base import BoundAttack
+from segbench.attacks.base import Batches, BoundAttack
 from segbench.attacks.tools.losses import counted_classes
 from segbench.attacks.tools.passes import Passes, count_passes
 from segbench.datasets.base import Dataset, Split
 from segbench.errors import CellError, describe
-from segbench.evaluation.batch_size import CPU_PIXELS
+from segbench.evaluation.batch_size import on_processor
 from segbench.evaluation.batching import TrainingBatches
 from segbench.memory import out_of_memory, release
 from segbench.protocols.base import EvaluationProtocol
@@ -30,7 +30,7 @@ class Piecewise(nn.Module):
 
     Args:
         model: images -> logits.
-        most: images of a piece; fewer on a processor, where they are not to have more than `CPU_PIXELS`.
+        most: images of a piece; fewer on a processor, where they are not to have more than an evaluation takes.
     """
 
     def __init__(self, model: nn.Module, most: int) -> None:
@@ -39,7 +39,7 @@ class Piecewise(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, C, H, W)."""
-        most = self.most if images.is_cuda else min(self.most, max(1, CPU_PIXELS // images[0, 0].numel()))
+        most = self.most if images.is_cuda else min(self.most, on_processor(images))
         if len(images) <= most:
             logits: Tensor = self.model(images)
             return logits
@@ -77,17 +77,28 @@ def training_context(
     if attack.attack.fit is None:
         return context, Passes()
     batches = TrainingBatches(scored_split(dataset, split, protocol), protocol, 1 if one_by_one else FITTED, device)
-    most = FITTED
+    most = 1 if one_by_one else FITTED
+    context["perturbation"], passes = _fitted(attack, network, batches, most, device, dataset.ignore_index)
+    return context, passes
+
+
+def _fitted(
+    attack: BoundAttack, network: nn.Module, batches: Batches, most: int, device: torch.device, ignore_index: int
+) -> tuple[Tensor, Passes]:
+    """Fit a perturbation on batches of at most so many images, and return it with the passes that it took.
+
+    Raises:
+        CellError: one image alone takes more memory than there is.
+    """
     while True:
         seen = Piecewise(network, most)
         try:
             with count_passes(seen) as passes:
-                context["perturbation"] = attack.fit(seen, batches, ignore_index=dataset.ignore_index)
-            return context, passes
+                return attack.fit(seen, batches, ignore_index=ignore_index), passes
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            if one_by_one or most == 1:
+            if most == 1:
                 raise CellError(
                     f"{attack.attack.name}: to fit on one training image takes more memory than {device} has "
                     f"({describe(error)[:200]}); use a protocol that cuts images, such as ddcat-crop-v1"
@@ -145,7 +156,7 @@ def context_of_call(
         )
         firsts = range(0, len(images), batch)
         batches = [(images[first : first + batch], masks[first : first + batch]) for first in firsts]
-        perturbation = attack.fit(network, batches, ignore_index=ignore_index)
+        perturbation, _ = _fitted(attack, network, batches, batch, images.device, ignore_index)
     return {"class_pixels": class_pixels, "perturbation": perturbation}
 
 

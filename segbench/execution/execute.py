@@ -95,15 +95,21 @@ def submit(plan: Plan, store: Store, runtime: Runtime, display: Display) -> tupl
     """Hand everything that a plan leaves to do to SLURM, and return the numbers of its jobs.
 
     Raises:
+        Stopped: the user asked to stop; what was submitted is cancelled.
         StoreError: the store cannot be written, or its file system cannot be shared.
         SegbenchError: the engine is another one, or SLURM refuses the jobs.
     """
     if runtime.engine != "slurm":
         raise SegbenchError(f"--detach: jobs of the engine {runtime.engine} end with this process; use --engine slurm")
     board, make = _opened(plan, store, runtime, display)
-    engine = make(display, threading.Event())
+    stop = threading.Event()
+    engine = make(display, stop)
     assert isinstance(engine, SlurmEngine)
-    engine.offer(board.jobs)
+    with _interruptible(stop, [signal.SIGINT]):
+        engine.offer(board.jobs)
+    if stop.is_set():
+        engine.stop()
+        raise Stopped
     return engine.numbers
 
 
@@ -194,6 +200,8 @@ class _Execution:
                     for future in finished:
                         self._settle(future)
                     self.board.whole.catch_up()
+                if self.stop.is_set() and not asked:  # before the first of those that were offered began
+                    self.engine.stop()
             except KeyboardInterrupt:
                 self.stop.set()
                 self.engine.stop()

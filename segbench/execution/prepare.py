@@ -23,7 +23,7 @@ from segbench.execution import workers
 from segbench.memory import out_of_memory
 from segbench.networks import convention_check, loaders
 from segbench.networks.adapter import Adapter
-from segbench.networks.load import answers, open_external
+from segbench.networks.load import answers, open_external, unfinished
 from segbench.plan.data import Data, needs_root
 from segbench.plan.networks import ExternalCell
 from segbench.plan.plan import Plan, build
@@ -230,8 +230,11 @@ def _checked_network(
     opened = open_external(external, data, dataset)
     protocol: EvaluationProtocol = matrix.protocol.make()
     used = (*matrix.attacks, *matrix.transfer_attacks)
+    weights = {name for name, _ in opened.adapter.named_parameters()}
     gradients = any(attack.attack().threat.access == "gradients" for attack in used)
     found = _fits(opened.adapter, dataset, matrix.split, protocol, gradients=gradients, stated=external.access)
+    if not all(name in weights for name, _ in opened.adapter.named_parameters()):
+        raise SegbenchError(unfinished(external.name))
     notes = (*opened.cell.notes, *opened.adapter.notes)
     cell = replace(opened.cell, notes=notes, answers=found, access=opened.adapter.access)
     key = {"protocol": matrix.protocol.short, "split": matrix.split}

@@ -13,6 +13,7 @@ from segbench.evaluation.sweep import run_sweep
 from segbench.execution import workers
 from segbench.execution.board import Ended, Job
 from segbench.execution.heartbeat import Heartbeat
+from segbench.files import acquire
 from segbench.plan.evaluations import EvalCell
 from segbench.plan.plan import Sweep
 from segbench.store import Store
@@ -34,6 +35,7 @@ def work(key: str, job: Job, root: Path, runtime: Runtime) -> Ended:
     channel, device = workers.here()
     store = Store(root)
     try:
+        _see_that_it_is_free(job, store)
         with Heartbeat(store, key, job, runtime.engine) as heartbeat:
             reporter = workers.JobReporter(channel, key, heartbeat)
             if isinstance(job, Sweep):
@@ -48,6 +50,17 @@ def work(key: str, job: Job, root: Path, runtime: Runtime) -> Ended:
         store_failure(job, store, error)
         return Ended(describe(error))
     return Ended()
+
+
+def _see_that_it_is_free(job: Job, store: Store) -> None:
+    """See that no other process does a job: the heartbeat would tell of this one in its place.
+
+    Raises:
+        Busy: one does.
+    """
+    lock = store.sweep_lock(job.key, job.shard) if isinstance(job, Sweep) else store.training_lock(job.digest)
+    acquire(lock, job.label)
+    lock.release()
 
 
 def store_failure(job: Job, store: Store, error: Exception | SystemExit) -> None:

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from segbench.components import specs
 from segbench.defenses.base import Dynamic
 from segbench.errors import SegbenchError, describe
+from segbench.evaluation.batch_size import on_processor
 from segbench.files import file_sha256
 from segbench.leaderboard.bundled import Evaluation, Shown
 from segbench.leaderboard.entry_files import LeaderboardError
 from segbench.leaderboard.sampling import LEVELS
+from segbench.memory import in_parts
 from segbench.model_zoo.base import ModelError
 from segbench.model_zoo.weights import load_strict
 from segbench.networks.fingerprint import state_sha256
@@ -128,7 +130,7 @@ def _unrepeatable(network: nn.Module, own: Evaluation) -> str:
     """Return the reason why a network cannot repeat its predictions; "" if it can."""
     if isinstance(network, Dynamic):
         return "the network changes with the images that it has seen"
-    images = _unit(own.sample[0].clean)
+    images = _unit(own.sample[0].clean[:1])
     with torch.no_grad():
         same = torch.equal(network(images), network(images))
     return "" if same else "the network draws new random numbers for every prediction"
@@ -151,8 +153,12 @@ def _labels(network: nn.Module, protocol: EvaluationProtocol, shown: Shown, *, a
     pieces = _unit(shown.adversarial)
     if blank.truth.shape != truth.shape or len(blank.images) != len(pieces):
         raise LeaderboardError(f"{shown.where}: {len(pieces)} pieces, its protocol cuts {len(blank.images)}")
-    scores = protocol.scores(network, pieces, attacked=attacked)
-    labels: NDArray[np.int64] = protocol.merge(scores, Crops(pieces, blank.masks, truth, blank.layout)).numpy()
+
+    def scores(part: slice) -> Tensor:
+        return protocol.scores(network, pieces[part], attacked=attacked)
+
+    found = torch.cat(in_parts(len(pieces), on_processor(pieces), scores, pieces.device))
+    labels: NDArray[np.int64] = protocol.merge(found, Crops(pieces, blank.masks, truth, blank.layout)).numpy()
     return labels
 
 

@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from segbench.components.imports import Files, local_source, watched
 from segbench.config.network import Convention, ExternalNetwork
@@ -40,6 +41,9 @@ SAME = 1e-6
 TOLERANCE = 1e-3
 """Share of the largest of these logits by which they may differ: other hardware rounds otherwise."""
 
+TRACES = {"attributes", "object"}
+"""Parts of an identity that predicting may change for good: what functions keep in globals and closures."""
+
 
 def load_network(
     cell: NetworkCell, store: Store, device: torch.device, num_classes: int, ignore_index: int
@@ -56,7 +60,8 @@ def load_network(
     if kept is not None and found.identity != dict(cell.identity):
         found = _adapted(_read(cell.external, num_classes), cell.external, num_classes)
     _keep(cell, found)
-    if found.identity != dict(cell.identity) and "object" not in cell.identity:
+    parts = {*found.identity, *cell.identity} - (TRACES if cell.digest in _seen else set())
+    if "object" not in cell.identity and any(found.identity.get(key) != cell.identity.get(key) for key in parts):
         raise CellError(f"{cell.label}: its code or weights changed since the evaluation was planned; start it again")
     found.adapter.to(device)
     return _ready(found.adapter, found.assured, cell.external)
@@ -186,8 +191,13 @@ class _Found(NamedTuple):
 _kept: dict[str, _Read] = {}
 """The network from elsewhere that was loaded last, by the digest of its cell: sweep after sweep asks for the same."""
 
+_seen: set[str] = set()
+"""Digests of cells whose networks were in every part what was planned when this process first loaded them."""
+
 
 def _keep(cell: ExternalCell, found: _Found) -> None:
+    if found.identity == dict(cell.identity):
+        _seen.add(cell.digest)
     _kept.clear()
     _kept[cell.digest] = found.read
 
@@ -198,7 +208,11 @@ def forget() -> None:
 
 
 def _read(external: ExternalNetwork, num_classes: int | None) -> _Read:
-    """Load a network, and note the files that it is made from."""
+    """Load a network, and note the files that it is made from.
+
+    Raises:
+        SegbenchError: there is none, or its first image decides the shape of its weights.
+    """
     try:
         with defaults(), torch.random.fork_rng(devices=[]), watched() as files:
             torch.manual_seed(derive(external.seed, "weights"))
@@ -211,7 +225,17 @@ def _read(external: ExternalNetwork, num_classes: int | None) -> _Read:
             )
     except ModelError as error:
         raise SegbenchError(str(error)) from error
+    if any(is_lazy(own) for own in (*loaded.network.parameters(), *loaded.network.buffers())):
+        raise SegbenchError(unfinished(external.name))
     return _Read(loaded, files)
+
+
+def unfinished(name: str) -> str:
+    """Say that a network makes weights when it first predicts."""
+    return (
+        f"{name}: some of its weights are made, at random, when it first predicts (a lazy layer); pass an image "
+        "through it where it is built, and then load its weights"
+    )
 
 
 def _adapted(read: _Read, external: ExternalNetwork, num_classes: int | None, classes: Sequence[str] = ()) -> _Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import warnings
@@ -19,7 +20,7 @@ from segbench.config.network import Convention
 from segbench.errors import SegbenchError, failing
 from segbench.files import is_file
 from segbench.model_zoo.official import load_official
-from segbench.networks.factories import from_factory
+from segbench.networks.factories import FunctionNetwork, from_factory
 from segbench.networks.huggingface import from_hf
 from segbench.networks.libraries import from_smp, from_torchvision
 from segbench.networks.loaded import Loaded, with_weights
@@ -38,7 +39,7 @@ FORMS = (
 )
 
 in_memory: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
-"""Networks of this process that `memory:NAME` means."""
+"""Networks of this process that `memory:NAME` means; each time it is loaded, a copy is."""
 
 
 def load(
@@ -183,9 +184,19 @@ class Exported(nn.Module):
 def _memory(name: str, weights: str | None, num_classes: int | None) -> Loaded:
     if name not in in_memory:
         raise SegbenchError(f"memory:{name} is a network of another process; load it from a file or a factory")
-    network = in_memory[name]
+    network = _copied(in_memory[name])
     identity = {"class": f"{type(network).__module__}.{type(network).__qualname__}"}
     return with_weights(Loaded(network, Convention(), identity), weights)
+
+
+def _copied(network: nn.Module) -> nn.Module:
+    """Return a copy of a network, or the network itself where it cannot be copied, as one that a function names."""
+    if isinstance(network, FunctionNetwork):
+        return network
+    try:
+        return copy.deepcopy(network)
+    except Exception:  # tensors that are no leaves, locks, handles: whatever a network holds
+        return network
 
 
 LIBRARIES: dict[str, Callable[[str, str | None, int | None], Loaded]] = {

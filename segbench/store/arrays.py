@@ -1,6 +1,6 @@
 """Arrays of jobs that were handed to SLURM: what each holds, and how each of its tasks ended.
 
-cache/slurm/<name>/  jobs.json  submitted.json  ended/<task>.json  output/<task>.txt
+cache/slurm/<name>/  jobs.json  submitted.json  begun/<task>.json  ended/<task>.json  output/<task>.txt
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Arrays(RunningJobs):
             jobs: for each task `key`, `label`, the `job` as plain data, and the `patience` of `remote.do`.
         """
         folder = self.array_dir(name)
-        for part in ("ended", "output"):
+        for part in ("begun", "ended", "output"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         self._write(folder / "jobs.json", {"shared": dict(shared), "jobs": [dict(job) for job in jobs]})
 
@@ -102,20 +102,34 @@ class Arrays(RunningJobs):
                     found[str(content["number"])] = [name for name in content["after"] if name in left]
         return found
 
+    def submitted_arrays(self) -> list[str]:
+        """Return the names of the arrays that were submitted, sorted."""
+        return sorted(path.parent.name for path in (self.cache_dir / "slurm").glob("*/submitted.json"))
+
     def tasks(self) -> list[Task]:
         """Return the tasks of all arrays that have not ended; arrays that cannot be read are left out."""
         found = []
-        for path in sorted((self.cache_dir / "slurm").glob("*/submitted.json")):
-            name = path.parent.name
-            try:
-                number = (self._read(path) or {}).get("number")
-                jobs = self.array(name)["jobs"]
-                tasks = [Task(name, str(number), i, str(job["key"]), str(job["label"])) for i, job in enumerate(jobs)]
-            except (StoreError, KeyError, TypeError):
-                continue
-            ended = self.ended(name)
-            found += [task for task in tasks if task.index not in ended]
+        for name in self.submitted_arrays():
+            with contextlib.suppress(StoreError):
+                found += self.tasks_of(name)
         return found
+
+    def tasks_of(self, name: str) -> list[Task]:
+        """Return the tasks of an array that have not ended; none where it was removed meanwhile.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        submitted, jobs = (self._read(self.array_dir(name) / file) for file in ("submitted.json", "jobs.json"))
+        if submitted is None or jobs is None:
+            return []
+        try:
+            number, listed = str(submitted["number"]), jobs["jobs"]
+            tasks = [Task(name, number, i, str(job["key"]), str(job["label"])) for i, job in enumerate(listed)]
+        except (KeyError, TypeError) as error:
+            raise StoreError(f"{self.array_dir(name)}: holds no jobs of SLURM; delete it") from error
+        ended = self.ended(name)
+        return [task for task in tasks if task.index not in ended]
 
     def ended(self, name: str) -> set[int]:
         """Return which tasks of an array have ended."""
@@ -124,20 +138,36 @@ class Arrays(RunningJobs):
     def task_ended(self, task: Task) -> dict[str, Any] | None:
         """Return how a task ended, or None where it has not, or its file is just being written."""
         try:
-            return self._read(self._ended(task))
+            return self._read(self._of_task(task, "ended"))
         except StoreError:
             return None
 
     def write_task_ended(self, task: Task, content: Mapping[str, Any]) -> None:
         """Store how a task ended."""
-        self._write(self._ended(task), content)
+        self._write(self._of_task(task, "ended"), content)
 
-    def output(self, task: Task) -> str:
-        """Return the end of what a task printed."""
+    def begun(self, task: Task) -> str | None:
+        """Return the node on which segbench began with a task last, or None before it did."""
         try:
-            return (self.array_dir(task.array) / "output" / f"{task.index}.txt").read_text(errors="replace")[-2000:]
+            return (self._read(self._of_task(task, "begun")) or {}).get("node")
+        except StoreError:
+            return None
+
+    def write_task_begun(self, task: Task, node: str) -> None:
+        """Store the node on which segbench begins with a task."""
+        self._write(self._of_task(task, "begun"), {"node": node})
+
+    def output_file(self, task: Task) -> Path:
+        """File of what a task printed."""
+        return self.array_dir(task.array) / "output" / f"{task.index}.txt"
+
+    def last_line(self, task: Task) -> str:
+        """Return the last line that a task printed, or "" where it printed nothing."""
+        try:
+            lines = self.output_file(task).read_text(errors="replace").strip().splitlines()
         except OSError:
             return ""
+        return lines[-1][:200] if lines else ""
 
     def drop_array(self, name: str) -> None:
         """Remove an array."""
@@ -151,5 +181,5 @@ class Arrays(RunningJobs):
                 if path.parent.name not in left and time.time() - path.stat().st_mtime > KEPT:
                     self.drop_array(path.parent.name)
 
-    def _ended(self, task: Task) -> Path:
-        return self.array_dir(task.array) / "ended" / f"{task.index}.json"
+    def _of_task(self, task: Task, what: str) -> Path:
+        return self.array_dir(task.array) / what / f"{task.index}.json"

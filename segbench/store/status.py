@@ -58,6 +58,7 @@ class Status:
         lost: jobs of which nothing was heard for a minute, or whose process died; the next run takes them up.
         waiting: what waits in SLURM's queue: its name for the task, and the job.
         failures: what failed, each once.
+        damaged: manifests and lists of SLURM's jobs that cannot be read, and what to do, a sentence each.
         now: when this was so, by the clock of the store's file system.
     """
 
@@ -67,6 +68,7 @@ class Status:
     lost: tuple[Running, ...]
     waiting: tuple[tuple[str, str], ...]
     failures: tuple[Failure, ...]
+    damaged: tuple[str, ...]
     now: float
 
     def plain(self) -> dict[str, Any]:
@@ -79,6 +81,7 @@ class Status:
             "lost": [_job(job) for job in self.lost],
             "waiting": [{"task": task, "label": label} for task, label in self.waiting],
             "failures": [asdict(failure) for failure in self.failures],
+            "damaged": list(self.damaged),
         }
 
 
@@ -86,7 +89,7 @@ def status(store: Store) -> Status:
     """Return how far the matrices of a store are.
 
     Raises:
-        StoreError: there is no such store, or a manifest is damaged.
+        StoreError: there is no such store.
     """
     if not store.root.is_dir():
         raise StoreError(f"{store.root}: there is no such store; name one that segbench run has written")
@@ -94,18 +97,32 @@ def status(store: Store) -> Status:
     under_way = [job for job in jobs if not job.lost(now)]
     cells = {digest for job in under_way for digest in job.cells}
     failures: dict[str, Failure] = {}
-    matrices = []
+    matrices, damaged, tasks = [], [], []
     for name in store.manifests():
-        manifest = store.manifest(name, filled=False)
+        try:
+            manifest = store.manifest(name, filled=False)
+        except StoreError as error:
+            damaged.append(str(error))
+            continue
         if manifest is not None:
             matrices.append(_matrix(manifest, store, cells, failures))
+    for name in store.submitted_arrays():
+        try:
+            tasks += store.tasks_of(name)
+        except StoreError as error:
+            damaged.append(str(error))
     keys = {job.key for job in under_way}
-    waiting = [
-        (task.name, task.label) for task in store.tasks() if task.key not in keys and not _is_done(task.key, store)
-    ]
-    lost = tuple(job for job in jobs if job not in under_way and not all(_is_done(cell, store) for cell in job.cells))
+    waiting = [(task.name, task.label) for task in tasks if task.key not in keys and not _is_done(task.key, store)]
+    lost = [job for job in jobs if job not in under_way and not all(_is_done(cell, store) for cell in job.cells)]
     return Status(
-        str(store.root), tuple(matrices), tuple(under_way), lost, tuple(waiting), tuple(failures.values()), now
+        str(store.root),
+        tuple(matrices),
+        tuple(under_way),
+        tuple(lost),
+        tuple(waiting),
+        tuple(failures.values()),
+        tuple(damaged),
+        now,
     )
 
 

@@ -245,3 +245,35 @@ def test_unusable_input_is_refused(attack: Attack[...], options: dict[str, Any],
         run(task.model, task.images * 255, task.masks)
     with pytest.raises(ValueError, match="images must be"):
         run(task.model, task.images, task.masks[:, :-1])
+
+
+@pytest.mark.slow
+@EVERY_CASE
+def test_everything_is_made_on_the_device_of_the_images(
+    attack: Attack[...], options: dict[str, Any], task: Any, pretended_gpu: Any
+) -> None:
+    options = options | {key: 3 for key in ("steps", "queries", "epochs") if key in options}
+    expected = bind(attack, options, task)(task.model, task.images, task.masks)
+    with pretended_gpu:
+        there = type(task)(*(own.to("cuda:0") for own in task))
+        made = bind(attack, options, there)(there.model, there.images, there.masks)
+        assert made.is_cuda
+        assert torch.equal(made.cpu(), expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["bim", "cospgd", "hide", "label-square", "mifgsm", "patch", "pgd", "segpgd", "universal-patch"]
+)
+def test_what_follows_every_image_to_the_end_never_waits_for_the_device(
+    name: str, task: Any, pretended_gpu: Any
+) -> None:
+    attack, waits = catalog.components("attack")[name].object, []
+    with pretended_gpu:
+        there = type(task)(*(own.to("cuda:0") for own in task))
+        for passes in (2, 5):
+            pretended_gpu.waits.clear()
+            known = catalog.components("attack")[name].options
+            run = bind(attack, {key: passes for key in ("steps", "epochs") if key in known}, there)
+            run(there.model, there.images, there.masks)
+            waits.append(pretended_gpu.waits.total())
+    assert waits[0] == waits[1] > 0

@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from segbench.attacks.tools.passes import count_passes
 from segbench.components import catalog
-from segbench.defenses.base import Dynamic, Losses, Prepared, Wrapped
+from segbench.defenses.base import Certified, Dynamic, Losses, Prepared, Wrapped
 from segbench.model_zoo.base import Segmenter
 
 NAMES = list(catalog.components("defense"))
@@ -201,3 +204,57 @@ def test_only_dynamic_defenses_have_a_state(name: str, build: Build) -> None:
 def test_docstring_names_a_source(name: str) -> None:
     if name != "none":
         assert "Source:" in catalog.find("defense", name).doc
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_everything_is_made_on_the_device_of_the_images(
+    name: str, build: Build, batch: tuple[Tensor, Tensor], pretended_gpu: Any
+) -> None:
+    def found(device: str) -> tuple[Tensor, ...]:
+        images, masks = (own.to(device) for own in batch)
+        defense = build(name).to(torch.device(device))
+        total = loss_of(defense, images, masks).total
+        total.backward()
+        gradients = [own.grad.norm() for own in defense.parameters() if own.grad is not None]
+        deployed = defense.deploy().eval()
+        images.requires_grad_()
+        logits = deployed(images)
+        (gradient,) = torch.autograd.grad(logits.sum(), images)
+        if isinstance(deployed, Dynamic):
+            deployed.adapt(images.detach())
+        return total.detach(), torch.stack(gradients), logits.detach(), gradient, deployed(images).detach()
+
+    expected = found("cpu")
+    with pretended_gpu:
+        for own, other in zip(found("cuda:0"), expected, strict=True):
+            assert own.is_cuda
+            assert torch.equal(own.cpu(), other)
+
+
+class Wide(TorchDispatchMode):
+    """Notes operations that return eight bytes for each class and pixel of one image, or more of them."""
+
+    def __init__(self, values: int) -> None:
+        super().__init__()
+        self.values = values
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        tensors = [own for own in tree_leaves(made) if isinstance(own, Tensor)]
+        if any(own.itemsize == 8 and own.numel() >= self.values for own in tensors):
+            self.found.add(str(func))
+        return made
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "median"])  # whose places are of the three colours
+def test_no_prediction_holds_eight_bytes_for_each_class_and_pixel(
+    name: str, build: Build, batch: tuple[Tensor, Tensor]
+) -> None:
+    images = batch[0][:1]
+    deployed = build(name).deploy().eval()
+    with Wide(images.numel()) as wide, torch.no_grad():  # as many classes as colours
+        deployed(images)
+        if isinstance(deployed, Certified):
+            deployed.certify(images, [torch.Generator()])
+    assert not wide.found

@@ -6,6 +6,7 @@ import errno
 import json
 import traceback
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -123,12 +124,47 @@ def test_what_is_counted_may_take_too_much_memory_too(
     assert sizes.count(5) == 1
 
 
-def test_one_image_of_a_prediction_is_cut_into_fewer_pieces_at_once() -> None:
-    image = torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(0))
-    masks = torch.zeros(40, 40, dtype=torch.int64)
-    options = {"protocol": "ddcat-crop-v1(size=40, crop=32)", "masks": masks, "attack": "pgd(steps=2)"}
-    ample, small = (segbench.predict(Room(room).eval(), image, **options) for room in (9, 2))  # type: ignore[arg-type]
-    assert (ample != small).float().mean() < 0.01  # kernels may round otherwise for another number of images
+class Pointwise(Room):
+    """A network whose answers do not depend by a bit on what is beside an image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        super().forward(images)
+        return torch.cat([images, images.flip(1) ** 2], 1)
+
+
+def of_a_batch(network: nn.Module, attack: str) -> Tensor:
+    numbers = torch.Generator().manual_seed(0)
+    images, masks = torch.rand(5, 3, 40, 40, generator=numbers), torch.randint(6, (5, 40, 40), generator=numbers)
+    first, again = (segbench.attack(network, images, masks, attack, generator=numbers) for _ in range(2))
+    assert not torch.equal(first, again)  # the generator has moved on
+    same = segbench.attack(
+        network, images[:1].expand(2, -1, -1, -1), masks[:1].expand(2, -1, -1), attack, generator=[numbers] * 2
+    )
+    assert not torch.equal(*same)
+    return torch.cat([first, again])
+
+
+def of_a_prediction(network: nn.Module, attack: str) -> Tensor:
+    numbers = torch.Generator().manual_seed(0)
+    image, masks = torch.rand(3, 40, 40, generator=numbers), torch.randint(6, (40, 40), generator=numbers)
+    protocol = "ddcat-crop-v1(size=40, crop=32)"
+    return segbench.predict(network, image, protocol=protocol, masks=masks, attack=attack)
+
+
+@pytest.mark.parametrize("attacked", [of_a_batch, of_a_prediction])
+def test_tensors_are_attacked_with_as_many_at_once_as_fit(attacked: Callable[[nn.Module, str], Tensor]) -> None:
+    ample, small = (attacked(Pointwise(room, only=True), "pgd(steps=2)") for room in (9, 2))
+    assert torch.equal(ample, small)
+    with pytest.raises(SegbenchError, match=r"one image takes more memory than there is .*; cut it, as"):
+        attacked(Pointwise(0, only=True), "pgd(steps=2)")
+
+
+@pytest.mark.slow
+def test_a_perturbation_is_fitted_on_tensors_in_as_many_pieces_as_fit() -> None:
+    images, masks = torch.rand(5, 3, 40, 40), torch.zeros(5, 40, 40, dtype=torch.int64)
+    with pytest.warns(UserWarning, match="it is fitted on the images"):
+        ample, small = (segbench.attack(Pointwise(n), images, masks, "universal(epochs=1)") for n in (9, 2))
+    torch.testing.assert_close(small, ample)
 
 
 def test_no_error_keeps_tensors_and_none_of_one_thing_alone_is_hidden() -> None:

@@ -145,6 +145,26 @@ def test_a_job_of_another_day_has_its_date() -> None:
     assert "-" not in _line(replace(made, started=now), now)
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"jobs": 3, "records": 3, "name": 5}', b"\xff\0"])
+def test_a_damaged_file_is_named_and_hides_nothing_else(content: bytes, store: Store) -> None:
+    manifest = store.manifest("tiny", filled=False)
+    assert manifest is not None
+    (store.eval_dir(manifest.records[0].digest) / "record.json").unlink()
+    store.write_manifest(manifest.model_copy(update={"name": "other"}))
+    for name, number in (("first", "7"), ("second", "8")):
+        listed = [{"key": manifest.records[0].digest, "label": "waits", "job": {}}]
+        store.write_array(name, {}, listed)
+        store.submitted(name, number)
+    (store.root / "matrices" / "other.json").write_bytes(content)
+    (store.array_dir("first") / "jobs.json").write_bytes(content)
+    shown = CliRunner().invoke(cli.app, ["status", str(store.root)])
+    assert shown.exit_code == 1, shown.output
+    assert all(text in shown.stdout for text in ("matrices/other.json: ", "slurm/first", "tiny  ", "waits (8_0)"))
+    found = json.loads(CliRunner().invoke(cli.app, ["status", str(store.root), "--json"]).stdout)
+    assert [matrix["name"] for matrix in found["matrices"]] == ["tiny"]
+    assert len(found["damaged"]) == 2
+
+
 def test_a_store_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.app, ["status", str(tmp_path / "none")])
     assert "there is no such store" in str(result.exception)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -87,7 +89,8 @@ def settings() -> tuple[object, ...]:
         parts: list[Any] = [backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv]
         switches += [part.fp32_precision for part in parts]
     modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
-    return (torch.get_default_dtype(), torch.get_default_device(), *modes, *switches)
+    drawn = random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002
+    return (torch.get_default_dtype(), torch.get_default_device(), *modes, *switches, *drawn)
 
 
 def scores(model: nn.Module, folder: Path) -> list[float]:
@@ -118,6 +121,26 @@ def test_no_setting_changes_an_evaluation(
     assert found == expected
     cpu = torch.device("cpu")
     assert seen == {(False, torch.float32, cpu, False, "highest", "ieee" if SWITCHED else "")}
+
+
+class Drawing(nn.Module):
+    """A network that draws from all three global generators."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        drawn = torch.from_numpy(np.random.rand(*images.shape)).float() + random.random()  # noqa: NPY002
+        return torch.cat([images, drawn * torch.rand(1)], 1)
+
+
+def test_what_a_network_draws_does_not_depend_on_what_was_drawn_before(tmp_path: Path) -> None:
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)  # noqa: NPY002
+        before = settings()
+        attacks = ["clean", f"square(queries={2 + seed})"]  # whose passes have not been counted yet
+        result = segbench.evaluate(Drawing(), "digits(size=32, train=4, val=3)", attacks, store=tmp_path / str(seed))
+        assert settings() == before
+        found.append(result.miou("clean"))
+    assert found[0] == found[1]
 
 
 def test_settings_come_back_after_an_error() -> None:

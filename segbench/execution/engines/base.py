@@ -23,6 +23,10 @@ class Refused(Lost):
     """A machine cannot do a job, or not yet; another one may, or the same one later."""
 
 
+class Unfit(Refused):
+    """A machine can do no job of this run: it lacks something that the others have."""
+
+
 def outcome_of(inner: Future[Any], outcome: Callable[[Future[Any]], Ended]) -> Future[Ended]:
     """Return a future that ends when another one does.
 

@@ -83,9 +83,14 @@ def connect(store: Store, runtime: Runtime) -> Cluster:
                 raise SegbenchError(
                     f"--engine ray: Ray does not start on this machine ({reason}); try again"
                 ) from error
+            advice = (
+                "install its versions here, or start a cluster with those of here"
+                if reason.startswith("Version mismatch")
+                else "start one with ray start --head, set RAY_AUTH_MODE=token if it asks for a token, or leave "
+                "--address out"
+            )
             raise SegbenchError(
-                f"--address {runtime.address}: no cluster of Ray lets us in there ({reason}); start one with "
-                "ray start --head, set RAY_AUTH_MODE=token if it asks for a token, or leave --address out"
+                f"--address {runtime.address}: no cluster of Ray lets us in there ({reason}); {advice}"
             ) from error
     if not own:
         _seen_by_all(store)
@@ -149,8 +154,9 @@ class RayEngine:
         # Of this run alone: others may run on the same store.
         self.stop_file = self.store.cache_dir.resolve() / f"stop-{uuid.uuid4().hex[:8]}"
         largest = max((node["Resources"].get("CPU", 1.0) for node in ray.nodes() if node["Alive"]), default=1.0)
-        options = {"num_cpus": min(threads, largest), "num_gpus": cluster.share, "max_retries": 0}
-        self.task: Any = ray.remote(**options)(_task)
+        self.needs = {"CPU": max(1.0, min(threads, largest)), "GPU": cluster.share}
+        self.task: Any = ray.remote(num_cpus=self.needs["CPU"], num_gpus=cluster.share, max_retries=0)(_task)
+        self.room = True
         self.waiting: dict[str, Future[Ended]] = {}
         self.progress = remote.Progress(self.store)
         self.head = ray.get_runtime_context().gcs_address
@@ -173,8 +179,8 @@ class RayEngine:
         self.waiting[key] = future = outcome_of(reference.future(), _outcome)
         return future
 
-    def news(self) -> Iterable[Update]:
-        """Return the progress that jobs have told the store.
+    def news(self) -> Iterable[Update | str]:
+        """Return the progress that jobs have told the store, and that no node has room for them, if so.
 
         Raises:
             SegbenchError: the head of the cluster has ended, and all tasks with it.
@@ -184,6 +190,8 @@ class RayEngine:
             self.asked = now
             if (fault := _fault(self.head)) is None:
                 self.answered = now
+                if lacking := self._lacking():
+                    return (lacking,)
             elif now - self.answered > HEAD_GONE:
                 raise SegbenchError(
                     f"--engine ray: the head of the cluster at {self.head} does not answer any more ({fault}); start "
@@ -194,6 +202,14 @@ class RayEngine:
         self.looked = now
         self.waiting = {key: future for key, future in self.waiting.items() if not future.done()}
         return self.progress.of(self.waiting)
+
+    def _lacking(self) -> str:
+        """Say, once, that jobs wait for a node that is not there, which an autoscaler may still start."""
+        nodes = [node["Resources"] for node in _ray().nodes() if node["Alive"]]
+        room, before = any(all(node.get(k, 0.0) >= n for k, n in self.needs.items()) for node in nodes), self.room
+        self.room = room
+        asked = " and ".join(f"{name} {number:g}" for name, number in self.needs.items() if number)
+        return f"no node of the Ray cluster has {asked}; jobs wait until one joins" if before and not room else ""
 
     def stop(self) -> None:
         """Ask all tasks to stop, those too that have not begun."""
@@ -234,7 +250,7 @@ def _outcome(ended: Future[Any]) -> Ended:
 
 
 def _seen_by_all(store: Store) -> None:
-    """See that every node reads what this machine writes in the store, and that it can run segbench.
+    """See that every node reads what this machine writes in the store, and that it has the same segbench.
 
     Raises:
         SegbenchError: naming the nodes where that is not so.
@@ -248,10 +264,10 @@ def _seen_by_all(store: Store) -> None:
     looking: Any = ray.remote(num_cpus=0, max_retries=0)(_look)
     try:
         asked = {
-            node: looking.options(scheduling_strategy=on_node(node, soft=False)).remote(str(sign.resolve()), content)
+            node: looking.options(scheduling_strategy=on_node(node, soft=False)).remote(str(sign.resolve()))
             for node in nodes
         }
-        blind = {nodes[node] for node, answer in asked.items() if not ray.get(answer, timeout=120)}
+        found = {node: ray.get(answer, timeout=120) for node, answer in asked.items()}
     except ray.exceptions.RayError as error:
         raise SegbenchError(
             f"--engine ray: a node cannot run segbench ({' '.join(str(error).split())[-300:]}); install the same "
@@ -259,6 +275,13 @@ def _seen_by_all(store: Store) -> None:
         ) from error
     finally:
         sign.unlink(missing_ok=True)
+    others = {nodes[node] for node, (_, code) in found.items() if code != remote.code()}
+    if others:
+        raise SegbenchError(
+            f"--engine ray: {', '.join(sorted(others))} has another segbench than this machine; install the same on "
+            "every node"
+        )
+    blind = {nodes[node] for node, (seen, _) in found.items() if seen != content}
     if blind:
         raise SegbenchError(
             f"{store.root}: {', '.join(sorted(blind))} cannot see the files that this machine writes there; name a "
@@ -266,10 +289,10 @@ def _seen_by_all(store: Store) -> None:
         )
 
 
-def _look(path: str, content: str) -> bool:
-    """Whether a file of the store is seen on the node that this runs on."""
+def _look(path: str) -> tuple[str, str]:
+    """Return what a file of the store holds on the node that this runs on, and a hash of the segbench there."""
     try:
         with open(path, encoding="utf-8") as file:
-            return file.read() == content
+            return file.read(), remote.code()
     except OSError:
-        return False
+        return "", remote.code()

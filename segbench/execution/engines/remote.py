@@ -17,7 +17,7 @@ from segbench.config.own import declare
 from segbench.errors import SegbenchError, Stopped, StoreError
 from segbench.execution import work, workers
 from segbench.execution.board import Ended
-from segbench.execution.engines.base import Refused
+from segbench.execution.engines.base import Refused, Unfit
 from segbench.plan.as_data import job_from_plain
 from segbench.plan.networks import TrainCell
 from segbench.plan.plan import Sweep
@@ -105,12 +105,12 @@ def envelope(runtime: Runtime, threads: int) -> dict[str, Any]:
         "threads": threads,
         "environment": {name: value for name, value in os.environ.items() if name.startswith("SEGBENCH_")},
         "folder": str(Path.cwd()),
-        "code": _code(),
+        "code": code(),
     }
 
 
 @cache
-def _code() -> str:
+def code() -> str:
     """Return a hash of the segbench that this process runs."""
     return package_sha256("segbench")
 
@@ -129,11 +129,12 @@ def do(shared: Mapping[str, Any], key: str, plain: Mapping[str, Any], ear: Ear, 
         How it ended.
 
     Raises:
-        Refused: this machine cannot do it, or does not see the networks of a sweep.
+        Unfit: this machine has another segbench, or lacks the data or the device.
+        Refused: it does not see the networks of a sweep.
         Stopped: it was asked to stop; a checkpoint was written.
     """
-    if shared.get("code") != _code():
-        raise Refused(
+    if shared.get("code") != code():
+        raise Unfit(
             f"{socket.gethostname()} has another segbench than the machine that submitted the job; install the same on "
             "all, and run the matrix again"
         )
@@ -145,7 +146,7 @@ def do(shared: Mapping[str, Any], key: str, plain: Mapping[str, Any], ear: Ear, 
         job = job_from_plain(plain)
         device = workers.resolve_devices(runtime.device, 1, 1)[0]
     except SegbenchError as error:
-        raise Refused(f"{socket.gethostname()}: {error}") from error
+        raise Unfit(f"{socket.gethostname()}: {error}") from error
     workers.set_up(ear, device, int(shared["threads"]))
     store = Store(runtime.store)
     if isinstance(job, Sweep):

@@ -1,6 +1,6 @@
-"""The commands of SLURM that segbench needs: sbatch, squeue, scancel, scontrol, and sacct where there is one.
+"""The commands of SLURM that segbench needs: sbatch, squeue, scancel and scontrol.
 
-Source: https://slurm.schedmd.com/sbatch.html, squeue.html, sacct.html and scontrol.html
+Source: https://slurm.schedmd.com/sbatch.html, squeue.html and scontrol.html
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from segbench.errors import SegbenchError
 
@@ -111,17 +112,21 @@ def depend(number: str, after: Sequence[str]) -> None:
     _run(["scontrol", "update", f"JobId={number}", f"Dependency={_dependency(after)}"])
 
 
+def avoid(number: str, nodes: str) -> None:
+    """Keep those tasks of an array that wait in the queue from nodes, whose names are separated by commas."""
+    _run(["scontrol", "update", f"JobId={number}", f"ExcNodeList={nodes}"])
+
+
 def requeue(name: str) -> bool:
     """Put a running task back into its queue; whether SLURM does so."""
     return _again(["scontrol", "requeue", name]).returncode == 0
 
 
-def verdicts(names: Sequence[str]) -> dict[str, str]:
-    """Return how tasks ended, in SLURM's words, as far as there is an accounting that answers."""
-    command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(names)}"]
-    told = _run([*command, "--format=JobID,State"], patience=10).stdout
-    lines = (line.partition("|") for line in told.splitlines())
-    return {name: state.split()[0] for name, _, state in lines if state.strip()}
+def verdicts(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return how tasks ended, in SLURM's word, and on which node, "" for none: of those that SLURM still remembers."""
+    command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(names)}", "--format=%i %T %B"]
+    told = (line.split() for line in _run(command).stdout.splitlines())
+    return {name: (state, node.replace("n/a", "")) for name, state, node, *_ in told}
 
 
 def _dependency(after: Sequence[str]) -> str:
@@ -138,11 +143,12 @@ def _again(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return _run(command)
 
 
-def _run(command: Sequence[str], text: str = "", patience: float = 0.0) -> subprocess.CompletedProcess[str]:
+def _run(command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    how: Any = {"capture_output": True, "text": True, "start_new_session": True}  # Ctrl-C is for segbench alone
     try:
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=patience or PATIENCE)
+        return subprocess.run(command, input=text, timeout=PATIENCE, **how)
     except subprocess.TimeoutExpired as error:
         told = (error.stderr or b"").decode(errors="replace")
-        return subprocess.CompletedProcess(command, 1, "", f"no answer within {patience or PATIENCE:g} s {told}")
+        return subprocess.CompletedProcess(command, 1, "", f"no answer within {PATIENCE:g} s {told}")
     except OSError as error:
         return subprocess.CompletedProcess(command, 1, "", str(error))

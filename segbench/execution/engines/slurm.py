@@ -18,7 +18,8 @@ from segbench.config.matrix import Runtime
 from segbench.errors import SegbenchError, Stopped
 from segbench.execution.board import Ended, Job
 from segbench.execution.engines import remote, sbatch
-from segbench.execution.engines.base import Lost, Refused
+from segbench.execution.engines.base import Lost, Refused, Unfit
+from segbench.execution.engines.queue import Queue
 from segbench.execution.workers import Update
 from segbench.files import acquire
 from segbench.plan.as_data import job_to_plain
@@ -71,12 +72,11 @@ class SlurmEngine:
         self.tasks: dict[str, Task] = {}
         self.waiting: dict[str, Future[Ended]] = {}
         self.numbers: tuple[str, ...] = ()
-        self.gone: set[str] = set()
-        self.reasons: set[str] = set()
+        self.queue = Queue()
+        self.unfit: list[str] = []
         self.told: list[Update | str] = []
         self.progress = remote.Progress(store)
         self.looked = self.asked = 0.0
-        self.deaf = False
 
     def __enter__(self) -> SlurmEngine:
         return self
@@ -106,7 +106,16 @@ class SlurmEngine:
         """Wait for a job that is in the queue, or submit it."""
         early = key in self.tasks and "refused" in (self.store.task_ended(self.tasks[key]) or {})
         if early or key not in self.tasks:
-            self._submit({key: job})
+            try:
+                self._submit({key: job})
+            except SegbenchError as error:
+                if not self.unfit:
+                    raise
+                self._give_up()  # what still waits, waits for a node that is not there
+                raise SegbenchError(
+                    f"{str(error).partition('; ')[0]} without {', '.join(self.unfit)}, which cannot run them; mend "
+                    "these nodes, or ask for others with --slurm"
+                ) from error
         future: Future[Ended] = Future()
         self.waiting[key] = future
         return future
@@ -209,6 +218,8 @@ class SlurmEngine:
         if ended is None:
             return
         future, task = self.waiting.pop(key), self.tasks.pop(key)
+        if "unfit" in ended:
+            self._avoid(ended["unfit"], ended["refused"])
         if "refused" in ended:
             future.set_exception(Refused(ended["refused"]))
         elif "error" in ended:
@@ -217,41 +228,42 @@ class SlurmEngine:
             future.set_exception(Lost(ended.get("stopped", f"SLURM's job {task.name} vanished")))
 
     def _ask(self) -> None:
-        """Ask SLURM which tasks it still has; one that it has not, twice in a row, and that did not end, vanished."""
-        queued = sbatch.alive()
-        if queued is None:
-            if not self.deaf:
-                self.told.append("SLURM does not answer; jobs go on, and so does waiting for them")
-            self.deaf = True
-            return
-        self.deaf = False
-        self._say_why(queued)
-        missing = {task.name: key for key in self.waiting if (task := self.tasks[key]).name not in queued}
-        vanished = [name for name in missing if name in self.gone]
-        self.gone = set(missing)
-        verdicts = sbatch.verdicts(vanished) if vanished else {}
-        for name in vanished:
-            key = missing[name]
-            task = self.tasks[key]
+        """Ask SLURM which tasks it still has; one that it has not and that did not say how it ended vanished."""
+        keys = {self.tasks[key].name: key for key in self.waiting}
+        vanished, told = self.queue.look(list(keys))
+        self.told += told
+        for name, (state, node) in vanished.items():
+            task = self.tasks[keys[name]]
             if self.store.task_ended(task) is None:
-                future = self.waiting.pop(key)
-                del self.tasks[key]
+                future = self.waiting.pop(task.key)
+                del self.tasks[task.key]
                 self.store.write_task_ended(task, {"vanished": True})
-                future.set_exception(Lost(self._reason(task, verdicts.get(name))))
+                future.set_exception(self._lost(task, state, node))
 
-    def _say_why(self, queued: Mapping[str, str]) -> None:
-        """Tell, once, why SLURM keeps jobs waiting for longer than until others have ended."""
-        why: dict[str, list[str]] = {}
-        for key in self.waiting:
-            name = self.tasks[key].name
-            why.setdefault(queued.get(name, ""), []).append(name)
-        for reason in why.keys() - sbatch.USUAL - self.reasons:
-            self.reasons.add(reason)
-            names = why[reason]
-            jobs = f"{len(names)} job{'s' * (len(names) > 1)}"
-            self.told.append(f"SLURM keeps {jobs} waiting ({reason}); see scontrol show job {names[0]}")
+    def _lost(self, task: Task, state: str, node: str) -> Lost:
+        """Say how a task ended that did not say it itself; a node on which segbench did not begin gets no more tasks.
 
-    def _reason(self, task: Task, verdict: str | None) -> str:
-        lines = self.store.output(task).strip().splitlines()
-        told = f" ({verdict})" if verdict else f" (its last line: {lines[-1][:200]})" if lines else ""
-        return f"SLURM's job {task.name} vanished{told}"
+        Args:
+            task: the task.
+            state: SLURM's word for the ending; "" where it has forgotten the task.
+            node: where it ran; "" where it did not, or SLURM has forgotten it.
+        """
+        line = self.store.last_line(task)
+        if state == "FAILED" and node and self.store.begun(task) != node:
+            why = f"{line}; see {self.store.output_file(task)}" if line else "it cannot write in the store"
+            self._avoid(node, why)
+            return Unfit(f"SLURM's job {task.name} cannot begin on {node}")
+        ending = f"{state} on {node}" if node else state
+        told = ", ".join(part for part in (ending, line and f"its last line: {line}") if part)
+        return Lost(f"SLURM's job {task.name} vanished ({told})" if told else f"SLURM's job {task.name} vanished")
+
+    def _avoid(self, node: str, why: str) -> None:
+        """Send no more tasks to a node, those that wait in the queue among them."""
+        if node in self.unfit:
+            return
+        self.unfit.append(node)
+        self.told.append(f"{node} gets no more jobs of this run: {why}")
+        before = self.options.get("exclude")
+        self.options["exclude"] = node if before is None else f"{before},{node}"
+        for number in {task.number for task in self.tasks.values()}:
+            sbatch.avoid(number, self.options["exclude"])

@@ -21,7 +21,7 @@ from typing import Any
 from segbench.errors import Stopped
 from segbench.execution.board import PAUSE
 from segbench.execution.engines import remote, sbatch
-from segbench.execution.engines.base import Refused
+from segbench.execution.engines.base import Refused, Unfit
 from segbench.store import Store
 from segbench.store.arrays import Task
 
@@ -55,6 +55,8 @@ def main(root: str, name: str) -> None:
     index = int(os.environ["SLURM_ARRAY_TASK_ID"])
     own = content["jobs"][index]
     task = Task(name, os.environ["SLURM_ARRAY_JOB_ID"], index, own["key"], own["label"])
+    node = os.environ["SLURMD_NODENAME"]
+    store.write_task_begun(task, node)
     try:
         while store.task_ended(task) is None:
             ended = remote.do(content["shared"], task.key, own["job"], ear, own.get("patience", 0.0))
@@ -70,7 +72,8 @@ def main(root: str, name: str) -> None:
         while _more(store, task, content["shared"], until, ear):
             pass
     except Refused as error:
-        store.write_task_ended(task, {"refused": str(error)})
+        unfit = {"unfit": node} if isinstance(error, Unfit) else {}
+        store.write_task_ended(task, {"refused": str(error), **unfit})
     except Stopped:
         if limit.is_set() and store.task_ended(task) is None:
             if not ear.moved:  # it would never end

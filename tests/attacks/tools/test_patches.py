@@ -48,7 +48,7 @@ def test_brightness_scales_colours_and_stays_in_the_box() -> None:
 
 def test_drawn_poses_are_uniform_and_leave_no_patch_outside() -> None:
     ways = Motion(0.04, None, 0.0, 0.2, 30.0, 0.1)
-    many = drawn(ways, 50, 100, [torch.Generator().manual_seed(i) for i in range(2000)])
+    many = drawn(ways, torch.zeros(1, 3, 50, 100), [torch.Generator().manual_seed(i) for i in range(2000)])
     length = side(0.04, 50, 100)
     assert length == 14
     assert many.rows.min() >= length / 2

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from segbench.attacks.base import attack
 from segbench.attacks.tools.budget import BudgetExceeded
@@ -29,11 +28,21 @@ from segbench.store import Store
 from segbench.training.train import run_training
 
 CPU = torch.device("cpu")
+GPU = torch.device("cuda", 0)
 
 
-def sweep_into(store: Store, sweep: Sweep, reporter: Any, *, batch: int | None = 2, every: float = 1e9) -> None:
-    runtime = Runtime(eval_batch=batch, checkpoint_every=every, keep_images=2)
-    run_sweep(sweep, store, runtime, CPU, reporter)
+def sweep_into(
+    store: Store,
+    sweep: Sweep,
+    reporter: Any,
+    *,
+    batch: int | None = 2,
+    every: float = 1e9,
+    device: torch.device = CPU,
+    **options: Any,
+) -> None:
+    runtime = Runtime(eval_batch=batch, checkpoint_every=every, keep_images=2, **options)
+    run_sweep(sweep, store, runtime, device, reporter)
 
 
 @pytest.fixture(scope="module")
@@ -214,27 +223,45 @@ def test_where_memory_ends_the_sweep_goes_on_with_fewer_images_at_once(
 
 
 def test_nothing_waits_for_the_device_while_an_attack_goes_its_steps(
-    plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any]
+    plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any], pretended_gpu: Any
 ) -> None:
-    class Waits(TorchDispatchMode):
-        count = 0
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            self.count += func.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero)
-            return func(*args, **(kwargs or {}))
-
     plan, make = plan_and_store
     counts = []
     for steps in (1, 3):
         cell = next(c for c in plan.evaluations if c.setting == "white-box" and c.attack.options["steps"] == steps)
         store = make(f"waits-{steps}")
-        sweep_into(store, Sweep(cell.source, (cell,)), silent())  # what is remembered of the network costs no more
-        for path in (store.root / "eval").rglob("record.json"):
-            path.unlink()
-        with Waits() as waits:
-            sweep_into(store, Sweep(cell.source, (cell,)), silent())
-        counts.append(waits.count)
+        sweep = Sweep(cell.source, (cell,))
+        with pretended_gpu:
+            sweep_into(store, sweep, silent(), device=GPU)  # what is remembered of the network costs no more
+            for path in (store.root / "eval").rglob("record.json"):
+                path.unlink()
+            pretended_gpu.waits.clear()
+            sweep_into(store, sweep, silent(), device=GPU)
+        counts.append(pretended_gpu.waits.total())
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.slow
+def test_a_gpu_gives_the_records_of_a_cpu(
+    tiny_plan: Callable[..., Plan], tmp_path: Path, silent: type[Any], pretended_gpu: Any
+) -> None:
+    certified = {"name": "randomized-smoothing", "samples": 2, "picking": 2, "counting": 9}
+    attacks = ["clean", "hide(source=0, steps=2)", "universal(epochs=1)"]
+    plan = tiny_plan(attacks=attacks, defenses=["none", certified], transfer=None)
+    every = {"tallies": ["confidence", "boundary", "objects"]}
+    cpu, gpu = (Store(tmp_path / name) for name in ("cpu", "gpu"))
+    for cell in plan.trainings:
+        run_training(cell, cpu, Runtime(), CPU, silent())
+    gpu.root.mkdir()
+    (gpu.root / "train").symlink_to(cpu.root / "train")
+    for sweep in plan.sweeps:
+        sweep_into(cpu, sweep, silent(), **every)
+        with pretended_gpu:
+            sweep_into(gpu, sweep, silent(), device=GPU, **every)
+        for cell in sweep.cells:
+            assert numbers(gpu, cell.digest) == numbers(cpu, cell.digest)
+            for name, counts in cpu.tallies(cell.digest).items():
+                np.testing.assert_array_equal(counts, gpu.tallies(cell.digest)[name])
 
 
 def test_records_say_what_was_used(plan_and_store: tuple[Plan, Callable[[str], Store]], silent: type[Any]) -> None:

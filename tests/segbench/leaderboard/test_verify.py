@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from segbench.files import file_sha256
 from segbench.leaderboard import archive, bundle, entry_files, images, predicting
@@ -105,13 +106,26 @@ def test_an_honest_bundle_is_verified(good: Path, entry: Entry, weights: list[Pa
     ],
     ids=lambda wanted: " ".join(wanted.values()),
 )
-def test_every_kind_of_entry_can_be_verified(
+def test_every_kind_of_entry_can_be_verified_with_room_for_one_piece_at_a_time(
     by_board: Callable[..., Entry],
     store: Store,
     weights_of: Callable[[Entry], list[Path]],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     wanted: dict[str, str],
 ) -> None:
+    built = predicting._trained
+
+    def narrow(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        if len(inputs[0]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def small(*given: Any) -> nn.Module:
+        network = built(*given)
+        network.register_forward_pre_hook(narrow)
+        return network
+
+    monkeypatch.setattr(predicting, "_trained", small)
     entry = by_board(**wanted)
     path = tmp_path / "b.zip"
     path.write_bytes(bundle.pack(entry, store))

@@ -47,6 +47,15 @@ def frozen():
 
 def large():
     return nn.Conv2d(3, 3, 33)
+
+def lazy():
+    return nn.LazyConv2d(3, 1)
+
+class Late(Net):
+    def forward(self, images):
+        if not hasattr(self, "head"):
+            self.head = nn.Conv2d(3, 3, 1)
+        return self.head(self.conv(images))
 """
 SHOWN = {"models": None, "defenses": None, "recipe": None, "transfer": None}
 
@@ -181,11 +190,67 @@ def test_a_network_is_loaded_once_for_many_sweeps_as_long_as_it_is_what_it_was(
     assert state_sha256(fresh.network) == cell.identity["state"]
 
 
+class Keeping(nn.Module):
+    """A network that keeps something of each image by a function of (network, image)."""
+
+    def __init__(self, keep: Callable[[nn.Module, torch.Tensor], object], *, copied: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.keep, self.kept, self.steps = keep, dict[object, object](), 0
+        self.held = None if copied else self.conv.weight * 2  # a tensor that is no leaf cannot be copied
+        self.register_buffer("grid", None)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.keep(self, images)
+        logits: torch.Tensor = self.conv(images)
+        return logits
+
+
+seen: list[int] = []
+KEPT: dict[str, Callable[[nn.Module, torch.Tensor], object]] = {
+    "a cache": lambda network, images: network.kept.setdefault(tuple(images.shape), images[:, :1] > 0),
+    "a counter": lambda network, images: setattr(network, "steps", network.steps + 1),
+    "its last logits": lambda network, images: setattr(network, "kept", network.conv(images)),
+    "a buffer made late": lambda network, images: setattr(network, "grid", torch.arange(images.shape[-1])),
+    "a global": lambda network, images: seen.append(len(images)),
+}
+
+
+def given(matrix: Callable[..., Matrix], network: nn.Module) -> ExternalCell:
+    loaders.in_memory[type(network).__name__] = network
+    return cell_of(matrix(load=f"memory:{type(network).__name__}"))
+
+
+@pytest.mark.parametrize("copied", [True, False], ids=["copied", "in place"])
+@pytest.mark.parametrize("name", KEPT)
+def test_what_a_network_keeps_while_it_predicts_makes_no_other_network_of_it(
+    matrix: Callable[..., Matrix], name: str, *, copied: bool
+) -> None:
+    if name == "a buffer made late" and not copied:
+        pytest.skip("a buffer of a network in place is part of its weights")
+    network, other = Keeping(KEPT[name], copied=copied), nn.Conv2d(3, 3, 1)
+    first, second, store = given(matrix, network), given(matrix, other), Store(Path("nowhere"))
+    for cell in (first, first, second, first):
+        load_network(cell, store, CPU, 3, 255)(torch.rand(1, 3, 16, 16))
+    if copied:
+        assert (network.steps, network.kept, network.grid) == (0, {}, None)
+
+
+def test_a_network_in_place_whose_weights_drift_while_it_predicts_is_refused(matrix: Callable[..., Matrix]) -> None:
+    network = Keeping(lambda own, images: own.conv.bias.data.sub_(images.mean()), copied=False)
+    cell, store = given(matrix, network), Store(Path("nowhere"))
+    load_network(cell, store, CPU, 3, 255)(torch.rand(1, 3, 16, 16))
+    with pytest.raises(CellError, match="changed since the evaluation was planned"):
+        load_network(cell, store, CPU, 3, 255)
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
         ({"load": "{file}:frozen", "access": "gradients"}, "no gradient reaches the images"),
         ({"load": "{file}:large"}, r"large cannot take an image \(1, 3, 16, 16\)|net cannot take an image"),
+        ({"load": "{file}:lazy"}, "net: some of its weights are made, at random, when it first predicts"),
+        ({"load": "{file}:Late"}, "net: some of its weights are made, at random, when it first predicts"),
         ({"load": "{file}:biuld"}, "did you mean 'build'"),
         ({"classes": {"background": 0, "0": 1}}, "must name every class of the dataset .*; it lacks 1"),
         ({"classes": {"background": 0, "0": 1, "1": 3}}, "has 3 channels, but 'classes' names channel 3"),

@@ -18,6 +18,7 @@ import pytest
 from segbench.config.matrix import Runtime
 from segbench.errors import SegbenchError
 from segbench.execution.engines import ray as engine
+from segbench.execution.engines import remote
 from segbench.store import Store
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'segbench[ray]'")
@@ -93,6 +94,49 @@ def test_a_head_that_is_gone_ends_the_waiting(empty: str, tmp_path: Path, monkey
     made.asked = made.answered = -1e9
     with pytest.raises(SegbenchError, match=f"the head of the cluster at {head} does not answer any more"):
         made.news()
+
+
+def test_jobs_for_which_no_node_has_room_are_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        library = no_ray(f"127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setattr(engine, "_ray", lambda: library)
+        cluster = engine.Cluster(Store(tmp_path), Runtime(store=tmp_path, engine="ray"), 4, 0.5, 1, 1, False)
+        made = engine.RayEngine(cluster, 4)
+        both = {"Alive": True, "Resources": {"CPU": 1.0, "GPU": 1.0}}
+        told = ["no node of the Ray cluster has CPU 1 and GPU 0.5; jobs wait until one joins"]
+        for nodes, expected in (([both], []), ([{**both, "Alive": False}], told), ([], []), ([both], []), ([], told)):
+            library.nodes = lambda nodes=nodes: nodes
+            made.asked, made.looked = -1e9, time.monotonic()
+            assert list(made.news()) == expected
+
+
+def test_a_node_with_another_segbench_is_named_before_a_job_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = no_ray("")
+    library.nodes = lambda: [{"Alive": True, "NodeID": 56 * "0", "NodeName": "n7"}]
+    library.remote = lambda **_: lambda task: SimpleNamespace(options=lambda **_: SimpleNamespace(remote=task))
+    library.get = lambda answer, timeout: answer
+    library.exceptions = SimpleNamespace(RayError=OSError)
+    monkeypatch.setattr(engine, "_ray", lambda: library)
+    engine._seen_by_all(Store(tmp_path))
+    for look, told in ((("", remote.code()), "n7 cannot see"), (("", "others"), "n7 has another segbench")):
+        monkeypatch.setattr(engine, "_look", lambda path, look=look: look)
+        with pytest.raises(SegbenchError, match=told):
+            engine._seen_by_all(Store(tmp_path))
+
+
+def test_a_cluster_of_another_version_is_told_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: Any) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.1\n    Python: 3.13.1\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        library = no_ray(address)
+        library.init = init
+        monkeypatch.setattr(engine, "_ray", lambda: library)
+        with pytest.raises(SegbenchError, match=r"Ray: 2.1 Python: 3.13.1\); install its versions here"):
+            engine.connect(Store(tmp_path), Runtime(store=tmp_path, engine="ray", address=address))
 
 
 def own_network(*command: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def test_what_names_no_number_has_submitted_no_jobs(commands: Path, told: str) -
         sbatch.submit("run me", commands, 1, {})
 
 
+def test_ctrl_c_of_a_terminal_does_not_reach_a_command(commands: Path) -> None:
+    command(commands, "sbatch", "cut -d' ' -f5 /proc/$$/stat")
+    assert int(sbatch.submit("run me", commands, 1, {})) != os.getpgrp()
+
+
 def test_a_command_that_does_not_end_is_told_in_its_own_words(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sbatch, "PATIENCE", 0.3)
     command(commands, "sbatch", "echo 'sbatch: error: SLURM takes no more, retrying' >&2; exec sleep 9")
@@ -73,12 +79,12 @@ def test_a_queue_that_does_not_answer_is_no_empty_queue(commands: Path) -> None:
     assert sbatch.alive() == {}
 
 
-def test_the_words_of_the_accounting_are_used_where_there_is_one(commands: Path) -> None:
-    command(commands, "sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
+def test_slurm_remembers_for_a_while_how_tasks_ended_and_where(commands: Path) -> None:
+    command(commands, "squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
     assert sbatch.verdicts(["12_0"]) == {}
-    command(commands, "sacct", f"echo $@ > {commands}/asked; echo '12_0|CANCELLED by 0'; echo '12_1|NODE_FAIL'")
-    assert sbatch.verdicts(["12_0", "12_1"]) == {"12_0": "CANCELLED", "12_1": "NODE_FAIL"}
-    assert "--jobs=12_0,12_1" in (commands / "asked").read_text()
+    command(commands, "squeue", f"echo $@ > {commands}/asked; echo '12_0 CANCELLED n/a'; echo '12_1 FAILED n1'")
+    assert sbatch.verdicts(["12_0", "12_1"]) == {"12_0": ("CANCELLED", ""), "12_1": ("FAILED", "n1")}
+    assert "--states=all --jobs=12_0,12_1" in (commands / "asked").read_text()
 
 
 def test_a_controller_that_is_away_for_a_moment_is_asked_again(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,11 +15,13 @@ from typing import Any
 import pytest
 
 from segbench.config.load import load_matrix
-from segbench.errors import SegbenchError
+from segbench.errors import SegbenchError, Stopped
+from segbench.execution import execute
 from segbench.execution.board import Ended
 from segbench.execution.engines.base import Lost
 from segbench.execution.engines.slurm import SCRIPT, SlurmEngine
 from segbench.execution.prepare import tentative_plan
+from segbench.plan.plan import Plan
 from segbench.store import Store
 from segbench.store.running import Running
 from segbench.store.status import status
@@ -118,25 +121,39 @@ def test_without_slurm_the_engine_says_so(
 
 
 @pytest.fixture
-def cluster(small: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], SlurmEngine]:
+def plan(small: Callable[..., Path], tmp_path: Path) -> Plan:
+    return tentative_plan(
+        load_matrix(str(small(tmp_path, defenses=["none"])), [f"runtime.store={tmp_path / 'a store'}"])
+    )
+
+
+@pytest.fixture
+def jobs(plan: Plan) -> dict[str, Any]:
+    return {**{cell.digest: cell for cell in plan.trainings}, **{sweep.key: sweep for sweep in plan.sweeps}}
+
+
+@pytest.fixture
+def cluster(
+    plan: Plan, jobs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], SlurmEngine]:
     """Return makers of engines on one store, with commands that number arrays and keep them in the queue for ever."""
     (tmp_path / "bin").mkdir()
     scripts = {
         "sbatch": 'echo "$@" >> asked; n=$(wc -l < asked); [ "$n" -le "${MOST:-9}" ] || { echo full >&2; exit 1; }\n'
+        '[ "$n" != "$INTERRUPT" ] || kill -INT $PPID\n'
         'printf "%s_0 PD None\n%s_1 PD Dependency\n" $n $n >> queue; echo $n',
-        "squeue": "cat queue 2>/dev/null; true",
+        "squeue": 'case "$*" in *states=all*) cat endings;; *) cat queue;; esac 2>/dev/null; true',
+        "scontrol": 'echo "$@" >> updated',
         "scancel": 'echo "$@" >> cancelled',
     }
     for name, script in scripts.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\ncd {tmp_path}\n{script}\n")
         (tmp_path / "bin" / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
-    matrix = load_matrix(str(small(tmp_path, defenses=["none"])), [f"runtime.store={tmp_path / 'a store'}"])
-    plan = tentative_plan(matrix)
-    jobs = {**{cell.digest: cell for cell in plan.trainings}, **{sweep.key: sweep for sweep in plan.sweeps}}
+    runtime = plan.matrix.runtime
 
     def made(offered: bool = True) -> SlurmEngine:
-        engine = SlurmEngine(Store(matrix.runtime.store), matrix.runtime, 1)
+        engine = SlurmEngine(Store(runtime.store), runtime, 1)
         if offered:
             engine.offer(jobs)
         return engine
@@ -172,6 +189,22 @@ def test_what_slurm_takes_in_part_is_taken_back(
     assert (tmp_path / "cancelled").read_text().split() == ["1_0"]
     assert engine.store.tasks() == []
     assert not list((tmp_path / "a store" / "cache" / "slurm").glob("*/jobs.json"))
+
+
+@pytest.mark.parametrize("how", [execute.run, execute.submit])
+def test_ctrl_c_while_jobs_are_submitted_cancels_them_all(
+    how: Callable[..., Any], cluster: Any, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTERRUPT", "1")  # as a terminal does: every process of its group hears it
+    runtime = plan.matrix.runtime.model_copy(update={"engine": "slurm"})
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Stopped):
+        how(plan, Store(runtime.store), runtime, execute.SILENT)
+    assert signal.getsignal(signal.SIGINT) == before
+    submitted = {line.split()[0] for line in (tmp_path / "queue").read_text().splitlines()}
+    assert len(submitted) > 1
+    assert set((tmp_path / "cancelled").read_text().split()) <= submitted
+    assert Store(runtime.store).tasks() == []
 
 
 def test_jobs_that_nobody_waits_for_any_more_leave_the_queue(
@@ -216,6 +249,54 @@ def test_a_node_without_this_python_says_so(tmp_path: Path) -> None:
     done = subprocess.run(["bash"], input=script, text=True, capture_output=True, env={"SLURMD_NODENAME": "n7"})
     assert done.returncode == 1
     assert done.stdout == f"n7 has no {tmp_path}/bin/python, the Python that submitted the job\n"
+
+
+def vanish(engine: SlurmEngine, folder: Path, ending: str) -> tuple[str, str, list[Any]]:
+    """Let the queue lose a job that was submitted; return its key, why it was lost, and what was told."""
+    key, task = next(iter(engine.tasks.items()))
+    future = engine.submit(key, None)  # type: ignore[arg-type] - it is there
+    (folder / "endings").write_text(f"{task.name} {ending}")
+    (folder / "queue").write_text("".join(f"{own.name} PD None\n" for own in engine.tasks.values() if own != task))
+    told: list[Any] = []
+    for _ in range(2):
+        engine.asked = -1e9
+        told += engine.news()
+    error = future.exception(timeout=0)
+    return key, f"{type(error).__name__}: {error}", told
+
+
+def test_a_node_where_segbench_cannot_begin_gets_no_more_jobs(
+    cluster: Callable[..., SlurmEngine], jobs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = cluster()
+    engine.options["exclude"] = "n[7-9]"
+    first, others = next(iter(engine.tasks.values())), {task.number for task in engine.tasks.values()}
+    engine.store.write_task_begun(first, "n2")  # before it was put back into the queue
+    engine.store.output_file(first).write_text("Traceback\nModuleNotFoundError: No module named 'torch'\n")
+    key, why, (told,) = vanish(engine, tmp_path, "FAILED n1")
+    assert why == "Unfit: SLURM's job 1_0 cannot begin on n1"
+    assert told.startswith("n1 gets no more jobs of this run: ModuleNotFoundError: No module named 'torch'; see ")
+    assert told.endswith("/output/0.txt")
+    updated = (tmp_path / "updated").read_text().splitlines()
+    assert {f"update JobId={number} ExcNodeList=n[7-9],n1" for number in others - {first.number}} <= set(updated)
+    engine.submit(key, jobs[key])
+    assert "--exclude=n[7-9],n1" in (tmp_path / "asked").read_text().splitlines()[-1]
+    monkeypatch.setenv("MOST", "0")
+    left = {task.name for task in engine.tasks.values()}
+    with pytest.raises(SegbenchError, match=r"refuses the jobs \(full\) without n1, which cannot run them"):
+        engine.submit("another", jobs[key])
+    assert set((tmp_path / "cancelled").read_text().split()) == left, "no node would ever take them"
+
+
+@pytest.mark.parametrize("ending", ["FAILED n1", "CANCELLED n2", "NODE_FAIL n2", "CANCELLED n/a"])
+def test_a_job_that_dies_of_itself_is_no_fault_of_its_node(
+    ending: str, cluster: Callable[..., SlurmEngine], tmp_path: Path
+) -> None:
+    engine = cluster()
+    engine.store.write_task_begun(next(iter(engine.tasks.values())), "n1")
+    told = ending.removesuffix(" n/a").replace(" ", " on ")
+    assert vanish(engine, tmp_path, ending)[1] == f"Lost: SLURM's job 1_0 vanished ({told})"
+    assert "exclude" not in engine.options
 
 
 def test_an_earlier_failure_is_not_taken_for_one_of_this_run(cluster: Callable[..., SlurmEngine]) -> None:

@@ -16,7 +16,7 @@ from segbench.config.load import load_matrix
 from segbench.errors import Stopped
 from segbench.execution.board import Ended
 from segbench.execution.engines import remote, slurm_task
-from segbench.execution.engines.base import Refused
+from segbench.execution.engines.base import Refused, Unfit
 from segbench.execution.engines.remote import Ear
 from segbench.execution.prepare import tentative_plan
 from segbench.execution.workers import Update
@@ -40,6 +40,7 @@ def test_before_the_time_limit_a_task_keeps_a_checkpoint_and_goes_back_into_the_
     (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
     (tmp_path / "scontrol").chmod(0o755)
     told = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0"}
+    told["SLURMD_NODENAME"] = "n1"
     command = [sys.executable, "-m", "segbench.execution.engines.slurm_task", str(store.root), "a"]
     task = subprocess.Popen(command, env={**os.environ, **told})
     deadline = time.monotonic() + 200
@@ -94,8 +95,8 @@ def test_a_machine_with_another_segbench_refuses_a_job(
     matrix = load_matrix(str(small(tmp_path)), [f"runtime.store={tmp_path / 'runs'}"])
     job = tentative_plan(matrix).trainings[0]
     shared, ear = remote.envelope(matrix.runtime, 1), Ear(threading.Event())
-    monkeypatch.setattr(remote, "_code", lambda: "another")
-    with pytest.raises(Refused, match="has another segbench"):
+    monkeypatch.setattr(remote, "code", lambda: "another")
+    with pytest.raises(Unfit, match="has another segbench"):
         remote.do(shared, job.digest, job_to_plain(job), ear)
     assert not (tmp_path / "runs").exists()
 
@@ -132,6 +133,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "1")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    monkeypatch.setenv("SLURMD_NODENAME", "n1")
     monkeypatch.setattr(slurm_task, "PAUSE", 0.0)
 
     def run(how: Callable[[str, int], Ended], steps: Sequence[int] = (1,)) -> list[str]:
@@ -221,6 +223,19 @@ def test_a_time_limit_that_allows_no_step_is_told(
     found = Store(tmp_path / "runs").task_ended(Task("a", "1", 0, "0", "0"))
     assert found == (None if steps else {"stopped": slurm_task.TOO_SHORT})
     assert (tmp_path / "asked").exists() == bool(steps), "only what goes on is put back into the queue"
+
+
+@pytest.mark.parametrize(("kind", "more"), [(Refused, {}), (Unfit, {"unfit": "n1"})])
+def test_a_node_that_can_do_no_job_says_so(
+    kind: type[Refused], more: dict[str, str], node: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    def how(key: str, times: int) -> Ended:
+        raise kind("not here")
+
+    node(how)
+    store, task = Store(tmp_path / "runs"), Task("a", "1", 0, "0", "0")
+    assert store.begun(task) == "n1"
+    assert store.task_ended(task) == {"refused": "not here", **more}
 
 
 def test_long_jobs_are_left_to_their_tasks(
