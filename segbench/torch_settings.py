@@ -22,7 +22,7 @@ def put_aside() -> Iterator[None]:
     Global generators of random numbers, too, are as they were when it ends.
     """
     with contextlib.ExitStack() as stack:
-        gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+        gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
         stack.enter_context(torch.random.fork_rng(gpus))
         stack.enter_context(seeded(None, torch.device("cpu")))
         stack.enter_context(defaults())
