@@ -176,7 +176,7 @@ def _provenance(records: Sequence[Record], everything: bool) -> list[tuple[str, 
     values: dict[str, dict[str, None]] = {}
     for record in records:
         for key, value in sorted(record.provenance.items()):
-            if key in STEADY:
+            if key in STEADY and value is not None:
                 values.setdefault(key, {})[_text(value)] = None
     rows = [(key.replace("_", " "), value) for key in STEADY for value in sorted(values.get(key, {}))]
     if everything:

@@ -118,6 +118,13 @@ def test_durations_only_when_asked_for(manifest) -> None:
     assert "sweep seconds" in to_markdown(compose(manifest, provenance=True))
 
 
+def test_what_is_not_known_of_the_provenance_is_left_out(records) -> None:
+    installed = [r.model_copy(update={"provenance": {"git_revision": None, "device": "cpu"}}) for r in records]
+    shown = to_markdown(compose(Manifest(name="x", title="x", records=tuple(installed))))
+    assert "| device" in shown
+    assert "git revision" not in shown
+
+
 def test_files_and_formats(records, tmp_path) -> None:
     assert [p.name for p in render(records, tmp_path / "new" / "folder")] == ["report.html", "report.md", "records.csv"]
     assert [p.name for p in render(records, tmp_path / "one", ["csv"])] == ["records.csv"]
