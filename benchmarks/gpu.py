@@ -138,7 +138,8 @@ class Work:
     def read(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches as a training reads them: from files, augmented, ahead of the device."""
         change = Augmentation(scale=(0.5, 2.0), rotate=10.0, blur=0.5, flip=0.5, crop=(self.size, self.size))
-        images = TrainingImages(Folder(self.folder), Recipe(iterations=1, augmentation=change), 0)
+        recipe = Recipe(iterations=1, batch_size=self.batch, augmentation=change)
+        images = TrainingImages(Folder(self.folder), recipe, 0)
         keys = batch_keys(len(images), self.batch, 0, 0, 100_000)
         threads = fitting(None, self.device)
         for read in ReadAhead(partial(collated, images, self.device), keys, threads=threads, ahead=threads + 1):

@@ -117,7 +117,10 @@ class Shell:
         process.join(seconds)
         alive = process.exitcode is None
         if alive:
-            os.kill(process.pid, signal.SIGKILL)
+            try:
+                os.kill(process.pid, signal.SIGKILL)
+            except ProcessLookupError:  # it has just ended by itself
+                alive = False
             process.join()
         assert alive or process.exitcode == 0, self.output.read_text()
         return alive
