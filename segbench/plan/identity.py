@@ -49,7 +49,7 @@ class Shared:
                 self.pieces[-1] += _canonical(content[name])
         self.pieces[-1] += "}"
 
-    def digest(self, **own: str) -> str:
+    def digest(self, /, **own: str) -> str:
         """Return `digest` of the shared content together with texts of one's own."""
         text = self.pieces[0]
         for name, piece in zip(self.own, self.pieces[1:], strict=True):

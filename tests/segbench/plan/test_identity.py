@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from segbench.components import catalog, specs
@@ -23,6 +23,7 @@ VALUES = st.recursive(
 )
 
 
+@example({}, {"self": ""})
 @given(st.dictionaries(NAMES, VALUES, max_size=6), st.dictionaries(NAMES, st.text(max_size=5), min_size=1, max_size=3))
 def test_what_is_shared_changes_no_digest(content: dict[str, object], own: dict[str, str]) -> None:
     rest = {name: value for name, value in content.items() if name not in own}
