@@ -58,14 +58,14 @@ SMOOTHING = "randomized-smoothing(samples=5000, picking=1000, counting=100000)"
 )
 def test_long_attacks_are_counted_by_short_runs(attack: str, defense: str | None, forward: int, backward: int) -> None:
     behind = None if defense is None else bound("defense", defense)
-    with toy_images() as seen:
+    with images_through(ToyTrunk) as seen:
         assert pass_counts.attack_passes(bound("attack", attack), behind) == Passes(forward, backward)
     assert seen() < 20_000
 
 
 def test_long_trainings_and_predictions_are_counted_by_short_runs() -> None:
     smoothing = bound("defense", SMOOTHING)
-    with toy_images() as seen:
+    with images_through(ToyTrunk) as seen:
         assert pass_counts.training_passes(bound("defense", "pgd-at(attack=bim(steps=70001))")) == Passes(
             70_002, 70_002
         )
@@ -74,17 +74,31 @@ def test_long_trainings_and_predictions_are_counted_by_short_runs() -> None:
 
 
 @contextlib.contextmanager
-def toy_images() -> Iterator[Callable[[], int]]:
-    """Count the images that go through toy networks."""
+def images_through(kind: type[nn.Module]) -> Iterator[Callable[[], int]]:
+    """Count the images that go through modules of a kind."""
     sizes: list[int] = []
 
     def note(module: nn.Module, inputs: tuple[Tensor], features: object) -> None:
-        if isinstance(module, ToyTrunk):
+        if isinstance(module, kind):
             sizes.append(len(inputs[0]))
 
     handle = nn.modules.module.register_module_forward_hook(note)
     yield lambda: sum(sizes)
     handle.remove()
+
+
+@pytest.fixture
+def trunk_images(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
+    """Counts the images that go through trunks, and lets a step take a second for each of its own."""
+    with images_through(PyramidPooling) as seen:
+
+        def once(timer: object, step: Callable[[], None]) -> float:
+            before = seen()
+            step()
+            return float(seen() - before)
+
+        monkeypatch.setattr(Timer, "_time", once)
+        yield seen
 
 
 def few(steps: int) -> int:
@@ -258,26 +272,11 @@ def test_the_summary_counts_what_a_defense_does_at_inference(tiny_plan: Callable
 
 
 def test_what_is_timed_is_what_the_evaluation_does(
-    tiny_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+    tiny_plan: Callable[..., Plan], trunk_images: Callable[[], int]
 ) -> None:
     """The timed step of every sweep takes as many forward passes of the trunk as are counted for it."""
     defenses = ["none", "randomized-smoothing(samples=2, picking=1, counting=9)", "teacher-student-vote"]
     plan = tiny_plan(models=["pspnet(encoder=tiny)"], defenses=defenses, transfer=None)
-    seen = 0
-
-    def count(module: nn.Module, inputs: tuple[Tensor], features: object) -> None:
-        nonlocal seen
-        if isinstance(module, PyramidPooling):
-            seen += len(inputs[0])
-
-    def once(timer: object, step: Callable[[], None]) -> float:
-        nonlocal seen
-        handle, seen = nn.modules.module.register_module_forward_hook(count), 0
-        step()
-        handle.remove()
-        return float(seen)
-
-    monkeypatch.setattr(Timer, "_time", once)
     timer, known = Timer(plan, torch.device("cpu")), cost.lengths(plan)
     assert len(plan.sweeps) == 2 + 3 + 5
     for sweep in plan.sweeps:
@@ -292,7 +291,7 @@ def test_a_training_of_too_few_images_cannot_be_timed(tiny_plan: Callable[..., P
         cost.measured(plan, Store(tmp_path / "none"), estimate=True)
 
 
-def test_long_jobs_are_timed_by_short_ones(tiny_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_jobs_are_timed_by_short_ones(tiny_plan: Callable[..., Plan], trunk_images: Callable[[], int]) -> None:
     """Where a pass takes a second, the time of a job is the number of its passes."""
     plan = tiny_plan(
         models=["pspnet(encoder=tiny)"],
@@ -300,25 +299,10 @@ def test_long_jobs_are_timed_by_short_ones(tiny_plan: Callable[..., Plan], monke
         attacks=["clean", "bim(steps=30000)"],
         transfer=None,
     )
-    spent = 0
-
-    def count(module: nn.Module, inputs: tuple[Tensor], features: object) -> None:
-        nonlocal spent
-        if isinstance(module, PyramidPooling):
-            spent += len(inputs[0])
-
-    def once(timer: object, step: Callable[[], None]) -> float:
-        before = spent
-        step()
-        return float(spent - before)
-
-    monkeypatch.setattr(Timer, "_time", once)
     timer, known = Timer(plan, torch.device("cpu")), cost.lengths(plan)
-    handle = nn.modules.module.register_module_forward_hook(count)
     for sweep in plan.sweeps:
         counted = cost._sweep(sweep, known)
         assert counted is not None
         assert timer.image(sweep) * 5 == pytest.approx(counted.forward, rel=0.2)
     assert timer.training_step(plan.trainings[0]) == pytest.approx(501 * 4, rel=0.01)
-    handle.remove()
-    assert spent < 20_000
+    assert trunk_images() < 20_000
